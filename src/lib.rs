@@ -1,0 +1,22 @@
+//! ringlift moves the state of passed-through (VFIO) devices between hosts.
+//!
+//! The tour follows one packet, station by station:
+//!
+//! 1. [`source`]: where state comes from (a VFIO device, a file, a descriptor, a generator, an embedder's own);
+//! 2. `buffer`: a slot of the registered pool that the state is read straight into;
+//! 3. [`wire`]: the header that is written in front of it;
+//! 4. `channel`, over `ring`: the packet leaves in one operation, on the connection with the least to do;
+//! 5. the network, any number of connections;
+//! 6. `channel` again: the header is received, then the payload straight into a slot;
+//! 7. `session`: packets are put in order by idx, credit and hand-over are kept;
+//! 8. [`sink`]: written into the device at the destination.
+//!
+//! [`engine`] is the only glue, [`stats`] counts, [`limits`] bounds everything, [`error`] says whose fault it is.
+
+pub mod error;
+pub mod limits;
+pub mod sink;
+pub mod source;
+pub mod stats;
+pub mod vfio;
+pub mod wire;

@@ -1,0 +1,88 @@
+//! Every bound of the program, each with its derivation.
+//!
+//! Nothing a peer sends makes this side allocate, wait or trust more than a number on this page. The relations
+//! between the numbers are checked when the crate is compiled (at the end of the file).
+
+use std::time::Duration;
+
+/// Bytes of one memory page: payloads start on such a boundary so that the kernel can move whole pages.
+pub const PAGE_SIZE: usize = 4096;
+
+/// Room in front of a payload for its header: the largest framing (288 bytes for a device packet of QEMU's, our own
+/// takes 64) rounded up to a page, because the payload behind it is page-aligned.
+pub const HEADER_ROOM: usize = PAGE_SIZE;
+
+/// Smallest packet payload: below a page the header costs more than the data.
+pub const PACKET_SIZE_MIN: u32 = 4096;
+/// Largest packet payload: 16 MiB is past the point where larger packets are faster on any link measured, and a
+/// pool must hold at least two packets a device.
+pub const PACKET_SIZE_MAX: u32 = 16 << 20;
+/// Packet payload when nothing else is asked for: the fastest in the measurements of `docs/BENCHMARKING.md`.
+pub const PACKET_SIZE_DEFAULT: u32 = 1 << 20;
+
+/// Largest config state of a device: PCI config space (4 KiB), a header, and room for a table of 2048 MSI-X vectors
+/// (32 KiB) from an embedder's device.
+pub const CONFIG_SIZE_MAX: usize = 64 << 10;
+
+/// Devices in one session: a virtual machine has at most 32 slots of 8 functions on a bus.
+pub const DEVICES_MAX: usize = 256;
+/// Bytes of a device's name (QEMU's idstr has 255, too).
+pub const NAME_MAX: usize = 255;
+/// Data connections in one session, as QEMU's multifd.
+pub const CHANNELS_MAX: usize = 255;
+/// Data connections when nothing else is asked for.
+pub const CHANNELS_DEFAULT: usize = 2;
+
+/// Pool when nothing else is asked for: 64 packets of the default size, several times what a socket holds.
+pub const POOL_SIZE_DEFAULT: u64 = 64 << 20;
+/// Largest pool that the sender may ask for, on either side.
+pub const POOL_SIZE_MAX: u64 = 16 << 30;
+/// Largest pool that a receiver allocates on its peer's word, unless its owner raises it.
+pub const POOL_SIZE_TRUSTED: u64 = 1 << 30;
+
+/// Longest control message: settings with every device at its longest name, and its fixed part.
+pub const CONTROL_BODY_MAX: usize = 72 << 10;
+/// Longest text in an abort or a refusal.
+pub const TEXT_MAX: usize = 512;
+/// Buffer of one line: the small buffers that packet headers and control messages use.
+pub const LINE_SIZE: usize = 80 << 10;
+/// Control messages that may wait to be sent: one of each kind, and for each device one credit (newer credit replaces
+/// older) and one loaded.
+pub const CONTROL_QUEUE_MAX: usize = 2 * DEVICES_MAX + 16;
+
+/// Connections that may be in their hello at once at a listener.
+pub const PENDING_HELLOS_MAX: usize = 64;
+/// From connecting to the end of one connection's hello. Two round trips of the slowest link, generously.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// From the control connection's hello to the last data connection's.
+pub const GATHER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A side that has nothing to say says so this often.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// A peer that said nothing for so long is gone: ten heartbeats.
+pub const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// Data that does not move for so long is a failure even if heartbeats come: it bounds what a slow device may take for
+/// one read, one write or one state change (seconds, for the slowest known).
+pub const STANDSTILL_MAX: Duration = Duration::from_secs(60);
+/// How long a side waits, after its last word, for its peer to close: so that the word is not lost in a reset.
+pub const LINGER_MAX: Duration = Duration::from_secs(2);
+
+/// Pre-copy ends when so many bytes have been sent per byte that the device estimated at the start: a device that makes
+/// state faster than the network takes it would never end it.
+pub const PRECOPY_FACTOR_MAX: u64 = 4;
+/// Pre-copy ends after so long in any case.
+pub const PRECOPY_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long a device in pre-copy that has nothing new is left alone.
+pub const PRECOPY_POLL: Duration = Duration::from_millis(10);
+
+/// Longest latency that a histogram can hold, in nanoseconds (one hour); longer ones count as this.
+pub const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
+
+const _: () = assert!(HEADER_ROOM >= 288, "QEMU's device packet header fits in front of a payload");
+const _: () = assert!(PACKET_SIZE_MIN <= PACKET_SIZE_DEFAULT && PACKET_SIZE_DEFAULT <= PACKET_SIZE_MAX);
+const _: () = assert!(POOL_SIZE_DEFAULT <= POOL_SIZE_TRUSTED && POOL_SIZE_TRUSTED <= POOL_SIZE_MAX);
+const _: () = assert!(CONTROL_BODY_MAX >= 64 + DEVICES_MAX * (NAME_MAX + 24), "settings fit in one message");
+const _: () = assert!(LINE_SIZE >= CONTROL_BODY_MAX + 64 && LINE_SIZE.is_multiple_of(PAGE_SIZE));
+const _: () = assert!(CHANNELS_MAX <= u16::MAX as usize && DEVICES_MAX <= u16::MAX as usize);
+const _: () = assert!(SILENCE_MAX.as_secs() >= 5 * HEARTBEAT_INTERVAL.as_secs());
+const _: () = assert!(STANDSTILL_MAX.as_secs() > SILENCE_MAX.as_secs());

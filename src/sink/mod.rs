@@ -1,0 +1,79 @@
+//! Station 8: where device state goes.
+//!
+//! A [`Sink`] knows a device and its phases, and nothing of packets, channels or rings: the engine writes to its
+//! descriptor, or hands it the bytes. [`crate::source`] is the mirror image of this folder.
+
+use std::os::fd::BorrowedFd;
+
+use crate::error::DeviceError;
+pub use crate::source::FdKind;
+
+/// A device that state is loaded into.
+///
+/// The engine calls, in this order: [`prepare`](Sink::prepare); writes, in order and without gaps;
+/// [`config`](Sink::config) once; [`seal`](Sink::seal); then, on the sender's Commit, [`wake`](Sink::wake) and
+/// [`run`](Sink::run), each for all devices. When anything fails before the end of `run`,
+/// [`rollback`](Sink::rollback). Methods may block: the engine runs them beside its loop, those of several devices in
+/// parallel.
+///
+/// ```
+/// use ringlift::error::{DeviceError, Errno};
+/// use ringlift::sink::Sink;
+///
+/// /// Takes sixteen bytes, and no more.
+/// #[derive(Default)]
+/// struct Timer { state: [u8; 16], written: usize, running: bool }
+///
+/// impl Sink for Timer {
+///     fn prepare(&mut self) -> Result<(), DeviceError> { self.written = 0; Ok(()) }
+///     fn drain(&mut self, bytes: &[u8]) -> Result<usize, DeviceError> {
+///         let n = bytes.len().min(self.state.len() - self.written);
+///         self.state[self.written..self.written + n].copy_from_slice(&bytes[..n]);
+///         self.written += n;
+///         Ok(n)
+///     }
+///     fn seal(&mut self) -> Result<(), DeviceError> {
+///         if self.written == 16 { Ok(()) } else { Err(DeviceError::Io { operation: "load timer", errno: Errno::from_raw(22) }) }
+///     }
+///     fn run(&mut self) -> Result<(), DeviceError> { self.running = true; Ok(()) }
+///     fn rollback(&mut self) -> Result<(), DeviceError> { *self = Timer::default(); Ok(()) }
+/// }
+/// ```
+pub trait Sink: Send {
+    /// Gets ready to be written to: a VFIO device goes to RESUMING, a file is created beside its target.
+    fn prepare(&mut self) -> Result<(), DeviceError>;
+
+    /// The descriptor that state is written to, if there is one, at its current position. Asked after
+    /// [`prepare`](Sink::prepare).
+    fn fd(&self) -> Option<(BorrowedFd<'_>, FdKind)> {
+        None
+    }
+
+    /// Takes the next bytes of state and returns how many it took; 0 means that it is full. Called only when there is no
+    /// descriptor, on the worker's own thread.
+    fn drain(&mut self, bytes: &[u8]) -> Result<usize, DeviceError> {
+        Ok(bytes.len())
+    }
+
+    /// Applies the config state; `blob` is empty when the source had none.
+    fn config(&mut self, blob: &[u8]) -> Result<(), DeviceError> {
+        let _ = blob;
+        Ok(())
+    }
+
+    /// Everything came: makes sure that it was taken, and is durable where that means something. After this the sender
+    /// is told *Loaded*. The device does not run yet.
+    fn seal(&mut self) -> Result<(), DeviceError>;
+
+    /// First half of running, for all devices before any goes on: the device may answer others (P2P).
+    fn wake(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    /// The sender gave the device away: let it run; a file takes its name.
+    fn run(&mut self) -> Result<(), DeviceError>;
+
+    /// The device is reset and never runs this state; a file vanishes and the old one stays. Safe to call in any phase,
+    /// also when [`prepare`](Sink::prepare) never ran or failed.
+    fn rollback(&mut self) -> Result<(), DeviceError>;
+}

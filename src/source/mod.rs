@@ -1,0 +1,110 @@
+//! Station 1: where device state comes from.
+//!
+//! A [`Source`] knows a device and its phases. It knows nothing of packets, channels or rings: the engine reads from
+//! its descriptor, or asks it to fill a buffer. [`crate::sink`] is the mirror image of this folder.
+
+use std::os::fd::BorrowedFd;
+
+use crate::error::DeviceError;
+
+/// What a source's state is doing after [`Source::start`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// The device still runs and its state can be read already; it will be stopped later.
+    PreCopy,
+    /// The device runs, and its state can be read only after [`Source::stop`].
+    Later,
+}
+
+/// What to expect of reads from a source's descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FdKind {
+    /// A read copies memory and returns: a regular file, a memfd.
+    Memory,
+    /// A read may wait for somebody: a pipe, a device.
+    Waits,
+}
+
+/// A device whose state is to be moved away.
+///
+/// The engine calls, in this order: [`start`](Source::start); reads while the flow is [`Flow::PreCopy`];
+/// [`quiesce`](Source::quiesce) and then [`stop`](Source::stop), each for all devices; reads to the end (a read of no
+/// bytes); [`config`](Source::config); and at last one of [`release`](Source::release) (the destination runs),
+/// [`rollback`](Source::rollback) (it never will) or, when nobody can tell, [`park`](Source::park).
+/// Methods may block: the engine runs them beside its loop, those of several devices in parallel.
+///
+/// An embedder implements this for a device of its own:
+///
+/// ```
+/// use ringlift::error::DeviceError;
+/// use ringlift::source::{Flow, Source};
+///
+/// /// Sixteen bytes of state, and no kernel descriptor behind them.
+/// struct Timer { state: [u8; 16], read: usize }
+///
+/// impl Source for Timer {
+///     fn start(&mut self) -> Result<Flow, DeviceError> { Ok(Flow::Later) }
+///     fn stop(&mut self) -> Result<(), DeviceError> { self.read = 0; Ok(()) }
+///     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, DeviceError> {
+///         let n = buffer.len().min(self.state.len() - self.read);
+///         buffer[..n].copy_from_slice(&self.state[self.read..self.read + n]);
+///         self.read += n;
+///         Ok(n)
+///     }
+///     fn release(&mut self) -> Result<(), DeviceError> { Ok(()) }
+///     fn rollback(&mut self) -> Result<(), DeviceError> { Ok(()) }
+/// }
+/// ```
+pub trait Source: Send {
+    /// Bytes of state that the device expects to give, when it knows. For progress and pre-copy, never for correctness.
+    fn estimate(&self) -> Option<u64> {
+        None
+    }
+
+    /// Begins: a device that can be read while it runs goes to PRE_COPY.
+    fn start(&mut self) -> Result<Flow, DeviceError>;
+
+    /// The descriptor that state is read from, if there is one, at its current position. Asked again after
+    /// [`start`](Source::start) and after [`stop`](Source::stop).
+    fn fd(&self) -> Option<(BorrowedFd<'_>, FdKind)> {
+        None
+    }
+
+    /// Puts the next bytes of state into `buffer` and returns how many; 0 is the end of what there is now. Called only
+    /// when there is no descriptor, on the worker's own thread.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, DeviceError> {
+        let _ = buffer;
+        Ok(0)
+    }
+
+    /// Bytes that pre-copy could still give now: initial and dirty ones.
+    fn precopy_remaining(&mut self) -> Result<u64, DeviceError> {
+        Ok(0)
+    }
+
+    /// First half of stopping, for all devices before any goes on: no more DMA to other devices (P2P).
+    fn quiesce(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    /// Stops the device; from now on its state can be read to the end.
+    fn stop(&mut self) -> Result<(), DeviceError>;
+
+    /// Writes the config state (what must be applied after the data) into `buffer` and returns its length.
+    fn config(&mut self, buffer: &mut [u8]) -> Result<usize, DeviceError> {
+        let _ = buffer;
+        Ok(0)
+    }
+
+    /// The destination runs: the device here is not needed any more and stays stopped.
+    fn release(&mut self) -> Result<(), DeviceError>;
+
+    /// The destination never ran and never will: the device goes back to where it was. Safe to call in any phase, also
+    /// when [`start`](Source::start) never ran or failed.
+    fn rollback(&mut self) -> Result<(), DeviceError>;
+
+    /// Nobody can tell which side runs: the device stays stopped with its state intact.
+    fn park(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+}
