@@ -13,8 +13,10 @@
 //!
 //! [`engine`] is the only glue, [`stats`] counts, [`limits`] bounds everything, [`error`] says whose fault it is.
 
+mod buffer;
 pub mod error;
 pub mod limits;
+mod ring;
 pub mod sink;
 pub mod source;
 pub mod stats;

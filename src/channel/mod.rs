@@ -1,0 +1,20 @@
+//! Stations 4, 5 and 6: one connection on a ring.
+//!
+//! [`Tx`] sends packets, [`Rx`] receives them, [`ControlTx`] and [`ControlRx`] do the same for messages. They move bytes
+//! and slots and keep partial sends and receives going; whether a packet is the right one, and what a message means,
+//! is the session's business.
+
+mod control;
+mod rx;
+mod tx;
+
+pub(crate) use control::{ControlRx, ControlTx};
+pub(crate) use rx::{Rx, RxEvent};
+pub(crate) use tx::{Tx, TxEvent};
+
+use crate::error::Errno;
+
+/// Whether a failed operation is to be tried again as it was.
+fn is_retryable(errno: Errno) -> bool {
+    matches!(errno.raw(), nix::libc::EINTR | nix::libc::EAGAIN)
+}

@@ -1,0 +1,211 @@
+//! The sending end of a data connection: one packet at a time, header and payload in one operation.
+//!
+//! The invariant: a slot comes out again only when no operation reads it any more. A zero-copy send reads it until the
+//! kernel's notification, long after the send itself has ended; until then the slot *lingers*.
+
+use std::ops::Range;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use super::is_retryable;
+use crate::buffer::{InFlight, Lease, Slot};
+use crate::engine::ZeroCopy;
+use crate::error::Errno;
+use crate::limits::HEADER_ROOM;
+use crate::ring::{Ring, Tag};
+use crate::wire::{DATA_HEADER_LEN, DataHeader};
+
+/// Packets shorter than this are copied: pinning costs more.
+const ZERO_COPY_MIN: usize = 16 << 10;
+/// Notifications that `auto` looks at before it judges.
+const ZERO_COPY_TRIAL: u64 = 8;
+
+/// What an operation's end meant.
+#[derive(Debug)]
+pub(crate) enum TxEvent {
+    /// The packet is not all sent yet.
+    Pending,
+    /// The packet was taken by the socket. Its slot, unless the kernel still reads it.
+    Sent(Option<Slot>),
+    /// A slot that lingered is free.
+    Freed(Slot),
+    /// The connection is of no use any more.
+    Failed(Errno),
+}
+
+#[derive(Debug)]
+struct Sending {
+    flight: InFlight,
+    range: Range<usize>,
+    zero_copy: bool,
+}
+
+/// The sending end of a data connection.
+#[derive(Debug)]
+pub(crate) struct Tx {
+    socket: OwnedFd,
+    tag: Tag,
+    sending: Option<Sending>,
+    /// Sent, but still read by the kernel. At most as many as the pool has slots.
+    lingering: Vec<Sending>,
+    /// Payload bytes given to the socket whose slot is not free yet.
+    outstanding: u64,
+    zero_copy: ZeroCopyJudge,
+    /// Payload bytes sent.
+    pub(crate) bytes: u64,
+    /// Packets sent.
+    pub(crate) packets: u64,
+}
+
+impl Tx {
+    pub(crate) fn new(socket: OwnedFd, tag: Tag, zero_copy: ZeroCopy, slots: u32) -> Tx {
+        Tx {
+            socket,
+            tag,
+            sending: None,
+            lingering: Vec::with_capacity(slots as usize),
+            outstanding: 0,
+            zero_copy: ZeroCopyJudge::new(zero_copy),
+            bytes: 0,
+            packets: 0,
+        }
+    }
+
+    /// Whether a packet can be given to it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.sending.is_none()
+    }
+
+    pub(crate) fn outstanding(&self) -> u64 {
+        self.outstanding
+    }
+
+    pub(crate) fn zero_copy(&self) -> &ZeroCopyJudge {
+        &self.zero_copy
+    }
+
+    pub(crate) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// Sends the packet that lies in `slot`: writes its header, begins the operation.
+    pub(crate) fn send(&mut self, ring: &mut impl Ring, mut slot: Slot, header: &DataHeader) {
+        assert!(self.is_idle(), "one packet at a time");
+        header.encode(slot.header_mut());
+        let range = HEADER_ROOM - DATA_HEADER_LEN..HEADER_ROOM + header.len as usize;
+        let zero_copy = range.len() >= ZERO_COPY_MIN && self.zero_copy.wanted();
+        self.outstanding += u64::from(header.len);
+        self.bytes += u64::from(header.len);
+        self.packets += 1;
+        self.go_on(ring, Sending { flight: slot.into_flight(), range, zero_copy });
+    }
+
+    fn go_on(&mut self, ring: &mut impl Ring, mut sending: Sending) {
+        let lease = sending.flight.lease();
+        ring.send(self.tag, self.socket.as_raw_fd(), lease, sending.range.clone(), sending.zero_copy);
+        self.sending = Some(sending);
+    }
+
+    /// A send ended; without its lease when the kernel still reads the bytes.
+    pub(crate) fn on_sent(
+        &mut self,
+        ring: &mut impl Ring,
+        lease: Option<Lease>,
+        result: Result<usize, Errno>,
+    ) -> TxEvent {
+        let mut sending = self.sending.take().expect("a send ends once");
+        if lease.is_none() {
+            self.zero_copy.sent += 1;
+        }
+        lease.into_iter().for_each(|lease| sending.flight.give_back(lease));
+        match result {
+            Ok(sent) if sent > 0 => sending.range.start += sent,
+            Ok(_) => return self.fail(sending, Errno::from_raw(nix::libc::EPIPE)),
+            Err(errno) if sending.zero_copy && is_refusal(errno) => {
+                self.zero_copy.unavailable = true;
+                sending.zero_copy = false;
+            }
+            Err(errno) if is_retryable(errno) => {}
+            Err(errno) => return self.fail(sending, errno),
+        }
+        if !sending.range.is_empty() {
+            self.go_on(ring, sending);
+            return TxEvent::Pending;
+        }
+        TxEvent::Sent(self.land(sending))
+    }
+
+    /// The slot of a packet that is all sent, or nothing while the kernel still reads it.
+    fn land(&mut self, sending: Sending) -> Option<Slot> {
+        match sending.flight.land() {
+            Ok(slot) => {
+                self.outstanding -= (sending.range.end - HEADER_ROOM) as u64;
+                Some(slot)
+            }
+            Err(flight) => {
+                self.lingering.push(Sending { flight, ..sending });
+                None
+            }
+        }
+    }
+
+    fn fail(&mut self, sending: Sending, errno: Errno) -> TxEvent {
+        self.lingering.push(sending);
+        TxEvent::Failed(errno)
+    }
+
+    /// The kernel has done with a zero-copy send's bytes.
+    pub(crate) fn on_released(&mut self, lease: Lease, copied: bool) -> TxEvent {
+        self.zero_copy.judge(copied);
+        if let Some(sending) = self.sending.as_mut().filter(|sending| sending.flight.holds(&lease)) {
+            sending.flight.give_back(lease);
+            return TxEvent::Pending;
+        }
+        let holds = |sending: &Sending| sending.flight.holds(&lease);
+        let at = self.lingering.iter().position(holds).expect("a lease has its slot here");
+        let mut sending = self.lingering.swap_remove(at);
+        sending.flight.give_back(lease);
+        self.land(sending).map_or(TxEvent::Pending, TxEvent::Freed)
+    }
+}
+
+/// Whether an errno says that this send cannot be zero-copy, and not that it cannot be.
+fn is_refusal(errno: Errno) -> bool {
+    use nix::libc::{EINVAL, ENOBUFS, ENOMEM, EOPNOTSUPP};
+    matches!(errno.raw(), EOPNOTSUPP | EINVAL | ENOBUFS | ENOMEM)
+}
+
+/// Decides whether sends are zero-copy, from what the kernel says of those that were.
+#[derive(Debug)]
+pub(crate) struct ZeroCopyJudge {
+    mode: ZeroCopy,
+    /// Sends that left by SEND_ZC.
+    pub(crate) sent: u64,
+    /// Of these, sends that the kernel copied all the same.
+    pub(crate) copied: u64,
+    released: u64,
+    /// The kernel refused one.
+    pub(crate) unavailable: bool,
+}
+
+impl ZeroCopyJudge {
+    fn new(mode: ZeroCopy) -> ZeroCopyJudge {
+        ZeroCopyJudge { mode, sent: 0, copied: 0, released: 0, unavailable: false }
+    }
+
+    fn wanted(&self) -> bool {
+        let pays = self.released < ZERO_COPY_TRIAL || self.copied * 2 < self.released;
+        match self.mode {
+            ZeroCopy::Off => false,
+            ZeroCopy::On => !self.unavailable,
+            // while on trial, no more than the trial: notifications come late
+            ZeroCopy::Auto => {
+                !self.unavailable && pays && (self.released >= ZERO_COPY_TRIAL || self.sent < ZERO_COPY_TRIAL)
+            }
+        }
+    }
+
+    fn judge(&mut self, copied: bool) {
+        self.released += 1;
+        self.copied += u64::from(copied);
+    }
+}

@@ -1,0 +1,80 @@
+//! Stations 1, 4, 6 and 8: the kernel, behind a few verbs.
+//!
+//! [`Ring`] is all that the engine knows of the outside world: bytes in and out, time, and work done beside the loop. There
+//! are two: [`uring::Uring`] is the kernel's io_uring, `sim::SimRing` its seeded, faulty twin for tests. A ring knows
+//! bytes and slots; never packets' numbers, never phases.
+
+pub(crate) mod probe;
+#[cfg(test)]
+pub(crate) mod sim;
+mod token;
+pub(crate) mod uring;
+
+use std::ops::Range;
+use std::os::fd::RawFd;
+
+use crate::buffer::{Lease, Slot};
+use crate::error::{Errno, KernelError};
+
+/// A point in time: nanoseconds of the host's monotonic clock.
+pub(crate) type Nanos = u64;
+
+/// What an operation was for, in its submitter's words; comes back with its completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tag(pub(crate) u64);
+
+/// Work to be done beside the loop: it may block.
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
+
+/// Who carries out a read or a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    /// The ring: it ends whenever it ends, and others go on meanwhile.
+    Ring,
+    /// This thread, now: nothing else goes on meanwhile, but the bytes stay in this processor's cache. Only for
+    /// descriptors that never wait.
+    Thread,
+}
+
+/// The end of an operation, or of a part of one.
+#[derive(Debug)]
+pub(crate) enum Completion {
+    /// A read, write or receive ended.
+    Moved { tag: Tag, slot: Slot, result: Result<usize, Errno> },
+    /// A send ended. Without a lease the kernel still reads the bytes, and `Released` follows.
+    Sent { tag: Tag, lease: Option<Lease>, result: Result<usize, Errno> },
+    /// The kernel has done with the bytes of a zero-copy send.
+    Released { tag: Tag, lease: Lease, copied: bool },
+    /// A job ended.
+    Done { tag: Tag },
+}
+
+/// A source of completions. Every operation that was begun ends in a completion; none is lost, whatever fails.
+pub(crate) trait Ring {
+    /// The time.
+    fn now(&self) -> Nanos;
+
+    /// Reads from `fd` at its current position into a range of the slot.
+    fn read(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, carrier: Carrier);
+
+    /// Writes a range of the slot to `fd` at its current position.
+    fn write(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, carrier: Carrier);
+
+    /// Receives from a socket into a range of the slot; ends when there are any bytes.
+    fn receive(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>);
+
+    /// Sends a range of the leased slot.
+    fn send(&mut self, tag: Tag, fd: RawFd, lease: Lease, range: Range<usize>, zero_copy: bool);
+
+    /// Runs a job beside the loop.
+    fn spawn(&mut self, tag: Tag, job: Job);
+
+    /// Ends all that is under way: every operation completes soon, most of them with ECANCELED.
+    fn cancel(&mut self);
+
+    /// Waits until there is a completion, until `deadline`, or until the waker is called.
+    fn wait(&mut self, deadline: Option<Nanos>) -> Result<(), KernelError>;
+
+    /// The next completion, if there is one.
+    fn next(&mut self) -> Option<Completion>;
+}

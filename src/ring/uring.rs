@@ -1,0 +1,394 @@
+//! The kernel's io_uring. The unsafe half of `ring`.
+//!
+//! What makes the kernel's use of memory sound: an operation's bytes belong to a [`Slot`] or [`Lease`] that sits in the
+//! table of operations until the operation's last completion (a zero-copy send has two), and the table outlives them:
+//! when the ring is dropped, operations are cancelled and waited for, and what does not end is leaked, never freed.
+
+#![expect(
+    unsafe_code,
+    reason = "hands addresses to the kernel; each block argues from the table of operations"
+)]
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
+use nix::libc;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::probe::{self, Abilities, Facts};
+use super::token::{Table, Token};
+use super::{Carrier, Completion, Job, Nanos, Ring, Tag};
+use crate::buffer::{self, Lease, Pool, RegionId, Slot};
+use crate::error::{Errno, KernelError};
+use crate::limits;
+
+/// Entries of the submission queue: more than one turn of the loop begins, with an operation on every device and channel.
+const ENTRIES: u32 = 1024;
+const _: () = assert!(ENTRIES as usize > limits::DEVICES_MAX + 2 * limits::CHANNELS_MAX + 16);
+/// Entries of the completion queue. More completions than this are kept by the kernel and come later.
+const COMPLETIONS: u32 = 4096;
+/// How long a dropped ring waits for operations that it has cancelled.
+const DROP_PATIENCE: Nanos = 5_000_000_000;
+/// Most bytes that one registered buffer may have.
+const BUFFER_MAX: usize = 1 << 30;
+/// The file's current position.
+const CURRENT: u64 = u64::MAX;
+
+// Constants of the kernel's interface that the io-uring crate keeps to itself.
+const IORING_SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
+const IORING_NOTIF_USAGE_ZC_COPIED: u32 = 1 << 31;
+
+/// What the table keeps for the kernel.
+#[derive(Debug)]
+enum Operation {
+    Move { tag: Tag, slot: Slot },
+    Send { tag: Tag, lease: Lease },
+    Wake,
+    Cancel,
+}
+
+/// Jobs beside the loop, and whatever else wakes it up.
+#[derive(Debug)]
+pub(crate) struct Waker {
+    event: EventFd,
+    done: Mutex<VecDeque<Tag>>,
+}
+
+impl Waker {
+    /// Ends a wait, from any thread.
+    pub(crate) fn wake(&self) {
+        // a full counter is as good a wake-up as one more
+        let _ = self.event.write(1);
+    }
+}
+
+/// Reports a job's end, also when it panicked.
+struct JobEnd {
+    waker: Arc<Waker>,
+    tag: Tag,
+}
+
+impl Drop for JobEnd {
+    fn drop(&mut self) {
+        self.waker.done.lock().unwrap_or_else(PoisonError::into_inner).push_back(self.tag);
+        self.waker.wake();
+    }
+}
+
+/// A ring of the kernel's. Belongs to the thread that made it.
+pub(crate) struct Uring {
+    /// Dropped first by `Drop`'s own doing: operations end before their memory goes.
+    ring: IoUring,
+    operations: Table<Operation>,
+    /// Completions that did not come from the kernel: reads and writes that this thread carried out.
+    ready: VecDeque<Completion>,
+    waker: Arc<Waker>,
+    abilities: Abilities,
+    registered: Option<Registered>,
+}
+
+/// A region whose memory the kernel has pinned, as buffers of at most 1 GiB.
+#[derive(Debug, Clone, Copy)]
+struct Registered {
+    region: RegionId,
+    piece: usize,
+}
+
+impl Uring {
+    pub(crate) fn new() -> Result<Uring, KernelError> {
+        let ring = build().map_err(|error| probe::setup_failed(&error))?;
+        let abilities = probe::judge(&facts(&ring)?)?;
+        let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+            .map_err(|errno| KernelError::new("eventfd", errno))?;
+        let waker = Arc::new(Waker { event, done: Mutex::default() });
+        let mut uring = Uring {
+            ring,
+            operations: Table::with_capacity(ENTRIES as usize),
+            ready: VecDeque::with_capacity(ENTRIES as usize),
+            waker,
+            abilities,
+            registered: None,
+        };
+        uring.watch();
+        Ok(uring)
+    }
+
+    /// Pins the pool's memory once, so that operations need not. `slots` of it are cut so that none straddles two buffers.
+    pub(crate) fn register(&mut self, pool: &Pool) -> Result<(), KernelError> {
+        let slot = pool.sample().expect("a pool is registered before any slot is taken");
+        let (base, len) = slot.region_span();
+        let stride = buffer::stride(slot.capacity());
+        let piece = BUFFER_MAX / stride * stride;
+        let buffers: Vec<libc::iovec> = (0..len)
+            .step_by(piece)
+            .map(|at| libc::iovec { iov_base: base.wrapping_add(at).cast(), iov_len: piece.min(len - at) })
+            .collect();
+        // SAFETY: the buffers are a mapping that stays until the ring is gone: the pool's slots keep it, and those that
+        // operations hold are in the table.
+        let registered = unsafe { self.ring.submitter().register_buffers(&buffers) };
+        registered.map_err(|error| KernelError {
+            operation: "registering the buffer pool",
+            errno: Errno::from(error),
+            hint: Some(
+                "raise RLIMIT_MEMLOCK (ulimit -l) above the size of the pool, or use a smaller --pool",
+            ),
+        })?;
+        self.registered = Some(Registered { region: slot.region(), piece });
+        Ok(())
+    }
+
+    pub(crate) fn can_zero_copy(&self) -> bool {
+        self.abilities.zero_copy
+    }
+
+    pub(crate) fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
+    }
+
+    /// The registered buffer that a slot lies in.
+    fn buffer_index(&self, region: RegionId, offset: usize) -> Option<u16> {
+        let registered = self.registered.filter(|registered| registered.region == region)?;
+        u16::try_from(offset / registered.piece).ok()
+    }
+
+    /// Begins an operation whose memory is in the table already.
+    fn push(&mut self, token: Token, entry: squeue::Entry) {
+        let entry = entry.user_data(token.pack());
+        for _ in 0..2 {
+            // SAFETY: the entry's address and length lie within the slot or lease that the table holds under `token`
+            // until the operation's last completion.
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                return;
+            }
+            // Full only when the kernel did not take the last turn's entries: it gets one more chance.
+            let _ = self.ring.submit();
+        }
+        self.fail(token, Errno::from_raw(libc::EBUSY));
+    }
+
+    /// Ends an operation that the kernel never saw.
+    fn fail(&mut self, token: Token, errno: Errno) {
+        let completion = match self.operations.remove(token) {
+            Some(Operation::Move { tag, slot }) => Completion::Moved { tag, slot, result: Err(errno) },
+            Some(Operation::Send { tag, lease }) => {
+                Completion::Sent { tag, lease: Some(lease), result: Err(errno) }
+            }
+            Some(Operation::Wake | Operation::Cancel) | None => return,
+        };
+        self.ready.push_back(completion);
+    }
+
+    /// Asks for a completion when the waker is called.
+    fn watch(&mut self) {
+        let token = self.operations.insert(Operation::Wake);
+        let event = Fd(self.waker.event.as_fd().as_raw_fd());
+        self.push(token, opcode::PollAdd::new(event, libc::POLLIN.unsigned_abs().into()).build());
+    }
+
+    /// A completion of the kernel's, in our words; none for those that are the ring's own business.
+    fn translate(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
+        let token = Token::unpack(entry.user_data());
+        let result = usize::try_from(entry.result()).map_err(|_| Errno::from_raw(-entry.result()));
+        if cqueue::notif(entry.flags()) {
+            let Some(Operation::Send { tag, lease }) = self.operations.remove(token) else { return None };
+            let copied = entry.result().cast_unsigned() & IORING_NOTIF_USAGE_ZC_COPIED != 0;
+            return Some(Completion::Released { tag, lease, copied });
+        }
+        if cqueue::more(entry.flags()) {
+            let Some(Operation::Send { tag, .. }) = self.operations.find(token) else { return None };
+            return Some(Completion::Sent { tag: *tag, lease: None, result });
+        }
+        match self.operations.remove(token)? {
+            Operation::Move { tag, slot } => Some(Completion::Moved { tag, slot, result }),
+            Operation::Send { tag, lease } => Some(Completion::Sent { tag, lease: Some(lease), result }),
+            Operation::Wake => {
+                let _ = self.waker.event.read();
+                self.watch();
+                None
+            }
+            Operation::Cancel => None,
+        }
+    }
+
+    fn done(&self) -> Option<Completion> {
+        let tag = self.waker.done.lock().unwrap_or_else(PoisonError::into_inner).pop_front()?;
+        Some(Completion::Done { tag })
+    }
+
+    /// Carries a read or write out at once.
+    fn carry_out(&mut self, tag: Tag, slot: Slot, result: nix::Result<usize>) {
+        self.ready.push_back(Completion::Moved { tag, slot, result: result.map_err(Errno::from) });
+    }
+}
+
+impl Ring for Uring {
+    fn now(&self) -> Nanos {
+        now()
+    }
+
+    fn read(&mut self, tag: Tag, fd: RawFd, mut slot: Slot, range: Range<usize>, carrier: Carrier) {
+        if carrier == Carrier::Thread {
+            // SAFETY: the engine keeps the descriptor's owner while it uses it; a wrong one gives EBADF.
+            let file = unsafe { BorrowedFd::borrow_raw(fd) };
+            let result = nix::unistd::read(file, slot.bytes_mut(range));
+            return self.carry_out(tag, slot, result);
+        }
+        let (address, len) = (slot.address(&range), length(&range));
+        let entry = match self.buffer_index(slot.region(), slot.region_offset()) {
+            Some(index) => opcode::ReadFixed::new(Fd(fd), address, len, index).offset(CURRENT).build(),
+            None => opcode::Read::new(Fd(fd), address, len).offset(CURRENT).build(),
+        };
+        let token = self.operations.insert(Operation::Move { tag, slot });
+        self.push(token, entry);
+    }
+
+    fn write(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, carrier: Carrier) {
+        if carrier == Carrier::Thread {
+            // SAFETY: as in `read`.
+            let file = unsafe { BorrowedFd::borrow_raw(fd) };
+            let result = nix::unistd::write(file, slot.bytes(range));
+            return self.carry_out(tag, slot, result);
+        }
+        let (address, len) = (slot.address(&range).cast_const(), length(&range));
+        let entry = match self.buffer_index(slot.region(), slot.region_offset()) {
+            Some(index) => opcode::WriteFixed::new(Fd(fd), address, len, index).offset(CURRENT).build(),
+            None => opcode::Write::new(Fd(fd), address, len).offset(CURRENT).build(),
+        };
+        let token = self.operations.insert(Operation::Move { tag, slot });
+        self.push(token, entry);
+    }
+
+    fn receive(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>) {
+        let entry = opcode::Recv::new(Fd(fd), slot.address(&range), length(&range)).build();
+        let token = self.operations.insert(Operation::Move { tag, slot });
+        self.push(token, entry);
+    }
+
+    fn send(&mut self, tag: Tag, fd: RawFd, lease: Lease, range: Range<usize>, zero_copy: bool) {
+        let (address, len) = (lease.address(&range), length(&range));
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+        let entry = if zero_copy {
+            let buffer = self.buffer_index(lease.region(), lease.region_offset());
+            opcode::SendZc::new(Fd(fd), address, len)
+                .buf_index(buffer)
+                .flags(flags)
+                .zc_flags(IORING_SEND_ZC_REPORT_USAGE)
+                .build()
+        } else {
+            opcode::Send::new(Fd(fd), address, len).flags(flags).build()
+        };
+        let token = self.operations.insert(Operation::Send { tag, lease });
+        self.push(token, entry);
+    }
+
+    fn spawn(&mut self, tag: Tag, job: Job) {
+        let end = JobEnd { waker: Arc::clone(&self.waker), tag };
+        let body = move || {
+            let _end = end;
+            job();
+        };
+        // Without threads the closure is dropped, and `JobEnd` with it: the job is reported as ended without a result.
+        let _ = std::thread::Builder::new().name("ringlift-device".into()).spawn(body);
+    }
+
+    fn cancel(&mut self) {
+        let token = self.operations.insert(Operation::Cancel);
+        self.push(token, opcode::AsyncCancel2::new(CancelBuilder::any()).build());
+        // the watch on the waker was cancelled, too, and is set up again when it says so
+    }
+
+    fn wait(&mut self, deadline: Option<Nanos>) -> Result<(), KernelError> {
+        let idle = self.ready.is_empty()
+            && self.waker.done.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+            && self.ring.completion().is_empty();
+        let submitted = match deadline {
+            Some(deadline) if idle => {
+                let timeout = Timespec::from(std::time::Duration::from_nanos(deadline.saturating_sub(now())));
+                self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout))
+            }
+            None if idle => self.ring.submit_and_wait(1),
+            Some(_) | None => self.ring.submit(),
+        };
+        match submitted {
+            Err(error) if !is_passing(&error) => Err(KernelError::new("io_uring_enter", error)),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    fn next(&mut self) -> Option<Completion> {
+        if let Some(completion) = self.ready.pop_front() {
+            return Some(completion);
+        }
+        loop {
+            let Some(entry) = self.ring.completion().next() else { return self.done() };
+            if let Some(completion) = self.translate(&entry) {
+                return Some(completion);
+            }
+        }
+    }
+}
+
+impl Drop for Uring {
+    /// Operations first, then (by the fields) the ring, then the memory of what is left. What does not end in time is
+    /// leaked: the kernel may still write to it.
+    fn drop(&mut self) {
+        self.ready.clear();
+        let deadline = now() + DROP_PATIENCE;
+        self.cancel();
+        let watched = |operation: &Operation| matches!(operation, Operation::Wake);
+        while self.operations.values().any(|operation| !watched(operation)) && now() < deadline {
+            let waited = self.wait(Some(deadline));
+            while self.next().is_some() {}
+            if waited.is_err() {
+                break;
+            }
+        }
+        self.operations.drain().for_each(std::mem::forget);
+    }
+}
+
+/// The host's monotonic clock.
+#[expect(clippy::cast_sign_loss, reason = "the monotonic clock counts from the start of the host")]
+pub(crate) fn now() -> Nanos {
+    let time =
+        nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("every kernel has this clock");
+    time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
+}
+
+fn length(range: &Range<usize>) -> u32 {
+    u32::try_from(range.len()).expect("a slot is shorter than 4 GiB")
+}
+
+/// Whether a failed `io_uring_enter` is no failure: time passed, a signal came, or the kernel wants completions to be taken
+/// first.
+fn is_passing(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN))
+}
+
+/// The best ring that this kernel can make: with completions run by this thread alone (6.1), or else an ordinary one.
+fn build() -> std::io::Result<IoUring> {
+    let mut modern = IoUring::builder();
+    modern.setup_cqsize(COMPLETIONS).setup_submit_all().setup_single_issuer();
+    let modern = modern.setup_defer_taskrun().setup_taskrun_flag().build(ENTRIES);
+    match modern {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            IoUring::builder().setup_cqsize(COMPLETIONS).build(ENTRIES)
+        }
+        other => other,
+    }
+}
+
+fn facts(ring: &IoUring) -> Result<Facts, KernelError> {
+    let mut probe = Probe::new();
+    ring.submitter().register_probe(&mut probe).map_err(|error| probe::setup_failed(&error))?;
+    Ok(Facts {
+        timed_wait: ring.params().is_feature_ext_arg(),
+        current_position: ring.params().is_feature_rw_cur_pos(),
+        fast_poll: ring.params().is_feature_fast_poll(),
+        operations: (0..u8::MAX).filter(|&code| probe.is_supported(code)).collect(),
+    })
+}

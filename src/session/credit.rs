@@ -1,0 +1,206 @@
+//! How far a sender may go: backpressure without deadlock.
+//!
+//! The receiver promises room for a *window* of packets per device, and the windows of all devices together never exceed
+//! the slots of its pool. So a packet that may be sent always finds a slot, whatever the order in which packets arrive. The
+//! promise is a *limit*: the first idx that may not be sent yet. It only ever grows.
+
+/// The receiver's half: what is promised for one device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grant {
+    window: u64,
+    written: u64,
+    announced: u64,
+}
+
+impl Grant {
+    /// A window of `window` packets (at least one), of which nothing is announced yet.
+    pub(crate) fn new(window: u64) -> Grant {
+        Grant { window: window.max(1), written: 0, announced: 0 }
+    }
+
+    /// One more packet has left its slot.
+    pub(crate) fn written(&mut self) {
+        self.written += 1;
+    }
+
+    /// What the peer was told: packets from here on break the protocol.
+    pub(crate) fn limit(&self) -> u64 {
+        self.announced
+    }
+
+    /// A new limit, when it is worth a message: a quarter of the window. The peer stalls only when it has used up what it was
+    /// told, and then the whole window is worth one.
+    pub(crate) fn announce(&mut self) -> Option<u64> {
+        let limit = self.written + self.window;
+        if limit - self.announced < (self.window / 4).max(1) {
+            return None;
+        }
+        self.announced = limit;
+        Some(limit)
+    }
+}
+
+/// The sender's half: what may be sent of one device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Allowance {
+    limit: u64,
+}
+
+impl Allowance {
+    /// The receiver's word. A limit that shrinks is the peer's error, and is said.
+    pub(crate) fn raise(&mut self, limit: u64) -> Result<(), u64> {
+        if limit < self.limit {
+            return Err(self.limit);
+        }
+        self.limit = limit;
+        Ok(())
+    }
+
+    pub(crate) fn allows(&self, idx: u64) -> bool {
+        idx < self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn announces_the_whole_window_first_and_then_quarters() {
+        let mut grant = Grant::new(8);
+        assert_eq!(grant.announce(), Some(8));
+        assert_eq!(grant.announce(), None);
+        grant.written();
+        assert_eq!(grant.announce(), None);
+        grant.written();
+        assert_eq!(grant.announce(), Some(10));
+    }
+
+    #[test]
+    fn a_window_of_one_announces_every_packet() {
+        let mut grant = Grant::new(1);
+        assert_eq!(grant.announce(), Some(1));
+        grant.written();
+        assert_eq!(grant.announce(), Some(2));
+    }
+
+    #[test]
+    fn a_shrinking_limit_is_refused() {
+        let mut allowance = Allowance::default();
+        assert_eq!(allowance.raise(5), Ok(()));
+        assert_eq!(allowance.raise(4), Err(5));
+        assert!(allowance.allows(4) && !allowance.allows(5));
+    }
+
+    /// Devices on few slots, with packets delivered in any order and messages delayed at will.
+    #[derive(Debug)]
+    struct Model {
+        grants: Vec<Grant>,
+        allowances: Vec<Allowance>,
+        sent: Vec<u64>,
+        arrived: Vec<Vec<u64>>,
+        written: Vec<u64>,
+        network: Vec<(usize, u64)>,
+        credits: VecDeque<(usize, u64)>,
+    }
+
+    impl Model {
+        fn new(devices: usize, window: u64) -> Model {
+            Model {
+                grants: vec![Grant::new(window); devices],
+                allowances: vec![Allowance::default(); devices],
+                sent: vec![0; devices],
+                arrived: vec![Vec::new(); devices],
+                written: vec![0; devices],
+                network: Vec::new(),
+                credits: VecDeque::new(),
+            }
+        }
+
+        /// Does one thing that can be done, chosen by `choice`. False when nothing can be done.
+        fn step(&mut self, choice: usize, goal: u64) -> bool {
+            let devices = self.grants.len();
+            for turn in 0..4 {
+                let (action, at) = ((choice + turn) % 4, choice / 4);
+                let device = (0..devices).map(|k| (at + k) % devices).find(|&device| match action {
+                    0 => self.sent[device] < goal && self.allowances[device].allows(self.sent[device]),
+                    1 => self.arrived[device].contains(&self.written[device]),
+                    _ => true,
+                });
+                match (action, device) {
+                    (0, Some(device)) => {
+                        self.network.push((device, self.sent[device]));
+                        self.sent[device] += 1;
+                    }
+                    (1, Some(device)) => {
+                        self.grants[device].written();
+                        self.written[device] += 1;
+                    }
+                    (2, _) if !self.network.is_empty() => {
+                        let (device, idx) = self.network.swap_remove(at % self.network.len());
+                        self.arrived[device].push(idx);
+                    }
+                    (3, _) if !self.credits.is_empty() => {
+                        let (device, limit) = self.credits.pop_front().unwrap();
+                        self.allowances[device].raise(limit).unwrap();
+                    }
+                    _ => continue,
+                }
+                return true;
+            }
+            let mut announced = false;
+            for device in 0..devices {
+                if let Some(limit) = self.grants[device].announce() {
+                    self.credits.push_back((device, limit));
+                    announced = true;
+                }
+            }
+            announced
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_needs_more_slots_than_promised_and_never_deadlocks(
+            devices in 1_usize..5, window in 1_u64..6, choices in prop::collection::vec(0_usize..1000, 1..50)
+        ) {
+            let mut model = Model::new(devices, window);
+            let goal = 20;
+            for step in 0.. {
+                if !model.step(choices[step % choices.len()] + step, goal) {
+                    break;
+                }
+                let used: u64 = (0..devices).map(|device| model.sent[device] - model.written[device]).sum();
+                prop_assert!(used <= window * devices as u64);
+            }
+            prop_assert_eq!(model.written, vec![goal; devices]);
+        }
+    }
+
+    /// Why there are credits: two devices on two channels, two slots at the receiver. Without a promise per device both
+    /// slots may be taken by packets that are not next, and the packets that are next have nowhere to go.
+    #[test]
+    fn without_credit_two_devices_block_each_other_for_ever() {
+        let mut slots_free = 2;
+        let next = [0, 0];
+        let mut waiting = Vec::new();
+        // packet 1 of each device overtakes packet 0 on the other channel
+        for (device, idx) in [(0, 1), (1, 1), (0, 0), (1, 0)] {
+            if slots_free > 0 {
+                slots_free -= 1;
+                waiting.push((device, idx));
+            }
+        }
+        let can_write = waiting.iter().any(|&(device, idx): &(usize, u64)| next[device] == idx);
+        assert!(!can_write && slots_free == 0, "deadlock: {waiting:?}");
+
+        // With credit for one packet of each device the overtaking packets are not sent yet.
+        let mut allowance = Allowance::default();
+        allowance.raise(Grant::new(1).announce().unwrap()).unwrap();
+        assert!(allowance.allows(0) && !allowance.allows(1));
+    }
+}

@@ -1,0 +1,95 @@
+//! Nothing hangs: when to say something, and when a peer that says nothing, or moves nothing, is given up.
+
+use crate::error::PeerError;
+use crate::limits::{HEARTBEAT_INTERVAL, SILENCE_MAX, STANDSTILL_MAX};
+use crate::ring::Nanos;
+
+/// A duration of `limits` in nanoseconds.
+pub(crate) const fn nanos(duration: std::time::Duration) -> Nanos {
+    duration.as_secs() * 1_000_000_000 + duration.subsec_nanos() as Nanos
+}
+
+/// The times that matter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Liveness {
+    heard: Nanos,
+    said: Nanos,
+    moved: Nanos,
+}
+
+impl Liveness {
+    pub(crate) fn new(now: Nanos) -> Liveness {
+        Liveness { heard: now, said: now, moved: now }
+    }
+
+    /// A message came.
+    pub(crate) fn heard(&mut self, now: Nanos) {
+        self.heard = now;
+    }
+
+    /// A message left.
+    pub(crate) fn said(&mut self, now: Nanos) {
+        self.said = now;
+    }
+
+    /// Data moved, or the transfer came a step further. Not a heartbeat: a peer cannot keep us waiting with those.
+    pub(crate) fn moved(&mut self, now: Nanos) {
+        self.moved = now;
+    }
+
+    /// Whether it is time for a heartbeat.
+    pub(crate) fn must_speak(&self, now: Nanos) -> bool {
+        now >= self.said + nanos(HEARTBEAT_INTERVAL)
+    }
+
+    /// Whether the peer is still with us.
+    pub(crate) fn check(&self, now: Nanos, phase: &'static str) -> Result<(), PeerError> {
+        if now >= self.heard + nanos(SILENCE_MAX) {
+            return Err(PeerError::Silent { phase });
+        }
+        if now >= self.moved + nanos(STANDSTILL_MAX) {
+            return Err(PeerError::Standstill { phase });
+        }
+        Ok(())
+    }
+
+    /// When to look again.
+    pub(crate) fn next(&self) -> Nanos {
+        (self.said + nanos(HEARTBEAT_INTERVAL))
+            .min(self.heard + nanos(SILENCE_MAX))
+            .min(self.moved + nanos(STANDSTILL_MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Nanos = 1_000_000_000;
+
+    #[test]
+    fn speaks_after_a_second_of_having_said_nothing() {
+        let mut live = Liveness::new(0);
+        assert!(!live.must_speak(SECOND - 1) && live.must_speak(SECOND));
+        live.said(SECOND);
+        assert!(!live.must_speak(SECOND));
+        assert_eq!(live.next(), 2 * SECOND);
+    }
+
+    #[test]
+    fn gives_a_silent_peer_up() {
+        let mut live = Liveness::new(0);
+        live.heard(3 * SECOND);
+        assert_eq!(live.check(13 * SECOND - 1, "testing"), Ok(()));
+        assert_eq!(live.check(13 * SECOND, "testing"), Err(PeerError::Silent { phase: "testing" }));
+    }
+
+    #[test]
+    fn heartbeats_alone_do_not_keep_a_peer_alive() {
+        let mut live = Liveness::new(0);
+        live.heard(60 * SECOND);
+        assert_eq!(live.check(60 * SECOND, "testing"), Err(PeerError::Standstill { phase: "testing" }));
+        live.moved(59 * SECOND);
+        assert_eq!(live.check(60 * SECOND, "testing"), Ok(()));
+    }
+}

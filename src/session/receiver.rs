@@ -1,0 +1,439 @@
+//! The receiver's side of the protocol: checks packets, puts them in order, grants credit, keeps its half of the
+//! hand-over.
+
+use std::collections::VecDeque;
+
+use super::credit::Grant;
+use super::handover::{Outcome, Taking};
+use super::liveness::Liveness;
+use super::reorder::Reorder;
+use super::sender::Totals;
+use crate::error::{Error, PeerError, Place, Refusal};
+use crate::limits::CONTROL_QUEUE_MAX;
+use crate::ring::Nanos;
+use crate::wire::{Checksum, Control, DataHeader, Offer};
+
+/// A packet on its way to its device.
+#[derive(Debug)]
+pub(crate) struct Arrived<H> {
+    pub(crate) header: DataHeader,
+    /// Where its payload is.
+    pub(crate) handle: H,
+    /// When its last byte came.
+    pub(crate) arrived_at: Nanos,
+}
+
+#[derive(Debug)]
+struct Incoming<H> {
+    reorder: Reorder<Arrived<H>>,
+    grant: Grant,
+    totals: Totals,
+}
+
+/// Where the conversation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    New,
+    Offered,
+    Accepted,
+    Ready,
+}
+
+/// What the receiver is willing to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Terms<'a> {
+    /// Names and instances of the devices that it has sinks for.
+    pub(crate) devices: &'a [(Box<str>, u32)],
+    /// Largest pool that it makes on the peer's word, in bytes.
+    pub(crate) pool_max: u64,
+}
+
+/// Whether an offer fits; gives for each offered device the number of the sink that takes it.
+pub(crate) fn agree(offer: &Offer, terms: &Terms<'_>) -> Result<Vec<usize>, Refusal> {
+    if offer.features != 0 {
+        return Err(Refusal::Feature);
+    }
+    let find = |name: &str, instance: u32| {
+        let fits = |own: &(Box<str>, u32)| &*own.0 == name && own.1 == instance;
+        terms.devices.iter().position(fits).ok_or_else(|| Refusal::DeviceMismatch { name: name.into() })
+    };
+    let sinks = offer.devices.iter().map(|device| find(&device.name, device.instance));
+    let sinks: Vec<usize> = sinks.collect::<Result<_, _>>()?;
+    let missing = terms.devices.iter().enumerate().find(|(own, _)| !sinks.contains(own));
+    if let Some((_, (name, _))) = missing {
+        return Err(Refusal::DeviceMismatch { name: name.clone() });
+    }
+    if offer.pool_size > terms.pool_max {
+        let text = format!("a pool of {} bytes, at most {} here", offer.pool_size, terms.pool_max);
+        return Err(Refusal::Settings { text: text.into() });
+    }
+    Ok(sinks)
+}
+
+/// The receiver's side of one session.
+#[derive(Debug)]
+pub(crate) struct ReceiverSession<H> {
+    offer: Option<Offer>,
+    devices: Vec<Incoming<H>>,
+    packet_size: u32,
+    checksum: Checksum,
+    stage: Stage,
+    taking: Taking,
+    live: Liveness,
+    outbox: VecDeque<Control>,
+    switched_over: Option<Nanos>,
+    /// What the receiver is doing, for messages.
+    phase: &'static str,
+}
+
+impl<H> ReceiverSession<H> {
+    /// Waits for the offer.
+    pub(crate) fn new(now: Nanos) -> ReceiverSession<H> {
+        ReceiverSession {
+            offer: None,
+            devices: Vec::new(),
+            packet_size: 0,
+            checksum: Checksum::None,
+            stage: Stage::New,
+            taking: Taking::new(0),
+            live: Liveness::new(now),
+            outbox: VecDeque::with_capacity(CONTROL_QUEUE_MAX),
+            switched_over: None,
+            phase: "agreeing on settings",
+        }
+    }
+
+    pub(crate) fn enter(&mut self, phase: &'static str, now: Nanos) {
+        self.phase = phase;
+        self.live.moved(now);
+    }
+
+    pub(crate) fn phase(&self) -> &'static str {
+        self.phase
+    }
+
+    /// What the sender wants, once it said so.
+    pub(crate) fn take_offer(&mut self) -> Option<Offer> {
+        self.offer.take()
+    }
+
+    /// Says no.
+    pub(crate) fn refuse(&mut self, reason: &Refusal) {
+        let (code, text) = reason.to_wire();
+        self.say_last(Control::Refuse { code, text: text.into() });
+    }
+
+    /// Says yes: `window` packets of each device are promised room as soon as the devices are ready.
+    pub(crate) fn accept(&mut self, offer: &Offer, window: usize) {
+        let incoming = || Incoming {
+            reorder: Reorder::new(window),
+            grant: Grant::new(window as u64),
+            totals: Totals::default(),
+        };
+        self.devices = offer.devices.iter().map(|_| incoming()).collect();
+        self.taking = Taking::new(self.devices.len());
+        self.packet_size = offer.packet_size;
+        self.checksum = offer.checksum;
+        self.stage = Stage::Accepted;
+        self.outbox.push_back(Control::Accept);
+    }
+
+    /// Every device can be written to.
+    pub(crate) fn ready(&mut self) {
+        self.stage = Stage::Ready;
+        self.outbox.push_back(Control::Ready);
+    }
+
+    pub(crate) fn totals(&self, device: usize) -> Totals {
+        self.devices[device].totals
+    }
+
+    /// When the sender's devices began to stop.
+    pub(crate) fn switched_over(&self) -> Option<Nanos> {
+        self.switched_over
+    }
+
+    /// A packet's header came: whether its payload may come, too.
+    pub(crate) fn on_header(&mut self, header: &DataHeader, place: Place) -> Result<(), PeerError> {
+        let Some(incoming) = self.devices.get_mut(usize::from(header.device)) else {
+            let what = crate::wire::Malformed::Value { field: "device", found: header.device.into() };
+            return Err(PeerError::Malformed { place, what });
+        };
+        if !header.config && header.len > self.packet_size {
+            let (found, max) = (header.len.into(), self.packet_size.into());
+            return Err(PeerError::Malformed {
+                place,
+                what: crate::wire::Malformed::TooLong { field: "payload", found, max },
+            });
+        }
+        let limit = incoming.grant.limit();
+        incoming.reorder.claim(header.idx, header.config, limit).map_err(|problem| PeerError::Order {
+            device: header.device.into(),
+            idx: header.idx,
+            problem: problem.words(),
+        })
+    }
+
+    /// A packet is complete; `crc32c` is that of its payload as it came.
+    pub(crate) fn on_packet(
+        &mut self,
+        header: DataHeader,
+        handle: H,
+        crc32c: u32,
+        place: Place,
+        now: Nanos,
+    ) -> Result<(), (PeerError, H)> {
+        self.live.moved(now);
+        if self.checksum == Checksum::Crc32c && crc32c != header.crc32c {
+            let (device, idx, expected) = (header.device.into(), header.idx, header.crc32c);
+            return Err((PeerError::Checksum { device, idx, place, found: crc32c, expected }, handle));
+        }
+        let incoming = &mut self.devices[usize::from(header.device)];
+        incoming.reorder.fill(header.idx, Arrived { header, handle, arrived_at: now });
+        Ok(())
+    }
+
+    /// The packet of a device whose turn it is.
+    pub(crate) fn pop(&mut self, device: usize) -> Option<Arrived<H>> {
+        let incoming = &mut self.devices[device];
+        let (_, packet) = incoming.reorder.pop()?;
+        incoming.totals.add(&packet.header);
+        Some(packet)
+    }
+
+    /// The packet that was popped last has left its slot.
+    pub(crate) fn written(&mut self, device: usize, now: Nanos) {
+        self.devices[device].grant.written();
+        self.live.moved(now);
+    }
+
+    /// A device has everything, took it, and would run.
+    pub(crate) fn loaded(&mut self, device: usize) {
+        let incoming = &self.devices[device];
+        assert!(incoming.reorder.is_complete(), "a device is loaded after its last packet");
+        let Totals { packets, bytes, crc32c, .. } = incoming.totals;
+        let crc32c = if self.checksum == Checksum::None { 0 } else { crc32c };
+        let device = u16::try_from(device).expect("devices are bounded by DEVICES_MAX");
+        self.taking.loaded(device.into());
+        self.outbox.push_back(Control::Loaded { device, packets, bytes, crc32c });
+    }
+
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.taking.is_loaded()
+    }
+
+    pub(crate) fn is_committed(&self) -> bool {
+        self.taking.is_committed()
+    }
+
+    /// Every device runs.
+    pub(crate) fn committed(&mut self) {
+        self.taking.committed();
+        self.outbox.push_back(Control::Committed);
+    }
+
+    /// What it came to, when it ended here.
+    pub(crate) fn outcome(&self) -> Outcome {
+        self.taking.outcome()
+    }
+
+    /// The last word of a side that gives up.
+    pub(crate) fn say_last(&mut self, message: Control) {
+        self.outbox.clear();
+        self.stage = Stage::New;
+        self.outbox.push_back(message);
+    }
+
+    /// Whether everything that is to be said has been handed to the connection.
+    pub(crate) fn has_spoken(&self) -> bool {
+        self.outbox.is_empty()
+    }
+
+    pub(crate) fn check(&self, now: Nanos) -> Result<(), Error> {
+        Ok(self.live.check(now, self.phase)?)
+    }
+
+    /// When `check` or `poll_control` must be called again at the latest.
+    pub(crate) fn next_deadline(&self) -> Nanos {
+        self.live.next()
+    }
+
+    /// The next message to send: what was said, then credit, then a heartbeat.
+    pub(crate) fn poll_control(&mut self, now: Nanos) -> Option<Control> {
+        let message = self
+            .outbox
+            .pop_front()
+            .or_else(|| self.credit())
+            .or_else(|| self.live.must_speak(now).then_some(Control::Heartbeat))?;
+        self.live.said(now);
+        Some(message)
+    }
+
+    fn credit(&mut self) -> Option<Control> {
+        if self.stage != Stage::Ready {
+            return None;
+        }
+        (0_u16..).zip(&mut self.devices).find_map(|(device, incoming)| {
+            let limit = incoming.grant.announce()?;
+            Some(Control::Credit { device, limit })
+        })
+    }
+
+    /// A message came.
+    pub(crate) fn on_control(&mut self, message: Control, now: Nanos) -> Result<(), Error> {
+        self.live.heard(now);
+        match message {
+            Control::Heartbeat => return Ok(()),
+            Control::Offer(offer) if self.stage == Stage::New && self.offer.is_none() => {
+                self.stage = Stage::Offered;
+                self.offer = Some(offer);
+            }
+            Control::Switchover if self.stage == Stage::Ready && self.switched_over.is_none() => {
+                self.switched_over = Some(now);
+            }
+            Control::Commit if self.taking.commit() => {}
+            Control::Abort { text, .. } => return Err(PeerError::Aborted { text }.into()),
+            Control::Cancel => return Err(PeerError::Cancelled.into()),
+            other => return Err(PeerError::Unexpected { message: other.name(), phase: self.phase }.into()),
+        }
+        self.live.moved(now);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{DeviceOffer, Malformed, crc32c};
+
+    fn offer(names: &[&str]) -> Offer {
+        let device = |name: &&str| DeviceOffer { name: (*name).into(), instance: 0, estimate: 0 };
+        Offer {
+            features: 0,
+            packet_size: 4096,
+            pool_size: 1 << 20,
+            checksum: Checksum::Crc32c,
+            devices: names.iter().map(device).collect(),
+        }
+    }
+
+    fn header(device: u16, idx: u64, config: bool, payload: &[u8]) -> DataHeader {
+        let (len, crc32c) = (u32::try_from(payload.len()).unwrap(), crc32c(0, payload));
+        DataHeader { device, idx, config, len, crc32c, read_at_ns: 0, sent_at_ns: 0 }
+    }
+
+    fn ready(window: usize) -> ReceiverSession<u32> {
+        let mut session = ReceiverSession::new(0);
+        session.on_control(Control::Offer(offer(&["a"])), 0).unwrap();
+        let offer = session.take_offer().unwrap();
+        session.accept(&offer, window);
+        session.ready();
+        while session.poll_control(0).is_some() {}
+        session
+    }
+
+    fn arrive(session: &mut ReceiverSession<u32>, header: DataHeader) {
+        session.on_header(&header, Place::Channel(0)).unwrap();
+        session.on_packet(header, 0, header.crc32c, Place::Channel(0), 0).unwrap();
+    }
+
+    #[test]
+    fn agrees_when_both_sides_name_the_same_devices_and_refuses_otherwise() {
+        let own = [("a".into(), 0), ("b".into(), 0)];
+        let terms = Terms { devices: &own, pool_max: 1 << 20 };
+        assert_eq!(agree(&offer(&["b", "a"]), &terms), Ok(vec![1, 0]));
+        let one_side_only = |name: &str| Err(Refusal::DeviceMismatch { name: name.into() });
+        assert_eq!(agree(&offer(&["a"]), &terms), one_side_only("b"));
+        assert_eq!(agree(&offer(&["a", "b", "c"]), &terms), one_side_only("c"));
+        let features = Offer { features: 1 << 40, ..offer(&["a", "b"]) };
+        assert_eq!(agree(&features, &terms), Err(Refusal::Feature));
+        let pool = Offer { pool_size: 2 << 20, ..offer(&["a", "b"]) };
+        assert!(matches!(agree(&pool, &terms), Err(Refusal::Settings { .. })));
+    }
+
+    #[test]
+    fn says_accept_then_ready_then_credit() {
+        let mut session = ReceiverSession::<u32>::new(0);
+        session.on_control(Control::Offer(offer(&["a", "b"])), 0).unwrap();
+        let offer = session.take_offer().unwrap();
+        session.accept(&offer, 4);
+        session.ready();
+        let said: Vec<_> = std::iter::from_fn(|| session.poll_control(0)).collect();
+        let credit = |device| Control::Credit { device, limit: 4 };
+        assert_eq!(said, [Control::Accept, Control::Ready, credit(0), credit(1)]);
+    }
+
+    #[test]
+    fn grants_credit_as_packets_are_written() {
+        let mut session = ready(2);
+        arrive(&mut session, header(0, 0, false, b"x"));
+        assert!(session.pop(0).is_some());
+        assert_eq!(session.poll_control(0), None);
+        session.written(0, 0);
+        assert_eq!(session.poll_control(0), Some(Control::Credit { device: 0, limit: 3 }));
+    }
+
+    #[test]
+    fn rejects_packets_that_break_the_order() {
+        let mut session = ready(2);
+        let place = Place::Channel(1);
+        let order = |result: Result<(), PeerError>| matches!(result, Err(PeerError::Order { .. }));
+        assert!(order(session.on_header(&header(0, 2, false, b"x"), place)), "beyond credit");
+        session.on_header(&header(0, 0, false, b"x"), place).unwrap();
+        assert!(order(session.on_header(&header(0, 0, false, b"x"), place)), "twice, before its payload came");
+        let unknown = session.on_header(&header(1, 0, false, b"x"), place);
+        assert!(matches!(unknown, Err(PeerError::Malformed { what: Malformed::Value { .. }, .. })));
+        let long = DataHeader { len: 4097, ..header(0, 1, false, b"x") };
+        let long = session.on_header(&long, place);
+        assert!(matches!(long, Err(PeerError::Malformed { what: Malformed::TooLong { .. }, .. })));
+    }
+
+    #[test]
+    fn rejects_a_payload_with_another_checksum() {
+        let mut session = ready(2);
+        let header = header(0, 0, false, b"x");
+        session.on_header(&header, Place::Channel(0)).unwrap();
+        let result = session.on_packet(header, 9, header.crc32c ^ 1, Place::Channel(0), 0);
+        assert!(matches!(result, Err((PeerError::Checksum { idx: 0, .. }, 9))));
+    }
+
+    #[test]
+    fn reports_loaded_with_the_checksum_of_the_whole_state() {
+        let mut session = ready(4);
+        arrive(&mut session, header(0, 1, true, b"de"));
+        arrive(&mut session, header(0, 0, false, b"abc"));
+        while session.pop(0).is_some() {}
+        session.loaded(0);
+        let expected = Control::Loaded { device: 0, packets: 2, bytes: 5, crc32c: crc32c(0, b"abcde") };
+        assert_eq!(session.poll_control(0), Some(expected));
+        assert!(session.is_loaded());
+    }
+
+    #[test]
+    fn commit_is_refused_before_every_device_is_loaded() {
+        let mut session = ready(4);
+        assert!(matches!(session.on_control(Control::Commit, 0), Err(Error::Peer(PeerError::Unexpected { .. }))));
+    }
+
+    #[test]
+    fn runs_only_after_commit() {
+        let mut session = ready(4);
+        arrive(&mut session, header(0, 0, true, b""));
+        session.pop(0).unwrap();
+        session.loaded(0);
+        assert!(!session.is_committed());
+        session.on_control(Control::Commit, 0).unwrap();
+        assert!(session.is_committed());
+        assert_eq!(session.outcome(), Outcome::Aborted);
+        session.committed();
+        assert_eq!(session.outcome(), Outcome::Complete);
+    }
+
+    #[test]
+    fn a_second_offer_and_messages_of_the_receiver_itself_are_refused() {
+        let mut session = ready(1);
+        for message in [Control::Offer(offer(&["a"])), Control::Accept, Control::Ready, Control::Committed] {
+            assert!(matches!(session.on_control(message, 0), Err(Error::Peer(PeerError::Unexpected { .. }))));
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Order and completeness: what arrives in any order leaves in idx order, each packet exactly once.
+//!
+//! A packet's number is *claimed* when its header comes, before its payload is received, so two connections cannot bring
+//! the same packet, and every error is found before a byte is stored. Memory is one place per packet of the window, made
+//! once; nothing a peer sends makes it grow.
+
+/// Why a packet is not wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Problem {
+    /// It came before.
+    Duplicate,
+    /// It is past the limit.
+    BeyondCredit,
+    /// It is past the config packet.
+    AfterConfig,
+    /// A config packet came already.
+    SecondConfig,
+    /// It is a config packet, and data past it came already.
+    ConfigBeforeData,
+}
+
+impl Problem {
+    /// In words that follow "the peer sent packet 5".
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Problem::Duplicate => "twice",
+            Problem::BeyondCredit => "without credit for it",
+            Problem::AfterConfig => "after the config packet",
+            Problem::SecondConfig => "as a second config packet",
+            Problem::ConfigBeforeData => "as config packet, but data after it",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place<H> {
+    Empty,
+    Claimed,
+    Here(H),
+}
+
+/// The packets of one device that are not in their turn yet.
+#[derive(Debug)]
+pub(crate) struct Reorder<H> {
+    /// The idx whose turn it is.
+    next: u64,
+    /// One past the highest idx that was claimed.
+    claimed: u64,
+    /// The config packet's idx, once it was claimed.
+    config: Option<u64>,
+    /// `idx % window` is the place of idx. Claims are below `next + window`, so no two share one.
+    places: Box<[Place<H>]>,
+}
+
+impl<H> Reorder<H> {
+    /// For packets that are less than `window` (at least one) ahead of their turn.
+    pub(crate) fn new(window: usize) -> Reorder<H> {
+        let places = (0..window.max(1)).map(|_| Place::Empty).collect();
+        Reorder { next: 0, claimed: 0, config: None, places }
+    }
+
+    fn place(&mut self, idx: u64) -> &mut Place<H> {
+        let window = self.places.len() as u64;
+        let at = usize::try_from(idx % window).expect("less than the window");
+        &mut self.places[at]
+    }
+
+    /// A packet's header came; `limit` is the first idx without credit.
+    pub(crate) fn claim(&mut self, idx: u64, config: bool, limit: u64) -> Result<(), Problem> {
+        if idx < self.next {
+            return Err(if config && self.config.is_some() { Problem::SecondConfig } else { Problem::Duplicate });
+        }
+        if idx >= limit || idx - self.next >= self.places.len() as u64 {
+            return Err(Problem::BeyondCredit);
+        }
+        match self.config {
+            Some(_) if config => return Err(Problem::SecondConfig),
+            Some(last) if idx > last => return Err(Problem::AfterConfig),
+            None if config && idx + 1 < self.claimed => return Err(Problem::ConfigBeforeData),
+            _ => {}
+        }
+        let place = self.place(idx);
+        if !matches!(place, Place::Empty) {
+            return Err(Problem::Duplicate);
+        }
+        *place = Place::Claimed;
+        self.claimed = self.claimed.max(idx + 1);
+        if config {
+            self.config = Some(idx);
+        }
+        Ok(())
+    }
+
+    /// A claimed packet is complete.
+    pub(crate) fn fill(&mut self, idx: u64, handle: H) {
+        let place = self.place(idx);
+        assert!(matches!(place, Place::Claimed), "a packet is claimed before it is filled");
+        *place = Place::Here(handle);
+    }
+
+    /// The packet whose turn it is, if it is here.
+    pub(crate) fn pop(&mut self) -> Option<(u64, H)> {
+        let idx = self.next;
+        let place = self.place(idx);
+        if !matches!(place, Place::Here(_)) {
+            return None;
+        }
+        let Place::Here(handle) = std::mem::replace(place, Place::Empty) else { return None };
+        self.next += 1;
+        Some((idx, handle))
+    }
+
+    /// Whether every packet has had its turn, the config packet last.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.config.is_some_and(|config| self.next == config + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn take(reorder: &mut Reorder<u64>, idx: u64, config: bool) {
+        reorder.claim(idx, config, u64::MAX).unwrap();
+        reorder.fill(idx, idx * 10);
+    }
+
+    #[test]
+    fn packets_leave_in_order_whatever_the_order_of_arrival() {
+        let mut reorder = Reorder::new(4);
+        take(&mut reorder, 2, false);
+        take(&mut reorder, 1, false);
+        assert_eq!(reorder.pop(), None);
+        take(&mut reorder, 0, false);
+        assert_eq!(std::iter::from_fn(|| reorder.pop()).collect::<Vec<_>>(), [(0, 0), (1, 10), (2, 20)]);
+    }
+
+    #[test]
+    fn a_claimed_packet_is_not_here_yet() {
+        let mut reorder = Reorder::<u64>::new(2);
+        reorder.claim(0, false, 2).unwrap();
+        assert_eq!(reorder.pop(), None);
+    }
+
+    #[test]
+    fn rejects_duplicates_before_and_after_their_turn() {
+        let mut reorder = Reorder::new(4);
+        take(&mut reorder, 0, false);
+        assert_eq!(reorder.claim(0, false, 4), Err(Problem::Duplicate));
+        reorder.pop();
+        assert_eq!(reorder.claim(0, false, 4), Err(Problem::Duplicate));
+        reorder.claim(1, false, 4).unwrap();
+        assert_eq!(reorder.claim(1, false, 4), Err(Problem::Duplicate));
+    }
+
+    #[test]
+    fn rejects_what_is_beyond_credit_even_if_it_is_huge() {
+        let mut reorder = Reorder::<u64>::new(4);
+        assert_eq!(reorder.claim(4, false, 4), Err(Problem::BeyondCredit));
+        assert_eq!(reorder.claim(u64::MAX, false, u64::MAX), Err(Problem::BeyondCredit));
+        assert_eq!(reorder.claim(0xffff_fffe, true, 4), Err(Problem::BeyondCredit));
+    }
+
+    #[test]
+    fn rejects_a_second_config_packet_and_data_after_the_config_packet() {
+        let mut reorder = Reorder::new(8);
+        take(&mut reorder, 2, true);
+        assert_eq!(reorder.claim(1, true, 8), Err(Problem::SecondConfig));
+        assert_eq!(reorder.claim(3, false, 8), Err(Problem::AfterConfig));
+        take(&mut reorder, 0, false);
+        take(&mut reorder, 1, false);
+        while reorder.pop().is_some() {}
+        assert!(reorder.is_complete());
+        assert_eq!(reorder.claim(2, true, 8), Err(Problem::SecondConfig));
+    }
+
+    #[test]
+    fn rejects_a_config_packet_below_data_that_came() {
+        let mut reorder = Reorder::new(8);
+        take(&mut reorder, 3, false);
+        assert_eq!(reorder.claim(1, true, 8), Err(Problem::ConfigBeforeData));
+    }
+
+    #[test]
+    fn a_device_without_data_is_complete_with_its_config_packet() {
+        let mut reorder = Reorder::new(1);
+        assert!(!reorder.is_complete());
+        take(&mut reorder, 0, true);
+        reorder.pop();
+        assert!(reorder.is_complete());
+    }
+
+    proptest! {
+        /// Oracle: a map of everything that was accepted.
+        #[test]
+        fn every_packet_comes_out_once_and_in_order(
+            window in 1_usize..9, arrivals in prop::collection::vec((0_u64..40, any::<bool>()), 0..300)
+        ) {
+            let mut reorder = Reorder::new(window);
+            let mut oracle = BTreeMap::new();
+            let mut expected = 0;
+            for (idx, pop) in arrivals {
+                let limit = expected + window as u64;
+                let wanted = idx >= expected && idx < limit && !oracle.contains_key(&idx);
+                prop_assert_eq!(reorder.claim(idx, false, limit).is_ok(), wanted);
+                if wanted {
+                    oracle.insert(idx, idx);
+                    reorder.fill(idx, idx);
+                }
+                if pop {
+                    let next = oracle.remove(&expected).map(|handle| (expected, handle));
+                    prop_assert_eq!(reorder.pop(), next);
+                    expected += u64::from(next.is_some());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! The sender's side of the protocol: numbers packets, spends credit, keeps its half of the hand-over.
+
+use std::collections::VecDeque;
+
+use super::credit::Allowance;
+use super::handover::{Giving, Outcome};
+use super::liveness::Liveness;
+use super::schedule::RoundRobin;
+use crate::error::{Error, PeerError, Refusal, Side};
+use crate::limits::CONTROL_QUEUE_MAX;
+use crate::ring::Nanos;
+use crate::wire::{self, Checksum, Control, DataHeader, Offer};
+
+/// A packet on its way to a channel.
+#[derive(Debug)]
+pub(crate) struct Queued<H> {
+    /// Everything but when it is sent.
+    pub(crate) header: DataHeader,
+    /// Where its payload is.
+    pub(crate) handle: H,
+    /// When it was queued.
+    pub(crate) queued_at: Nanos,
+}
+
+/// What was read of a device so far, in idx order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    pub(crate) config_bytes: u64,
+    pub(crate) crc32c: u32,
+}
+
+impl Totals {
+    /// One more packet.
+    pub(crate) fn add(&mut self, header: &DataHeader) {
+        let len = u64::from(header.len);
+        self.packets += 1;
+        self.bytes += len;
+        if header.config {
+            self.config_bytes = len;
+        }
+        self.crc32c = wire::crc32c_combine(self.crc32c, header.crc32c, len);
+    }
+}
+
+#[derive(Debug)]
+struct Outgoing<H> {
+    queue: VecDeque<Queued<H>>,
+    allowance: Allowance,
+    totals: Totals,
+    config_queued: bool,
+}
+
+/// Where the conversation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+enum Stage {
+    Offered,
+    Accepted,
+    Ready,
+}
+
+/// The sender's side of one session.
+#[derive(Debug)]
+pub(crate) struct SenderSession<H> {
+    devices: Vec<Outgoing<H>>,
+    checksum: Checksum,
+    turn: RoundRobin,
+    stage: Stage,
+    giving: Giving,
+    live: Liveness,
+    outbox: VecDeque<Control>,
+    promised: bool,
+    /// What the sender is doing, for messages.
+    phase: &'static str,
+}
+
+impl<H> SenderSession<H> {
+    /// Begins with the offer. At most `slots` packets will be queued.
+    pub(crate) fn new(offer: Offer, slots: usize, now: Nanos) -> SenderSession<H> {
+        let outgoing = || Outgoing {
+            queue: VecDeque::with_capacity(slots),
+            allowance: Allowance::default(),
+            totals: Totals::default(),
+            config_queued: false,
+        };
+        let mut outbox = VecDeque::with_capacity(CONTROL_QUEUE_MAX);
+        let (count, checksum) = (offer.devices.len(), offer.checksum);
+        outbox.push_back(Control::Offer(offer));
+        SenderSession {
+            devices: (0..count).map(|_| outgoing()).collect(),
+            checksum,
+            turn: RoundRobin::default(),
+            stage: Stage::Offered,
+            giving: Giving::new(count),
+            live: Liveness::new(now),
+            outbox,
+            promised: false,
+            phase: "agreeing on settings",
+        }
+    }
+
+    pub(crate) fn enter(&mut self, phase: &'static str, now: Nanos) {
+        self.phase = phase;
+        self.live.moved(now);
+    }
+
+    pub(crate) fn phase(&self) -> &'static str {
+        self.phase
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.stage == Stage::Ready
+    }
+
+    pub(crate) fn totals(&self, device: usize) -> Totals {
+        self.devices[device].totals
+    }
+
+    /// Packets of a device that wait for a channel or for credit.
+    pub(crate) fn queued(&self, device: usize) -> usize {
+        self.devices[device].queue.len()
+    }
+
+    /// The next bytes of a device are read. Gives them their number.
+    #[expect(clippy::too_many_arguments, reason = "what is known of a packet when it was read; a struct would say it twice")]
+    pub(crate) fn push(
+        &mut self,
+        device: usize,
+        handle: H,
+        len: u32,
+        config: bool,
+        crc32c: u32,
+        read_at_ns: Nanos,
+        now: Nanos,
+    ) {
+        let number = u16::try_from(device).expect("devices are bounded by DEVICES_MAX");
+        let outgoing = &mut self.devices[device];
+        assert!(!outgoing.config_queued, "the config packet is the last");
+        outgoing.config_queued = config;
+        let idx = outgoing.totals.packets;
+        let header = DataHeader { device: number, idx, config, len, crc32c, read_at_ns, sent_at_ns: 0 };
+        outgoing.totals.add(&header);
+        outgoing.queue.push_back(Queued { header, handle, queued_at: now });
+        self.live.moved(now);
+    }
+
+    /// The next packet that may be sent; devices take turns.
+    pub(crate) fn pop(&mut self, now: Nanos) -> Option<Queued<H>> {
+        let devices = &self.devices;
+        let may = |device: usize| {
+            let outgoing: &Outgoing<H> = &devices[device];
+            outgoing.queue.front().is_some_and(|packet| outgoing.allowance.allows(packet.header.idx))
+        };
+        let device = self.turn.choose(devices.len(), may)?;
+        let mut packet = self.devices[device].queue.pop_front()?;
+        packet.header.sent_at_ns = now;
+        Some(packet)
+    }
+
+    /// Whether packets wait and none may be sent: the receiver is slower.
+    pub(crate) fn lacks_credit(&self) -> bool {
+        let mut waiting = self.devices.iter().filter_map(|outgoing| Some((outgoing, outgoing.queue.front()?))).peekable();
+        waiting.peek().is_some() && waiting.all(|(outgoing, packet)| !outgoing.allowance.allows(packet.header.idx))
+    }
+
+    /// Whether the last packet of every device has been popped.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.devices.iter().all(|outgoing| outgoing.config_queued && outgoing.queue.is_empty())
+    }
+
+    /// Everything that is still queued, when a transfer ends early.
+    pub(crate) fn abandon(&mut self) -> impl Iterator<Item = H> {
+        self.devices.iter_mut().flat_map(|outgoing| outgoing.queue.drain(..)).map(|packet| packet.handle)
+    }
+
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.giving.is_loaded()
+    }
+
+    pub(crate) fn is_committed(&self) -> bool {
+        self.giving.is_committed()
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.giving.is_over()
+    }
+
+    /// What it came to, when it ended here.
+    pub(crate) fn outcome(&self) -> Outcome {
+        self.giving.outcome(self.promised)
+    }
+
+    pub(crate) fn switch_over(&mut self) {
+        self.outbox.push_back(Control::Switchover);
+    }
+
+    /// P-20: only after every device was reported loaded.
+    pub(crate) fn commit(&mut self) {
+        self.giving.commit();
+        self.outbox.push_back(Control::Commit);
+    }
+
+    /// The last word of a side that gives up.
+    pub(crate) fn say_last(&mut self, message: Control) {
+        self.outbox.clear();
+        self.outbox.push_back(message);
+    }
+
+    /// A packet was taken by its socket.
+    pub(crate) fn sent(&mut self, now: Nanos) {
+        self.live.moved(now);
+    }
+
+    pub(crate) fn check(&self, now: Nanos) -> Result<(), Error> {
+        Ok(self.live.check(now, self.phase)?)
+    }
+
+    /// When `check` or `poll_control` must be called again at the latest.
+    pub(crate) fn next_deadline(&self) -> Nanos {
+        self.live.next()
+    }
+
+    /// The next message to send.
+    pub(crate) fn poll_control(&mut self, now: Nanos) -> Option<Control> {
+        let message = self.outbox.pop_front().or_else(|| self.live.must_speak(now).then_some(Control::Heartbeat))?;
+        self.live.said(now);
+        Some(message)
+    }
+
+    /// A message came.
+    pub(crate) fn on_control(&mut self, message: Control, now: Nanos) -> Result<(), Error> {
+        self.live.heard(now);
+        match message {
+            Control::Heartbeat => return Ok(()),
+            Control::Credit { device, limit } if self.stage == Stage::Ready => self.raise(device, limit)?,
+            Control::Accept if self.stage == Stage::Offered => self.stage = Stage::Accepted,
+            Control::Ready if self.stage == Stage::Accepted => self.stage = Stage::Ready,
+            Control::Refuse { code, text } if self.stage < Stage::Ready => {
+                self.promised = true;
+                return Err(Error::Refused { by: Side::Receiver, reason: Refusal::from_wire(code, &text) });
+            }
+            Control::Loaded { device, packets, bytes, crc32c } => self.loaded(device, packets, bytes, crc32c)?,
+            Control::Committed if self.giving.committed() => {}
+            Control::Abort { text, .. } => {
+                self.promised = true;
+                return Err(PeerError::Aborted { text }.into());
+            }
+            Control::Cancel => {
+                self.promised = true;
+                return Err(PeerError::Cancelled.into());
+            }
+            other => return Err(PeerError::Unexpected { message: other.name(), phase: self.phase }.into()),
+        }
+        self.live.moved(now);
+        Ok(())
+    }
+
+    fn raise(&mut self, device: u16, limit: u64) -> Result<(), PeerError> {
+        let outgoing = self
+            .devices
+            .get_mut(usize::from(device))
+            .ok_or(PeerError::Unexpected { message: "credit for a device that does not exist", phase: self.phase })?;
+        let shrunk = |_| PeerError::Unexpected { message: "a credit limit that shrinks", phase: self.phase };
+        outgoing.allowance.raise(limit).map_err(shrunk)
+    }
+
+    fn loaded(&mut self, device: u16, packets: u64, bytes: u64, crc32c: u32) -> Result<(), PeerError> {
+        let unexpected = PeerError::Unexpected { message: "loaded", phase: self.phase };
+        let Some(outgoing) = self.devices.get(usize::from(device)) else { return Err(unexpected) };
+        if !outgoing.config_queued || !outgoing.queue.is_empty() {
+            return Err(unexpected);
+        }
+        let sent = outgoing.totals;
+        let checked = self.checksum == Checksum::None || sent.crc32c == crc32c;
+        if (packets, bytes) != (sent.packets, sent.bytes) || !checked {
+            return Err(PeerError::LoadedDiffers {
+                device: device.into(),
+                found_bytes: bytes,
+                found_crc32c: crc32c,
+                sent_bytes: sent.bytes,
+                sent_crc32c: sent.crc32c,
+            });
+        }
+        if self.giving.loaded(usize::from(device)) { Ok(()) } else { Err(unexpected) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::DeviceOffer;
+
+    fn offer(devices: usize) -> Offer {
+        let device =
+            |number: usize| DeviceOffer { name: format!("dev{number}").into(), instance: 0, estimate: 0 };
+        Offer {
+            features: 0,
+            packet_size: 4096,
+            pool_size: 1 << 20,
+            checksum: Checksum::Crc32c,
+            devices: (0..devices).map(device).collect(),
+        }
+    }
+
+    fn ready(devices: usize) -> SenderSession<u32> {
+        let mut session = SenderSession::new(offer(devices), 8, 0);
+        session.on_control(Control::Accept, 0).unwrap();
+        session.on_control(Control::Ready, 0).unwrap();
+        session
+    }
+
+    #[test]
+    fn begins_with_the_offer() {
+        let mut session = SenderSession::<u32>::new(offer(1), 8, 0);
+        assert_eq!(session.poll_control(0), Some(Control::Offer(offer(1))));
+        assert_eq!(session.poll_control(0), None);
+    }
+
+    #[test]
+    fn sends_nothing_without_credit() {
+        let mut session = ready(1);
+        session.push(0, 7, 10, false, 1, 0, 0);
+        assert!(session.pop(0).is_none() && session.lacks_credit());
+        session.on_control(Control::Credit { device: 0, limit: 1 }, 0).unwrap();
+        assert!(!session.lacks_credit());
+        assert_eq!(session.pop(0).map(|packet| packet.handle), Some(7));
+    }
+
+    #[test]
+    fn a_device_without_credit_does_not_hold_another_up() {
+        let mut session = ready(2);
+        session.push(0, 10, 1, false, 0, 0, 0);
+        session.push(1, 20, 1, false, 0, 0, 0);
+        session.on_control(Control::Credit { device: 1, limit: 5 }, 0).unwrap();
+        assert_eq!(session.pop(0).map(|packet| packet.handle), Some(20));
+        assert!(session.pop(0).is_none());
+    }
+
+    #[test]
+    fn commits_only_when_the_receiver_has_what_was_sent() {
+        let mut session = ready(1);
+        session.on_control(Control::Credit { device: 0, limit: 5 }, 0).unwrap();
+        session.push(0, 1, 3, false, wire::crc32c(0, b"abc"), 0, 0);
+        session.push(0, 2, 2, true, wire::crc32c(0, b"de"), 0, 0);
+        let (packets, bytes, crc32c) = (2, 5, wire::crc32c(0, b"abcde"));
+        let early = session.on_control(Control::Loaded { device: 0, packets, bytes, crc32c }, 0);
+        assert!(matches!(early, Err(Error::Peer(PeerError::Unexpected { .. }))));
+        while session.pop(0).is_some() {}
+        assert!(session.is_drained());
+        let wrong = session.on_control(Control::Loaded { device: 0, packets, bytes, crc32c: crc32c ^ 1 }, 0);
+        assert!(matches!(wrong, Err(Error::Peer(PeerError::LoadedDiffers { .. }))));
+        session.on_control(Control::Loaded { device: 0, packets, bytes, crc32c }, 0).unwrap();
+        assert!(session.is_loaded());
+        session.commit();
+        assert_eq!(session.outcome(), Outcome::InDoubt);
+        session.on_control(Control::Committed, 0).unwrap();
+        assert_eq!(session.outcome(), Outcome::Complete);
+    }
+
+    #[test]
+    fn an_abort_after_commit_is_a_promise() {
+        let mut session = ready(1);
+        session.on_control(Control::Credit { device: 0, limit: 1 }, 0).unwrap();
+        session.push(0, 1, 0, true, 0, 0, 0);
+        session.pop(0).unwrap();
+        session.on_control(Control::Loaded { device: 0, packets: 1, bytes: 0, crc32c: 0 }, 0).unwrap();
+        session.commit();
+        session.on_control(Control::Abort { code: 1, text: "would not run".into() }, 0).unwrap_err();
+        assert_eq!(session.outcome(), Outcome::Aborted);
+    }
+
+    #[test]
+    fn refuses_messages_at_the_wrong_time() {
+        let mut fresh = SenderSession::<u32>::new(offer(1), 8, 0);
+        for message in [Control::Ready, Control::Committed, Control::Commit, Control::Credit { device: 0, limit: 1 }] {
+            assert!(matches!(fresh.on_control(message, 0), Err(Error::Peer(PeerError::Unexpected { .. }))));
+        }
+        let mut session = ready(1);
+        for message in [
+            Control::Accept,
+            Control::Credit { device: 1, limit: 1 },
+            Control::Loaded { device: 9, packets: 0, bytes: 0, crc32c: 0 },
+        ] {
+            assert!(matches!(session.on_control(message, 0), Err(Error::Peer(PeerError::Unexpected { .. }))));
+        }
+    }
+
+    #[test]
+    fn says_something_every_second() {
+        let mut session = ready(1);
+        while session.poll_control(0).is_some() {}
+        assert_eq!(session.poll_control(1_000_000_000), Some(Control::Heartbeat));
+        assert_eq!(session.poll_control(1_000_000_000), None);
+    }
+}
