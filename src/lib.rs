@@ -13,6 +13,7 @@
 //!
 //! [`engine`] is the only glue, [`stats`] counts, [`limits`] bounds everything, [`error`] says whose fault it is.
 
+pub mod engine;
 pub mod error;
 pub mod limits;
 pub mod sink;
