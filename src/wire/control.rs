@@ -1,6 +1,18 @@
-//! Messages on the control connection: a fixed header, then a body.
+//! Messages on the control connection: a fixed header, then a body. Knows nothing of who may say what and when; keeps
+//! that a decoded message is whole and within its bounds, and that its length is bounded before it is read.
 
-use super::Checksum;
+use zerocopy::byteorder::big_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::cursor::{Reader, Writer};
+use super::text::{check_text, printable};
+use super::{Malformed, crc32c, reserved_is_zero};
+use crate::limits::{CONTROL_BODY_MAX, LINE_SIZE, TEXT_MAX};
+
+mod offer;
+
+pub use offer::{DeviceOffer, Offer};
+use offer::{OFFER_MAX, OFFER_MIN};
 
 /// Bytes in front of every control message's body.
 pub const CONTROL_HEADER_LEN: usize = 16;
@@ -12,34 +24,8 @@ pub struct ControlHeader {
     pub kind: u16,
     /// Bytes of body that follow.
     pub len: u32,
-    /// CRC32C of the body.
+    /// CRC32C of the header's bytes before this one and of the body, so that no message turns into another kind.
     pub crc32c: u32,
-}
-
-/// A device as the sender offers it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceOffer {
-    /// Its name.
-    pub name: Box<str>,
-    /// Distinguishes devices of one name.
-    pub instance: u32,
-    /// Bytes of state that it expects, 0 when unknown.
-    pub estimate: u64,
-}
-
-/// What the sender wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
-    /// Feature bits; version 1 knows none, and refuses those it does not know.
-    pub features: u64,
-    /// Most bytes of payload in a packet.
-    pub packet_size: u32,
-    /// Bytes of the sender's pool; the receiver makes one as large, within its bounds.
-    pub pool_size: u64,
-    /// How payloads are checked.
-    pub checksum: Checksum,
-    /// The devices, in the order of their numbers.
-    pub devices: Vec<DeviceOffer>,
 }
 
 /// A message on the control connection.
@@ -94,3 +80,274 @@ pub enum Control {
     /// Either: still here.
     Heartbeat,
 }
+
+/// Message kinds as they travel.
+mod kind {
+    pub(super) const OFFER: u16 = 1;
+    pub(super) const ACCEPT: u16 = 2;
+    pub(super) const REFUSE: u16 = 3;
+    pub(super) const READY: u16 = 4;
+    pub(super) const CREDIT: u16 = 5;
+    pub(super) const SWITCHOVER: u16 = 6;
+    pub(super) const LOADED: u16 = 7;
+    pub(super) const COMMIT: u16 = 8;
+    pub(super) const COMMITTED: u16 = 9;
+    pub(super) const ABORT: u16 = 10;
+    pub(super) const CANCEL: u16 = 11;
+    pub(super) const HEARTBEAT: u16 = 12;
+}
+
+const MAGIC: u32 = u32::from_be_bytes(*b"RLct");
+const CRC_AT: usize = CONTROL_HEADER_LEN - size_of::<u32>();
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct HeaderLayout {
+    magic: U32,
+    kind: U16,
+    reserved: [u8; 2],
+    len: U32,
+    crc32c: U32,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct ReasonLayout {
+    code: U16,
+    text_len: U16,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct CreditLayout {
+    device: U16,
+    reserved: [u8; 6],
+    limit: U64,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct LoadedLayout {
+    device: U16,
+    reserved: [u8; 2],
+    crc32c: U32,
+    packets: U64,
+    bytes: U64,
+}
+
+const REASON_MIN: usize = size_of::<ReasonLayout>();
+const REASON_MAX: usize = REASON_MIN + TEXT_MAX;
+
+const _: () = assert!(OFFER_MAX <= CONTROL_BODY_MAX && REASON_MAX <= CONTROL_BODY_MAX);
+const _: () = assert!(CONTROL_HEADER_LEN + CONTROL_BODY_MAX <= LINE_SIZE, "a message fits in a line");
+
+impl ControlHeader {
+    /// Reads a header. P-9: a length is bounded by what its kind can need, before a byte of the body is read.
+    pub fn decode(bytes: &[u8; CONTROL_HEADER_LEN]) -> Result<ControlHeader, Malformed> {
+        let layout: &HeaderLayout = zerocopy::transmute_ref!(bytes);
+        if layout.magic.get() != MAGIC {
+            return Err(Malformed::Magic { found: layout.magic.get() });
+        }
+        reserved_is_zero(&layout.reserved)?;
+        let header =
+            ControlHeader { kind: layout.kind.get(), len: layout.len.get(), crc32c: layout.crc32c.get() };
+        let (len_min, len_max) = body_bounds(header.kind)?;
+        let len = u64::from(header.len);
+        if len > len_max as u64 {
+            return Err(Malformed::TooLong { field: "body", found: len, max: len_max as u64 });
+        }
+        if len < len_min as u64 {
+            return Err(Malformed::Truncated);
+        }
+        Ok(header)
+    }
+
+    /// Writes the header.
+    pub fn encode(&self, out: &mut [u8; CONTROL_HEADER_LEN]) {
+        let layout = HeaderLayout {
+            magic: U32::new(MAGIC),
+            kind: U16::new(self.kind),
+            reserved: [0; 2],
+            len: U32::new(self.len),
+            crc32c: U32::new(self.crc32c),
+        };
+        *out = zerocopy::transmute!(layout);
+    }
+
+    /// The header of `body`, with the sum that fits (P-8).
+    fn of(kind: u16, len: u32, body: &[u8]) -> ControlHeader {
+        let mut header = ControlHeader { kind, len, crc32c: 0 };
+        let mut bytes = [0; CONTROL_HEADER_LEN];
+        header.encode(&mut bytes);
+        header.crc32c = crc32c(crc32c(0, &bytes[..CRC_AT]), body);
+        header
+    }
+}
+
+/// The fewest and the most bytes of body that a kind has.
+fn body_bounds(kind: u16) -> Result<(usize, usize), Malformed> {
+    let exactly = |len| Ok((len, len));
+    match kind {
+        kind::OFFER => Ok((OFFER_MIN, OFFER_MAX)),
+        kind::REFUSE | kind::ABORT => Ok((REASON_MIN, REASON_MAX)),
+        kind::CREDIT => exactly(size_of::<CreditLayout>()),
+        kind::LOADED => exactly(size_of::<LoadedLayout>()),
+        kind::ACCEPT | kind::READY | kind::SWITCHOVER | kind::COMMIT => exactly(0),
+        kind::COMMITTED | kind::CANCEL | kind::HEARTBEAT => exactly(0),
+        // P-10
+        _ => Err(Malformed::Value { field: "kind", found: kind.into() }),
+    }
+}
+
+impl Control {
+    /// The message's name, for errors.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Control::Offer(_) => "offer",
+            Control::Accept => "accept",
+            Control::Refuse { .. } => "refuse",
+            Control::Ready => "ready",
+            Control::Credit { .. } => "credit",
+            Control::Switchover => "switchover",
+            Control::Loaded { .. } => "loaded",
+            Control::Commit => "commit",
+            Control::Committed => "committed",
+            Control::Abort { .. } => "abort",
+            Control::Cancel => "cancel",
+            Control::Heartbeat => "heartbeat",
+        }
+    }
+
+    fn kind(&self) -> u16 {
+        match self {
+            Control::Offer(_) => kind::OFFER,
+            Control::Accept => kind::ACCEPT,
+            Control::Refuse { .. } => kind::REFUSE,
+            Control::Ready => kind::READY,
+            Control::Credit { .. } => kind::CREDIT,
+            Control::Switchover => kind::SWITCHOVER,
+            Control::Loaded { .. } => kind::LOADED,
+            Control::Commit => kind::COMMIT,
+            Control::Committed => kind::COMMITTED,
+            Control::Abort { .. } => kind::ABORT,
+            Control::Cancel => kind::CANCEL,
+            Control::Heartbeat => kind::HEARTBEAT,
+        }
+    }
+
+    /// Writes header and body to the start of `out` and returns how many bytes they are. Allocates nothing.
+    ///
+    /// `out` is a line of [`LINE_SIZE`] bytes, in which every message fits: the sender's builder upholds that an offer
+    /// is within its bounds, and a text is made printable and cut to [`TEXT_MAX`] here. A message that does not fit in
+    /// `out` is not written at all, and 0 is returned.
+    pub fn encode(&self, out: &mut [u8]) -> usize {
+        let Some((header_out, body_out)) = out.split_first_chunk_mut::<CONTROL_HEADER_LEN>() else {
+            return 0;
+        };
+        let mut body = Writer { out: body_out, len: 0 };
+        if self.encode_body(&mut body).is_none() {
+            return 0;
+        }
+        let Ok(len) = u32::try_from(body.len) else { return 0 };
+        let written = body.len;
+        ControlHeader::of(self.kind(), len, &body_out[..written]).encode(header_out);
+        CONTROL_HEADER_LEN + written
+    }
+
+    /// `None` when there is no room.
+    fn encode_body(&self, body: &mut Writer<'_>) -> Option<()> {
+        match self {
+            Control::Offer(offer) => offer.encode(body),
+            Control::Refuse { code, text } | Control::Abort { code, text } => {
+                encode_reason(*code, text, body)
+            }
+            Control::Credit { device, limit } => body.put(&CreditLayout {
+                device: U16::new(*device),
+                reserved: [0; 6],
+                limit: U64::new(*limit),
+            }),
+            Control::Loaded { device, packets, bytes, crc32c } => body.put(&LoadedLayout {
+                device: U16::new(*device),
+                reserved: [0; 2],
+                crc32c: U32::new(*crc32c),
+                packets: U64::new(*packets),
+                bytes: U64::new(*bytes),
+            }),
+            Control::Accept | Control::Ready | Control::Switchover | Control::Commit => Some(()),
+            Control::Committed | Control::Cancel | Control::Heartbeat => Some(()),
+        }
+    }
+
+    /// Reads a message from the body that `header` announced.
+    pub fn decode(header: &ControlHeader, body: &[u8]) -> Result<Control, Malformed> {
+        match (body.len() as u64).checked_sub(header.len.into()) {
+            None => return Err(Malformed::Truncated),
+            Some(0) => {}
+            Some(found) => return Err(Malformed::Trailing { found }),
+        }
+        // P-8
+        if ControlHeader::of(header.kind, header.len, body).crc32c != header.crc32c {
+            return Err(Malformed::Check);
+        }
+        let mut reader = Reader { rest: body };
+        let message = Control::decode_body(header.kind, &mut reader)?;
+        match reader.rest.len() {
+            0 => Ok(message),
+            found => Err(Malformed::Trailing { found: found as u64 }),
+        }
+    }
+
+    fn decode_body(kind: u16, body: &mut Reader<'_>) -> Result<Control, Malformed> {
+        Ok(match kind {
+            kind::OFFER => Control::Offer(Offer::decode(body)?),
+            kind::ACCEPT => Control::Accept,
+            kind::REFUSE => match decode_reason(body)? {
+                (0, _) => return Err(Malformed::Value { field: "code", found: 0 }),
+                (code, text) => Control::Refuse { code, text },
+            },
+            kind::READY => Control::Ready,
+            kind::CREDIT => {
+                let credit: CreditLayout = body.take()?;
+                reserved_is_zero(&credit.reserved)?;
+                Control::Credit { device: credit.device.get(), limit: credit.limit.get() }
+            }
+            kind::SWITCHOVER => Control::Switchover,
+            kind::LOADED => {
+                let loaded: LoadedLayout = body.take()?;
+                reserved_is_zero(&loaded.reserved)?;
+                Control::Loaded {
+                    device: loaded.device.get(),
+                    packets: loaded.packets.get(),
+                    bytes: loaded.bytes.get(),
+                    crc32c: loaded.crc32c.get(),
+                }
+            }
+            kind::COMMIT => Control::Commit,
+            kind::COMMITTED => Control::Committed,
+            kind::ABORT => {
+                let (code, text) = decode_reason(body)?;
+                Control::Abort { code, text }
+            }
+            kind::CANCEL => Control::Cancel,
+            kind::HEARTBEAT => Control::Heartbeat,
+            _ => return Err(Malformed::Value { field: "kind", found: kind.into() }),
+        })
+    }
+}
+
+/// P-12: a peer must be able to show it.
+fn encode_reason(code: u16, text: &str, body: &mut Writer<'_>) -> Option<()> {
+    let mut buffer = [0; TEXT_MAX];
+    let text = printable(text, &mut buffer);
+    body.put(&ReasonLayout { code: U16::new(code), text_len: U16::new(u16::try_from(text.len()).ok()?) })?;
+    body.put(text)
+}
+
+fn decode_reason(body: &mut Reader<'_>) -> Result<(u16, Box<str>), Malformed> {
+    let fixed: ReasonLayout = body.take()?;
+    let text = check_text(body.take_bytes(fixed.text_len.get().into())?)?;
+    Ok((fixed.code.get(), text.into()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,14 @@
 //! Stations 2 and 3: bytes to packets and messages and back. Pure: no descriptor, no clock, and no allocation on the
 //! data path. `docs/PROTOCOL.md` draws every message; the rules it numbers are cited here as `P-n`.
 
+mod check;
 mod control;
+mod cursor;
 mod data;
 mod hello;
+mod text;
 
+pub use check::{crc32c, crc32c_combine};
 pub use control::{CONTROL_HEADER_LEN, Control, ControlHeader, DeviceOffer, Offer};
 pub use data::{DATA_HEADER_LEN, DataHeader};
 pub use hello::{HELLO_LEN, Hello, Role, SessionId, WELCOME_LEN, Welcome};
@@ -76,14 +80,22 @@ pub enum Checksum {
     Crc32c,
 }
 
-/// CRC32C (Castagnoli) of `bytes`, continued from `crc` (0 to begin).
-pub fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-    let _ = (crc, bytes);
-    0
+/// P-3: space that a later feature may use is zero until then.
+fn reserved_is_zero(reserved: &[u8]) -> Result<(), Malformed> {
+    match reserved.iter().find(|&&byte| byte != 0) {
+        None => Ok(()),
+        Some(&byte) => Err(Malformed::Value { field: "reserved byte", found: byte.into() }),
+    }
 }
 
-/// CRC32C of two pieces from the CRC32C of each and the length of the second.
-pub fn crc32c_combine(first: u32, second: u32, second_len: u64) -> u32 {
-    let _ = (first, second, second_len);
-    0
+#[cfg(test)]
+mod golden {
+    /// Bytes from hexadecimal digits, spaces between them ignored.
+    pub(super) fn unhex<const LEN: usize>(text: &str) -> [u8; LEN] {
+        let digits: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
+        let digit = |c: char| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()).expect("a hex digit");
+        let bytes: Vec<u8> =
+            digits.chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect();
+        bytes.try_into().unwrap_or_else(|bytes: Vec<u8>| panic!("{} bytes instead of {LEN}", bytes.len()))
+    }
 }
