@@ -531,6 +531,12 @@ pub enum DeviceError {
         /// Where in the device's state.
         offset: u64,
     },
+    /// A device's own code panicked.
+    #[error("its code panicked")]
+    Panicked,
+    /// A step never ended.
+    #[error("it did not come back from its last step within {} s", limits::SETTLE_MAX.as_secs())]
+    Stuck,
     /// The sink takes no more.
     #[error("the device took no more bytes at byte {offset} of its state")]
     Full {
@@ -555,7 +561,8 @@ impl DeviceError {
             DeviceError::Content { .. } => {
                 "give recv `verify` only for a device that the sender makes with `synthetic`"
             }
-            DeviceError::Io { .. } => "the kernel log may say more",
+            DeviceError::Io { .. } | DeviceError::Stuck => "the kernel log may say more",
+            DeviceError::Panicked => "this is a defect of that device's source or sink",
             DeviceError::Full { .. } => "both sides need the same device, and a file needs room",
         })
     }

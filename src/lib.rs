@@ -14,11 +14,19 @@
 //! [`engine`] is the only glue, [`stats`] counts, [`limits`] bounds everything, [`error`] says whose fault it is.
 
 mod buffer;
+mod channel;
+pub mod engine;
 pub mod error;
 pub mod limits;
 mod ring;
+mod session;
 pub mod sink;
 pub mod source;
 pub mod stats;
 pub mod vfio;
 pub mod wire;
+
+pub use engine::{
+    Cancel, Event, Finished, Listener, Outcome, Phase, Receiver, ReceiverBuilder, Sender, SenderBuilder, ZeroCopy,
+};
+pub use wire::Checksum;

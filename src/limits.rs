@@ -64,6 +64,15 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Data that does not move for so long is a failure even if heartbeats come: it bounds what a slow device may take for
 /// one read, one write or one state change (seconds, for the slowest known).
 pub const STANDSTILL_MAX: Duration = Duration::from_secs(60);
+/// How long a side that gives up tries to say so.
+pub const LAST_WORD_MAX: Duration = Duration::from_secs(1);
+/// How long a side whose data connection failed listens for the reason on the control connection.
+pub const REASON_PATIENCE: Duration = Duration::from_millis(300);
+/// How long a side whose transfer failed waits for reads, writes and state changes that are under way. A device that does
+/// not come back in this time is reported, not waited for.
+pub const SETTLE_MAX: Duration = Duration::from_secs(60);
+/// How often progress is told.
+pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a side waits, after its last word, for its peer to close: so that the word is not lost in a reset.
 pub const LINGER_MAX: Duration = Duration::from_secs(2);
 
@@ -79,7 +88,8 @@ pub const PRECOPY_POLL: Duration = Duration::from_millis(10);
 pub const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 
 const _: () = assert!(HEADER_ROOM >= 288, "QEMU's device packet header fits in front of a payload");
-const _: () = assert!(PACKET_SIZE_MIN <= PACKET_SIZE_DEFAULT && PACKET_SIZE_DEFAULT <= PACKET_SIZE_MAX);
+const _: () = assert!(PACKET_SIZE_MIN <= PACKET_SIZE_DEFAULT);
+const _: () = assert!(PACKET_SIZE_DEFAULT <= PACKET_SIZE_MAX);
 const _: () = assert!(POOL_SIZE_DEFAULT <= POOL_SIZE_TRUSTED && POOL_SIZE_TRUSTED <= POOL_SIZE_MAX);
 const _: () = assert!(CONTROL_BODY_MAX >= 64 + DEVICES_MAX * (NAME_MAX + 24), "settings fit in one message");
 const _: () = assert!(LINE_SIZE >= CONTROL_BODY_MAX + 64 && LINE_SIZE.is_multiple_of(PAGE_SIZE));

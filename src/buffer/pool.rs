@@ -30,6 +30,11 @@ impl Pool {
         u32::try_from(bytes / region::stride(capacity) as u64).unwrap_or(u32::MAX)
     }
 
+    /// Bytes of memory that `slots` of `capacity` take.
+    pub(crate) fn bytes_for(slots: u64, capacity: u32) -> u64 {
+        slots * region::stride(capacity) as u64
+    }
+
     /// A slot, the one given back last.
     pub(crate) fn take(&mut self) -> Option<Slot> {
         self.free.pop()

@@ -49,6 +49,8 @@ pub(crate) struct Tx {
     lingering: Vec<Sending>,
     /// Payload bytes given to the socket whose slot is not free yet.
     outstanding: u64,
+    /// When the current packet, or the last one, was given to it.
+    sent_at: u64,
     zero_copy: ZeroCopyJudge,
     /// Payload bytes sent.
     pub(crate) bytes: u64,
@@ -64,6 +66,7 @@ impl Tx {
             sending: None,
             lingering: Vec::with_capacity(slots as usize),
             outstanding: 0,
+            sent_at: 0,
             zero_copy: ZeroCopyJudge::new(zero_copy),
             bytes: 0,
             packets: 0,
@@ -77,6 +80,11 @@ impl Tx {
 
     pub(crate) fn outstanding(&self) -> u64 {
         self.outstanding
+    }
+
+    /// When the current packet, or the last one, was given to it, in nanoseconds.
+    pub(crate) fn sent_at(&self) -> u64 {
+        self.sent_at
     }
 
     pub(crate) fn zero_copy(&self) -> &ZeroCopyJudge {
@@ -94,6 +102,7 @@ impl Tx {
         let range = HEADER_ROOM - DATA_HEADER_LEN..HEADER_ROOM + header.len as usize;
         let zero_copy = range.len() >= ZERO_COPY_MIN && self.zero_copy.wanted();
         self.outstanding += u64::from(header.len);
+        self.sent_at = header.sent_at_ns;
         self.bytes += u64::from(header.len);
         self.packets += 1;
         self.go_on(ring, Sending { flight: slot.into_flight(), range, zero_copy });

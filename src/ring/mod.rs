@@ -13,7 +13,7 @@ pub(crate) mod uring;
 use std::ops::Range;
 use std::os::fd::RawFd;
 
-use crate::buffer::{Lease, Slot};
+use crate::buffer::{Lease, Pool, Slot};
 use crate::error::{Errno, KernelError};
 
 /// A point in time: nanoseconds of the host's monotonic clock.
@@ -34,6 +34,15 @@ pub(crate) enum Carrier {
     /// This thread, now: nothing else goes on meanwhile, but the bytes stay in this processor's cache. Only for
     /// descriptors that never wait.
     Thread,
+}
+
+/// What of a socket is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Directions {
+    /// Nothing more is sent.
+    Sending,
+    /// Nothing more is sent or received.
+    Both,
 }
 
 /// The end of an operation, or of a part of one.
@@ -65,6 +74,15 @@ pub(crate) trait Ring {
 
     /// Sends a range of the leased slot.
     fn send(&mut self, tag: Tag, fd: RawFd, lease: Lease, range: Range<usize>, zero_copy: bool);
+
+    /// Pins a pool's memory once, so that operations need not.
+    fn register(&mut self, pool: &Pool) -> Result<(), KernelError>;
+
+    /// Whether sends can be zero-copy here.
+    fn can_zero_copy(&self) -> bool;
+
+    /// Closes both directions of a socket for whoever uses it; operations on it end.
+    fn shut_down(&mut self, fd: RawFd, directions: Directions);
 
     /// Runs a job beside the loop.
     fn spawn(&mut self, tag: Tag, job: Job);

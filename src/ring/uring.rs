@@ -21,7 +21,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::probe::{self, Abilities, Facts};
 use super::token::{Table, Token};
-use super::{Carrier, Completion, Job, Nanos, Ring, Tag};
+use super::{Carrier, Completion, Directions, Job, Nanos, Ring, Tag};
 use crate::buffer::{self, Lease, Pool, RegionId, Slot};
 use crate::error::{Errno, KernelError};
 use crate::limits;
@@ -117,34 +117,6 @@ impl Uring {
         Ok(uring)
     }
 
-    /// Pins the pool's memory once, so that operations need not. `slots` of it are cut so that none straddles two buffers.
-    pub(crate) fn register(&mut self, pool: &Pool) -> Result<(), KernelError> {
-        let slot = pool.sample().expect("a pool is registered before any slot is taken");
-        let (base, len) = slot.region_span();
-        let stride = buffer::stride(slot.capacity());
-        let piece = BUFFER_MAX / stride * stride;
-        let buffers: Vec<libc::iovec> = (0..len)
-            .step_by(piece)
-            .map(|at| libc::iovec { iov_base: base.wrapping_add(at).cast(), iov_len: piece.min(len - at) })
-            .collect();
-        // SAFETY: the buffers are a mapping that stays until the ring is gone: the pool's slots keep it, and those that
-        // operations hold are in the table.
-        let registered = unsafe { self.ring.submitter().register_buffers(&buffers) };
-        registered.map_err(|error| KernelError {
-            operation: "registering the buffer pool",
-            errno: Errno::from(error),
-            hint: Some(
-                "raise RLIMIT_MEMLOCK (ulimit -l) above the size of the pool, or use a smaller --pool",
-            ),
-        })?;
-        self.registered = Some(Registered { region: slot.region(), piece });
-        Ok(())
-    }
-
-    pub(crate) fn can_zero_copy(&self) -> bool {
-        self.abilities.zero_copy
-    }
-
     pub(crate) fn waker(&self) -> Arc<Waker> {
         Arc::clone(&self.waker)
     }
@@ -219,6 +191,14 @@ impl Uring {
         Some(Completion::Done { tag })
     }
 
+    /// Lets the kernel begin what waits before this thread does something long.
+    fn submit_first(&mut self) {
+        if !self.ring.submission().is_empty() {
+            // what the kernel does not take now it takes at the next wait
+            let _ = self.ring.submit();
+        }
+    }
+
     /// Carries a read or write out at once.
     fn carry_out(&mut self, tag: Tag, slot: Slot, result: nix::Result<usize>) {
         self.ready.push_back(Completion::Moved { tag, slot, result: result.map_err(Errno::from) });
@@ -232,6 +212,7 @@ impl Ring for Uring {
 
     fn read(&mut self, tag: Tag, fd: RawFd, mut slot: Slot, range: Range<usize>, carrier: Carrier) {
         if carrier == Carrier::Thread {
+            self.submit_first();
             // SAFETY: the engine keeps the descriptor's owner while it uses it; a wrong one gives EBADF.
             let file = unsafe { BorrowedFd::borrow_raw(fd) };
             let result = nix::unistd::read(file, slot.bytes_mut(range));
@@ -248,6 +229,7 @@ impl Ring for Uring {
 
     fn write(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, carrier: Carrier) {
         if carrier == Carrier::Thread {
+            self.submit_first();
             // SAFETY: as in `read`.
             let file = unsafe { BorrowedFd::borrow_raw(fd) };
             let result = nix::unistd::write(file, slot.bytes(range));
@@ -285,6 +267,43 @@ impl Ring for Uring {
         self.push(token, entry);
     }
 
+    /// Buffers are cut so that no slot straddles two of them.
+    fn register(&mut self, pool: &Pool) -> Result<(), KernelError> {
+        let slot = pool.sample().expect("a pool is registered before any slot is taken");
+        let (base, len) = slot.region_span();
+        let stride = buffer::stride(slot.capacity());
+        let piece = BUFFER_MAX / stride * stride;
+        let buffers: Vec<libc::iovec> = (0..len)
+            .step_by(piece)
+            .map(|at| libc::iovec { iov_base: base.wrapping_add(at).cast(), iov_len: piece.min(len - at) })
+            .collect();
+        // SAFETY: the buffers are a mapping that stays until the ring is gone: the pool's slots keep it, and those that
+        // operations hold are in the table.
+        let registered = unsafe { self.ring.submitter().register_buffers(&buffers) };
+        registered.map_err(|error| KernelError {
+            operation: "registering the buffer pool",
+            errno: Errno::from(error),
+            hint: Some(
+                "raise RLIMIT_MEMLOCK (ulimit -l) above the size of the pool, or use a smaller --pool",
+            ),
+        })?;
+        self.registered = Some(Registered { region: slot.region(), piece });
+        Ok(())
+    }
+
+    fn can_zero_copy(&self) -> bool {
+        self.abilities.zero_copy
+    }
+
+    fn shut_down(&mut self, fd: RawFd, directions: Directions) {
+        let how = match directions {
+            Directions::Sending => nix::sys::socket::Shutdown::Write,
+            Directions::Both => nix::sys::socket::Shutdown::Both,
+        };
+        // a connection that is gone already is what is wanted
+        let _ = nix::sys::socket::shutdown(fd, how);
+    }
+
     fn spawn(&mut self, tag: Tag, job: Job) {
         let end = JobEnd { waker: Arc::clone(&self.waker), tag };
         let body = move || {
@@ -305,13 +324,18 @@ impl Ring for Uring {
         let idle = self.ready.is_empty()
             && self.waker.done.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
             && self.ring.completion().is_empty();
+        let (waits, owed) = {
+            let queue = self.ring.submission();
+            (!queue.is_empty(), queue.taskrun() || queue.cq_overflow())
+        };
         let submitted = match deadline {
             Some(deadline) if idle => {
                 let timeout = Timespec::from(std::time::Duration::from_nanos(deadline.saturating_sub(now())));
                 self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout))
             }
             None if idle => self.ring.submit_and_wait(1),
-            Some(_) | None => self.ring.submit(),
+            Some(_) | None if waits || owed => self.ring.submit(),
+            Some(_) | None => return Ok(()),
         };
         match submitted {
             Err(error) if !is_passing(&error) => Err(KernelError::new("io_uring_enter", error)),

@@ -18,6 +18,17 @@ pub enum Outcome {
     InDoubt,
 }
 
+impl Outcome {
+    /// As the report has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Complete => "complete",
+            Outcome::Aborted => "aborted",
+            Outcome::InDoubt => "in_doubt",
+        }
+    }
+}
+
 /// Where one side is in the hand-over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {

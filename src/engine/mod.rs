@@ -1,0 +1,64 @@
+//! The only glue: it brings sources, sinks, sessions, channels and rings together, and has threads and a clock.
+//!
+//! [`Sender`] and [`Receiver`] mirror each other. Each runs one transfer on the thread that calls `run`: one worker, with
+//! one ring, that owns every channel and device of its side. What blocks (a device's state changes) runs beside it.
+
+mod account;
+mod carrier;
+mod duty;
+mod link;
+mod owner;
+mod receive;
+mod receiver;
+mod rendezvous;
+mod send;
+mod sender;
+#[cfg(test)]
+mod simulation;
+mod step;
+
+pub use owner::{Cancel, Event, Phase};
+pub use receiver::{Receiver, ReceiverBuilder};
+pub use rendezvous::Listener;
+pub use sender::{Sender, SenderBuilder};
+
+pub use crate::session::handover::Outcome;
+
+use crate::error::Error;
+use crate::stats::{Histograms, Report};
+
+/// How sends use the registered buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ZeroCopy {
+    /// Zero-copy, until the kernel says that it copies all the same.
+    #[default]
+    Auto,
+    /// Zero-copy wherever the kernel has it.
+    On,
+    /// Copied by the kernel.
+    Off,
+}
+
+impl ZeroCopy {
+    /// As the command line and the report have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ZeroCopy::Auto => "auto",
+            ZeroCopy::On => "on",
+            ZeroCopy::Off => "off",
+        }
+    }
+}
+
+/// How a transfer ended, on one side.
+#[derive(Debug)]
+pub struct Finished {
+    /// Which side runs the devices now.
+    pub outcome: Outcome,
+    /// Why it did not end complete.
+    pub error: Option<Error>,
+    /// The figures.
+    pub report: Report,
+    /// The figures' distributions.
+    pub histograms: Histograms,
+}

@@ -1,0 +1,71 @@
+//! What this host says of itself in a hello, and random numbers. Knows no socket.
+
+use std::fs;
+use std::io::Read;
+
+use crate::error::KernelError;
+use crate::wire::SessionId;
+
+/// A session id that nobody can guess.
+pub(super) fn random_session() -> Result<SessionId, KernelError> {
+    random().map(SessionId)
+}
+
+/// The name of this host's monotonic clock: the boot id. A process whose clock is shifted (a time namespace), or that
+/// cannot read the boot id, gets a random name, so that it never equals another's.
+pub(super) fn clock_name() -> Result<[u8; 16], KernelError> {
+    let boot_id =
+        fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().and_then(|text| parse_uuid(&text));
+    match boot_id {
+        Some(boot_id) if !clock_is_shifted() => Ok(boot_id),
+        _ => random(),
+    }
+}
+
+fn clock_is_shifted() -> bool {
+    // Lines such as `monotonic  0  0`; kernels without time namespaces have no such file.
+    fs::read_to_string("/proc/self/timens_offsets").is_ok_and(|text| {
+        text.lines().any(|line| line.split_whitespace().skip(1).any(|number| number != "0"))
+    })
+}
+
+fn random() -> Result<[u8; 16], KernelError> {
+    let mut bytes = [0; 16];
+    fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|error| KernelError::new("read /dev/urandom", error))?;
+    Ok(bytes)
+}
+
+fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let digits: String = text.trim().chars().filter(|&c| c != '-').collect();
+    if digits.len() != 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    u128::from_str_radix(&digits, 16).ok().map(u128::to_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_id_is_sixteen_bytes_in_the_order_of_its_text() {
+        let id = parse_uuid("00010203-0405-0607-0809-0a0b0c0d0e0f\n");
+        assert_eq!(id, Some([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]));
+    }
+
+    #[test]
+    fn what_is_no_boot_id_is_not_taken_for_one() {
+        for text in
+            ["", "0001", "+0010203-0405-0607-0809-0a0b0c0d0e0f", "é0010203-0405-0607-0809-0a0b0c0d0e0f"]
+        {
+            assert_eq!(parse_uuid(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn two_sessions_never_have_one_id() {
+        assert_ne!(random_session().unwrap(), random_session().unwrap());
+    }
+}

@@ -1,0 +1,83 @@
+//! Steps of a device that may block, beside the loop: state changes, config state, syncing. Those of several devices run in
+//! parallel, and heartbeats go on meanwhile.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::buffer::Slot;
+use crate::error::DeviceError;
+use crate::ring::{Ring, Tag};
+use crate::source::Flow;
+
+/// What a step gives.
+#[derive(Debug)]
+pub(super) enum Yield {
+    Nothing,
+    Flow(Flow),
+    /// The slot that went with it, and bytes of payload in it.
+    Slot(Slot, usize),
+}
+
+pub(super) type StepResult = Result<Yield, DeviceError>;
+
+type HandBack<D> = Arc<Mutex<Option<(Box<D>, StepResult)>>>;
+
+/// A device that is either here or away in a step; never in two steps.
+pub(super) struct Held<D: ?Sized> {
+    device: Option<Box<D>>,
+    back: HandBack<D>,
+    /// What the last step gave.
+    result: Option<StepResult>,
+}
+
+impl<D: ?Sized + Send + 'static> Held<D> {
+    pub(super) fn new(device: Box<D>) -> Held<D> {
+        Held { device: Some(device), back: HandBack::default(), result: None }
+    }
+
+    /// The device, unless a step has it.
+    pub(super) fn device(&mut self) -> Option<&mut D> {
+        self.device.as_deref_mut()
+    }
+
+    pub(super) fn is_away(&self) -> bool {
+        self.device.is_none()
+    }
+
+    /// Begins a step. `ring` completes `tag` when it has ended.
+    pub(super) fn begin(
+        &mut self,
+        ring: &mut impl Ring,
+        tag: Tag,
+        step: impl FnOnce(&mut D) -> StepResult + Send + 'static,
+    ) {
+        let mut device = self.device.take().expect("one step at a time");
+        let back = Arc::clone(&self.back);
+        self.result = None;
+        ring.spawn(
+            tag,
+            Box::new(move || {
+                // An embedder's device may panic; it is ours to bring back all the same.
+                let result = catch_unwind(AssertUnwindSafe(|| step(&mut *device)));
+                let result = result.unwrap_or(Err(DeviceError::Panicked));
+                *back.lock().unwrap_or_else(PoisonError::into_inner) = Some((device, result));
+            }),
+        );
+    }
+
+    /// The step has ended: the device is here again.
+    pub(super) fn end(&mut self) {
+        match self.back.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some((device, result)) => {
+                self.device = Some(device);
+                self.result = Some(result);
+            }
+            None => self.result = Some(Err(DeviceError::Panicked)),
+        }
+    }
+
+    /// What the last step gave, once.
+    pub(super) fn take_result(&mut self) -> Option<StepResult> {
+        self.result.take()
+    }
+}
