@@ -97,7 +97,6 @@ impl Listener {
     }
 
     fn bind_as(addr: SocketAddr, host: Host) -> Result<Listener, Error> {
-        probe_io_uring()?;
         let listening = socket::listen(addr)?;
         let addr = listening.local_addr().map_err(|error| KernelError::new("getsockname", error))?;
         let hall = Hall::new(1..=limits::CHANNELS_MAX);
@@ -604,7 +603,6 @@ where
     T: Send,
     F: Future<Output = Result<T, Error>>,
 {
-    probe_io_uring()?;
     let (stop, stopped) = oneshot::channel::<()>();
     let (tell_result, result) = mpsc::sync_channel(1);
     thread::scope(|scope| {
@@ -641,20 +639,20 @@ fn readiness<T: AsFd + AsRawFd>(owner: T, interest: Interest) -> io::Result<Asyn
     AsyncFd::with_interest(owner, interest)
 }
 
-/// Runs `work` on this thread's own runtime.
+/// Runs `work` on a runtime of this thread, which is ours: a ring that ends interrupts its thread's system calls.
 fn run<T>(work: impl Future<Output = T>) -> Result<T, KernelError> {
     // Signals are for the threads of the program, and a peer that went away must not kill it with SIGPIPE.
     SigSet::all().thread_block().map_err(|errno| KernelError::new("pthread_sigmask", errno))?;
-    let runtime = tokio_uring::Runtime::new(&tokio_uring::builder())
+    // A ring first, because a runtime without one is left behind half built.
+    let runtime = io_uring::IoUring::new(2)
+        .and_then(|_ring| tokio_uring::Runtime::new(&tokio_uring::builder()))
         .map_err(|error| socket::advise("io_uring_setup", &error))?;
     Ok(runtime.block_on(work))
-}
-
-/// Finds out whether this process may use io_uring before a runtime is half built for nothing.
-fn probe_io_uring() -> Result<(), KernelError> {
-    io_uring::IoUring::new(2).map(drop).map_err(|error| socket::advise("io_uring_setup", &error))
 }
 
 fn thread_gone() -> KernelError {
     KernelError::new("keep a thread", nix::errno::Errno::EOWNERDEAD)
 }
+
+#[cfg(test)]
+mod tests;

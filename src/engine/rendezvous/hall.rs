@@ -52,9 +52,12 @@ struct Gathering {
     clock: [u8; 16],
     control: Seat,
     data: Vec<Seat>,
-    /// Of the task that looks after the control connection.
-    watcher: Option<Waker>,
+    watcher: Watcher,
 }
+
+/// The task that looks after the control connection. It is woken when its session leaves, however that comes about.
+#[derive(Debug, Default)]
+struct Watcher(Option<Waker>);
 
 #[derive(Debug)]
 enum Seat {
@@ -101,7 +104,7 @@ impl Hall {
                     clock: hello.boot_id,
                     control: Seat::Taken,
                     data,
-                    watcher: None,
+                    watcher: Watcher::default(),
                 });
             }
             Role::Data { channel } => {
@@ -143,9 +146,6 @@ impl Hall {
         let Stage::Gathering(gathering) = std::mem::replace(&mut state.stage, Stage::Running) else {
             return None;
         };
-        if let Some(watcher) = gathering.watcher {
-            watcher.wake();
-        }
         Some(Complete {
             session: gathering.session,
             peer: gathering.peer,
@@ -160,7 +160,7 @@ impl Hall {
     pub(super) fn poll_left(&self, session: SessionId, context: &Context<'_>) -> Poll<()> {
         match self.lock().gathering(session) {
             Some(gathering) => {
-                gathering.watcher = Some(context.waker().clone());
+                gathering.watcher.0 = Some(context.waker().clone());
                 Poll::Pending
             }
             None => Poll::Ready(()),
@@ -232,6 +232,14 @@ impl Gathering {
         match role {
             Role::Control { .. } => Some(&mut self.control),
             Role::Data { channel } => self.data.get_mut(usize::from(channel)),
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        if let Some(waker) = self.0.take() {
+            waker.wake();
         }
     }
 }
