@@ -301,3 +301,72 @@ impl Drop for Busy {
         self.hall.lock().stage = Stage::Free;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONTROL: Hello =
+        Hello { session: SessionId([1; 16]), role: Role::Control { channels: 1 }, boot_id: [0; 16] };
+    const DATA: Hello = Hello { role: Role::Data { channel: 0 }, ..CONTROL };
+
+    fn connection() -> OwnedFd {
+        std::os::unix::net::UnixStream::pair().unwrap().0.into()
+    }
+
+    #[test]
+    fn a_seat_whose_answer_could_not_be_sent_is_free_again() {
+        let hall = Hall::new(1..=1);
+        drop(hall.admit(&CONTROL, None).unwrap());
+        hall.admit(&CONTROL, None).unwrap().sit(connection());
+        drop(hall.admit(&DATA, None).unwrap());
+        hall.admit(&DATA, None).unwrap().sit(connection());
+        assert!(hall.take().is_some());
+    }
+
+    #[test]
+    fn a_seat_belongs_to_one_while_its_answer_is_on_its_way() {
+        let hall = Hall::new(1..=1);
+        let control = hall.admit(&CONTROL, None).unwrap();
+        assert_eq!(hall.admit(&CONTROL, None).unwrap_err(), Refusal::Busy);
+        let data = hall.admit(&DATA, None).unwrap();
+        assert_eq!(hall.admit(&DATA, None).unwrap_err(), Refusal::Channel);
+        data.sit(connection());
+        assert!(hall.take().is_none(), "the control connection has no answer yet");
+        control.sit(connection());
+        let running = hall.take().unwrap();
+        assert_eq!(hall.admit(&CONTROL, None).unwrap_err(), Refusal::Busy);
+        drop(running);
+        assert!(hall.admit(&CONTROL, None).is_ok());
+    }
+
+    #[test]
+    fn a_complete_session_does_not_expire() {
+        let hall = Hall::new(1..=1);
+        hall.admit(&CONTROL, None).unwrap().sit(connection());
+        hall.admit(&DATA, None).unwrap().sit(connection());
+        hall.expire(CONTROL.session);
+        assert!(hall.take().is_some());
+    }
+
+    #[test]
+    fn a_connection_that_comes_to_a_session_that_has_left_is_closed() {
+        let hall = Hall::new(1..=1);
+        hall.admit(&CONTROL, None).unwrap().sit(connection());
+        let data = hall.admit(&DATA, None).unwrap();
+        hall.abandon(CONTROL.session);
+        data.sit(connection());
+        assert!(hall.take().is_none());
+        assert!(hall.admit(&CONTROL, None).is_ok());
+    }
+
+    #[test]
+    fn only_so_many_strays_are_remembered() {
+        let hall = Hall::new(1..=1);
+        for _ in 0..2 * STRAYS_MAX {
+            hall.report(None, Error::Cancelled);
+        }
+        assert_eq!(hall.wait(Duration::ZERO).0.len(), STRAYS_MAX);
+        assert!(hall.wait(Duration::ZERO).0.is_empty());
+    }
+}

@@ -9,7 +9,10 @@ use std::thread;
 
 use socket2::SockRef;
 
+use super::line::welcome_of;
 use super::*;
+use crate::error::{Refusal, Side};
+use crate::wire::{HELLO_LEN, Malformed, WELCOME_LEN, Welcome};
 
 const SESSION: SessionId = SessionId([1; 16]);
 const OTHER_SESSION: SessionId = SessionId([2; 16]);
