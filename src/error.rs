@@ -113,6 +113,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// The kind of failure as an abort names it to the peer (`docs/PROTOCOL.md` has the table).
+    pub fn abort_code(&self) -> u16 {
+        match self {
+            Error::Peer(_) => 1,
+            Error::Device { .. } => 2,
+            Error::Kernel(_) => 3,
+            Error::Deadline => 4,
+            Error::Misuse(_) | Error::Refused { .. } | Error::Cancelled | Error::InDoubt { .. } => 0,
+        }
+    }
+
     /// What to do about it, in one sentence.
     pub fn hint(&self) -> Option<&'static str> {
         match self {

@@ -1,4 +1,4 @@
-//! CRC32C (Castagnoli; CRC-32/ISCSI in the catalogues). Pure arithmetic; keeps that a sum can be continued and joined.
+//! CRC32C (P-2: Castagnoli; CRC-32/ISCSI in the catalogues). Pure arithmetic; keeps that a sum can be continued and joined.
 
 use crc_fast::{CrcAlgorithm, Digest};
 

@@ -23,7 +23,7 @@ pub struct DeviceOffer {
 /// What the sender wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// Feature bits (P-31); version 1 knows none, and refuses those it does not know.
+    /// Feature bits (P-13); version 1 knows none, and refuses those it does not know.
     pub features: u64,
     /// Most bytes of payload in a packet.
     pub packet_size: u32,
