@@ -52,9 +52,12 @@ struct Gathering {
     clock: [u8; 16],
     control: Seat,
     data: Vec<Seat>,
-    /// Of the task that looks after the control connection.
-    watcher: Option<Waker>,
+    watcher: Watcher,
 }
+
+/// The task that looks after the control connection. It is woken when its session leaves, however that comes about.
+#[derive(Debug, Default)]
+struct Watcher(Option<Waker>);
 
 #[derive(Debug)]
 enum Seat {
@@ -101,7 +104,7 @@ impl Hall {
                     clock: hello.boot_id,
                     control: Seat::Taken,
                     data,
-                    watcher: None,
+                    watcher: Watcher::default(),
                 });
             }
             Role::Data { channel } => {
@@ -143,9 +146,6 @@ impl Hall {
         let Stage::Gathering(gathering) = std::mem::replace(&mut state.stage, Stage::Running) else {
             return None;
         };
-        if let Some(watcher) = gathering.watcher {
-            watcher.wake();
-        }
         Some(Complete {
             session: gathering.session,
             peer: gathering.peer,
@@ -160,7 +160,7 @@ impl Hall {
     pub(super) fn poll_left(&self, session: SessionId, context: &Context<'_>) -> Poll<()> {
         match self.lock().gathering(session) {
             Some(gathering) => {
-                gathering.watcher = Some(context.waker().clone());
+                gathering.watcher.0 = Some(context.waker().clone());
                 Poll::Pending
             }
             None => Poll::Ready(()),
@@ -236,6 +236,14 @@ impl Gathering {
     }
 }
 
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        if let Some(waker) = self.0.take() {
+            waker.wake();
+        }
+    }
+}
+
 impl Seat {
     fn is_filled(&self) -> bool {
         matches!(self, Seat::Filled(_))
@@ -291,5 +299,74 @@ pub(crate) struct Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.hall.lock().stage = Stage::Free;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONTROL: Hello =
+        Hello { session: SessionId([1; 16]), role: Role::Control { channels: 1 }, boot_id: [0; 16] };
+    const DATA: Hello = Hello { role: Role::Data { channel: 0 }, ..CONTROL };
+
+    fn connection() -> OwnedFd {
+        std::os::unix::net::UnixStream::pair().unwrap().0.into()
+    }
+
+    #[test]
+    fn a_seat_whose_answer_could_not_be_sent_is_free_again() {
+        let hall = Hall::new(1..=1);
+        drop(hall.admit(&CONTROL, None).unwrap());
+        hall.admit(&CONTROL, None).unwrap().sit(connection());
+        drop(hall.admit(&DATA, None).unwrap());
+        hall.admit(&DATA, None).unwrap().sit(connection());
+        assert!(hall.take().is_some());
+    }
+
+    #[test]
+    fn a_seat_belongs_to_one_while_its_answer_is_on_its_way() {
+        let hall = Hall::new(1..=1);
+        let control = hall.admit(&CONTROL, None).unwrap();
+        assert_eq!(hall.admit(&CONTROL, None).unwrap_err(), Refusal::Busy);
+        let data = hall.admit(&DATA, None).unwrap();
+        assert_eq!(hall.admit(&DATA, None).unwrap_err(), Refusal::Channel);
+        data.sit(connection());
+        assert!(hall.take().is_none(), "the control connection has no answer yet");
+        control.sit(connection());
+        let running = hall.take().unwrap();
+        assert_eq!(hall.admit(&CONTROL, None).unwrap_err(), Refusal::Busy);
+        drop(running);
+        assert!(hall.admit(&CONTROL, None).is_ok());
+    }
+
+    #[test]
+    fn a_complete_session_does_not_expire() {
+        let hall = Hall::new(1..=1);
+        hall.admit(&CONTROL, None).unwrap().sit(connection());
+        hall.admit(&DATA, None).unwrap().sit(connection());
+        hall.expire(CONTROL.session);
+        assert!(hall.take().is_some());
+    }
+
+    #[test]
+    fn a_connection_that_comes_to_a_session_that_has_left_is_closed() {
+        let hall = Hall::new(1..=1);
+        hall.admit(&CONTROL, None).unwrap().sit(connection());
+        let data = hall.admit(&DATA, None).unwrap();
+        hall.abandon(CONTROL.session);
+        data.sit(connection());
+        assert!(hall.take().is_none());
+        assert!(hall.admit(&CONTROL, None).is_ok());
+    }
+
+    #[test]
+    fn only_so_many_strays_are_remembered() {
+        let hall = Hall::new(1..=1);
+        for _ in 0..2 * STRAYS_MAX {
+            hall.report(None, Error::Cancelled);
+        }
+        assert_eq!(hall.wait(Duration::ZERO).0.len(), STRAYS_MAX);
+        assert!(hall.wait(Duration::ZERO).0.is_empty());
     }
 }

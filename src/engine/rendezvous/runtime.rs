@@ -1,0 +1,109 @@
+//! Threads with a tokio-uring runtime, and the few ways in which futures are put together here. Knows no socket.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::pin::pin;
+use std::sync::mpsc;
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::SigSet;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
+
+use super::socket;
+use crate::error::{Error, KernelError};
+
+/// How often a waiting thread looks whether it was cancelled.
+pub(super) const CANCEL_POLL: Duration = Duration::from_millis(50);
+
+/// What comes first: nothing if `stop` does.
+pub(super) async fn race<T>(stop: impl Future, work: impl Future<Output = T>) -> Option<T> {
+    let (mut stop, mut work) = (pin!(stop), pin!(work));
+    poll_fn(|context| match stop.as_mut().poll(context) {
+        Poll::Ready(_) => Poll::Ready(None),
+        Poll::Pending => work.as_mut().poll(context).map(Some),
+    })
+    .await
+}
+
+/// All results in order, or the first error.
+pub(super) async fn all<T>(work: Vec<impl Future<Output = Result<T, Error>>>) -> Result<Vec<T>, Error> {
+    let mut work: Vec<_> = work.into_iter().map(|future| (Box::pin(future), None)).collect();
+    poll_fn(|context| {
+        for (future, result) in work.iter_mut().filter(|(_, result)| result.is_none()) {
+            match future.as_mut().poll(context) {
+                Poll::Ready(Ok(value)) => *result = Some(value),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {}
+            }
+        }
+        let done = work.iter().all(|(_, result)| result.is_some());
+        if done { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await?;
+    Ok(work.into_iter().filter_map(|(_, result)| result).collect())
+}
+
+/// Runs `work` on a thread of its own, because the caller's may belong to another runtime, and looks for a cancel.
+pub(super) fn unless_cancelled<T, F>(
+    cancel: &dyn Fn() -> bool,
+    work: impl FnOnce() -> F + Send,
+) -> Result<T, Error>
+where
+    T: Send,
+    F: Future<Output = Result<T, Error>>,
+{
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (tell_result, result) = mpsc::sync_channel(1);
+    thread::scope(|scope| {
+        let worker = thread::Builder::new()
+            .name("ringlift-hello".into())
+            .spawn_scoped(scope, move || {
+                // None if it was stopped: then nobody waits for a result.
+                if let Some(done) = run(async { race(stopped, work()).await }).transpose() {
+                    let _ = tell_result.send(done.map_err(Error::from).flatten());
+                }
+            })
+            .map_err(|error| KernelError::new("start a thread", error))?;
+        let outcome = loop {
+            match result.recv_timeout(CANCEL_POLL) {
+                Ok(done) => break done,
+                Err(mpsc::RecvTimeoutError::Timeout) if !cancel() => {}
+                Err(mpsc::RecvTimeoutError::Timeout) => break Err(Error::Cancelled),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break Err(thread_gone().into()),
+            }
+        };
+        drop(stop);
+        // A panic has been reported by then, and has become an error above.
+        let _ = worker.join();
+        outcome
+    })
+}
+
+/// Waits for what `owner`'s descriptor is ready for, on this thread's runtime.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, for types that change their descriptor: these never do"
+)]
+pub(super) fn readiness<T: AsFd + AsRawFd>(owner: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(owner, interest)
+}
+
+/// Runs `work` on a runtime of this thread, which is ours: a ring that ends interrupts its thread's system calls.
+pub(super) fn run<T>(work: impl Future<Output = T>) -> Result<T, KernelError> {
+    // Signals are for the threads of the program, and a peer that went away must not kill it with SIGPIPE.
+    SigSet::all().thread_block().map_err(|errno| KernelError::new("pthread_sigmask", errno))?;
+    // A ring first, because a runtime without one is left behind half built.
+    let runtime = io_uring::IoUring::new(2)
+        .and_then(|_ring| tokio_uring::Runtime::new(&tokio_uring::builder()))
+        .map_err(|error| socket::advise("io_uring_setup", &error))?;
+    Ok(runtime.block_on(work))
+}
+
+pub(super) fn thread_gone() -> KernelError {
+    KernelError::new("keep a thread", nix::errno::Errno::EOWNERDEAD)
+}
