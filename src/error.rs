@@ -537,6 +537,14 @@ pub enum DeviceError {
     /// A step never ended.
     #[error("it did not come back from its last step within {} s", limits::SETTLE_MAX.as_secs())]
     Stuck,
+    /// The content ends elsewhere than the generator's.
+    #[error("{found} bytes came, the source made {expected}")]
+    Length {
+        /// Bytes that came.
+        found: u64,
+        /// Bytes that the source says it made.
+        expected: u64,
+    },
     /// The sink takes no more.
     #[error("the device took no more bytes at byte {offset} of its state")]
     Full {
@@ -558,7 +566,7 @@ impl DeviceError {
             DeviceError::Identity { .. } | DeviceError::BadConfig { .. } => {
                 "both sides need the same device, driver and firmware"
             }
-            DeviceError::Content { .. } => {
+            DeviceError::Content { .. } | DeviceError::Length { .. } => {
                 "give recv `verify` only for a device that the sender makes with `synthetic`"
             }
             DeviceError::Io { .. } | DeviceError::Stuck => "the kernel log may say more",

@@ -33,7 +33,7 @@ use door::keep_door;
 use hall::{Busy, Complete, Hall};
 use line::{IN_HELLO, Line, answer, within};
 use runtime::{CANCEL_POLL, all, thread_gone, unless_cancelled};
-use socket::Congestion;
+pub(crate) use socket::Congestion;
 
 /// Connections that a sender sets up at once: half of what a listener answers at once, so that there is room for two.
 const WAVE: u16 = 32;

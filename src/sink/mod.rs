@@ -3,8 +3,15 @@
 //! A [`Sink`] knows a device and its phases, and nothing of packets, channels or rings: the engine writes to its
 //! descriptor, or hands it the bytes. [`crate::source`] is the mirror image of this folder.
 
+mod discard;
+mod fd;
+mod verify;
+
 use std::os::fd::BorrowedFd;
 
+pub use self::discard::Discard;
+pub use self::fd::{FdSink, FileSink};
+pub use self::verify::Verify;
 use crate::error::DeviceError;
 pub use crate::source::FdKind;
 
@@ -76,4 +83,10 @@ pub trait Sink: Send {
     /// The device is reset and never runs this state; a file vanishes and the old one stays. Safe to call in any phase,
     /// also when [`prepare`](Sink::prepare) never ran or failed.
     fn rollback(&mut self) -> Result<(), DeviceError>;
+
+    /// Whether bytes that were written stay where they are even after [`rollback`](Sink::rollback), as those in a pipe
+    /// do. The owner is told of it when a transfer is aborted.
+    fn keeps_written(&self) -> bool {
+        false
+    }
 }

@@ -3,8 +3,17 @@
 //! A [`Source`] knows a device and its phases. It knows nothing of packets, channels or rings: the engine reads from
 //! its descriptor, or asks it to fill a buffer. [`crate::sink`] is the mirror image of this folder.
 
+mod fd;
+mod null;
+pub(crate) mod pattern;
+mod synthetic;
+
 use std::os::fd::BorrowedFd;
 
+pub use self::fd::{FdSource, FileSource};
+pub(crate) use self::fd::{kind_of, make_ready, open_error};
+pub use self::null::Null;
+pub use self::synthetic::Synthetic;
 use crate::error::DeviceError;
 
 /// What a source's state is doing after [`Source::start`].
@@ -107,4 +116,9 @@ pub trait Source: Send {
     fn park(&mut self) -> Result<(), DeviceError> {
         Ok(())
     }
+}
+
+/// The shorter of a buffer and what is left.
+fn shorter(buffer: usize, left: u64) -> usize {
+    usize::try_from(left).map_or(buffer, |left| buffer.min(left))
 }

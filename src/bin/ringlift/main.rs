@@ -1,3 +1,36 @@
-//! The `ringlift` command.
+//! The `ringlift` command: what was typed, said to the library; what the library answers, said to the user.
+//!
+//! Results go to stdout, words and progress to stderr. It uses the library's public API and nothing else of it.
 
-fn main() {}
+mod args;
+mod demo;
+mod devices;
+mod ends;
+mod exit;
+mod figures;
+mod histogram;
+mod json;
+mod output;
+mod peer;
+mod progress;
+mod recv;
+mod results;
+mod send;
+mod signals;
+mod table;
+mod units;
+mod warnings;
+
+use std::process::ExitCode;
+
+use args::Command;
+
+fn main() -> ExitCode {
+    let exit = match args::typed() {
+        Command::Demo(demo) => demo::run(&demo),
+        Command::Recv(recv) => recv::run(&recv),
+        Command::Send(send) => send::run(&send),
+        Command::Devices => devices::run(),
+    };
+    exit.into()
+}

@@ -1,0 +1,146 @@
+//! The demo's other process: `ringlift recv` of the same program, which ends when this one does.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ringlift::limits;
+
+use crate::exit::Exit;
+use crate::figures::Figures;
+use crate::warnings;
+
+/// From its start to `listening on`: a program that is loaded and a port that is bound.
+const START_MAX: Duration = Duration::from_secs(10);
+/// Its silence, when its work is done or its peer is gone: that it must find out first.
+const END_MAX: Duration = Duration::from_secs(limits::SILENCE_MAX.as_secs() + 5);
+
+/// A running receiver.
+pub(crate) struct Peer {
+    child: Child,
+    /// Its stderr, line by line; it ends when the process does.
+    words: mpsc::Receiver<String>,
+    stdout: Option<JoinHandle<String>>,
+    heard: Vec<String>,
+}
+
+/// What it said at the end.
+pub(crate) struct Received {
+    pub(crate) figures: Figures,
+    /// As it drew it.
+    pub(crate) histogram: String,
+}
+
+/// It did not do what it should.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    text: String,
+    heard: Vec<String>,
+}
+
+impl Peer {
+    /// Starts it with a sink that verifies for each name, and waits until it listens.
+    pub(crate) fn start(names: &[String]) -> Result<(Peer, SocketAddr), Failure> {
+        let mut child = command(names).and_then(|mut command| command.spawn()).map_err(|error| Failure {
+            text: format!("the receiver could not be started: {error}"),
+            heard: Vec::new(),
+        })?;
+        let (tell, words) = mpsc::channel();
+        if let Some(stderr) = child.stderr.take() {
+            std::thread::spawn(move || listen(stderr, &tell));
+        }
+        let stdout = child.stdout.take().map(|mut stdout| {
+            std::thread::spawn(move || {
+                let mut text = String::new();
+                // What came so far is all that can be used; the parser finds out.
+                let _ = stdout.read_to_string(&mut text);
+                text
+            })
+        });
+        let mut peer = Peer { child, words, stdout, heard: Vec::new() };
+        match peer.address() {
+            Some(address) => Ok((peer, address)),
+            None => Err(peer.failure("the receiver did not start")),
+        }
+    }
+
+    /// Waits for its end. One that no sender ever reached is ended: it would wait for ever.
+    pub(crate) fn finish(mut self, reached: bool) -> Result<Received, Failure> {
+        if !reached {
+            return Err(self.failure("the receiver was not reached"));
+        }
+        loop {
+            match self.words.recv_timeout(END_MAX) {
+                Ok(line) => self.heard.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => return Err(self.failure("the receiver did not end")),
+            }
+        }
+        let complete = self.child.wait().is_ok_and(|status| status.success());
+        let text = self.stdout.take().and_then(|reader| reader.join().ok()).unwrap_or_default();
+        let (json, histogram) = text.split_once('\n').unwrap_or((&text, ""));
+        match Figures::parse(json) {
+            Ok(figures) if complete && figures.outcome == "complete" => {
+                Ok(Received { figures, histogram: histogram.to_owned() })
+            }
+            _ => Err(self.failure("the receiver failed")),
+        }
+    }
+
+    fn address(&mut self) -> Option<SocketAddr> {
+        while let Ok(line) = self.words.recv_timeout(START_MAX) {
+            match line.strip_prefix("listening on ") {
+                Some(address) => return address.parse().ok(),
+                None => self.heard.push(line),
+            }
+        }
+        None
+    }
+
+    fn failure(&mut self, text: &str) -> Failure {
+        Failure { text: text.to_owned(), heard: std::mem::take(&mut self.heard) }
+    }
+}
+
+impl Drop for Peer {
+    /// A sink that verifies has nothing to roll back: it may be ended at any time.
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            // Both fail only when it is gone already.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+impl Failure {
+    /// Says what went wrong, in its words and the receiver's.
+    pub(crate) fn say(&self) -> Exit {
+        for line in &self.heard {
+            crate::output::say(&format!("receiver: {line}"));
+        }
+        warnings::failure(&self.text, None);
+        Exit::Failed
+    }
+}
+
+fn command(names: &[String]) -> std::io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["recv", "--listen", "127.0.0.1:0", "--once", "--json", "-", "--with-parent"]);
+    command.arg(std::process::id().to_string());
+    for name in names {
+        command.arg("--device").arg(format!("{name}=verify"));
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Ok(command)
+}
+
+fn listen(stderr: ChildStderr, tell: &mpsc::Sender<String>) {
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        // Whoever does not listen any more has ended the process, too.
+        let _ = tell.send(line);
+    }
+}

@@ -1,0 +1,113 @@
+//! `ringlift recv`.
+
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::unistd::getppid;
+use ringlift::error::Error;
+use ringlift::{Cancel, Finished, Listener, Receiver};
+
+use crate::args::Recv;
+use crate::ends::SinkSpec;
+use crate::exit::Exit;
+use crate::json::JsonTarget;
+use crate::progress::Progress;
+use crate::{output, results, signals, warnings};
+
+/// One transfer, or one after the other.
+pub(crate) fn run(args: &Recv) -> Exit {
+    serve(args).unwrap_or_else(|exit| exit)
+}
+
+fn serve(args: &Recv) -> Result<Exit, Exit> {
+    check(args)?;
+    follow_parent(args)?;
+    let (cancel, progress) = (Cancel::new(), Progress::new());
+    let said = |error| warnings::error(&error);
+    let listener = Listener::bind(args.listen).map_err(said)?;
+    let mut receiver = receiver(args, &listener, &cancel, &progress).map_err(said)?;
+    signals::cancel_on_signals(&cancel, &progress)?;
+    output::say(&format!("listening on {}", listener.local_addr()));
+    loop {
+        progress.begin();
+        let finished = receiver.run();
+        progress.end();
+        let exit = conclude(args, &finished);
+        if args.once || exit == Exit::Cancelled || !comes_from_a_peer(&finished, &progress) {
+            return Ok(exit);
+        }
+        receiver = self::receiver(args, &listener, &cancel, &progress).map_err(said)?;
+    }
+}
+
+/// The sinks are opened anew for each transfer: what one transfer left behind is nothing to the next.
+fn receiver(
+    args: &Recv,
+    listener: &Listener,
+    cancel: &Cancel,
+    progress: &Progress,
+) -> Result<Receiver, Error> {
+    let shown = progress.clone();
+    let mut builder =
+        Receiver::builder().listener(listener).on_event(move |event| shown.show(event)).cancel(cancel);
+    for device in &args.devices {
+        builder = builder.boxed_device(&device.name, device.open()?);
+    }
+    if let Some(congestion) = &args.congestion {
+        builder = builder.congestion(congestion);
+    }
+    if let Some(pool_max) = args.pool_max {
+        builder = builder.pool_max(pool_max.0);
+    }
+    Ok(builder.build()?)
+}
+
+/// An error before any peer came is this host's own: it would come again at once, for ever.
+fn comes_from_a_peer(finished: &Finished, progress: &Progress) -> bool {
+    match finished.error {
+        None | Some(Error::Refused { .. } | Error::Peer(_)) => true,
+        Some(_) => progress.connected(),
+    }
+}
+
+fn conclude(args: &Recv, finished: &Finished) -> Exit {
+    let exit = match stdout_is_a_device(args) {
+        true => results::conclude(finished, args.json.as_ref(), |text| output::say(text.trim_end())),
+        false => results::conclude(finished, args.json.as_ref(), output::result),
+    };
+    if args.with_parent.is_some() {
+        output::result(&results::histogram_of(&finished.histograms));
+    }
+    exit
+}
+
+fn check(args: &Recv) -> Result<(), Exit> {
+    if !args.listen.ip().to_canonical().is_loopback() && !args.plaintext {
+        return Err(warnings::usage(
+            &format!(
+                "there is no encryption yet, and {} can be reached by others: they could read the state, and send one",
+                args.listen
+            ),
+            "--plaintext accepts that; or listen on 127.0.0.1 behind a tunnel",
+        ));
+    }
+    if stdout_is_a_device(args) && args.json == Some(JsonTarget::Stdout) {
+        return Err(warnings::usage(
+            "stdout cannot take both a device's state and the report",
+            "name a file with --json",
+        ));
+    }
+    args.json.as_ref().map_or(Ok(()), JsonTarget::check)
+}
+
+fn stdout_is_a_device(args: &Recv) -> bool {
+    args.devices.iter().any(|device| device.end == SinkSpec::Fd(1))
+}
+
+/// The kernel ends this process when its parent dies; the parent may have died before it was asked.
+fn follow_parent(args: &Recv) -> Result<(), Exit> {
+    let Some(parent) = args.with_parent else { return Ok(()) };
+    match set_pdeathsig(Signal::SIGTERM) {
+        Ok(()) if getppid().as_raw() == parent => Ok(()),
+        _ => Err(Exit::Cancelled),
+    }
+}

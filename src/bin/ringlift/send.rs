@@ -1,0 +1,78 @@
+//! `ringlift send`.
+
+use ringlift::error::Error;
+use ringlift::{Cancel, Checksum, Sender, ZeroCopy};
+
+use crate::args::{ChecksumKind, Send, ZeroCopyWhen};
+use crate::exit::Exit;
+use crate::progress::Progress;
+use crate::{output, results, signals, warnings};
+
+/// One transfer.
+pub(crate) fn run(args: &Send) -> Exit {
+    transfer(args).unwrap_or_else(|exit| exit)
+}
+
+fn transfer(args: &Send) -> Result<Exit, Exit> {
+    if let Some(json) = &args.json {
+        json.check()?;
+    }
+    warn_of_plaintext(args);
+    let (cancel, progress) = (Cancel::new(), Progress::new());
+    let sender = sender(args, &cancel, &progress).map_err(|error| warnings::error(&error))?;
+    signals::cancel_on_signals(&cancel, &progress)?;
+    let finished = sender.run();
+    progress.end();
+    Ok(results::conclude(&finished, args.json.as_ref(), output::result))
+}
+
+fn sender(args: &Send, cancel: &Cancel, progress: &Progress) -> Result<Sender, Error> {
+    let shown = progress.clone();
+    let mut builder = Sender::builder()
+        .connect(args.to)
+        .channels(args.channels)
+        .packet_size(args.packet_size)
+        .pool_size(args.pool.0)
+        .zero_copy(args.zero_copy.into())
+        .checksum(args.checksum.into())
+        .on_event(move |event| shown.show(event))
+        .cancel(cancel);
+    for device in &args.devices {
+        builder = builder.boxed_device(&device.name, device.open()?);
+    }
+    if let Some(congestion) = &args.congestion {
+        builder = builder.congestion(congestion);
+    }
+    if let Some(deadline) = args.deadline {
+        builder = builder.deadline(deadline);
+    }
+    Ok(builder.build()?)
+}
+
+fn warn_of_plaintext(args: &Send) {
+    if !args.to.ip().to_canonical().is_loopback() {
+        warnings::warning(
+            &format!("there is no encryption yet: the state travels to {} as it is", args.to),
+            "use a network that nobody else can read, or a tunnel",
+        );
+    }
+}
+
+impl From<ZeroCopyWhen> for ZeroCopy {
+    fn from(when: ZeroCopyWhen) -> ZeroCopy {
+        match when {
+            ZeroCopyWhen::Auto => ZeroCopy::Auto,
+            ZeroCopyWhen::On => ZeroCopy::On,
+            ZeroCopyWhen::Off => ZeroCopy::Off,
+        }
+    }
+}
+
+impl From<ChecksumKind> for Checksum {
+    fn from(kind: ChecksumKind) -> Checksum {
+        match kind {
+            ChecksumKind::Crc32c => Checksum::Crc32c,
+            ChecksumKind::None => Checksum::None,
+        }
+    }
+}
