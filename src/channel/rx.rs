@@ -90,7 +90,9 @@ impl Rx {
     ) -> RxEvent {
         match self.phase {
             Phase::Header { filled } => self.on_header(ring, slot, result, filled),
-            Phase::Payload { header, filled, crc32c } => self.on_payload(ring, slot, result, header, filled, crc32c),
+            Phase::Payload { header, filled, crc32c } => {
+                self.on_payload(ring, slot, result, header, filled, crc32c)
+            }
         }
     }
 

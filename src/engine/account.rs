@@ -8,7 +8,8 @@ use crate::error::{DeviceError, Error, KernelError};
 use crate::ring::Nanos;
 use crate::session::sender::Totals;
 use crate::stats::{
-    ChannelReport, DeviceReport, Downtime, ErrorReport, Host, Recorder, Report, Settings, Warning, WarningCode,
+    ChannelReport, DeviceReport, Downtime, ErrorReport, Host, Recorder, Report, Settings, Warning,
+    WarningCode,
 };
 use crate::wire::Checksum;
 
@@ -32,7 +33,8 @@ const COMMITTED: usize = 4;
 
 impl Account {
     pub(super) fn new(now: Nanos, devices: usize) -> Account {
-        let settings = Settings { checksum: "none", zero_copy: "off", huge_pages: "none", ..Settings::default() };
+        let settings =
+            Settings { checksum: "none", zero_copy: "off", huge_pages: "none", ..Settings::default() };
         Account {
             started_at: now,
             settings,
@@ -121,7 +123,11 @@ impl Account {
     pub(super) fn parted(&mut self, name: &str, error: Option<DeviceError>) {
         if let Some(error) = error {
             let text = format!("device {name} could not be brought to where it belongs: {error}");
-            self.warn(WarningCode::RollbackFailed, text, "look at the device before its virtual machine runs on");
+            self.warn(
+                WarningCode::RollbackFailed,
+                text,
+                "look at the device before its virtual machine runs on",
+            );
         }
     }
 
@@ -129,7 +135,11 @@ impl Account {
     pub(super) fn kept(&mut self, name: &str, keeps: bool) {
         if keeps {
             let text = format!("device {name}: a plain descriptor keeps the bytes of the aborted transfer");
-            self.warn(WarningCode::CannotTakeBack, text, "use file:PATH, which takes its name on commit only");
+            self.warn(
+                WarningCode::CannotTakeBack,
+                text,
+                "use file:PATH, which takes its name on commit only",
+            );
         }
     }
 
@@ -177,7 +187,8 @@ impl Account {
         let (sent, copied) = (sum(|channel| channel.zero_copy_sent), sum(|channel| channel.zero_copy_copied));
         if copied > 0 {
             let text = format!("the kernel copied {copied} of {sent} zero-copy sends");
-            let hint = "loopback always copies, and so does a NIC without scatter-gather: use --zero-copy off there";
+            let hint =
+                "loopback always copies, and so does a NIC without scatter-gather: use --zero-copy off there";
             self.warn(WarningCode::ZeroCopyCopied, text, hint);
         }
     }
@@ -220,7 +231,11 @@ impl Account {
             bytes,
             packets: self.devices.iter().map(|device| device.packets).sum(),
             duration_ns,
-            throughput_bytes_per_s: if duration_ns == 0 { 0.0 } else { bytes as f64 * 1e9 / duration_ns as f64 },
+            throughput_bytes_per_s: if duration_ns == 0 {
+                0.0
+            } else {
+                bytes as f64 * 1e9 / duration_ns as f64
+            },
             settings: self.settings,
             host: host(),
             devices: self.devices,
@@ -236,10 +251,8 @@ impl Account {
 
 /// Where this process runs.
 pub(super) fn host() -> Host {
-    let kernel = nix::sys::utsname::uname().map_or_else(
-        |_| String::new(),
-        |name| name.release().to_string_lossy().into_owned(),
-    );
+    let kernel = nix::sys::utsname::uname()
+        .map_or_else(|_| String::new(), |name| name.release().to_string_lossy().into_owned());
     let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     Host {
@@ -264,7 +277,10 @@ mod tests {
         account.loaded(450);
         account.committed(500);
         let downtime = account.downtime(700);
-        assert_eq!(downtime, Downtime { total_ns: 400, stop_ns: 50, transfer_ns: 250, load_ns: 50, commit_ns: 50 });
+        assert_eq!(
+            downtime,
+            Downtime { total_ns: 400, stop_ns: 50, transfer_ns: 250, load_ns: 50, commit_ns: 50 }
+        );
     }
 
     #[test]
@@ -280,7 +296,11 @@ mod tests {
     #[test]
     fn warns_when_the_kernel_copies() {
         let mut account = Account::new(0, 1);
-        account.channels.push(ChannelReport { zero_copy_sent: 8, zero_copy_copied: 8, ..ChannelReport::default() });
+        account.channels.push(ChannelReport {
+            zero_copy_sent: 8,
+            zero_copy_copied: 8,
+            ..ChannelReport::default()
+        });
         account.judge_zero_copy();
         assert_eq!(account.warnings[0].code, WarningCode::ZeroCopyCopied);
         assert_eq!(account.warnings[0].text, "the kernel copied 8 of 8 zero-copy sends");

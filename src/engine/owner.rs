@@ -164,13 +164,22 @@ impl Owner {
     }
 
     /// Tells progress if it is time.
-    pub(super) fn progress(&mut self, now: Nanos, started: Nanos, count: impl FnOnce() -> (u64, Option<u64>)) {
+    pub(super) fn progress(
+        &mut self,
+        now: Nanos,
+        started: Nanos,
+        count: impl FnOnce() -> (u64, Option<u64>),
+    ) {
         if self.on_event.is_none() || now < self.told_at + nanos(PROGRESS_INTERVAL) {
             return;
         }
         self.told_at = now;
         let (bytes, estimate) = count();
-        self.tell(&Event::Progress { bytes, estimate, elapsed: Duration::from_nanos(now.saturating_sub(started)) });
+        self.tell(&Event::Progress {
+            bytes,
+            estimate,
+            elapsed: Duration::from_nanos(now.saturating_sub(started)),
+        });
     }
 
     /// Whether the owner wants it to end now.

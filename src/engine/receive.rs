@@ -5,7 +5,6 @@
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use super::{Finished, Outcome};
 use super::account::Account;
 use super::carrier;
 use super::duty::Duty;
@@ -13,6 +12,7 @@ use super::link::{self, Link};
 use super::owner::{Event, Owner, Phase};
 use super::send::slot_size;
 use super::step::{Held, StepResult, Yield};
+use super::{Finished, Outcome};
 use crate::buffer::{Pool, Slot};
 use crate::channel::{Rx, RxEvent};
 use crate::error::{DeviceError, Errno, Error, KernelError, PeerError, Place, Refusal, Side};
@@ -154,16 +154,19 @@ impl<R: Ring> Receiving<R> {
 
     /// Accepts the offer, and makes a pool as large as the sender's.
     fn agree(&mut self, offer: &Offer) -> Result<(), Error> {
-        let devices: Vec<_> = self.writers.iter().map(|writer| (writer.name.clone(), writer.instance)).collect();
+        let devices: Vec<_> =
+            self.writers.iter().map(|writer| (writer.name.clone(), writer.instance)).collect();
         let terms = Terms { devices: &devices, pool_max: self.pool_max };
         let order = agree(offer, &terms).map_err(|reason| self.refuse(reason))?;
         let slots = Pool::slots_in(offer.pool_size, slot_size(offer.packet_size));
         let window = slots as usize / offer.devices.len();
         if window == 0 {
-            let text = format!("a pool of {} bytes holds {slots} packets, fewer than devices", offer.pool_size);
+            let text =
+                format!("a pool of {} bytes holds {slots} packets, fewer than devices", offer.pool_size);
             return Err(self.refuse(Refusal::Settings { text: text.into() }));
         }
-        let pool = Pool::new(slots, slot_size(offer.packet_size)).map_err(|error| self.not_ready(error.into()))?;
+        let pool =
+            Pool::new(slots, slot_size(offer.packet_size)).map_err(|error| self.not_ready(error.into()))?;
         self.account.pool(&pool, self.ring.register(&pool).err());
         self.account.packet_size(offer.packet_size, offer.checksum);
         self.pool = Some(pool);
@@ -240,7 +243,7 @@ impl<R: Ring> Receiving<R> {
 
     /// Runs one step of every device, in parallel, and waits for all of them. After Commit nothing interrupts it: the
     /// devices are ours, whatever happens to the peer.
-    fn every(&mut self, step: fn(&mut dyn Sink) -> StepResult) -> Result<(), Error> {
+    fn every(&mut self, step: fn(&mut (dyn Sink + 'static)) -> StepResult) -> Result<(), Error> {
         for (device, writer) in self.writers.iter_mut().enumerate() {
             writer.held.begin(&mut self.ring, Duty::Step { device }.tag(), step);
         }
@@ -367,7 +370,8 @@ impl<R: Ring> Receiving<R> {
     fn on_heard(&mut self, line: Slot, result: Result<usize, Errno>) -> Result<(), Error> {
         let (now, session) = (self.ring.now(), &mut self.session);
         let phase = session.phase();
-        self.link.on_heard(&mut self.ring, line, result, phase, |message| session.on_control(message, now))?;
+        self.link
+            .on_heard(&mut self.ring, line, result, phase, |message| session.on_control(message, now))?;
         if let Some(at) = self.session.switched_over() {
             self.account.switchover(at);
         }
@@ -378,7 +382,8 @@ impl<R: Ring> Receiving<R> {
         let place = Place::Channel(u16::try_from(channel).unwrap_or(u16::MAX));
         if let RxEvent::Header(header) = event {
             self.session.on_header(&header, place)?;
-            let slot = self.pool.as_mut().and_then(Pool::take).expect("credit is granted for reserved slots only");
+            let slot =
+                self.pool.as_mut().and_then(Pool::take).expect("credit is granted for reserved slots only");
             event = self.channels[channel].accept(&mut self.ring, header, slot);
         }
         let now = self.ring.now();
@@ -495,7 +500,10 @@ impl<R: Ring> Receiving<R> {
     /// Hands everything that is to be said to the connection.
     fn speak_out(&mut self) {
         let end = self.ring.now() + nanos(LAST_WORD_MAX);
-        while !self.link.is_closed() && self.ring.now() < end && !(self.session.has_spoken() && self.link.has_spoken()) {
+        while !self.link.is_closed()
+            && self.ring.now() < end
+            && !(self.session.has_spoken() && self.link.has_spoken())
+        {
             let now = self.ring.now();
             self.link.speak(&mut self.ring, || self.session.poll_control(now));
             if self.ring.wait(Some(end)).is_err() {
@@ -520,14 +528,17 @@ impl<R: Ring> Receiving<R> {
             self.ring.cancel();
         }
         let busy = |writer: &Writer| {
-            writer.held.is_away() || (writer.fd.is_some() && matches!(writer.writing, Writing::UnderWay { .. }))
+            writer.held.is_away()
+                || (writer.fd.is_some() && matches!(writer.writing, Writing::UnderWay { .. }))
         };
         while self.writers.iter().any(busy) && self.ring.now() < end && self.ring.wait(Some(end)).is_ok() {
             self.drain();
         }
-        for (device, writer) in self.writers.iter_mut().enumerate().filter(|(_, writer)| !writer.held.is_away()) {
+        for (device, writer) in
+            self.writers.iter_mut().enumerate().filter(|(_, writer)| !writer.held.is_away())
+        {
             writer.held.take_result();
-            let step = |sink: &mut dyn Sink| sink.rollback().map(|()| Yield::Nothing);
+            let step = |sink: &mut (dyn Sink + 'static)| sink.rollback().map(|()| Yield::Nothing);
             writer.held.begin(&mut self.ring, Duty::Step { device }.tag(), step);
         }
         while self.writers.iter().any(|writer| writer.held.is_away()) && self.ring.now() < end {

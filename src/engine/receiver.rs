@@ -66,8 +66,9 @@ impl Receiver {
         let mut owner = Owner::new(self.options.cancel, self.options.on_event);
         owner.tell(&Event::Phase(Phase::Connecting));
         let account = Account::new(begun, self.devices.len());
-        let failed =
-            |error: Error| account.finish("receiver", Outcome::Aborted, Some(error), Recorder::default(), begun);
+        let failed = |error: Error| {
+            account.finish("receiver", Outcome::Aborted, Some(error), Recorder::default(), begun)
+        };
         let connections = match meet(self.peer, self.options.congestion.as_deref(), &mut owner) {
             Ok(connections) => connections,
             Err(error) => return failed(error),

@@ -17,8 +17,8 @@ use crate::buffer::{Pool, Slot};
 use crate::channel::{Tx, TxEvent};
 use crate::error::{DeviceError, Errno, Error, KernelError, PeerError, Place};
 use crate::limits::{
-    CONFIG_SIZE_MAX, HEADER_ROOM, LAST_WORD_MAX, PRECOPY_FACTOR_MAX, PRECOPY_POLL, PRECOPY_TIME_MAX, REASON_PATIENCE,
-    SETTLE_MAX,
+    CONFIG_SIZE_MAX, HEADER_ROOM, LAST_WORD_MAX, PRECOPY_FACTOR_MAX, PRECOPY_POLL, PRECOPY_TIME_MAX,
+    REASON_PATIENCE, SETTLE_MAX,
 };
 use crate::ring::{Carrier, Completion, Directions, Nanos, Ring};
 use crate::session::liveness::nanos;
@@ -117,7 +117,8 @@ impl<R: Ring> Sending<R> {
         account.zero_copy(parts.zero_copy, ring.can_zero_copy());
         let zero_copy = if ring.can_zero_copy() { parts.zero_copy } else { ZeroCopy::Off };
         let link = Link::new(&mut ring, parts.control, &mut lines);
-        let channel = |(channel, socket)| Tx::new(socket, Duty::Packet { channel }.tag(), zero_copy, pool.total());
+        let channel =
+            |(channel, socket)| Tx::new(socket, Duty::Packet { channel }.tag(), zero_copy, pool.total());
         let channels = parts.data.into_iter().enumerate().map(channel).collect();
         let readers: Vec<Reader> = parts.devices.into_iter().map(Reader::new).collect();
         let offer = Offer {
@@ -177,11 +178,14 @@ impl<R: Ring> Sending<R> {
     }
 
     fn start(&mut self) -> Result<(), Error> {
-        self.every(|source| source.start().map(Yield::Flow), |reader, given| {
-            if let Yield::Flow(flow) = given {
-                reader.flow = flow;
-            }
-        })
+        self.every(
+            |source| source.start().map(Yield::Flow),
+            |reader, given| {
+                if let Yield::Flow(flow) = given {
+                    reader.flow = flow;
+                }
+            },
+        )
     }
 
     /// Reads devices that can be read while they run, until what is left of each is small.
@@ -265,7 +269,7 @@ impl<R: Ring> Sending<R> {
     /// Runs one step of every device, in parallel, and waits for all of them.
     fn every(
         &mut self,
-        step: fn(&mut dyn Source) -> StepResult,
+        step: fn(&mut (dyn Source + 'static)) -> StepResult,
         mut take: impl FnMut(&mut Reader, Yield),
     ) -> Result<(), Error> {
         for (device, reader) in self.readers.iter_mut().enumerate() {
@@ -342,7 +346,8 @@ impl<R: Ring> Sending<R> {
         let now = self.ring.now();
         let count = self.readers.len();
         let mut starved = false;
-        for device in (0..count).map(|step| (self.next_reader + step) % count) {
+        let first = self.next_reader;
+        for device in (0..count).map(|step| (first + step) % count) {
             let reader = &mut self.readers[device];
             if matches!(reader.reading, Reading::Quiet { until } if now >= until) {
                 reader.reading = Reading::Wanted;
@@ -515,7 +520,7 @@ impl<R: Ring> Sending<R> {
             self.say_last_word(error);
         }
         self.settle();
-        let step: fn(&mut dyn Source) -> StepResult = match outcome {
+        let step: fn(&mut (dyn Source + 'static)) -> StepResult = match outcome {
             Outcome::Complete => |source| source.release().map(|()| Yield::Nothing),
             Outcome::Aborted => |source| source.rollback().map(|()| Yield::Nothing),
             Outcome::InDoubt => |source| source.park().map(|()| Yield::Nothing),
@@ -533,7 +538,10 @@ impl<R: Ring> Sending<R> {
     fn hear_reason(&mut self, error: Error) -> Error {
         let is_sign = matches!(
             &error,
-            Error::Peer(PeerError::Lost { place: Place::Channel(_), .. } | PeerError::Closed { place: Place::Channel(_), .. })
+            Error::Peer(
+                PeerError::Lost { place: Place::Channel(_), .. }
+                    | PeerError::Closed { place: Place::Channel(_), .. }
+            )
         );
         let end = self.ring.now() + nanos(REASON_PATIENCE);
         while is_sign && !self.link.is_closed() && self.ring.now() < end {
@@ -541,8 +549,10 @@ impl<R: Ring> Sending<R> {
                 break;
             }
             while let Some(completion) = self.ring.next() {
-                if let Err(reason @ (Error::Peer(PeerError::Aborted { .. } | PeerError::Cancelled) | Error::Refused { .. })) =
-                    self.on_completion(completion)
+                if let Err(
+                    reason @ (Error::Peer(PeerError::Aborted { .. } | PeerError::Cancelled)
+                    | Error::Refused { .. }),
+                ) = self.on_completion(completion)
                 {
                     return reason;
                 }
@@ -588,7 +598,9 @@ impl<R: Ring> Sending<R> {
             reader.reading = Reading::Idle;
         });
         if self.session.outcome() != Outcome::Complete {
-            self.channels.iter().for_each(|channel| self.ring.shut_down(channel.socket().as_raw_fd(), Directions::Both));
+            self.channels
+                .iter()
+                .for_each(|channel| self.ring.shut_down(channel.socket().as_raw_fd(), Directions::Both));
             self.ring.cancel();
         }
         self.link.shut_down(&mut self.ring);
@@ -600,8 +612,10 @@ impl<R: Ring> Sending<R> {
     }
 
     /// The last step of every device that is here.
-    fn part(&mut self, step: fn(&mut dyn Source) -> StepResult) {
-        for (device, reader) in self.readers.iter_mut().enumerate().filter(|(_, reader)| !reader.held.is_away()) {
+    fn part(&mut self, step: fn(&mut (dyn Source + 'static)) -> StepResult) {
+        for (device, reader) in
+            self.readers.iter_mut().enumerate().filter(|(_, reader)| !reader.held.is_away())
+        {
             reader.held.begin(&mut self.ring, Duty::Step { device }.tag(), step);
         }
         let end = self.ring.now() + nanos(SETTLE_MAX);

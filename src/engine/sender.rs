@@ -9,10 +9,10 @@ use super::rendezvous::{self, Connections};
 use super::send::{Device, Parts, Sending, slot_size};
 use super::{Finished, ZeroCopy, account::Account};
 use crate::buffer::Pool;
-use crate::error::{Error, KernelError, Misuse};
+use crate::error::{Error, Misuse};
 use crate::limits::{
-    CHANNELS_DEFAULT, CHANNELS_MAX, DEVICES_MAX, NAME_MAX, PACKET_SIZE_DEFAULT, PACKET_SIZE_MAX, PACKET_SIZE_MIN,
-    POOL_SIZE_DEFAULT, POOL_SIZE_MAX,
+    CHANNELS_DEFAULT, CHANNELS_MAX, DEVICES_MAX, NAME_MAX, PACKET_SIZE_DEFAULT, PACKET_SIZE_MAX,
+    PACKET_SIZE_MIN, POOL_SIZE_DEFAULT, POOL_SIZE_MAX,
 };
 use crate::ring::uring::{self, Uring};
 use crate::session::handover::Outcome;
@@ -97,7 +97,9 @@ impl Sender {
         let met = meet(self.peer, channels, self.options.congestion.as_deref(), &owner);
         let mut account = Account::new(begun, self.devices.len());
         account.packet_size(packet_size, checksum);
-        let failed = |error: Error| account.finish("sender", Outcome::Aborted, Some(error), Recorder::default(), begun);
+        let failed = |error: Error| {
+            account.finish("sender", Outcome::Aborted, Some(error), Recorder::default(), begun)
+        };
         let connections = match met {
             Ok(connections) => connections,
             Err(error) => return failed(error),
@@ -278,7 +280,6 @@ pub(super) fn check_devices<'a>(devices: impl Iterator<Item = (&'a str, u32)>) -
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,13 +300,17 @@ mod tests {
         assert_eq!(refused(Sender::builder().device("a", Null::new(1))), Misuse::NoPeer);
         assert_eq!(refused(builder().device("", Null::new(1))), Misuse::BadName);
         assert_eq!(refused(builder().device("a\n", Null::new(1))), Misuse::BadName);
-        assert_eq!(refused(builder().device("a", Null::new(1))), Misuse::DuplicateDevice { name: "a".into() });
+        assert_eq!(
+            refused(builder().device("a", Null::new(1))),
+            Misuse::DuplicateDevice { name: "a".into() }
+        );
         assert!(builder().device("a", Null::new(1)).instance(1).build().is_ok());
         assert_eq!(refused(builder().channels(0)), Misuse::BadChannels { given: 0 });
         assert_eq!(refused(builder().channels(256)), Misuse::BadChannels { given: 256 });
         assert_eq!(refused(builder().packet_size(4095)), Misuse::BadPacketSize { given: 4095 });
         assert!(matches!(refused(builder().pool_size(1 << 20)), Misuse::BadPool { given: 0x10_0000, .. }));
-        let many = (0..257).fold(builder(), |builder, number| builder.device(format!("d{number}"), Null::new(1)));
+        let many =
+            (0..257).fold(builder(), |builder, number| builder.device(format!("d{number}"), Null::new(1)));
         assert_eq!(refused(many), Misuse::TooManyDevices { given: 258 });
     }
 }

@@ -380,7 +380,10 @@ mod tests {
         let order = |result: Result<(), PeerError>| matches!(result, Err(PeerError::Order { .. }));
         assert!(order(session.on_header(&header(0, 2, false, b"x"), place)), "beyond credit");
         session.on_header(&header(0, 0, false, b"x"), place).unwrap();
-        assert!(order(session.on_header(&header(0, 0, false, b"x"), place)), "twice, before its payload came");
+        assert!(
+            order(session.on_header(&header(0, 0, false, b"x"), place)),
+            "twice, before its payload came"
+        );
         let unknown = session.on_header(&header(1, 0, false, b"x"), place);
         assert!(matches!(unknown, Err(PeerError::Malformed { what: Malformed::Value { .. }, .. })));
         let long = DataHeader { len: 4097, ..header(0, 1, false, b"x") };
@@ -412,7 +415,10 @@ mod tests {
     #[test]
     fn commit_is_refused_before_every_device_is_loaded() {
         let mut session = ready(4);
-        assert!(matches!(session.on_control(Control::Commit, 0), Err(Error::Peer(PeerError::Unexpected { .. }))));
+        assert!(matches!(
+            session.on_control(Control::Commit, 0),
+            Err(Error::Peer(PeerError::Unexpected { .. }))
+        ));
     }
 
     #[test]

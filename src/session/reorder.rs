@@ -68,7 +68,11 @@ impl<H> Reorder<H> {
     /// A packet's header came; `limit` is the first idx without credit.
     pub(crate) fn claim(&mut self, idx: u64, config: bool, limit: u64) -> Result<(), Problem> {
         if idx < self.next {
-            return Err(if config && self.config.is_some() { Problem::SecondConfig } else { Problem::Duplicate });
+            return Err(if config && self.config.is_some() {
+                Problem::SecondConfig
+            } else {
+                Problem::Duplicate
+            });
         }
         if idx >= limit || idx - self.next >= self.places.len() as u64 {
             return Err(Problem::BeyondCredit);

@@ -14,7 +14,8 @@ pub(crate) struct RoundRobin {
 
 impl RoundRobin {
     pub(crate) fn choose(&mut self, count: usize, mut ready: impl FnMut(usize) -> bool) -> Option<usize> {
-        let chosen = (1..=count).map(|step| (self.last + step) % count).find(|&candidate| ready(candidate))?;
+        let chosen =
+            (1..=count).map(|step| (self.last + step) % count).find(|&candidate| ready(candidate))?;
         self.last = chosen;
         Some(chosen)
     }

@@ -123,7 +123,10 @@ impl<H> SenderSession<H> {
     }
 
     /// The next bytes of a device are read. Gives them their number.
-    #[expect(clippy::too_many_arguments, reason = "what is known of a packet when it was read; a struct would say it twice")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what is known of a packet when it was read; a struct would say it twice"
+    )]
     pub(crate) fn push(
         &mut self,
         device: usize,
@@ -160,8 +163,10 @@ impl<H> SenderSession<H> {
 
     /// Whether packets wait and none may be sent: the receiver is slower.
     pub(crate) fn lacks_credit(&self) -> bool {
-        let mut waiting = self.devices.iter().filter_map(|outgoing| Some((outgoing, outgoing.queue.front()?))).peekable();
-        waiting.peek().is_some() && waiting.all(|(outgoing, packet)| !outgoing.allowance.allows(packet.header.idx))
+        let mut waiting =
+            self.devices.iter().filter_map(|outgoing| Some((outgoing, outgoing.queue.front()?))).peekable();
+        waiting.peek().is_some()
+            && waiting.all(|(outgoing, packet)| !outgoing.allowance.allows(packet.header.idx))
     }
 
     /// Whether the last packet of every device has been popped.
@@ -223,7 +228,8 @@ impl<H> SenderSession<H> {
 
     /// The next message to send.
     pub(crate) fn poll_control(&mut self, now: Nanos) -> Option<Control> {
-        let message = self.outbox.pop_front().or_else(|| self.live.must_speak(now).then_some(Control::Heartbeat))?;
+        let message =
+            self.outbox.pop_front().or_else(|| self.live.must_speak(now).then_some(Control::Heartbeat))?;
         self.live.said(now);
         Some(message)
     }
@@ -240,7 +246,9 @@ impl<H> SenderSession<H> {
                 self.promised = true;
                 return Err(Error::Refused { by: Side::Receiver, reason: Refusal::from_wire(code, &text) });
             }
-            Control::Loaded { device, packets, bytes, crc32c } => self.loaded(device, packets, bytes, crc32c)?,
+            Control::Loaded { device, packets, bytes, crc32c } => {
+                self.loaded(device, packets, bytes, crc32c)?
+            }
             Control::Committed if self.giving.committed() => {}
             Control::Abort { text, .. } => {
                 self.promised = true;
@@ -257,10 +265,10 @@ impl<H> SenderSession<H> {
     }
 
     fn raise(&mut self, device: u16, limit: u64) -> Result<(), PeerError> {
-        let outgoing = self
-            .devices
-            .get_mut(usize::from(device))
-            .ok_or(PeerError::Unexpected { message: "credit for a device that does not exist", phase: self.phase })?;
+        let outgoing = self.devices.get_mut(usize::from(device)).ok_or(PeerError::Unexpected {
+            message: "credit for a device that does not exist",
+            phase: self.phase,
+        })?;
         let shrunk = |_| PeerError::Unexpected { message: "a credit limit that shrinks", phase: self.phase };
         outgoing.allowance.raise(limit).map_err(shrunk)
     }
@@ -373,7 +381,9 @@ mod tests {
     #[test]
     fn refuses_messages_at_the_wrong_time() {
         let mut fresh = SenderSession::<u32>::new(offer(1), 8, 0);
-        for message in [Control::Ready, Control::Committed, Control::Commit, Control::Credit { device: 0, limit: 1 }] {
+        for message in
+            [Control::Ready, Control::Committed, Control::Commit, Control::Credit { device: 0, limit: 1 }]
+        {
             assert!(matches!(fresh.on_control(message, 0), Err(Error::Peer(PeerError::Unexpected { .. }))));
         }
         let mut session = ready(1);

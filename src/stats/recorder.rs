@@ -36,9 +36,17 @@ pub struct Histograms {
 impl Default for Histograms {
     fn default() -> Histograms {
         let empty = || {
-            Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("the bounds are constants that fit together")
+            Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3)
+                .expect("the bounds are constants that fit together")
         };
-        Histograms { read: empty(), queue: empty(), send: empty(), reorder: empty(), write: empty(), end_to_end: empty() }
+        Histograms {
+            read: empty(),
+            queue: empty(),
+            send: empty(),
+            reorder: empty(),
+            write: empty(),
+            end_to_end: empty(),
+        }
     }
 }
 
