@@ -3,10 +3,14 @@
 //! A [`Sink`] knows a device and its phases, and nothing of packets, channels or rings: the engine writes to its
 //! descriptor, or hands it the bytes. [`crate::source`] is the mirror image of this folder.
 
+mod vfio;
+
 use std::os::fd::BorrowedFd;
 
 use crate::error::DeviceError;
 pub use crate::source::FdKind;
+
+pub use vfio::VfioSink;
 
 /// A device that state is loaded into.
 ///

@@ -3,9 +3,13 @@
 //! A [`Source`] knows a device and its phases. It knows nothing of packets, channels or rings: the engine reads from
 //! its descriptor, or asks it to fill a buffer. [`crate::sink`] is the mirror image of this folder.
 
+mod vfio;
+
 use std::os::fd::BorrowedFd;
 
 use crate::error::DeviceError;
+
+pub use vfio::VfioSource;
 
 /// What a source's state is doing after [`Source::start`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

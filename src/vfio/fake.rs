@@ -35,9 +35,6 @@ fn row(state: State) -> usize {
 
 /// The kernel's `vfio_mig_get_next_state`.
 fn next(from: State, to: State, features: Features) -> Option<State> {
-    if !from.exists(features) || !to.exists(features) {
-        return None;
-    }
     let mut next = NEXT[row(from)][row(to)];
     while next != State::Error && !next.exists(features) {
         next = NEXT[row(next)][row(to)];
@@ -47,6 +44,9 @@ fn next(from: State, to: State, features: Features) -> Option<State> {
 
 /// The single steps by which the kernel brings a device from `from` to `to`.
 pub(crate) fn walk(from: State, to: State, features: Features) -> Option<Vec<State>> {
+    if !from.exists(features) || !to.exists(features) {
+        return None;
+    }
     let mut steps = Vec::new();
     let mut at = from;
     while at != to || at == State::Error {
@@ -150,10 +150,6 @@ impl FakeKernel {
 
     pub(crate) fn device_state(&self) -> State {
         self.inner().state
-    }
-
-    pub(crate) fn set_device_state(&self, state: State) {
-        self.inner().state = state;
     }
 
     pub(crate) fn config(&self) -> Vec<u8> {

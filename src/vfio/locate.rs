@@ -175,7 +175,8 @@ pub(crate) mod tests {
         pub(crate) fn new() -> Host {
             let folder = tempfile::tempdir().unwrap();
             let base = fs::canonicalize(folder.path()).unwrap();
-            let host = Host { roots: Roots { sys: base.join("sys"), dev: base.join("dev") }, _folder: folder };
+            let host =
+                Host { roots: Roots { sys: base.join("sys"), dev: base.join("dev") }, _folder: folder };
             host.device("bus/mdev/devices", &format!("devices/virtual/mtty/mtty/{UUID}"), 7, "mtty");
             host.device("bus/pci/devices", &format!("devices/pci0000:00/{ADDRESS}"), 12, "mlx5_vfio_pci");
             host.touch("vfio/vfio");

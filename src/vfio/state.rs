@@ -262,7 +262,12 @@ mod tests {
     fn documented_arcs(features: Features) -> Vec<(State, State)> {
         let mut arcs = vec![(Resuming, Stop), (Stop, Resuming), (Stop, StopCopy), (StopCopy, Stop)];
         if features.p2p() {
-            arcs.extend([(Running, RunningP2p), (RunningP2p, Running), (RunningP2p, Stop), (Stop, RunningP2p)]);
+            arcs.extend([
+                (Running, RunningP2p),
+                (RunningP2p, Running),
+                (RunningP2p, Stop),
+                (Stop, RunningP2p),
+            ]);
         } else {
             arcs.extend([(Running, Stop), (Stop, Running)]);
         }

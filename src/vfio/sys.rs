@@ -57,10 +57,15 @@ impl OpenDevice {
     }
 
     /// Opens device `name` of the group behind `node` (`/dev/vfio/N`), over `container` (`/dev/vfio/vfio`).
-    pub(super) fn open_in_group(node: &Path, container: &Path, name: &str) -> Result<OpenDevice, DeviceError> {
+    pub(super) fn open_in_group(
+        node: &Path,
+        container: &Path,
+        name: &str,
+    ) -> Result<OpenDevice, DeviceError> {
         let lease = GROUPS.lease(node, || Group::open(node, container))?;
-        let name_argument = CString::new(name)
-            .map_err(|_| open_error("find the device in its group", Path::new(name), nix::errno::Errno::EINVAL))?;
+        let name_argument = CString::new(name).map_err(|_| {
+            open_error("find the device in its group", Path::new(name), nix::errno::Errno::EINVAL)
+        })?;
         let file = ioctl_string(lease.value().file.as_fd(), GROUP_GET_DEVICE_FD, &name_argument)
             .and_then(adopt)
             .map_err(|errno| open_error("VFIO_GROUP_GET_DEVICE_FD for", Path::new(name), errno))?;
@@ -94,7 +99,8 @@ pub(super) const BIND_IOMMUFD: &str = "VFIO_DEVICE_BIND_IOMMUFD on";
 
 impl Kernel for OpenDevice {
     fn migration_flags(&self) -> Result<u64, Errno> {
-        self.feature_get(FEATURE_MIGRATION, vfio::VFIO_DEVICE_FEATURE_MIGRATION).map(|migration| migration.flags)
+        self.feature_get(FEATURE_MIGRATION, vfio::VFIO_DEVICE_FEATURE_MIGRATION)
+            .map(|migration| migration.flags)
     }
 
     fn state(&self) -> Result<u32, Errno> {
@@ -134,10 +140,8 @@ impl Kernel for OpenDevice {
     }
 
     fn config_region(&self) -> Result<Option<Region>, Errno> {
-        let mut device = vfio::vfio_device_info {
-            argsz: argument_size::<vfio::vfio_device_info>(),
-            ..Default::default()
-        };
+        let mut device =
+            vfio::vfio_device_info { argsz: argument_size::<vfio::vfio_device_info>(), ..Default::default() };
         ioctl_struct(self.file.as_fd(), DEVICE_GET_INFO, &mut device)?;
         if device.flags & vfio::VFIO_DEVICE_FLAGS_PCI == 0 {
             return Ok(None);
@@ -437,7 +441,8 @@ mod tests {
 
     #[test]
     fn a_missing_node_is_named_in_the_error() {
-        let error = OpenDevice::open_in_group(Path::new("/nonexistent/7"), Path::new("/dev/null"), "x").unwrap_err();
+        let error =
+            OpenDevice::open_in_group(Path::new("/nonexistent/7"), Path::new("/dev/null"), "x").unwrap_err();
 
         assert_eq!(error.to_string(), "open /nonexistent/7 failed: ENOENT (No such file or directory)");
     }
@@ -462,7 +467,8 @@ mod tests {
     fn a_failed_opening_leaves_nothing_behind() {
         static REGISTRY: Registry<u32> = Registry::new();
 
-        let failed = REGISTRY.lease(Path::new("/dev/vfio/7"), || Err(DeviceError::Unsupported { what: "this" }));
+        let failed =
+            REGISTRY.lease(Path::new("/dev/vfio/7"), || Err(DeviceError::Unsupported { what: "this" }));
 
         assert!(failed.is_err() && REGISTRY.0.lock().unwrap().is_empty());
     }
