@@ -3,7 +3,9 @@
 //! | file | what it is |
 //! |---|---|
 //! | `state` | states, features and the legal ways between states; pure |
-//! | `sys` | the ioctls, behind the trait [`Kernel`](kernel::Kernel); the only unsafe code here |
+//! | `kernel` | what the kernel offers for one device: a trait, with a fake for tests |
+//! | `sys` | that trait over ioctls; the only unsafe code here |
+//! | `lease` | groups and iommufds, which devices share |
 //! | `locate` | from what a user types to the file that has to be opened |
 //! | `device` | [`Device`]: one device with its state and its data file; keeps what a failed change left usable |
 //! | `config` | the config state of a PCI device |
@@ -17,6 +19,7 @@ mod device;
 #[cfg(test)]
 pub(crate) mod fake;
 mod kernel;
+mod lease;
 mod list;
 mod locate;
 mod state;

@@ -14,21 +14,22 @@
 //! last one closes. Groups do not share a container: they would gain nothing, and a container may refuse a second group
 //! whose IOMMU differs.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ffi::{CString, c_char, c_int, c_ulong};
 use std::fs::{File, OpenOptions};
 use std::marker::PhantomData;
 use std::mem::{offset_of, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use iommufd_bindings::iommufd;
 use nix::sys::ioctl::ioctl_num_type;
 use vfio_bindings::bindings::vfio;
 
 use super::kernel::{Kernel, PrecopyInfo, Region};
+use super::lease::{Lease, Registry};
 use crate::error::{DeviceError, Errno};
 
 /// An opened VFIO device.
@@ -43,7 +44,7 @@ pub(super) struct OpenDevice {
 #[derive(Debug)]
 enum Attached {
     /// A group's container.
-    Group { _lease: Lease<Group> },
+    Group { _member: Member },
     /// The process's iommufd.
     Iommufd { _lease: Lease<Iommufd> },
     /// Whoever opened the device sees to it.
@@ -62,14 +63,14 @@ impl OpenDevice {
         container: &Path,
         name: &str,
     ) -> Result<OpenDevice, DeviceError> {
-        let lease = GROUPS.lease(node, || Group::open(node, container))?;
+        let member = Member::join(GROUPS.lease(node, || Group::open(node, container))?, name)?;
         let name_argument = CString::new(name).map_err(|_| {
             open_error("find the device in its group", Path::new(name), nix::errno::Errno::EINVAL)
         })?;
-        let file = ioctl_string(lease.value().file.as_fd(), GROUP_GET_DEVICE_FD, &name_argument)
+        let file = ioctl_string(member.group.value().file.as_fd(), GROUP_GET_DEVICE_FD, &name_argument)
             .and_then(adopt)
             .map_err(|errno| open_error("VFIO_GROUP_GET_DEVICE_FD for", Path::new(name), errno))?;
-        Ok(OpenDevice { file: file.into(), _attached: Attached::Group { _lease: lease } })
+        Ok(OpenDevice { file: file.into(), _attached: Attached::Group { _member: member } })
     }
 
     /// Opens the device behind `node` (`/dev/vfio/devices/vfioN`) with `iommu` (`/dev/iommu`).
@@ -181,6 +182,8 @@ impl OpenDevice {
 struct Group {
     file: File,
     _container: File,
+    /// The devices that are open.
+    members: Mutex<BTreeSet<Box<str>>>,
 }
 
 impl Group {
@@ -202,7 +205,34 @@ impl Group {
             .map_err(|errno| open_error("VFIO_GROUP_SET_CONTAINER on", node, errno))?;
         ioctl_value(container.as_fd(), SET_IOMMU, c_ulong::from(vfio::VFIO_TYPE1v2_IOMMU))
             .map_err(|errno| open_error("VFIO_SET_IOMMU (type 1 v2) for the group", node, errno))?;
-        Ok(Group { file, _container: container })
+        Ok(Group { file, _container: container, members: Mutex::default() })
+    }
+}
+
+/// A device's place in its group. The kernel would open a device of an open group a second time, and then two owners would
+/// change one migration state; through nodes it would not.
+#[derive(Debug)]
+struct Member {
+    group: Lease<Group>,
+    name: Box<str>,
+}
+
+impl Member {
+    fn join(group: Lease<Group>, name: &str) -> Result<Member, DeviceError> {
+        let mut members = group.value().members.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = members.insert(name.into());
+        drop(members);
+        if !is_new {
+            return Err(open_error("open", Path::new(name), nix::errno::Errno::EBUSY));
+        }
+        Ok(Member { group, name: name.into() })
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let mut members = self.group.value().members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.remove(&self.name);
     }
 }
 
@@ -229,64 +259,6 @@ impl Iommufd {
 
 static GROUPS: Registry<Group> = Registry::new();
 static IOMMUFDS: Registry<Iommufd> = Registry::new();
-
-/// What this process has open, by its node; each is opened by the first lease and closed with the last.
-struct Registry<T: 'static>(Mutex<BTreeMap<PathBuf, Arc<T>>>);
-
-/// A share of something in a [`Registry`].
-#[derive(Debug)]
-struct Lease<T: 'static> {
-    /// `None` only while it is dropped.
-    value: Option<Arc<T>>,
-    node: PathBuf,
-    registry: &'static Registry<T>,
-}
-
-impl<T: 'static> std::fmt::Debug for Registry<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Registry")
-    }
-}
-
-impl<T: 'static> Registry<T> {
-    const fn new() -> Registry<T> {
-        Registry(Mutex::new(BTreeMap::new()))
-    }
-
-    fn lease(
-        &'static self,
-        node: &Path,
-        open: impl FnOnce() -> Result<T, DeviceError>,
-    ) -> Result<Lease<T>, DeviceError> {
-        let mut opened = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let value = match opened.get(node) {
-            Some(value) => Arc::clone(value),
-            None => {
-                let value = Arc::new(open()?);
-                opened.insert(node.to_owned(), Arc::clone(&value));
-                value
-            }
-        };
-        Ok(Lease { value: Some(value), node: node.to_owned(), registry: self })
-    }
-}
-
-impl<T: 'static> Lease<T> {
-    fn value(&self) -> &T {
-        self.value.as_ref().expect("only dropping takes the value")
-    }
-}
-
-impl<T: 'static> Drop for Lease<T> {
-    /// Closes under the lock, so that whoever leases next does not meet a group that is still being closed (`EBUSY`).
-    fn drop(&mut self) {
-        let mut opened = self.registry.0.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.value.take());
-        if opened.get(&self.node).is_some_and(|value| Arc::strong_count(value) == 1) {
-            opened.remove(&self.node);
-        }
-    }
-}
 
 fn open_file(node: &Path) -> Result<File, DeviceError> {
     OpenOptions::new()
@@ -440,36 +412,28 @@ mod tests {
     }
 
     #[test]
+    fn a_device_joins_its_group_once_at_a_time() {
+        static REGISTRY: Registry<Group> = Registry::new();
+        let node = Path::new("/dev/vfio/7");
+        let null = || File::open("/dev/null").unwrap();
+        let group = || Ok(Group { file: null(), _container: null(), members: Mutex::default() });
+        let join = |name| Member::join(REGISTRY.lease(node, group).unwrap(), name);
+
+        let first = join("0000:00:1f.2").unwrap();
+        let other = join("0000:00:1f.3").unwrap();
+        let again = join("0000:00:1f.2").unwrap_err();
+        drop(first);
+
+        assert_eq!(again.to_string(), "open 0000:00:1f.2 failed: EBUSY (Device or resource busy)");
+        assert!(join("0000:00:1f.2").is_ok());
+        drop(other);
+    }
+
+    #[test]
     fn a_missing_node_is_named_in_the_error() {
         let error =
             OpenDevice::open_in_group(Path::new("/nonexistent/7"), Path::new("/dev/null"), "x").unwrap_err();
 
         assert_eq!(error.to_string(), "open /nonexistent/7 failed: ENOENT (No such file or directory)");
-    }
-
-    #[test]
-    fn a_lease_opens_once_and_the_last_one_closes() {
-        static REGISTRY: Registry<u32> = Registry::new();
-        let node = Path::new("/dev/vfio/7");
-
-        let first = REGISTRY.lease(node, || Ok(1)).unwrap();
-        let second = REGISTRY.lease(node, || Ok(2)).unwrap();
-        assert_eq!(*second.value(), 1);
-        drop(first);
-        assert_eq!(REGISTRY.0.lock().unwrap().len(), 1);
-        drop(second);
-
-        assert!(REGISTRY.0.lock().unwrap().is_empty());
-        assert_eq!(*REGISTRY.lease(node, || Ok(3)).unwrap().value(), 3);
-    }
-
-    #[test]
-    fn a_failed_opening_leaves_nothing_behind() {
-        static REGISTRY: Registry<u32> = Registry::new();
-
-        let failed =
-            REGISTRY.lease(Path::new("/dev/vfio/7"), || Err(DeviceError::Unsupported { what: "this" }));
-
-        assert!(failed.is_err() && REGISTRY.0.lock().unwrap().is_empty());
     }
 }
