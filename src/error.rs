@@ -501,6 +501,36 @@ pub enum DeviceError {
         /// The kernel's word.
         errno: Errno,
     },
+    /// A migration state change failed, and no way back was left but a reset.
+    #[error("state change {from} -> {to} failed: {errno}; the device was reset and the state in it is lost")]
+    StateLost {
+        /// The state it was in.
+        from: crate::vfio::State,
+        /// The state it should have gone to.
+        to: crate::vfio::State,
+        /// The kernel's word.
+        errno: Errno,
+    },
+    /// A migration state change failed, and the reset after it failed, too.
+    #[error(
+        "state change {from} -> {to} failed: {errno}; the reset after it failed, too: {reset}; the device cannot be used"
+    )]
+    Poisoned {
+        /// The state it was in.
+        from: crate::vfio::State,
+        /// The state it should have gone to.
+        to: crate::vfio::State,
+        /// The kernel's word on the change.
+        errno: Errno,
+        /// The kernel's word on the reset.
+        reset: Errno,
+    },
+    /// The device is in a state that nothing can be done from.
+    #[error("the device is in state {state}")]
+    WrongState {
+        /// Its state.
+        state: crate::vfio::State,
+    },
     /// The device has no migration support, or less than is needed.
     #[error("the device does not support {what}")]
     Unsupported {
@@ -557,7 +587,16 @@ impl DeviceError {
     fn hint(&self) -> Option<&'static str> {
         Some(match self {
             DeviceError::Transition { .. } => {
-                "the kernel log may say more; the device was brought back or reset"
+                "the kernel log may say more; the device was brought back to what it did before"
+            }
+            DeviceError::StateLost { .. } => {
+                "the kernel log may say more; whoever uses the device has to set it up again"
+            }
+            DeviceError::Poisoned { .. } => {
+                "the kernel log may say more; close the device, and reset or rebind it before it is used again"
+            }
+            DeviceError::WrongState { .. } => {
+                "somebody else may be moving it, or a transfer was cut off: reset the device"
             }
             DeviceError::Open { .. } => {
                 "check the path and the permissions; a VFIO device must be bound to its vfio driver and not be in use"

@@ -6,6 +6,7 @@
 mod discard;
 mod fd;
 mod verify;
+mod vfio;
 
 use std::os::fd::BorrowedFd;
 
@@ -14,6 +15,8 @@ pub use self::fd::{FdSink, FileSink};
 pub use self::verify::Verify;
 use crate::error::DeviceError;
 pub use crate::source::FdKind;
+
+pub use vfio::VfioSink;
 
 /// A device that state is loaded into.
 ///

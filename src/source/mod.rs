@@ -7,6 +7,7 @@ mod fd;
 mod null;
 pub(crate) mod pattern;
 mod synthetic;
+mod vfio;
 
 use std::os::fd::BorrowedFd;
 
@@ -15,6 +16,8 @@ pub(crate) use self::fd::{kind_of, make_ready, open_error};
 pub use self::null::Null;
 pub use self::synthetic::Synthetic;
 use crate::error::DeviceError;
+
+pub use vfio::VfioSource;
 
 /// What a source's state is doing after [`Source::start`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

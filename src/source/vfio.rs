@@ -1,0 +1,424 @@
+//! A VFIO device that is moved away. [`crate::sink::VfioSink`] is its mirror image.
+//!
+//! It knows which state the device has to be in at which step, and where it was before. It must not know how its state is
+//! read. The invariant: until [`release`](Source::release) the state stays in the device, so that
+//! [`rollback`](Source::rollback) can bring it back to where it was.
+
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use super::{FdKind, Flow, Source};
+use crate::error::DeviceError;
+use crate::vfio::{Device, State};
+
+/// A [`Source`] over a VFIO device with v2 migration.
+///
+/// | step | the device goes |
+/// |---|---|
+/// | `start` | to PRE_COPY, if it has that and runs |
+/// | `quiesce` | to the P2P state beside, if it has that and runs |
+/// | `stop` | to STOP_COPY |
+/// | `release` | to STOP |
+/// | `rollback` | back to where it was: RUNNING, RUNNING_P2P, or STOP for that of a paused virtual machine |
+/// | `park` | nowhere |
+///
+/// A device that a cut-off transfer left in a state with a data file is where it would be without: PRE_COPY counts as
+/// RUNNING, STOP_COPY as STOP.
+///
+/// Reads of its descriptor: while the device is in PRE_COPY the end of what there is now is `ENOMSG`, and with some
+/// drivers (the kernel's sample mtty is one) a read of 0, which is then not the end of the state; the next read may give
+/// more. After [`stop`](Source::stop) reads go on, on the same descriptor or on a new one, and a read of 0 is the end.
+/// `poll` need not tell the truth.
+#[derive(Debug)]
+pub struct VfioSource {
+    device: Device,
+    /// Where the device was, and where rollback brings it.
+    home: State,
+    /// Whether there is something to take back: from `start` to `release`.
+    started: bool,
+}
+
+impl VfioSource {
+    /// Opens the device at `path`: a PCI address, an mdev's UUID or folder, a node or a group's device, as
+    /// [`Device::open`] explains.
+    pub fn open(path: impl AsRef<Path>) -> Result<VfioSource, DeviceError> {
+        VfioSource::new(Device::open(path)?)
+    }
+
+    /// Moves a device that is open already. Refuses one that failed or is being loaded.
+    pub fn new(device: Device) -> Result<VfioSource, DeviceError> {
+        let home = device.state().without_session();
+        if matches!(home, State::Error | State::Resuming) {
+            return Err(DeviceError::WrongState { state: home });
+        }
+        Ok(VfioSource { device, home, started: false })
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Goes to `state` if this device has it.
+    fn set_state_if_exists(&mut self, state: State) -> Result<(), DeviceError> {
+        if state.exists(self.device.features()) { self.device.set_state(state) } else { Ok(()) }
+    }
+}
+
+impl Source for VfioSource {
+    /// What STOP_COPY would give, as the driver estimates.
+    fn estimate(&self) -> Option<u64> {
+        self.device.stop_copy_size().ok()
+    }
+
+    fn start(&mut self) -> Result<Flow, DeviceError> {
+        self.started = true;
+        // Ends the session that a cut-off transfer may have left: its data file is lost.
+        self.device.set_state(self.home)?;
+        match self.home {
+            State::Running => self.set_state_if_exists(State::PreCopy)?,
+            State::RunningP2p => self.set_state_if_exists(State::PreCopyP2p)?,
+            // From STOP the way to PRE_COPY leads through RUNNING, and whoever stopped the device did not ask for that.
+            _ => {}
+        }
+        Ok(if self.device.state().saves() { Flow::PreCopy } else { Flow::Later })
+    }
+
+    fn fd(&self) -> Option<(BorrowedFd<'_>, FdKind)> {
+        self.device.data_fd().map(|fd| (fd, FdKind::Waits))
+    }
+
+    fn precopy_remaining(&mut self) -> Result<u64, DeviceError> {
+        if !matches!(self.device.state(), State::PreCopy | State::PreCopyP2p) {
+            return Ok(0);
+        }
+        let info = self.device.precopy_info()?;
+        Ok(info.initial_bytes.saturating_add(info.dirty_bytes))
+    }
+
+    fn quiesce(&mut self) -> Result<(), DeviceError> {
+        match self.device.state() {
+            State::PreCopy => self.set_state_if_exists(State::PreCopyP2p),
+            State::Running => self.set_state_if_exists(State::RunningP2p),
+            _ => Ok(()),
+        }
+    }
+
+    fn stop(&mut self) -> Result<(), DeviceError> {
+        self.device.set_state(State::StopCopy)
+    }
+
+    /// Of a PCI device: its config space, in a format of ringlift's own.
+    fn config(&mut self, buffer: &mut [u8]) -> Result<usize, DeviceError> {
+        self.device.save_config(buffer)
+    }
+
+    /// From here on a rollback does nothing: the destination runs, so this device never may.
+    fn release(&mut self) -> Result<(), DeviceError> {
+        self.started = false;
+        let result = self.device.set_state(State::Stop);
+        if result.is_err() && !self.device.is_poisoned() {
+            // It was reset: nothing is left in it, but it should not run either. The first error is the one to tell.
+            let _ = self.device.set_state(State::Stop);
+        }
+        result
+    }
+
+    /// After an error here the device has lost its state: it was reset, or could not even be.
+    fn rollback(&mut self) -> Result<(), DeviceError> {
+        if !self.started {
+            return Ok(());
+        }
+        let home = self.home;
+        let result = self.device.cure().and_then(|()| self.device.set_state(home));
+        if result.is_err() && !self.device.is_poisoned() {
+            // It was reset, and runs with nothing in it. The first error is the one to tell.
+            let _ = self.device.set_state(home);
+        }
+        result
+    }
+
+    /// The device stays in STOP_COPY with its data file open, and its state stays in it as long as this object (or
+    /// another descriptor of the same device, such as a virtual machine monitor's) exists. The state does not survive the
+    /// last descriptor with most drivers: those of physical devices reset a device when it is closed, also when the process
+    /// ends or is killed. (Mediated devices may keep it: the kernel's sample mtty does.)
+    ///
+    /// So whoever is in doubt looks at the destination first, while this process lives. If the destination does not run,
+    /// [`rollback`](Source::rollback) lets the device here go on; if it does, [`release`](Source::release) ends it.
+    fn park(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use State::{PreCopy, PreCopyP2p, Resuming, Running, RunningP2p, Stop, StopCopy};
+    use nix::errno::Errno as Raw;
+
+    use super::*;
+    use crate::vfio::fake::{Call, FakeKernel, Operation};
+
+    const STOP_COPY: u64 = 0b001;
+    const WITH_P2P: u64 = 0b011;
+    const WITH_PRE_COPY: u64 = 0b101;
+    const ALL: u64 = 0b111;
+    const EVERY: [u64; 4] = [STOP_COPY, WITH_P2P, WITH_PRE_COPY, ALL];
+
+    fn source(kernel: &FakeKernel) -> VfioSource {
+        VfioSource::new(Device::with_kernel(Box::new(kernel.clone())).unwrap()).unwrap()
+    }
+
+    fn run_to_stop_copy(kernel: &FakeKernel) -> VfioSource {
+        let mut source = source(kernel);
+        source.start().unwrap();
+        source.quiesce().unwrap();
+        source.stop().unwrap();
+        source
+    }
+
+    fn states(kernel: &FakeKernel) -> Vec<State> {
+        let state = |call| match call {
+            Call::Set(state) => state,
+            Call::Reset => panic!("a reset"),
+        };
+        kernel.take_log().into_iter().map(state).collect()
+    }
+
+    #[test]
+    fn a_transfer_takes_the_way_that_the_features_allow() {
+        for (flags, expected) in [
+            (STOP_COPY, vec![StopCopy, Stop]),
+            (WITH_P2P, vec![RunningP2p, StopCopy, Stop]),
+            (WITH_PRE_COPY, vec![PreCopy, StopCopy, Stop]),
+            (ALL, vec![PreCopy, PreCopyP2p, StopCopy, Stop]),
+        ] {
+            let kernel = FakeKernel::new(flags);
+
+            let mut source = run_to_stop_copy(&kernel);
+            assert!(source.fd().is_some());
+            source.release().unwrap();
+
+            assert_eq!(states(&kernel), expected);
+            assert!(source.fd().is_none());
+        }
+    }
+
+    #[test]
+    fn pre_copy_is_announced_when_there_is_some() {
+        assert_eq!(source(&FakeKernel::new(ALL)).start().unwrap(), Flow::PreCopy);
+        assert_eq!(source(&FakeKernel::new(WITH_PRE_COPY)).start().unwrap(), Flow::PreCopy);
+        assert_eq!(source(&FakeKernel::new(WITH_P2P)).start().unwrap(), Flow::Later);
+        assert_eq!(source(&FakeKernel::new(STOP_COPY)).start().unwrap(), Flow::Later);
+    }
+
+    #[test]
+    fn a_paused_device_is_never_let_run() {
+        for flags in EVERY {
+            let kernel = FakeKernel::in_state(flags, Stop);
+
+            let mut source = source(&kernel);
+            assert_eq!(source.start().unwrap(), Flow::Later);
+            source.quiesce().unwrap();
+            source.stop().unwrap();
+            source.rollback().unwrap();
+
+            assert_eq!(states(&kernel), [StopCopy, Stop]);
+        }
+    }
+
+    #[test]
+    fn a_quiet_device_stays_quiet() {
+        let kernel = FakeKernel::in_state(ALL, RunningP2p);
+
+        let mut source = run_to_stop_copy(&kernel);
+        source.rollback().unwrap();
+
+        assert_eq!(states(&kernel), [PreCopyP2p, StopCopy, RunningP2p]);
+    }
+
+    #[test]
+    fn sessions_that_were_cut_off_are_ended_first() {
+        let kernel = FakeKernel::in_state(ALL, StopCopy);
+        let mut source_of_stopped = source(&kernel);
+        source_of_stopped.start().unwrap();
+        source_of_stopped.stop().unwrap();
+        assert!(source_of_stopped.fd().is_some());
+        assert_eq!(states(&kernel), [Stop, StopCopy]);
+
+        let kernel = FakeKernel::in_state(ALL, PreCopy);
+        let mut source_of_running = source(&kernel);
+        assert_eq!(source_of_running.start().unwrap(), Flow::PreCopy);
+        assert!(source_of_running.fd().is_some());
+        assert_eq!(states(&kernel), [Running, PreCopy]);
+    }
+
+    #[test]
+    fn a_device_that_failed_or_is_being_loaded_is_refused() {
+        for state in [State::Error, Resuming] {
+            let device = Device::with_kernel(Box::new(FakeKernel::in_state(ALL, state))).unwrap();
+            assert_eq!(VfioSource::new(device).unwrap_err(), DeviceError::WrongState { state });
+        }
+    }
+
+    #[test]
+    fn rollback_from_every_step_leads_back_and_is_idempotent() {
+        type Step = fn(&mut VfioSource);
+        let steps: [Step; 3] = [
+            |source| assert!(source.start().is_ok()),
+            |source| source.quiesce().unwrap(),
+            |source| source.stop().unwrap(),
+        ];
+        for (flags, home) in EVERY.into_iter().flat_map(|flags| [(flags, Running), (flags, Stop)]) {
+            for count in 0..=steps.len() {
+                let kernel = FakeKernel::in_state(flags, home);
+                let mut source = source(&kernel);
+                steps[..count].iter().for_each(|step| step(&mut source));
+
+                source.rollback().unwrap();
+                assert_eq!(kernel.device_state(), home, "{flags:#b}, after {count} steps");
+                assert!(source.fd().is_none());
+                kernel.take_log();
+                source.rollback().unwrap();
+                assert_eq!(kernel.take_log(), []);
+            }
+        }
+    }
+
+    #[test]
+    fn rollback_of_a_source_that_never_started_touches_nothing() {
+        let kernel = FakeKernel::in_state(ALL, StopCopy);
+
+        source(&kernel).rollback().unwrap();
+
+        assert_eq!(kernel.device_state(), StopCopy);
+        assert_eq!(kernel.take_log(), []);
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_a_device_that_runs_on() {
+        for (flags, skip) in [(ALL, 0), (ALL, 1), (ALL, 2), (STOP_COPY, 0), (WITH_P2P, 0), (WITH_P2P, 1)] {
+            let kernel = FakeKernel::new(flags);
+            let mut source = source(&kernel);
+            kernel.fail(Operation::SetState, skip, Raw::EIO);
+
+            let result = source.start().and_then(|_| source.quiesce()).and_then(|()| source.stop());
+            assert!(matches!(result, Err(DeviceError::Transition { errno, .. }) if errno == Raw::EIO.into()));
+            source.rollback().unwrap();
+
+            assert_eq!(kernel.device_state(), Running, "{flags:#b}, change {skip}");
+            assert!(!kernel.take_log().contains(&Call::Reset));
+        }
+    }
+
+    #[test]
+    fn a_rollback_that_fails_twice_resets_and_says_so() {
+        let kernel = FakeKernel::new(ALL);
+        let mut source = run_to_stop_copy(&kernel);
+        kernel.fail(Operation::SetState, 0, Raw::EIO);
+        kernel.fail(Operation::SetState, 1, Raw::EIO);
+
+        let error = source.rollback().unwrap_err();
+
+        assert_eq!(error, DeviceError::StateLost { from: StopCopy, to: Running, errno: Raw::EIO.into() });
+        assert_eq!(kernel.device_state(), Running);
+        source.rollback().unwrap();
+    }
+
+    #[test]
+    fn a_paused_device_that_had_to_be_reset_is_stopped_again() {
+        let kernel = FakeKernel::in_state(ALL, Stop);
+        let mut source = run_to_stop_copy(&kernel);
+        kernel.fail(Operation::SetState, 0, Raw::EIO);
+        kernel.fail(Operation::SetState, 1, Raw::EIO);
+
+        assert!(matches!(source.rollback(), Err(DeviceError::StateLost { .. })));
+
+        assert_eq!(kernel.device_state(), Stop);
+    }
+
+    #[test]
+    fn rollback_of_a_poisoned_device_tries_the_reset_again() {
+        let kernel = FakeKernel::new(ALL);
+        let mut source = source(&kernel);
+        source.start().unwrap();
+        kernel.fail_change(0, Raw::EIO, State::Error);
+        kernel.fail(Operation::Reset, 0, Raw::EIO);
+        kernel.fail(Operation::Reset, 1, Raw::EAGAIN);
+
+        assert!(matches!(source.stop(), Err(DeviceError::Poisoned { .. })));
+        assert!(
+            matches!(source.rollback(), Err(DeviceError::Poisoned { reset, .. }) if reset == Raw::EAGAIN.into())
+        );
+        assert!(matches!(source.rollback(), Err(DeviceError::StateLost { .. })));
+        source.rollback().unwrap();
+
+        assert_eq!(kernel.device_state(), Running);
+    }
+
+    #[test]
+    fn a_release_that_fails_never_leaves_the_device_running() {
+        let kernel = FakeKernel::new(ALL);
+        let mut source = run_to_stop_copy(&kernel);
+        kernel.fail(Operation::SetState, 0, Raw::EIO);
+        kernel.fail(Operation::SetState, 1, Raw::EIO);
+
+        assert!(matches!(source.release(), Err(DeviceError::StateLost { .. })));
+
+        assert_eq!(kernel.device_state(), Stop);
+    }
+
+    #[test]
+    fn rollback_after_release_never_lets_the_device_run() {
+        let kernel = FakeKernel::new(ALL);
+        let mut source = run_to_stop_copy(&kernel);
+
+        source.release().unwrap();
+        source.rollback().unwrap();
+
+        assert_eq!(kernel.device_state(), Stop);
+    }
+
+    #[test]
+    fn park_leaves_the_state_and_its_file_alone() {
+        let kernel = FakeKernel::new(ALL);
+        let mut source = run_to_stop_copy(&kernel);
+        kernel.take_log();
+
+        source.park().unwrap();
+
+        assert_eq!((kernel.device_state(), kernel.take_log()), (StopCopy, vec![]));
+        assert!(source.fd().is_some());
+        source.rollback().unwrap();
+        assert_eq!(kernel.device_state(), Running);
+    }
+
+    #[test]
+    fn what_pre_copy_could_give_is_asked_only_in_pre_copy() {
+        let kernel = FakeKernel::new(ALL);
+        let mut source = source(&kernel);
+
+        assert_eq!(source.precopy_remaining().unwrap(), 0);
+        source.start().unwrap();
+        assert_eq!(source.precopy_remaining().unwrap(), 27);
+        source.stop().unwrap();
+        assert_eq!(source.precopy_remaining().unwrap(), 0);
+    }
+
+    #[test]
+    fn an_estimate_is_given_when_the_driver_has_one() {
+        let kernel = FakeKernel::new(ALL);
+        let source = source(&kernel);
+
+        assert_eq!(source.estimate(), Some(96));
+        kernel.fail(Operation::StopCopySize, 0, Raw::ENOTTY);
+        assert_eq!(source.estimate(), None);
+    }
+
+    #[test]
+    fn the_config_state_is_that_of_the_device() {
+        let mut buffer = [0; 512];
+
+        assert_eq!(source(&FakeKernel::new(ALL)).config(&mut buffer).unwrap(), 16 + 256);
+        assert_eq!(source(&FakeKernel::new(ALL).without_config()).config(&mut buffer).unwrap(), 0);
+    }
+}

@@ -1,0 +1,532 @@
+//! One VFIO device with its migration state and its data file.
+//!
+//! It must not know which part the device plays in a transfer. It keeps two promises: after a failed state change the
+//! device is in a known state again, or it was reset, or it is poisoned, and the error says which; and the data file is
+//! open exactly as long as the state has a session.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use nix::errno::Errno as Raw;
+
+use super::config;
+use super::kernel::{Kernel, PrecopyInfo};
+use super::locate::{Roots, Way};
+use super::state::{Features, Recover, State};
+use super::sys::OpenDevice;
+use crate::error::{DeviceError, Errno};
+
+/// A VFIO device that can migrate.
+///
+/// While it is open here, nobody else changes its migration state: what [`state`](Device::state) says is remembered, not
+/// asked for again. Dropping it closes the files and changes nothing else, but the kernel may: most drivers of physical
+/// devices reset a device when its last descriptor is closed, and the state in it is lost with that.
+pub struct Device {
+    // Dropped in this order: the data file before the device that it belongs to.
+    data: Option<OwnedFd>,
+    kernel: Box<dyn Kernel>,
+    features: Features,
+    state: State,
+    poison: Option<Poison>,
+}
+
+/// What made a device unusable.
+#[derive(Debug, Clone, Copy)]
+struct Poison {
+    from: State,
+    to: State,
+    errno: Errno,
+    reset: Errno,
+}
+
+impl Device {
+    /// Opens a device, and attaches it to a container or an iommufd with nothing mapped. `path` is one of
+    ///
+    /// * a PCI address with its domain, `0000:00:1f.2`;
+    /// * the UUID of a mediated device, or its folder `/sys/bus/mdev/devices/UUID`;
+    /// * any other sysfs folder of a device;
+    /// * `/dev/vfio/devices/vfioN`: this node, through iommufd;
+    /// * `/dev/vfio/N/NAME`: device NAME (PCI address or UUID) of group N, through the group.
+    ///
+    /// The first three take the device's own node if `/dev/iommu` and the node exist, else its group. A device that is
+    /// open already can be opened again by nobody: `EBUSY`, or `EINVAL` from its own node. A virtual machine monitor
+    /// hands over a descriptor instead: [`from_fd`](Device::from_fd).
+    pub fn open(path: impl AsRef<Path>) -> Result<Device, DeviceError> {
+        Device::with_kernel(Box::new(open_kernel(&Roots::default(), path.as_ref())?))
+    }
+
+    /// Takes over the descriptor (or a duplicate) of a device that is open and attached already.
+    pub fn from_fd(fd: OwnedFd) -> Result<Device, DeviceError> {
+        let file = File::from(fd);
+        if !is_vfio_device(&file) {
+            return Err(DeviceError::Io {
+                operation: "find a VFIO device behind the descriptor",
+                errno: Raw::ENOTTY.into(),
+            });
+        }
+        Device::with_kernel(Box::new(OpenDevice::from_file(file)))
+    }
+
+    /// A device over any kernel: the real one, or that of the tests.
+    pub(crate) fn with_kernel(kernel: Box<dyn Kernel>) -> Result<Device, DeviceError> {
+        let features = read_features(kernel.as_ref())?;
+        let mut device = Device { data: None, kernel, features, state: State::Error, poison: None };
+        device.state = device.ask_state().map_err(|errno| io("read the migration state", errno))?;
+        Ok(device)
+    }
+
+    /// What the device can do.
+    pub fn features(&self) -> Features {
+        self.features
+    }
+
+    /// Its migration state.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// The data file, while the state has a session that was begun here.
+    pub fn data_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.data.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Brings the device to another state; blocks until the kernel is done.
+    ///
+    /// When that fails the device is brought back to what it did before, as [`State`] has it: a running device runs, a
+    /// stopped one stays stopped ([`DeviceError::Transition`]). When it cannot be brought back, or was half loaded, it is
+    /// reset ([`DeviceError::StateLost`]). When that fails, too, it is poisoned, and every later change says so
+    /// ([`DeviceError::Poisoned`]) until a [`reset`](Device::reset) works. A change that is not legal touches nothing.
+    pub fn set_state(&mut self, to: State) -> Result<(), DeviceError> {
+        if let Some(poison) = self.poison {
+            return Err(poison.into());
+        }
+        let from = self.state;
+        if from == to && from != State::Error {
+            return Ok(());
+        }
+        if !from.can_go(to, self.features) {
+            return Err(DeviceError::Transition { from, to, errno: Raw::EINVAL.into() });
+        }
+        self.request(to).or_else(|errno| self.recover(from, to, errno))
+    }
+
+    /// Resets the device: RUNNING, with nothing in it.
+    pub fn reset(&mut self) -> Result<(), DeviceError> {
+        self.try_reset().map_err(|errno| io("VFIO_DEVICE_RESET", errno))
+    }
+
+    /// Whether a failed change could not be undone, and no reset has helped since.
+    pub fn is_poisoned(&self) -> bool {
+        self.poison.is_some()
+    }
+
+    /// Resets the device if it is poisoned, and then says what was lost.
+    pub(crate) fn cure(&mut self) -> Result<(), DeviceError> {
+        let Some(Poison { from, to, errno, .. }) = self.poison else { return Ok(()) };
+        match self.try_reset() {
+            Ok(()) => Err(DeviceError::StateLost { from, to, errno }),
+            Err(reset) => Err(DeviceError::Poisoned { from, to, errno, reset }),
+        }
+    }
+
+    /// Bytes that STOP_COPY would give, as the driver estimates now.
+    pub fn stop_copy_size(&self) -> Result<u64, DeviceError> {
+        self.kernel.stop_copy_size().map_err(|errno| io("read the stop-copy size", errno))
+    }
+
+    /// What pre-copy could still give. Only in the PRE_COPY states.
+    pub fn precopy_info(&self) -> Result<PrecopyInfo, DeviceError> {
+        let data = self.data_fd().ok_or(Errno::from(Raw::EBADF));
+        data.and_then(|data| self.kernel.precopy_info(data))
+            .map_err(|errno| io("VFIO_MIG_GET_PRECOPY_INFO", errno))
+    }
+
+    /// Writes the config state of a PCI device into `buffer` and returns its length in bytes; 0 for a device without
+    /// PCI config space.
+    pub fn save_config(&self, buffer: &mut [u8]) -> Result<usize, DeviceError> {
+        config::save(self.kernel.as_ref(), buffer)
+    }
+
+    /// Checks that the config state `blob` is of a device like this one, and applies what can be applied. An empty one
+    /// applies nothing.
+    pub fn load_config(&mut self, blob: &[u8]) -> Result<(), DeviceError> {
+        config::load(self.kernel.as_ref(), blob)
+    }
+
+    /// One change, and what it does to the data file.
+    fn request(&mut self, to: State) -> Result<(), Errno> {
+        let given = self.kernel.set_state(to.to_kernel())?;
+        // Within the saving group the same file goes on, and the kernel gives none; a given one replaces it.
+        let goes_on = self.state.saves() && to.saves();
+        self.state = to;
+        match given {
+            Some(data) if to.has_session() => self.data = Some(data),
+            _ if goes_on => {}
+            _ => self.data = None,
+        }
+        if to.has_session() && self.data.is_none() { Err(Raw::EBADF.into()) } else { Ok(()) }
+    }
+
+    /// After a failed change: back, or reset, or poisoned.
+    fn recover(&mut self, from: State, to: State, errno: Errno) -> Result<(), DeviceError> {
+        self.state = self.ask_state().unwrap_or(State::Error);
+        if let Recover::To(back) = from.recover(to)
+            && self.go_back(back)
+        {
+            return if back == to { Ok(()) } else { Err(DeviceError::Transition { from, to, errno }) };
+        }
+        match self.try_reset() {
+            Ok(()) => Err(DeviceError::StateLost { from, to, errno }),
+            Err(reset) => {
+                let poison = Poison { from, to, errno, reset };
+                self.poison = Some(poison);
+                Err(poison.into())
+            }
+        }
+    }
+
+    /// `back` has no session: see the test of [`State::recover`].
+    fn go_back(&mut self, back: State) -> bool {
+        if self.state == back {
+            self.data = None;
+            return true;
+        }
+        self.state.can_go(back, self.features) && self.request(back).is_ok()
+    }
+
+    fn try_reset(&mut self) -> Result<(), Errno> {
+        self.kernel.reset()?;
+        self.data = None;
+        self.state = self.ask_state()?;
+        if self.state != State::Running {
+            return Err(Raw::EIO.into());
+        }
+        self.poison = None;
+        Ok(())
+    }
+
+    fn ask_state(&self) -> Result<State, Errno> {
+        let number = self.kernel.state()?;
+        State::from_kernel(number).ok_or(Errno::from(Raw::EPROTO))
+    }
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Device")
+            .field("state", &self.state)
+            .field("features", &self.features)
+            .field("data", &self.data)
+            .field("poison", &self.poison)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<Poison> for DeviceError {
+    fn from(Poison { from, to, errno, reset }: Poison) -> DeviceError {
+        DeviceError::Poisoned { from, to, errno, reset }
+    }
+}
+
+/// Opens the device that `typed` names, whether it can migrate or not.
+pub(super) fn open_kernel(roots: &Roots, typed: &Path) -> Result<OpenDevice, DeviceError> {
+    match roots.locate(typed)? {
+        Way::Node { node, iommu } => OpenDevice::open_node(&node, &iommu),
+        Way::Group { node, container, name } => OpenDevice::open_in_group(&node, &container, &name),
+    }
+}
+
+/// The features of a device that can migrate.
+pub(super) fn read_features(kernel: &dyn Kernel) -> Result<Features, DeviceError> {
+    let unsupported = DeviceError::Unsupported { what: "migration (VFIO v2, STOP_COPY)" };
+    match kernel.migration_flags() {
+        Ok(flags) => Some(Features::from_kernel(flags)).filter(|f| f.stop_copy()).ok_or(unsupported),
+        Err(errno) if errno == Raw::ENOTTY.into() => Err(unsupported),
+        Err(errno) => Err(io("read the migration features", errno)),
+    }
+}
+
+/// Whether an ioctl of VFIO's means to this file what it means to us. Another driver could read the same number
+/// differently, and write to memory that is not there.
+fn is_vfio_device(file: &File) -> bool {
+    let link = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
+    if link.as_os_str() == "anon_inode:[vfio-device]" {
+        return true;
+    }
+    let Ok(metadata) = file.metadata() else { return false };
+    let (major, minor) = (nix::sys::stat::major(metadata.rdev()), nix::sys::stat::minor(metadata.rdev()));
+    let class = fs::canonicalize(format!("/sys/dev/char/{major}:{minor}/subsystem")).unwrap_or_default();
+    metadata.file_type().is_char_device() && class.ends_with("class/vfio-dev")
+}
+
+fn io(operation: &'static str, errno: Errno) -> DeviceError {
+    DeviceError::Io { operation, errno }
+}
+
+#[cfg(test)]
+mod tests {
+    use State::{PreCopy, PreCopyP2p, Resuming, Running, RunningP2p, Stop, StopCopy};
+
+    use super::*;
+    use crate::vfio::fake::{Call, FakeKernel, Operation};
+
+    const ALL: u64 = 0b111;
+
+    fn device(kernel: &FakeKernel) -> Device {
+        Device::with_kernel(Box::new(kernel.clone())).unwrap()
+    }
+
+    fn data_number(device: &Device) -> i32 {
+        device.data_fd().unwrap().as_raw_fd()
+    }
+
+    fn transition(from: State, to: State, errno: Raw) -> DeviceError {
+        DeviceError::Transition { from, to, errno: errno.into() }
+    }
+
+    fn lost(from: State, to: State, errno: Raw) -> DeviceError {
+        DeviceError::StateLost { from, to, errno: errno.into() }
+    }
+
+    #[test]
+    fn a_device_that_cannot_migrate_is_refused() {
+        let kernel = FakeKernel::new(ALL);
+        kernel.fail(Operation::Features, 0, Raw::ENOTTY);
+
+        let error = Device::with_kernel(Box::new(kernel)).unwrap_err();
+
+        assert!(matches!(error, DeviceError::Unsupported { .. }));
+        assert!(Device::with_kernel(Box::new(FakeKernel::new(0))).is_err());
+    }
+
+    #[test]
+    fn a_descriptor_that_is_no_vfio_device_is_refused() {
+        for path in ["/dev/null", "/proc/self/status"] {
+            let error = Device::from_fd(File::open(path).unwrap().into()).unwrap_err();
+            assert!(matches!(error, DeviceError::Io { errno, .. } if errno == Raw::ENOTTY.into()), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_same_state_again_asks_the_kernel_for_nothing() {
+        let kernel = FakeKernel::new(ALL);
+
+        device(&kernel).set_state(Running).unwrap();
+
+        assert_eq!(kernel.take_log(), []);
+    }
+
+    #[test]
+    fn an_illegal_change_touches_nothing() {
+        let kernel = FakeKernel::new(ALL);
+        let mut device = device(&kernel);
+        device.set_state(StopCopy).unwrap();
+        kernel.take_log();
+
+        assert_eq!(device.set_state(PreCopy).unwrap_err(), transition(StopCopy, PreCopy, Raw::EINVAL));
+        assert_eq!(
+            device.set_state(State::Error).unwrap_err(),
+            transition(StopCopy, State::Error, Raw::EINVAL)
+        );
+
+        assert_eq!(kernel.take_log(), []);
+        assert!(device.data_fd().is_some());
+    }
+
+    #[test]
+    fn one_data_file_lasts_from_pre_copy_to_the_end_of_stop_copy() {
+        let kernel = FakeKernel::new(ALL);
+        let mut device = device(&kernel);
+
+        device.set_state(PreCopy).unwrap();
+        let number = data_number(&device);
+        device.set_state(PreCopyP2p).unwrap();
+        device.set_state(StopCopy).unwrap();
+        assert_eq!(data_number(&device), number);
+
+        device.set_state(Stop).unwrap();
+        assert!(device.data_fd().is_none());
+    }
+
+    #[test]
+    fn a_new_session_has_a_new_data_file() {
+        let kernel = FakeKernel::new(ALL);
+        let mut device = device(&kernel);
+        let inode = |device: &Device| nix::sys::stat::fstat(device.data_fd().unwrap()).unwrap().st_ino;
+
+        device.set_state(StopCopy).unwrap();
+        let saving = inode(&device);
+        device.set_state(Resuming).unwrap();
+
+        assert_ne!(inode(&device), saving);
+        device.set_state(Running).unwrap();
+        assert!(device.data_fd().is_none());
+    }
+
+    #[test]
+    fn a_session_without_a_data_file_is_a_failed_change() {
+        let kernel = FakeKernel::new(ALL);
+        let mut device = device(&kernel);
+        kernel.stop_giving_files();
+
+        assert_eq!(device.set_state(PreCopy).unwrap_err(), transition(Running, PreCopy, Raw::EBADF));
+        assert_eq!((device.state(), kernel.device_state()), (Running, Running));
+    }
+
+    #[test]
+    fn a_stale_data_file_never_serves_another_session() {
+        let kernel = FakeKernel::new(ALL);
+        let mut device = device(&kernel);
+        device.set_state(StopCopy).unwrap();
+        kernel.stop_giving_files();
+
+        assert_eq!(device.set_state(Resuming).unwrap_err(), lost(StopCopy, Resuming, Raw::EBADF));
+        assert!(device.data_fd().is_none());
+    }
+
+    #[test]
+    fn a_failed_begin_brings_the_device_back_to_what_it_did() {
+        // Where the kernel leaves the device when the change fails is anything on the way.
+        for (start, to, left_in, back) in [
+            (Running, PreCopy, Running, Running),
+            (Running, StopCopy, RunningP2p, Running),
+            (Running, StopCopy, Stop, Running),
+            (Running, RunningP2p, Running, Running),
+            (PreCopy, StopCopy, PreCopy, Running),
+            (PreCopy, StopCopy, PreCopyP2p, Running),
+            (PreCopyP2p, StopCopy, PreCopyP2p, RunningP2p),
+            (Stop, StopCopy, Stop, Stop),
+        ] {
+            let kernel = FakeKernel::new(ALL);
+            let mut device = device(&kernel);
+            device.set_state(start).unwrap();
+            kernel.fail_change(0, Raw::EIO, left_in);
+
+            assert_eq!(device.set_state(to).unwrap_err(), transition(start, to, Raw::EIO));
+
+            assert_eq!(
+                (device.state(), kernel.device_state()),
+                (back, back),
+                "{start} -> {to}, left in {left_in}"
+            );
+            assert!(device.data_fd().is_none());
+        }
+    }
+
+    #[test]
+    fn a_failed_end_is_tried_twice() {
+        for (start, to, left_in) in [
+            (StopCopy, Running, Stop),
+            (StopCopy, Stop, StopCopy),
+            (Stop, Running, RunningP2p),
+            (PreCopy, Running, PreCopy),
+        ] {
+            let kernel = FakeKernel::new(ALL);
+            let mut device = device(&kernel);
+            device.set_state(start).unwrap();
+            kernel.take_log();
+            kernel.fail_change(0, Raw::EBUSY, left_in);
+
+            device.set_state(to).unwrap();
+
+            assert_eq!((device.state(), kernel.device_state()), (to, to));
+            assert_eq!(kernel.take_log(), [Call::Set(to), Call::Set(to)]);
+        }
+    }
+
+    #[test]
+    fn a_device_that_cannot_be_brought_back_is_reset() {
+        let kernel = FakeKernel::new(ALL);
+        let mut device = device(&kernel);
+        device.set_state(PreCopy).unwrap();
+        kernel.take_log();
+        kernel.fail_change(0, Raw::EIO, Stop);
+        kernel.fail_change(1, Raw::EIO, Stop);
+
+        assert_eq!(device.set_state(StopCopy).unwrap_err(), lost(PreCopy, StopCopy, Raw::EIO));
+
+        assert_eq!(kernel.take_log(), [Call::Set(StopCopy), Call::Set(Running), Call::Reset]);
+        assert_eq!((device.state(), device.data_fd().is_none()), (Running, true));
+    }
+
+    #[test]
+    fn a_device_in_error_is_reset_without_asking_it_for_anything() {
+        let kernel = FakeKernel::new(ALL);
+        let mut device = device(&kernel);
+        kernel.fail_change(0, Raw::EIO, State::Error);
+
+        assert_eq!(device.set_state(StopCopy).unwrap_err(), lost(Running, StopCopy, Raw::EIO));
+
+        assert_eq!(kernel.take_log(), [Call::Set(StopCopy), Call::Reset]);
+    }
+
+    #[test]
+    fn a_device_that_does_not_say_where_it_is_counts_as_failed() {
+        let kernel = FakeKernel::new(ALL);
+        let mut device = device(&kernel);
+        kernel.fail(Operation::SetState, 0, Raw::EIO);
+        kernel.fail(Operation::State, 0, Raw::EIO);
+
+        assert_eq!(device.set_state(StopCopy).unwrap_err(), lost(Running, StopCopy, Raw::EIO));
+    }
+
+    #[test]
+    fn a_half_loaded_device_is_reset() {
+        let kernel = FakeKernel::new(ALL);
+        let mut device = device(&kernel);
+        device.set_state(Resuming).unwrap();
+        kernel.take_log();
+        kernel.fail(Operation::SetState, 0, Raw::EINVAL);
+
+        assert_eq!(device.set_state(Stop).unwrap_err(), lost(Resuming, Stop, Raw::EINVAL));
+
+        assert_eq!(kernel.take_log(), [Call::Set(Stop), Call::Reset]);
+        assert_eq!(device.state(), Running);
+    }
+
+    #[test]
+    fn a_device_whose_reset_fails_is_poisoned_until_a_reset_works() {
+        let kernel = FakeKernel::new(ALL);
+        let mut device = device(&kernel);
+        device.set_state(Resuming).unwrap();
+        kernel.fail(Operation::SetState, 0, Raw::EINVAL);
+        kernel.fail(Operation::Reset, 0, Raw::ENOTTY);
+
+        let error = device.set_state(Stop).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "state change RESUMING -> STOP failed: EINVAL (Invalid argument); the reset after it failed, too: \
+             ENOTTY (Not a typewriter); the device cannot be used"
+        );
+        kernel.take_log();
+        assert_eq!(device.set_state(Running).unwrap_err(), error);
+        assert_eq!(kernel.take_log(), []);
+
+        device.reset().unwrap();
+        device.set_state(Resuming).unwrap();
+    }
+
+    #[test]
+    fn a_reset_that_leads_elsewhere_than_to_running_has_failed() {
+        let kernel = FakeKernel::new(ALL);
+        let mut device = device(&kernel);
+        kernel.fail(Operation::State, 0, Raw::ENODEV);
+
+        assert!(matches!(device.reset(), Err(DeviceError::Io { errno, .. }) if errno == Raw::ENODEV.into()));
+    }
+
+    #[test]
+    fn pre_copy_is_asked_only_of_an_open_session() {
+        let kernel = FakeKernel::new(ALL);
+        let mut device = device(&kernel);
+        assert!(
+            matches!(device.precopy_info(), Err(DeviceError::Io { errno, .. }) if errno == Raw::EBADF.into())
+        );
+
+        device.set_state(PreCopy).unwrap();
+        assert_eq!(device.precopy_info().unwrap(), PrecopyInfo { initial_bytes: 24, dirty_bytes: 3 });
+        assert_eq!(device.stop_copy_size().unwrap(), 96);
+    }
+}

@@ -1,0 +1,298 @@
+//! A model of the kernel for tests: its table of states, data files, and any operation failing on demand.
+//!
+//! The table is transcribed from the kernel's own (`vfio_mig_get_next_state` in `drivers/vfio/vfio_main.c`), so it is
+//! an oracle for `state`, which is written from the documentation instead.
+
+use std::collections::BTreeMap;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use nix::errno::Errno as Raw;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::kernel::{Kernel, PrecopyInfo, Region};
+use super::state::{Features, State};
+use crate::error::Errno;
+use State::{Error as E, PreCopy, PreCopyP2p, Resuming, Running, RunningP2p, Stop, StopCopy};
+
+/// The kernel's table: the next step, by where a device is (rows) and where it goes (columns), both by number.
+#[rustfmt::skip]
+const NEXT: [[State; 8]; 8] = [
+    // to:        ERROR STOP        RUNNING     STOP_COPY   RESUMING    RUNNING_P2P PRE_COPY    PRE_COPY_P2P
+    /* ERROR */   [E, E,          E,          E,          E,          E,          E,          E],
+    /* STOP */    [E, Stop,       RunningP2p, StopCopy,   Resuming,   RunningP2p, RunningP2p, RunningP2p],
+    /* RUNNING */ [E, RunningP2p, Running,    RunningP2p, RunningP2p, RunningP2p, PreCopy,    RunningP2p],
+    /* S_COPY */  [E, Stop,       Stop,       StopCopy,   Stop,       Stop,       E,          E],
+    /* RESUME */  [E, Stop,       Stop,       Stop,       Resuming,   Stop,       Stop,       Stop],
+    /* R_P2P */   [E, Stop,       Running,    Stop,       Stop,       RunningP2p, Running,    PreCopyP2p],
+    /* PRE_C */   [E, Running,    Running,    PreCopyP2p, Running,    Running,    PreCopy,    PreCopyP2p],
+    /* PRE_P2P */ [E, RunningP2p, RunningP2p, StopCopy,   RunningP2p, RunningP2p, PreCopy,    PreCopyP2p],
+];
+
+fn row(state: State) -> usize {
+    state.to_kernel() as usize
+}
+
+/// The kernel's `vfio_mig_get_next_state`.
+fn next(from: State, to: State, features: Features) -> Option<State> {
+    let mut next = NEXT[row(from)][row(to)];
+    while next != State::Error && !next.exists(features) {
+        next = NEXT[row(next)][row(to)];
+    }
+    (next != State::Error).then_some(next)
+}
+
+/// The single steps by which the kernel brings a device from `from` to `to`.
+pub(crate) fn walk(from: State, to: State, features: Features) -> Option<Vec<State>> {
+    if !from.exists(features) || !to.exists(features) {
+        return None;
+    }
+    let mut steps = Vec::new();
+    let mut at = from;
+    while at != to || at == State::Error {
+        at = next(at, to, features)?;
+        steps.push(at);
+    }
+    Some(steps)
+}
+
+/// What can be made to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Operation {
+    Features,
+    State,
+    SetState,
+    StopCopySize,
+    Precopy,
+    Reset,
+    Read,
+    Write,
+}
+
+/// The device, seen from outside: tests keep one, the `Device` under test has the other.
+#[derive(Debug, Clone)]
+pub(crate) struct FakeKernel(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    features: Features,
+    state: State,
+    config: Vec<u8>,
+    /// Bits of the config space that keep what is written; of the others, writes are ignored.
+    writable: Vec<u8>,
+    /// Every change that was asked for and every reset, in order.
+    log: Vec<Call>,
+    done: BTreeMap<Operation, usize>,
+    failures: Vec<Failure>,
+    gives_files: bool,
+}
+
+/// One entry of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    Set(State),
+    Reset,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Failure {
+    operation: Operation,
+    /// Counted from 0, of this operation.
+    number: usize,
+    errno: Raw,
+    /// The state that the device is left in.
+    leaves: Option<State>,
+}
+
+impl FakeKernel {
+    /// A running device; `flags` are the kernel's `VFIO_MIGRATION_*`.
+    pub(crate) fn new(flags: u64) -> FakeKernel {
+        let (config, writable) = config_space();
+        FakeKernel(Arc::new(Mutex::new(Inner {
+            features: Features::from_kernel(flags),
+            state: Running,
+            config,
+            writable,
+            log: Vec::new(),
+            done: BTreeMap::new(),
+            failures: Vec::new(),
+            gives_files: true,
+        })))
+    }
+
+    /// As `new`, but in another state.
+    pub(crate) fn in_state(flags: u64, state: State) -> FakeKernel {
+        let kernel = FakeKernel::new(flags);
+        kernel.inner().state = state;
+        kernel
+    }
+
+    /// The next but `skip` operation of this kind fails and leaves the device where it is.
+    pub(crate) fn fail(&self, operation: Operation, skip: usize, errno: Raw) {
+        self.fail_leaving(operation, skip, errno, None);
+    }
+
+    /// The next but `skip` change of state fails and leaves the device in `state`.
+    pub(crate) fn fail_change(&self, skip: usize, errno: Raw, state: State) {
+        self.fail_leaving(Operation::SetState, skip, errno, Some(state));
+    }
+
+    fn fail_leaving(&self, operation: Operation, skip: usize, errno: Raw, leaves: Option<State>) {
+        let mut inner = self.inner();
+        let number = inner.done.get(&operation).copied().unwrap_or(0) + skip;
+        inner.failures.push(Failure { operation, number, errno, leaves });
+    }
+
+    /// From now on no session comes with a file, as if the kernel had forgotten.
+    pub(crate) fn stop_giving_files(&self) {
+        self.inner().gives_files = false;
+    }
+
+    pub(crate) fn device_state(&self) -> State {
+        self.inner().state
+    }
+
+    pub(crate) fn config(&self) -> Vec<u8> {
+        self.inner().config.clone()
+    }
+
+    pub(crate) fn set_config(&self, offset: usize, bytes: &[u8]) {
+        self.inner().config[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
+    pub(crate) fn set_writable(&self, offset: usize, bits: u8) {
+        self.inner().writable[offset] = bits;
+    }
+
+    /// A device that is no PCI device.
+    pub(crate) fn without_config(self) -> FakeKernel {
+        self.inner().config.clear();
+        self
+    }
+
+    /// What was asked for since the last time.
+    pub(crate) fn take_log(&self) -> Vec<Call> {
+        std::mem::take(&mut self.inner().log)
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().expect("no test panics while it holds this")
+    }
+}
+
+impl Inner {
+    fn count(&mut self, operation: Operation) -> Result<(), Errno> {
+        let done = self.done.entry(operation).or_default();
+        let number = *done;
+        *done += 1;
+        let failure = self.failures.iter().find(|f| f.operation == operation && f.number == number).copied();
+        match failure {
+            None => Ok(()),
+            Some(failure) => {
+                self.state = failure.leaves.unwrap_or(self.state);
+                Err(failure.errno.into())
+            }
+        }
+    }
+}
+
+impl Kernel for FakeKernel {
+    fn migration_flags(&self) -> Result<u64, Errno> {
+        let mut inner = self.inner();
+        inner.count(Operation::Features)?;
+        let features = inner.features;
+        Ok(u64::from(features.stop_copy())
+            | u64::from(features.p2p()) << 1
+            | u64::from(features.pre_copy()) << 2)
+    }
+
+    fn state(&self) -> Result<u32, Errno> {
+        let mut inner = self.inner();
+        inner.count(Operation::State)?;
+        Ok(inner.state.to_kernel())
+    }
+
+    fn set_state(&self, number: u32) -> Result<Option<OwnedFd>, Errno> {
+        let mut inner = self.inner();
+        let to = State::from_kernel(number).ok_or(Raw::EINVAL)?;
+        inner.log.push(Call::Set(to));
+        inner.count(Operation::SetState)?;
+        let mut file = None;
+        for step in walk(inner.state, to, inner.features).ok_or(Raw::EINVAL)? {
+            if step.has_session() && !(inner.state.saves() && step.saves()) {
+                file = Some(memfd_create("fake-vfio-data", MFdFlags::MFD_CLOEXEC).expect("a memfd"));
+            } else if !step.has_session() {
+                file = None;
+            }
+            inner.state = step;
+        }
+        Ok(file.filter(|_| inner.gives_files))
+    }
+
+    fn stop_copy_size(&self) -> Result<u64, Errno> {
+        self.inner().count(Operation::StopCopySize)?;
+        Ok(96)
+    }
+
+    fn precopy_info(&self, _data: BorrowedFd<'_>) -> Result<PrecopyInfo, Errno> {
+        let mut inner = self.inner();
+        inner.count(Operation::Precopy)?;
+        if !matches!(inner.state, PreCopy | PreCopyP2p) {
+            return Err(Raw::EINVAL.into());
+        }
+        Ok(PrecopyInfo { initial_bytes: 24, dirty_bytes: 3 })
+    }
+
+    fn reset(&self) -> Result<(), Errno> {
+        let mut inner = self.inner();
+        inner.log.push(Call::Reset);
+        inner.count(Operation::Reset)?;
+        inner.state = Running;
+        Ok(())
+    }
+
+    fn config_region(&self) -> Result<Option<Region>, Errno> {
+        let size = self.inner().config.len() as u64;
+        Ok((size > 0).then_some(Region { size, offset: CONFIG_OFFSET }))
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), Errno> {
+        let mut inner = self.inner();
+        inner.count(Operation::Read)?;
+        let at = config_offset(offset);
+        buffer.copy_from_slice(inner.config.get(at..at + buffer.len()).ok_or(Raw::EINVAL)?);
+        Ok(())
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), Errno> {
+        let mut inner = self.inner();
+        inner.count(Operation::Write)?;
+        let at = config_offset(offset);
+        for (idx, byte) in bytes.iter().enumerate() {
+            let bits = inner.writable[at + idx];
+            inner.config[at + idx] = (inner.config[at + idx] & !bits) | (byte & bits);
+        }
+        Ok(())
+    }
+}
+
+const CONFIG_OFFSET: u64 = 7 << 40;
+
+fn config_offset(offset: u64) -> usize {
+    usize::try_from(offset - CONFIG_OFFSET).expect("an offset in the config region")
+}
+
+/// 256 bytes of a network card, and which of their bits can be written.
+fn config_space() -> (Vec<u8>, Vec<u8>) {
+    let mut config = vec![0; 256];
+    config[0..2].copy_from_slice(&[0xb3, 0x15]);
+    config[2..4].copy_from_slice(&[0x1e, 0x10]);
+    config[8..12].copy_from_slice(&[0x02, 0x00, 0x00, 0x02]);
+    config[0x10..0x14].copy_from_slice(&[0x0c, 0x00, 0x00, 0xe0]);
+    config[0x2c..0x30].copy_from_slice(&[0xb3, 0x15, 0x58, 0x00]);
+    let mut writable = vec![0; 256];
+    for (offset, bits) in [(4, 0x47), (5, 0x05), (0x0c, 0xff), (0x0d, 0xff), (0x3c, 0xff)] {
+        writable[offset] = bits;
+    }
+    (config, writable)
+}

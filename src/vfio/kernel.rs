@@ -1,0 +1,57 @@
+//! What the kernel offers for one opened VFIO device, one operation a method.
+//!
+//! `sys` implements it with ioctls, `fake` (tests) with a model of the kernel's state machine. Nothing here decides
+//! anything: no retry, no recovery, no cache.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use crate::error::Errno;
+
+/// What pre-copy could still give, as the driver estimates now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PrecopyInfo {
+    /// Bytes that should be read before the device is stopped, or stopping is slower than it need be.
+    pub initial_bytes: u64,
+    /// Bytes that changed since they were read.
+    pub dirty_bytes: u64,
+}
+
+/// A region of the device's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Region {
+    /// In bytes; 0 when the device does not have it.
+    pub(crate) size: u64,
+    /// Where it begins in the device's file.
+    pub(crate) offset: u64,
+}
+
+/// One opened VFIO device.
+pub(crate) trait Kernel: Send {
+    /// The `VFIO_MIGRATION_*` flags. `ENOTTY` when the driver cannot migrate at all.
+    fn migration_flags(&self) -> Result<u64, Errno>;
+
+    /// The number of the current migration state.
+    fn state(&self) -> Result<u32, Errno>;
+
+    /// Changes the migration state; gives the data file when the change began a session. After an error the device may
+    /// be in any state on the way.
+    fn set_state(&self, number: u32) -> Result<Option<OwnedFd>, Errno>;
+
+    /// Bytes that STOP_COPY would give, as the driver estimates now.
+    fn stop_copy_size(&self) -> Result<u64, Errno>;
+
+    /// Asks a data file for what is left of pre-copy. `EINVAL` outside the PRE_COPY states.
+    fn precopy_info(&self, data: BorrowedFd<'_>) -> Result<PrecopyInfo, Errno>;
+
+    /// Resets the device: RUNNING, and as if nothing had ever happened.
+    fn reset(&self) -> Result<(), Errno>;
+
+    /// The PCI config space, when the device has one.
+    fn config_region(&self) -> Result<Option<Region>, Errno>;
+
+    /// Reads bytes of the device's file at `offset`; fewer than asked for is an error.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), Errno>;
+
+    /// Writes bytes of the device's file at `offset`; fewer than asked for is an error.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), Errno>;
+}
