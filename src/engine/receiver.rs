@@ -117,13 +117,13 @@ fn meet(peer: Peer, congestion: Option<&str>, owner: &mut Owner) -> Result<Conne
 
 impl ReceiverBuilder {
     /// Adds a device. The sender must have one of the same name.
-    pub fn device(self, name: impl Into<Box<str>>, sink: impl Sink + 'static) -> ReceiverBuilder {
+    pub fn device(self, name: impl AsRef<str>, sink: impl Sink + 'static) -> ReceiverBuilder {
         self.boxed_device(name, Box::new(sink))
     }
 
     /// Adds a device whose kind is known only at run time.
-    pub fn boxed_device(mut self, name: impl Into<Box<str>>, sink: Box<dyn Sink>) -> ReceiverBuilder {
-        self.devices.push(Device { name: name.into(), instance: 0, sink });
+    pub fn boxed_device(mut self, name: impl AsRef<str>, sink: Box<dyn Sink>) -> ReceiverBuilder {
+        self.devices.push(Device { name: name.as_ref().into(), instance: 0, sink });
         self
     }
 
@@ -153,8 +153,8 @@ impl ReceiverBuilder {
     }
 
     /// The TCP congestion control. The host's own unless set.
-    pub fn congestion(mut self, name: impl Into<Box<str>>) -> ReceiverBuilder {
-        self.options.congestion = Some(name.into());
+    pub fn congestion(mut self, name: impl AsRef<str>) -> ReceiverBuilder {
+        self.options.congestion = Some(name.as_ref().into());
         self
     }
 

@@ -153,13 +153,13 @@ pub(super) fn count(connections: &Connections) -> u16 {
 
 impl SenderBuilder {
     /// Adds a device. The receiver must have one of the same name.
-    pub fn device(self, name: impl Into<Box<str>>, source: impl Source + 'static) -> SenderBuilder {
+    pub fn device(self, name: impl AsRef<str>, source: impl Source + 'static) -> SenderBuilder {
         self.boxed_device(name, Box::new(source))
     }
 
     /// Adds a device whose kind is known only at run time.
-    pub fn boxed_device(mut self, name: impl Into<Box<str>>, source: Box<dyn Source>) -> SenderBuilder {
-        self.devices.push(Device { name: name.into(), instance: 0, source });
+    pub fn boxed_device(mut self, name: impl AsRef<str>, source: Box<dyn Source>) -> SenderBuilder {
+        self.devices.push(Device { name: name.as_ref().into(), instance: 0, source });
         self
     }
 
@@ -213,8 +213,8 @@ impl SenderBuilder {
     }
 
     /// The TCP congestion control. The host's own unless set.
-    pub fn congestion(mut self, name: impl Into<Box<str>>) -> SenderBuilder {
-        self.options.congestion = Some(name.into());
+    pub fn congestion(mut self, name: impl AsRef<str>) -> SenderBuilder {
+        self.options.congestion = Some(name.as_ref().into());
         self
     }
 
