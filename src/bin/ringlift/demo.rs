@@ -60,6 +60,10 @@ fn conclude(args: &Demo, finished: &Finished, received: Result<Received, Failure
         json.write(&finished.report);
     }
     let exit = results::complain(finished);
+    if exit == Exit::Cancelled {
+        // The receiver's words are the same story once more.
+        return Ok(exit);
+    }
     if finished.outcome != Outcome::Complete {
         if let Err(failure) = received {
             failure.say();

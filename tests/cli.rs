@@ -1,0 +1,320 @@
+//! The command as a user and a script type it: processes, files, signals and exit statuses.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+/// Larger than a packet and no multiple of one.
+const SIZE: usize = 3_000_001;
+
+fn ringlift(args: &[&str]) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("ringlift"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A running `recv`, and what it says after `listening on`.
+struct Recv {
+    child: Child,
+    address: String,
+    words: BufReader<ChildStderr>,
+}
+
+impl Recv {
+    fn start(args: &[&str]) -> Recv {
+        Recv::spawn(ringlift(&[&["recv", "--listen", "127.0.0.1:0"], args].concat()))
+    }
+
+    fn spawn(mut command: Command) -> Recv {
+        let mut child = command.spawn().unwrap();
+        let mut words = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        words.read_line(&mut line).unwrap();
+        let address = line.strip_prefix("listening on ").expect("its first line").trim_end().to_owned();
+        Recv { child, address, words }
+    }
+
+    fn signal(&self, name: &str) {
+        let killed =
+            Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(killed.success());
+    }
+
+    /// Of its own will.
+    fn end(mut self) -> (i32, String, String) {
+        let (mut out, mut words) = (String::new(), String::new());
+        self.words.read_to_string(&mut words).unwrap();
+        self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        (self.child.wait().unwrap().code().expect("it ended by itself"), out, words)
+    }
+}
+
+impl Drop for Recv {
+    /// A test that failed leaves no receiver behind.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn send(address: &str, args: &[&str]) -> Output {
+    ringlift(&[&["send", "--to", address], args].concat()).output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("it ended by itself")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn content() -> Vec<u8> {
+    (0..SIZE).map(|idx| u8::try_from(idx * 7 % 251).unwrap()).collect()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_demo_moves_verifies_and_measures() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report.json");
+    let output = ringlift(&["demo", "--devices", "3", "--channels", "2", "--size", "3MiB", "--json"])
+        .arg(&report)
+        .output()
+        .unwrap();
+
+    let out = text(&output.stdout);
+    assert_eq!(code(&output), 0, "{out}{}", text(&output.stderr));
+    assert!(out.contains("sender") && out.contains("receiver"), "{out}");
+    assert!(out.contains("latency, end to end: "), "{out}");
+    assert!(out.ends_with("\nverified: 3 devices, 9437184 bytes\n"), "{out}");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    assert_eq!(report["schema"], "ringlift.report.v1");
+    assert_eq!((&report["role"], &report["outcome"]), (&"sender".into(), &"complete".into()));
+    assert_eq!(report["devices"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn the_demo_prints_json_alone_when_asked_to() {
+    let output = ringlift(&["demo", "--size", "64KiB", "--json", "-"]).output().unwrap();
+    assert_eq!(code(&output), 0);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["outcome"], "complete");
+}
+
+#[test]
+fn a_file_becomes_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+    std::fs::write(&from, content()).unwrap();
+    let recv = Recv::start(&["--once", "--device", &format!("net0=file:{}", to.display())]);
+
+    let output = send(&recv.address, &["--device", &format!("net0=file:{}", from.display())]);
+
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let (status, out, words) = recv.end();
+    assert_eq!(status, 0, "{words}");
+    assert!(out.starts_with("receiver complete\n"), "{out}");
+    assert_eq!(std::fs::read(&to).unwrap(), content());
+    assert_eq!(names(folder.path()), ["from", "to"]);
+}
+
+#[test]
+fn a_pipe_becomes_a_pipe() {
+    let recv = Recv::start(&["--once", "--device", "net0=fd:1"]);
+    let mut sender = ringlift(&["send", "--to", &recv.address, "--device", "net0=fd:0"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = sender.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || stdin.write_all(&content()).unwrap());
+
+    let mut recv = recv;
+    let mut found = Vec::new();
+    recv.child.stdout.take().unwrap().read_to_end(&mut found).unwrap();
+
+    writer.join().unwrap();
+    assert!(sender.wait_with_output().unwrap().status.success());
+    assert!(recv.child.wait().unwrap().success());
+    assert!(found == content(), "the state alone is on stdout: {} bytes", found.len());
+}
+
+#[test]
+fn made_up_content_of_another_size_than_said_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    std::fs::write(&path, content()).unwrap();
+    let recv = Recv::start(&["--once", "--device", "net0=verify"]);
+
+    let output = send(&recv.address, &["--device", &format!("net0=file:{}", path.display())]);
+
+    assert_eq!(code(&output), 1, "{}", text(&output.stderr));
+    let (status, _, words) = recv.end();
+    assert_eq!(status, 1);
+    assert!(
+        words.contains("error: device net0: content differs from the generator's at byte 0\nhint: "),
+        "{words}"
+    );
+}
+
+#[test]
+fn a_serving_receiver_serves_on_and_writes_its_report_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report.json");
+    let recv = Recv::start(&["--device", "net0=verify", "--json", &report.display().to_string()]);
+    let bytes = || {
+        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+        report["bytes"].as_u64().unwrap()
+    };
+
+    for size in [1u64, 2] {
+        let source = format!("net0=synthetic:{size}MiB");
+        assert_eq!(code(&send(&recv.address, &["--device", &source])), 0);
+    }
+    assert_eq!(
+        code(&send(&recv.address, &["--device", "other=synthetic:1MiB"])),
+        4,
+        "another device is refused"
+    );
+    assert_eq!(code(&send(&recv.address, &["--device", "net0=synthetic:3MiB"])), 0);
+
+    recv.signal("INT");
+    let (status, _, words) = recv.end();
+    assert_eq!(status, 130, "{words}");
+    assert!(bytes() < 4096, "the report of the transfer that was cancelled is the last one");
+}
+
+#[test]
+fn a_receiver_that_waits_ends_on_either_signal() {
+    for signal in ["INT", "TERM"] {
+        let recv = Recv::start(&["--once", "--device", "net0=discard"]);
+        recv.signal(signal);
+        let (status, out, words) = recv.end();
+        assert_eq!((status, out.as_str()), (130, ""));
+        assert!(words.contains("cancelling: "), "{words}");
+    }
+}
+
+#[test]
+fn a_cancelled_transfer_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    std::fs::write(&path, b"old").unwrap();
+    let mut recv = Recv::start(&["--once", "--device", &format!("net0=file:{}", path.display())]);
+    // The sender waits for its stdin for ever.
+    let mut sender = ringlift(&["send", "--to", &recv.address, "--device", "net0=fd:0"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    sender.stdin.as_mut().unwrap().write_all(&[1; 10_000]).unwrap();
+    let mut line = String::new();
+    recv.words.read_line(&mut line).unwrap();
+    assert!(line.starts_with("connected with 127.0.0.1:"), "{line}");
+
+    recv.signal("TERM");
+    let (status, _, words) = recv.end();
+
+    assert_eq!(status, 130, "{words}");
+    drop(sender.stdin.take());
+    assert_eq!(code(&sender.wait_with_output().unwrap()), 1, "the peer cancelled, not its own owner");
+    assert_eq!(names(folder.path()), ["state"]);
+    assert_eq!(std::fs::read(&path).unwrap(), b"old");
+}
+
+#[test]
+fn usage_errors_have_status_2_and_a_hint() {
+    for (args, hint) in [
+        (&["demo", "--size", "1MB"][..], "hint: write 1MiB"),
+        (&["recv", "--listen", "0.0.0.0:0", "--device", "a=verify"], "hint: --plaintext accepts that"),
+        (&["recv", "--listen", "[::]:0", "--device", "a=verify"], "hint: --plaintext accepts that"),
+        (&["recv", "--listen", "127.0.0.1:0", "--device", "a=null:1"], "hint: a sink for it is discard"),
+        (
+            &["recv", "--listen", "127.0.0.1:0", "--device", "a=fd:1", "--json", "-"],
+            "hint: name a file with --json",
+        ),
+        (&["send", "--to", "127.0.0.1", "--device", "a=null:1"], "hint: write 192.0.2.1:4321"),
+        (
+            &["send", "--to", "127.0.0.1:1", "--device", "a=null:1", "--json", "/nowhere/report.json"],
+            "hint: name a file in a folder",
+        ),
+        (
+            &["send", "--to", "127.0.0.1:1", "--device", "a=null:1", "--device", "a=null:1"],
+            "a was given twice",
+        ),
+    ] {
+        let output = ringlift(args).output().unwrap();
+        let words = text(&output.stderr);
+        assert_eq!(code(&output), 2, "{args:?}: {words}");
+        assert!(words.starts_with("error: ") && words.contains(hint), "{args:?}: {words}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn plaintext_opens_the_door_and_the_sender_warns() {
+    let mut command =
+        ringlift(&["recv", "--listen", "0.0.0.0:0", "--plaintext", "--once", "--device", "a=discard"]);
+    command.env("NO_COLOR", "1");
+    let recv = Recv::spawn(command);
+    assert!(recv.address.starts_with("0.0.0.0:"));
+    let port = recv.address.rsplit_once(':').unwrap().1.to_owned();
+    assert_eq!(code(&send(&format!("127.0.0.1:{port}"), &["--device", "a=null:1MiB"])), 0);
+    assert_eq!(recv.end().0, 0);
+}
+
+#[test]
+fn what_fails_before_a_transfer_has_status_1_and_names_the_device() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = format!("net0=file:{}/missing/state", folder.path().display());
+    for args in [
+        ["recv", "--listen", "127.0.0.1:0", "--device", &missing],
+        ["send", "--to", "127.0.0.1:1", "--device", &missing],
+    ] {
+        let output = ringlift(&args).output().unwrap();
+        let words = text(&output.stderr);
+        assert_eq!(code(&output), 1, "{words}");
+        assert!(words.starts_with("error: device net0: ") && words.contains("ENOENT"), "{words}");
+        assert!(words.contains("\nhint: check the path"), "{words}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_said() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = ringlift(&["recv", "--listen", &address, "--device", "a=verify"]).output().unwrap();
+    let words = text(&output.stderr);
+    assert_eq!(code(&output), 1, "{words}");
+    assert!(words.contains("EADDRINUSE"), "{words}");
+}
+
+#[test]
+fn a_closed_stdout_does_not_end_a_transfer() {
+    let recv = Recv::start(&["--once", "--device", "net0=verify"]);
+    let mut sender =
+        ringlift(&["send", "--to", &recv.address, "--device", "net0=synthetic:1MiB"]).spawn().unwrap();
+    drop(sender.stdout.take());
+    drop(sender.stderr.take());
+    assert!(sender.wait().unwrap().success());
+    assert_eq!(recv.end().0, 0);
+}
+
+#[test]
+fn every_command_shows_examples_in_its_help() {
+    for command in ["demo", "recv", "send"] {
+        let output = ringlift(&[command, "--help"]).output().unwrap();
+        assert_eq!(code(&output), 0);
+        assert!(text(&output.stdout).contains(&format!("Examples:\n  ringlift {command}")), "{command}");
+    }
+    let output = ringlift(&["--help"]).output().unwrap();
+    assert!(text(&output.stdout).contains("130  cancelled"));
+}
