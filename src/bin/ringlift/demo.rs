@@ -50,7 +50,7 @@ fn sender(
         .on_event(move |event| shown.show(event))
         .cancel(cancel);
     for name in names {
-        builder = builder.device(name, Synthetic::new(args.size.0));
+        builder = builder.device(name.as_str(), Synthetic::new(args.size.0));
     }
     Ok(builder.build()?)
 }

@@ -50,10 +50,10 @@ fn receiver(
     let mut builder =
         Receiver::builder().listener(listener).on_event(move |event| shown.show(event)).cancel(cancel);
     for device in &args.devices {
-        builder = builder.boxed_device(&device.name, device.open()?);
+        builder = builder.boxed_device(device.name.as_str(), device.open()?);
     }
     if let Some(congestion) = &args.congestion {
-        builder = builder.congestion(congestion);
+        builder = builder.congestion(congestion.as_str());
     }
     if let Some(pool_max) = args.pool_max {
         builder = builder.pool_max(pool_max.0);

@@ -38,10 +38,10 @@ fn sender(args: &Send, cancel: &Cancel, progress: &Progress) -> Result<Sender, E
         .on_event(move |event| shown.show(event))
         .cancel(cancel);
     for device in &args.devices {
-        builder = builder.boxed_device(&device.name, device.open()?);
+        builder = builder.boxed_device(device.name.as_str(), device.open()?);
     }
     if let Some(congestion) = &args.congestion {
-        builder = builder.congestion(congestion);
+        builder = builder.congestion(congestion.as_str());
     }
     if let Some(deadline) = args.deadline {
         builder = builder.deadline(deadline);
