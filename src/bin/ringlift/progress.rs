@@ -105,8 +105,8 @@ fn connected(peer: Option<SocketAddr>, channels: u16) -> String {
 
 fn style(sized: bool) -> ProgressStyle {
     let template = match sized {
-        true => "{msg:12} [{wide_bar}] {bytes} of {total_bytes}, {decimal_bytes_per_sec}, {eta} left",
-        false => "{msg:12} {bytes}, {decimal_bytes_per_sec}",
+        true => "{msg:20} [{wide_bar}] {bytes} of {total_bytes}, {decimal_bytes_per_sec}, {eta} left",
+        false => "{msg:20} {bytes}, {decimal_bytes_per_sec}",
     };
     let bars = if output::takes_unicode() { "█▉▊▋▌▍▎▏ " } else { "=> " };
     ProgressStyle::with_template(template)
