@@ -294,7 +294,10 @@ impl<R: Ring> Sending<R> {
         }
         self.session.check(now)?;
         self.send_packets();
-        self.begin_reads()?;
+        // what a source gave at once has no completion to wait for
+        while self.begin_reads()? {
+            self.send_packets();
+        }
         self.link.speak(&mut self.ring, || self.session.poll_control(now));
         self.tell_progress(now);
         self.ring.wait(Some(self.next_deadline()))?;
@@ -338,23 +341,22 @@ impl<R: Ring> Sending<R> {
         }
     }
 
-    /// Begins a read on every device that wants one and has room.
-    fn begin_reads(&mut self) -> Result<(), Error> {
+    /// Begins a read on every device that wants one and has room. True when a packet came at once.
+    fn begin_reads(&mut self) -> Result<bool, Error> {
         if self.paused {
-            return Ok(());
+            return Ok(false);
         }
         let now = self.ring.now();
         let count = self.readers.len();
-        let mut starved = false;
+        let (mut starved, mut came) = (false, false);
         let first = self.next_reader;
         for device in (0..count).map(|step| (first + step) % count) {
-            let reader = &mut self.readers[device];
-            if matches!(reader.reading, Reading::Quiet { until } if now >= until) {
-                reader.reading = Reading::Wanted;
+            if matches!(self.readers[device].reading, Reading::Quiet { until } if now >= until) {
+                self.readers[device].reading = Reading::Wanted;
             }
-            match reader.reading {
-                Reading::Wanted if self.session.queued(device) < READ_AHEAD => match self.pool.take() {
-                    Some(slot) => self.begin_read(device, slot)?,
+            match self.readers[device].reading {
+                Reading::Wanted if self.has_use_for(device) => match self.pool.take() {
+                    Some(slot) => came |= self.begin_read(device, slot)?,
                     None => starved = true,
                 },
                 Reading::Drained => match self.pool.take() {
@@ -366,10 +368,22 @@ impl<R: Ring> Sending<R> {
         }
         self.next_reader = (self.next_reader + 1) % count;
         self.recorder.see_pool_stall(starved, now);
-        Ok(())
+        Ok(came)
     }
 
-    fn begin_read(&mut self, device: usize, mut slot: Slot) -> Result<(), Error> {
+    /// Whether a device should be read now. The ring reads ahead; what this thread reads itself is read when a channel can
+    /// take it, so that its bytes are in the cache when they are sent.
+    fn has_use_for(&self, device: usize) -> bool {
+        let queued = self.session.queued(device);
+        if matches!(self.readers[device].fd, Some((_, Carrier::Ring))) {
+            return queued < READ_AHEAD;
+        }
+        let idle = self.channels.iter().filter(|channel| channel.is_idle()).count();
+        queued == 0 && self.session.queued_packets() < idle
+    }
+
+    /// True when the packet came at once.
+    fn begin_read(&mut self, device: usize, mut slot: Slot) -> Result<bool, Error> {
         let size = self.packet_size as usize;
         let reader = &mut self.readers[device];
         reader.read_at = self.ring.now();
@@ -377,13 +391,13 @@ impl<R: Ring> Sending<R> {
         if let Some((fd, carrier)) = reader.fd {
             let tag = Duty::State { device }.tag();
             self.ring.read(tag, fd, slot, HEADER_ROOM..HEADER_ROOM + size, carrier);
-            return Ok(());
+            return Ok(false);
         }
         let source = reader.held.device().expect("no step is under way while a device is read");
         let filled = source.fill(&mut slot.payload_mut()[..size]);
         let read = filled.map_err(|error| Error::Device { device: reader.name.clone(), error })?;
         self.on_read(device, slot, read.min(size));
-        Ok(())
+        Ok(true)
     }
 
     fn begin_config(&mut self, device: usize, mut slot: Slot) {

@@ -164,7 +164,7 @@ impl Uring {
     /// A completion of the kernel's, in our words; none for those that are the ring's own business.
     fn translate(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
         let token = Token::unpack(entry.user_data());
-        let result = usize::try_from(entry.result()).map_err(|_| Errno::from_raw(-entry.result()));
+        let result = usize::try_from(entry.result()).map_err(|_| Errno::from_raw(entry.result().wrapping_neg()));
         if cqueue::notif(entry.flags()) {
             let Some(Operation::Send { tag, lease }) = self.operations.remove(token) else { return None };
             let copied = entry.result().cast_unsigned() & IORING_NOTIF_USAGE_ZC_COPIED != 0;

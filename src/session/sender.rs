@@ -122,6 +122,11 @@ impl<H> SenderSession<H> {
         self.devices[device].queue.len()
     }
 
+    /// Packets of all devices that wait for a channel or for credit.
+    pub(crate) fn queued_packets(&self) -> usize {
+        self.devices.iter().map(|outgoing| outgoing.queue.len()).sum()
+    }
+
     /// The next bytes of a device are read. Gives them their number.
     #[expect(
         clippy::too_many_arguments,
