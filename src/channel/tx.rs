@@ -18,6 +18,10 @@ use crate::wire::{DATA_HEADER_LEN, DataHeader};
 const ZERO_COPY_MIN: usize = 16 << 10;
 /// Notifications that `auto` looks at before it judges.
 const ZERO_COPY_TRIAL: u64 = 8;
+/// Bytes that `auto` sends before its trial. A new connection's receive buffer is small, and pages that the kernel copies
+/// after all count for more than they hold: on loopback the window closes, and opens again only when it is probed, 0.2 to
+/// 0.8 s later. By then the buffer has grown.
+const ZERO_COPY_WARM_UP: u64 = 16 << 20;
 
 /// What an operation's end meant.
 #[derive(Debug)]
@@ -100,7 +104,7 @@ impl Tx {
         assert!(self.is_idle(), "one packet at a time");
         header.encode(slot.header_mut());
         let range = HEADER_ROOM - DATA_HEADER_LEN..HEADER_ROOM + header.len as usize;
-        let zero_copy = range.len() >= ZERO_COPY_MIN && self.zero_copy.wanted();
+        let zero_copy = range.len() >= ZERO_COPY_MIN && self.zero_copy.wanted(self.bytes);
         self.outstanding += u64::from(header.len);
         self.sent_at = header.sent_at_ns;
         self.bytes += u64::from(header.len);
@@ -201,14 +205,15 @@ impl ZeroCopyJudge {
         ZeroCopyJudge { mode, sent: 0, copied: 0, released: 0, unavailable: false }
     }
 
-    fn wanted(&self) -> bool {
+    fn wanted(&self, sent_bytes: u64) -> bool {
+        let warm = sent_bytes >= ZERO_COPY_WARM_UP;
         let pays = self.released < ZERO_COPY_TRIAL || self.copied * 2 < self.released;
         match self.mode {
             ZeroCopy::Off => false,
             ZeroCopy::On => !self.unavailable,
             // while on trial, no more than the trial: notifications come late
             ZeroCopy::Auto => {
-                !self.unavailable && pays && (self.released >= ZERO_COPY_TRIAL || self.sent < ZERO_COPY_TRIAL)
+                warm && !self.unavailable && pays && (self.released >= ZERO_COPY_TRIAL || self.sent < ZERO_COPY_TRIAL)
             }
         }
     }
