@@ -426,6 +426,16 @@ pub enum PeerError {
 }
 
 impl PeerError {
+    /// Whether it may be the second sign of a failure whose reason is on the control connection.
+    pub(crate) fn is_sign(&self) -> bool {
+        matches!(self, PeerError::Lost { .. } | PeerError::Closed { place: Place::Channel(_), .. })
+    }
+
+    /// Whether the peer itself said that it is over.
+    pub(crate) fn is_last_word(&self) -> bool {
+        matches!(self, PeerError::Aborted { .. } | PeerError::Cancelled)
+    }
+
     fn hint(&self) -> Option<&'static str> {
         Some(match self {
             PeerError::Malformed { .. } | PeerError::Unexpected { .. } | PeerError::Order { .. } => {

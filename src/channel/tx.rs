@@ -213,7 +213,9 @@ impl ZeroCopyJudge {
             ZeroCopy::On => !self.unavailable,
             // while on trial, no more than the trial: notifications come late
             ZeroCopy::Auto => {
-                warm && !self.unavailable && pays && (self.released >= ZERO_COPY_TRIAL || self.sent < ZERO_COPY_TRIAL)
+                warm && !self.unavailable
+                    && pays
+                    && (self.released >= ZERO_COPY_TRIAL || self.sent < ZERO_COPY_TRIAL)
             }
         }
     }

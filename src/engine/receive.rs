@@ -16,7 +16,7 @@ use super::{Finished, Outcome};
 use crate::buffer::{Pool, Slot};
 use crate::channel::{Rx, RxEvent};
 use crate::error::{DeviceError, Errno, Error, KernelError, PeerError, Place, Refusal, Side};
-use crate::limits::{HEADER_ROOM, LAST_WORD_MAX, LINGER_MAX, SETTLE_MAX};
+use crate::limits::{HEADER_ROOM, LAST_WORD_MAX, LINGER_MAX, REASON_PATIENCE, SETTLE_MAX};
 use crate::ring::{Carrier, Completion, Directions, Nanos, Ring};
 use crate::session::liveness::nanos;
 use crate::session::receiver::{Arrived, ReceiverSession, Terms, agree};
@@ -464,7 +464,7 @@ impl<R: Ring> Receiving<R> {
 
     /// Tells the peer, and leaves every device running what was loaded, or reset.
     fn conclude(mut self, result: Result<(), Error>) -> Finished {
-        let error = result.err();
+        let error = result.err().map(|error| self.hear_reason(error));
         let outcome = self.session.outcome();
         if let Some(error) = &error {
             self.owner.tell(&Event::Phase(Phase::RollingBack));
@@ -484,9 +484,27 @@ impl<R: Ring> Receiving<R> {
         self.report(outcome, error)
     }
 
+    /// A data connection that fails is often the second sign of a failure whose reason is on the control connection.
+    fn hear_reason(&mut self, error: Error) -> Error {
+        let is_sign = matches!(&error, Error::Peer(error) if error.is_sign());
+        let end = self.ring.now() + nanos(REASON_PATIENCE);
+        while is_sign && !self.link.is_closed() && self.ring.now() < end {
+            if self.ring.wait(Some(end)).is_err() {
+                break;
+            }
+            while let Some(completion) = self.ring.next() {
+                match self.on_completion(completion) {
+                    Err(Error::Peer(reason)) if reason.is_last_word() => return reason.into(),
+                    Ok(()) | Err(_) => {}
+                }
+            }
+        }
+        error
+    }
+
     fn say_last_word(&mut self, error: &Error) {
         match error {
-            Error::Peer(PeerError::Aborted { .. } | PeerError::Cancelled) => return,
+            Error::Peer(error) if error.is_last_word() => return,
             _ if self.refused => {}
             Error::Cancelled => self.session.say_last(Control::Cancel),
             other => {
@@ -523,9 +541,9 @@ impl<R: Ring> Receiving<R> {
     /// Resets every device. True when all of them are.
     fn roll_back(&mut self) -> bool {
         let end = self.ring.now() + nanos(SETTLE_MAX);
-        if self.writers.iter().any(|writer| matches!(writer.writing, Writing::UnderWay { .. })) {
-            self.stop_receiving();
-            self.ring.cancel();
+        let under_way = |writer: &Writer| matches!(writer.writing, Writing::UnderWay { .. });
+        for (device, _) in self.writers.iter().enumerate().filter(|(_, writer)| under_way(writer)) {
+            self.ring.cancel(Duty::State { device }.tag());
         }
         let busy = |writer: &Writer| {
             writer.held.is_away()

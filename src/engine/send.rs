@@ -17,8 +17,8 @@ use crate::buffer::{Pool, Slot};
 use crate::channel::{Tx, TxEvent};
 use crate::error::{DeviceError, Errno, Error, KernelError, PeerError, Place};
 use crate::limits::{
-    CONFIG_SIZE_MAX, HEADER_ROOM, LAST_WORD_MAX, PRECOPY_FACTOR_MAX, PRECOPY_POLL, PRECOPY_TIME_MAX,
-    REASON_PATIENCE, SETTLE_MAX,
+    CONFIG_SIZE_MAX, HEADER_ROOM, LAST_WORD_MAX, LINGER_MAX, PRECOPY_FACTOR_MAX, PRECOPY_POLL,
+    PRECOPY_TIME_MAX, REASON_PATIENCE, SETTLE_MAX,
 };
 use crate::ring::{Carrier, Completion, Directions, Nanos, Ring};
 use crate::session::liveness::nanos;
@@ -540,6 +540,7 @@ impl<R: Ring> Sending<R> {
             Outcome::InDoubt => |source| source.park().map(|()| Yield::Nothing),
         };
         self.part(step);
+        self.take_leave();
         self.owner.tell(&Event::Phase(Phase::Done));
         let error = match (outcome, error) {
             (Outcome::InDoubt, Some(cause)) => Some(Error::InDoubt { cause: Box::new(cause) }),
@@ -550,25 +551,17 @@ impl<R: Ring> Sending<R> {
 
     /// A data connection that fails is often the second sign of a failure whose reason is on the control connection.
     fn hear_reason(&mut self, error: Error) -> Error {
-        let is_sign = matches!(
-            &error,
-            Error::Peer(
-                PeerError::Lost { place: Place::Channel(_), .. }
-                    | PeerError::Closed { place: Place::Channel(_), .. }
-            )
-        );
+        let is_sign = matches!(&error, Error::Peer(error) if error.is_sign());
         let end = self.ring.now() + nanos(REASON_PATIENCE);
         while is_sign && !self.link.is_closed() && self.ring.now() < end {
             if self.ring.wait(Some(end)).is_err() {
                 break;
             }
             while let Some(completion) = self.ring.next() {
-                if let Err(
-                    reason @ (Error::Peer(PeerError::Aborted { .. } | PeerError::Cancelled)
-                    | Error::Refused { .. }),
-                ) = self.on_completion(completion)
-                {
-                    return reason;
+                match self.on_completion(completion) {
+                    Err(Error::Peer(reason)) if reason.is_last_word() => return reason.into(),
+                    Err(reason @ Error::Refused { .. }) => return reason,
+                    Ok(()) | Err(_) => {}
                 }
             }
         }
@@ -577,7 +570,8 @@ impl<R: Ring> Sending<R> {
 
     fn say_last_word(&mut self, error: &Error) {
         match error {
-            Error::Peer(PeerError::Aborted { .. } | PeerError::Cancelled) | Error::Refused { .. } => return,
+            Error::Peer(error) if error.is_last_word() => return,
+            Error::Refused { .. } => return,
             Error::Cancelled => self.session.say_last(Control::Cancel),
             other => {
                 let text = other.to_string().into();
@@ -606,18 +600,16 @@ impl<R: Ring> Sending<R> {
         }
     }
 
-    /// Ends the connections and waits until nobody reads a device.
+    /// Waits until nobody reads a device.
     fn settle(&mut self) {
         self.readers.iter_mut().filter(|reader| reader.reading == Reading::Wanted).for_each(|reader| {
             reader.reading = Reading::Idle;
         });
-        if self.session.outcome() != Outcome::Complete {
-            self.channels
-                .iter()
-                .for_each(|channel| self.ring.shut_down(channel.socket().as_raw_fd(), Directions::Both));
-            self.ring.cancel();
+        for (device, _) in
+            self.readers.iter().enumerate().filter(|(_, reader)| reader.reading == Reading::UnderWay)
+        {
+            self.ring.cancel(Duty::State { device }.tag());
         }
-        self.link.shut_down(&mut self.ring);
         let end = self.ring.now() + nanos(SETTLE_MAX);
         let busy = |reader: &Reader| reader.reading == Reading::UnderWay || reader.held.is_away();
         while self.readers.iter().any(busy) && self.ring.now() < end && self.ring.wait(Some(end)).is_ok() {
@@ -651,6 +643,20 @@ impl<R: Ring> Sending<R> {
             let result = reader.held.take_result().unwrap_or(Err(DeviceError::Stuck));
             self.account.parted(&reader.name, result.err());
         }
+    }
+
+    /// Says no more, and waits a little for the peer to close: a connection that is closed with bytes unread is reset, and
+    /// the last word with it.
+    fn take_leave(&mut self) {
+        self.link.say_goodbye(&mut self.ring);
+        let end = self.ring.now() + nanos(LINGER_MAX);
+        while !self.link.is_closed() && self.ring.now() < end && self.ring.wait(Some(end)).is_ok() {
+            self.drain();
+        }
+        for channel in &self.channels {
+            self.ring.shut_down(channel.socket().as_raw_fd(), Directions::Both);
+        }
+        self.link.shut_down(&mut self.ring);
     }
 
     fn report(mut self, outcome: Outcome, error: Option<Error>) -> Finished {

@@ -87,8 +87,8 @@ pub(crate) trait Ring {
     /// Runs a job beside the loop.
     fn spawn(&mut self, tag: Tag, job: Job);
 
-    /// Ends all that is under way: every operation completes soon, most of them with ECANCELED.
-    fn cancel(&mut self);
+    /// Ends the operations with this tag: they complete soon, most of them with ECANCELED.
+    fn cancel(&mut self, tag: Tag);
 
     /// Waits until there is a completion, until `deadline`, or until the waker is called.
     fn wait(&mut self, deadline: Option<Nanos>) -> Result<(), KernelError>;

@@ -1,1 +1,503 @@
-//! The seeded, faulty twin.
+//! The seeded, faulty twin of the kernel, for tests.
+//!
+//! Two rings share one [`World`]: connections between them, files, and time. Each side runs the real engine on a thread of
+//! its own, but only one of them runs at a time: a side that waits hands over to the world, which carries out operations
+//! in an order of its own choosing (short reads and writes, late notifications, any order of completions) and then
+//! lets a side go on. Everything follows from the seed, so a failure is replayed by it. When nothing can happen any more,
+//! time jumps to the next deadline; when there is none, that is a deadlock, and said so.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::os::fd::RawFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use nix::libc::{ECANCELED, ECONNRESET, EIO, EPIPE};
+
+use super::{Carrier, Completion, Directions, Job, Nanos, Ring, Tag};
+use crate::buffer::{Lease, Pool, Slot};
+use crate::error::{Errno, KernelError};
+
+/// Bytes that a connection holds in one direction.
+const SOCKET_BUFFER: usize = 20_000;
+/// Steps after which a run counts as hanging.
+const STEPS_MAX: u64 = 3_000_000;
+
+/// A small generator of numbers (splitmix64): the same on every machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// One of `0..count`.
+    pub(crate) fn below(&mut self, count: usize) -> usize {
+        usize::try_from(self.next() % count as u64).unwrap()
+    }
+
+    /// True `percent` times in a hundred.
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
+        self.next() % 100 < percent
+    }
+}
+
+/// One direction of a connection.
+#[derive(Debug, Default)]
+struct Pipe {
+    bytes: VecDeque<u8>,
+    /// Everything that was ever sent, if somebody wants to know.
+    tape: Option<Vec<u8>>,
+    /// Nothing more is sent.
+    ended: bool,
+}
+
+/// A connection: `pipes[side]` carries what that side sends.
+#[derive(Debug, Default)]
+struct Connection {
+    pipes: [Pipe; 2],
+    /// Nobody gets anything through any more.
+    cut: bool,
+}
+
+/// A file that a side reads or writes.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct SimFile {
+    pub(crate) content: Vec<u8>,
+    /// Where it is read.
+    pub(crate) at: usize,
+    /// Operations past this many bytes fail with EIO.
+    pub(crate) fails_at: Option<usize>,
+}
+
+enum Operation {
+    Read {
+        fd: RawFd,
+        slot: Slot,
+        range: Range<usize>,
+    },
+    Write {
+        fd: RawFd,
+        slot: Slot,
+        range: Range<usize>,
+    },
+    Receive {
+        fd: RawFd,
+        slot: Slot,
+        range: Range<usize>,
+    },
+    Send {
+        fd: RawFd,
+        lease: Lease,
+        range: Range<usize>,
+        zero_copy: bool,
+    },
+    /// What the kernel still reads after a zero-copy send.
+    Notify {
+        lease: Lease,
+    },
+    Job(Job),
+}
+
+#[derive(Default)]
+struct Side {
+    operations: Vec<(Tag, Operation)>,
+    ready: VecDeque<Completion>,
+    /// Waits, at most until then.
+    waiting: Option<Nanos>,
+    gone: bool,
+}
+
+/// When everything between the two sides is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// The connection that is looked at, by its sockets.
+    pub(crate) socket: RawFd,
+    /// Who sends the bytes that are counted.
+    pub(crate) side: usize,
+    /// Bytes after which it happens: exactly these arrive.
+    pub(crate) after: usize,
+}
+
+struct State {
+    dice: Dice,
+    now: Nanos,
+    steps: u64,
+    /// Whose turn it is.
+    turn: usize,
+    sides: [Side; 2],
+    /// Socket to connection and side.
+    sockets: HashMap<RawFd, (usize, usize)>,
+    connections: Vec<Connection>,
+    files: HashMap<RawFd, SimFile>,
+    cut: Option<Cut>,
+    deadlocked: bool,
+}
+
+/// Everything outside the two engines.
+pub(crate) struct World {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Arc<World> {
+        let state = State {
+            dice: Dice(seed),
+            now: 1_000_000_000,
+            steps: 0,
+            turn: 0,
+            // the sender begins, and the receiver waits for its first turn
+            sides: [Side::default(), Side { waiting: Some(0), ..Side::default() }],
+            sockets: HashMap::new(),
+            connections: Vec::new(),
+            files: HashMap::new(),
+            cut: None,
+            deadlocked: false,
+        };
+        Arc::new(World { state: Mutex::new(state), changed: Condvar::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ring of one side: 0 is the sender's.
+    pub(crate) fn ring(self: &Arc<World>, side: usize) -> SimRing {
+        SimRing { world: Arc::clone(self), side }
+    }
+
+    /// Connects two sockets, that of side 0 first.
+    pub(crate) fn connect(&self, sockets: [RawFd; 2]) {
+        let mut state = self.lock();
+        let number = state.connections.len();
+        let mut connection = Connection::default();
+        connection.pipes.iter_mut().for_each(|pipe| pipe.tape = Some(Vec::new()));
+        state.connections.push(connection);
+        for (side, socket) in sockets.into_iter().enumerate() {
+            state.sockets.insert(socket, (number, side));
+        }
+    }
+
+    pub(crate) fn add_file(&self, fd: RawFd, file: SimFile) {
+        self.lock().files.insert(fd, file);
+    }
+
+    pub(crate) fn file(&self, fd: RawFd) -> SimFile {
+        self.lock().files[&fd].clone()
+    }
+
+    pub(crate) fn cut(&self, cut: Cut) {
+        self.lock().cut = Some(cut);
+    }
+
+    /// Everything that a side sent on a connection.
+    pub(crate) fn tape(&self, socket: RawFd, side: usize) -> Vec<u8> {
+        let state = self.lock();
+        let (connection, _) = state.sockets[&socket];
+        state.connections[connection].pipes[side].tape.clone().unwrap_or_default()
+    }
+
+    /// Waits for one's turn.
+    fn await_turn<'a>(&'a self, side: usize, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        while state.turn != side && !state.deadlocked {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state
+    }
+}
+
+impl State {
+    /// Lets the world go on until a side can run, and gives it the turn.
+    fn go_on(&mut self) {
+        loop {
+            self.steps += 1;
+            if self.steps > STEPS_MAX {
+                self.deadlocked = true;
+                return;
+            }
+            let now = self.now;
+            let can_run = |side: &Side| {
+                !side.gone && side.waiting.is_some_and(|until| !side.ready.is_empty() || until <= now)
+            };
+            let able: Vec<usize> = (0..2).filter(|&side| can_run(&self.sides[side])).collect();
+            if !able.is_empty() && (self.dice.chance(40) || self.candidates().is_empty()) {
+                let chosen = self.dice.below(able.len());
+                self.turn = able[chosen];
+                self.sides[self.turn].waiting = None;
+                return;
+            }
+            if self.step() {
+                continue;
+            }
+            let deadlines = self.sides.iter().filter(|side| !side.gone).filter_map(|side| side.waiting);
+            match deadlines.min() {
+                Some(deadline) => self.now = self.now.max(deadline),
+                None if self.sides.iter().all(|side| side.gone) => return,
+                None => {
+                    self.deadlocked = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Operations that could go on, as side and place in its list.
+    fn candidates(&self) -> Vec<(usize, usize)> {
+        let mut found = Vec::new();
+        for (side, state) in self.sides.iter().enumerate() {
+            let able = |operation: &Operation| match operation {
+                Operation::Send { fd, .. } => self.can_send(*fd),
+                Operation::Receive { fd, .. } => self.can_receive(*fd),
+                _ => true,
+            };
+            found.extend(
+                (0..state.operations.len()).filter(|&at| able(&state.operations[at].1)).map(|at| (side, at)),
+            );
+        }
+        found
+    }
+
+    fn can_send(&self, socket: RawFd) -> bool {
+        let (connection, side) = self.sockets[&socket];
+        let connection = &self.connections[connection];
+        let pipe = &connection.pipes[side];
+        connection.cut || pipe.ended || pipe.bytes.len() < SOCKET_BUFFER
+    }
+
+    fn can_receive(&self, socket: RawFd) -> bool {
+        let (connection, side) = self.sockets[&socket];
+        let connection = &self.connections[connection];
+        let pipe = &connection.pipes[1 - side];
+        connection.cut || pipe.ended || !pipe.bytes.is_empty()
+    }
+
+    /// Carries one operation on. False when there is none.
+    fn step(&mut self) -> bool {
+        let candidates = self.candidates();
+        if candidates.is_empty() {
+            return false;
+        }
+        let (side, at) = candidates[self.dice.below(candidates.len())];
+        self.now += 1 + self.dice.next() % 50_000;
+        let (tag, operation) = self.sides[side].operations.swap_remove(at);
+        let completion = match operation {
+            Operation::Read { fd, mut slot, range } => {
+                let result = self.read(fd, slot.bytes_mut(range));
+                Completion::Moved { tag, slot, result }
+            }
+            Operation::Write { fd, slot, range } => {
+                let result = self.write(fd, slot.bytes(range));
+                Completion::Moved { tag, slot, result }
+            }
+            Operation::Receive { fd, mut slot, range } => {
+                let result = self.receive(fd, slot.bytes_mut(range));
+                Completion::Moved { tag, slot, result }
+            }
+            Operation::Send { fd, lease, range, zero_copy } => {
+                let result = self.send(fd, lease.bytes(range));
+                if zero_copy && result.is_ok() {
+                    self.sides[side].operations.push((tag, Operation::Notify { lease }));
+                    Completion::Sent { tag, lease: None, result }
+                } else {
+                    Completion::Sent { tag, lease: Some(lease), result }
+                }
+            }
+            Operation::Notify { lease } => Completion::Released { tag, lease, copied: self.dice.chance(50) },
+            Operation::Job(job) => {
+                job();
+                Completion::Done { tag }
+            }
+        };
+        self.sides[side].ready.push_back(completion);
+        true
+    }
+
+    /// How much of `possible` bytes moves: often all, sometimes little.
+    fn portion(&mut self, possible: usize) -> usize {
+        if possible > 1 && self.dice.chance(30) { 1 + self.dice.below(possible) } else { possible }
+    }
+
+    fn read(&mut self, fd: RawFd, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let left = self.files[&fd].content.len() - self.files[&fd].at;
+        let count = self.portion(left.min(buffer.len()));
+        let file = self.files.get_mut(&fd).expect("a file of this world");
+        if file.fails_at.is_some_and(|limit| file.at + count > limit) {
+            return Err(Errno::from_raw(EIO));
+        }
+        buffer[..count].copy_from_slice(&file.content[file.at..file.at + count]);
+        file.at += count;
+        Ok(count)
+    }
+
+    fn write(&mut self, fd: RawFd, bytes: &[u8]) -> Result<usize, Errno> {
+        let count = self.portion(bytes.len());
+        let file = self.files.get_mut(&fd).expect("a file of this world");
+        if file.fails_at.is_some_and(|limit| file.content.len() + count > limit) {
+            return Err(Errno::from_raw(EIO));
+        }
+        file.content.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn send(&mut self, socket: RawFd, bytes: &[u8]) -> Result<usize, Errno> {
+        let (number, side) = self.sockets[&socket];
+        let connection = &self.connections[number];
+        if connection.cut || connection.pipes[side].ended {
+            return Err(Errno::from_raw(if connection.cut { ECONNRESET } else { EPIPE }));
+        }
+        let room = SOCKET_BUFFER - connection.pipes[side].bytes.len();
+        let count = self.portion(room.min(bytes.len()));
+        let pipe = &mut self.connections[number].pipes[side];
+        pipe.bytes.extend(&bytes[..count]);
+        if let Some(tape) = &mut pipe.tape {
+            tape.extend_from_slice(&bytes[..count]);
+        }
+        Ok(count)
+    }
+
+    fn receive(&mut self, socket: RawFd, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let (number, side) = self.sockets[&socket];
+        let sender = 1 - side;
+        let waiting = self.connections[number].pipes[sender].bytes.len();
+        let mut count = self.portion(waiting.min(buffer.len()));
+        if self.connections[number].cut {
+            let end = if self.dice.chance(50) { Ok(0) } else { Err(Errno::from_raw(ECONNRESET)) };
+            return end;
+        }
+        // what is cut off is never more than what arrived, and never less
+        let watched = |cut: Cut| self.sockets.get(&cut.socket).is_some_and(|&(watched, _)| watched == number);
+        let limit = self.cut.filter(|&cut| watched(cut) && cut.side == sender);
+        let arrived = {
+            let pipe = &self.connections[number].pipes[sender];
+            pipe.tape.as_ref().map_or(0, Vec::len) - pipe.bytes.len()
+        };
+        if let Some(cut) = limit {
+            count = count.min(cut.after - arrived);
+        }
+        let pipe = &mut self.connections[number].pipes[sender];
+        for (to, from) in buffer.iter_mut().zip(pipe.bytes.drain(..count)) {
+            *to = from;
+        }
+        if limit.is_some_and(|cut| arrived + count >= cut.after) {
+            self.connections.iter_mut().for_each(|connection| connection.cut = true);
+        }
+        if count == 0 && limit.is_some() && !self.connections[number].pipes[sender].ended {
+            return Err(Errno::from_raw(ECONNRESET));
+        }
+        Ok(count)
+    }
+}
+
+/// One side's ring.
+pub(crate) struct SimRing {
+    world: Arc<World>,
+    side: usize,
+}
+
+impl SimRing {
+    fn begin(&mut self, tag: Tag, operation: Operation) {
+        self.world.lock().sides[self.side].operations.push((tag, operation));
+    }
+
+    /// Waits until it is this side's turn for the first time.
+    pub(crate) fn arrive(&self) {
+        drop(self.world.await_turn(self.side, self.world.lock()));
+    }
+}
+
+impl Ring for SimRing {
+    fn now(&self) -> Nanos {
+        self.world.lock().now
+    }
+
+    fn read(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, _: Carrier) {
+        self.begin(tag, Operation::Read { fd, slot, range });
+    }
+
+    fn write(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, _: Carrier) {
+        self.begin(tag, Operation::Write { fd, slot, range });
+    }
+
+    fn receive(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>) {
+        self.begin(tag, Operation::Receive { fd, slot, range });
+    }
+
+    fn send(&mut self, tag: Tag, fd: RawFd, lease: Lease, range: Range<usize>, zero_copy: bool) {
+        self.begin(tag, Operation::Send { fd, lease, range, zero_copy });
+    }
+
+    fn register(&mut self, _: &Pool) -> Result<(), KernelError> {
+        Ok(())
+    }
+
+    fn can_zero_copy(&self) -> bool {
+        true
+    }
+
+    fn shut_down(&mut self, fd: RawFd, directions: Directions) {
+        let mut state = self.world.lock();
+        let (connection, side) = state.sockets[&fd];
+        state.connections[connection].pipes[side].ended = true;
+        if directions == Directions::Both {
+            state.connections[connection].pipes[1 - side].ended = true;
+        }
+    }
+
+    fn spawn(&mut self, tag: Tag, job: Job) {
+        self.begin(tag, Operation::Job(job));
+    }
+
+    fn cancel(&mut self, meant: Tag) {
+        let mut state = self.world.lock();
+        let side = &mut state.sides[self.side];
+        for (tag, operation) in std::mem::take(&mut side.operations) {
+            let errno = Errno::from_raw(ECANCELED);
+            if tag != meant {
+                side.operations.push((tag, operation));
+                continue;
+            }
+            let completion = match operation {
+                Operation::Read { slot, .. }
+                | Operation::Write { slot, .. }
+                | Operation::Receive { slot, .. } => Completion::Moved { tag, slot, result: Err(errno) },
+                Operation::Send { lease, .. } => {
+                    Completion::Sent { tag, lease: Some(lease), result: Err(errno) }
+                }
+                kept @ (Operation::Notify { .. } | Operation::Job(_)) => {
+                    side.operations.push((tag, kept));
+                    continue;
+                }
+            };
+            side.ready.push_back(completion);
+        }
+    }
+
+    fn wait(&mut self, deadline: Option<Nanos>) -> Result<(), KernelError> {
+        let mut state = self.world.lock();
+        state.sides[self.side].waiting = Some(deadline.unwrap_or(Nanos::MAX));
+        state.go_on();
+        self.world.changed.notify_all();
+        let state = self.world.await_turn(self.side, state);
+        assert!(!state.deadlocked, "deadlock: nothing can happen any more, and somebody waits");
+        Ok(())
+    }
+
+    fn next(&mut self) -> Option<Completion> {
+        self.world.lock().sides[self.side].ready.pop_front()
+    }
+}
+
+impl Drop for SimRing {
+    fn drop(&mut self) {
+        let mut state = self.world.lock();
+        state.sides[self.side].gone = true;
+        state.sides[self.side].operations.clear();
+        state.go_on();
+        self.world.changed.notify_all();
+    }
+}

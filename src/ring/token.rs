@@ -60,8 +60,12 @@ impl<T> Table<T> {
         entry.value.take()
     }
 
-    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
-        self.entries.iter().filter_map(|entry| entry.value.as_ref())
+    /// Everything that is under way.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = (Token, &T)> {
+        (0..).zip(&self.entries).filter_map(|(index, entry)| {
+            let token = Token { index, generation: entry.generation };
+            entry.value.as_ref().map(|value| (token, value))
+        })
     }
 
     /// Everything that is left.
@@ -90,7 +94,7 @@ mod tests {
         assert_eq!(table.find(old), None);
         assert_eq!(table.remove(old), None);
         assert_eq!(table.find(new), Some(&mut 'b'));
-        assert_eq!(table.values().count(), 1);
+        assert_eq!(table.tokens().count(), 1);
     }
 
     #[test]

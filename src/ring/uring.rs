@@ -164,7 +164,8 @@ impl Uring {
     /// A completion of the kernel's, in our words; none for those that are the ring's own business.
     fn translate(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
         let token = Token::unpack(entry.user_data());
-        let result = usize::try_from(entry.result()).map_err(|_| Errno::from_raw(entry.result().wrapping_neg()));
+        let result =
+            usize::try_from(entry.result()).map_err(|_| Errno::from_raw(entry.result().wrapping_neg()));
         if cqueue::notif(entry.flags()) {
             let Some(Operation::Send { tag, lease }) = self.operations.remove(token) else { return None };
             let copied = entry.result().cast_unsigned() & IORING_NOTIF_USAGE_ZC_COPIED != 0;
@@ -314,10 +315,14 @@ impl Ring for Uring {
         let _ = std::thread::Builder::new().name("ringlift-device".into()).spawn(body);
     }
 
-    fn cancel(&mut self) {
-        let token = self.operations.insert(Operation::Cancel);
-        self.push(token, opcode::AsyncCancel2::new(CancelBuilder::any()).build());
-        // the watch on the waker was cancelled, too, and is set up again when it says so
+    fn cancel(&mut self, tag: Tag) {
+        let is_meant = |operation: &Operation| matches!(operation, Operation::Move { tag: own, .. } | Operation::Send { tag: own, .. } if *own == tag);
+        let meant: Vec<Token> =
+            self.operations.tokens().filter(|(_, value)| is_meant(value)).map(|(token, _)| token).collect();
+        for token in meant {
+            let cancel = self.operations.insert(Operation::Cancel);
+            self.push(cancel, opcode::AsyncCancel::new(token.pack()).build());
+        }
     }
 
     fn wait(&mut self, deadline: Option<Nanos>) -> Result<(), KernelError> {
@@ -362,9 +367,11 @@ impl Drop for Uring {
     fn drop(&mut self) {
         self.ready.clear();
         let deadline = now() + DROP_PATIENCE;
-        self.cancel();
+        let token = self.operations.insert(Operation::Cancel);
+        self.push(token, opcode::AsyncCancel2::new(CancelBuilder::any()).build());
+        // the watch on the waker is cancelled, too, and set up again when it says so
         let watched = |operation: &Operation| matches!(operation, Operation::Wake);
-        while self.operations.values().any(|operation| !watched(operation)) && now() < deadline {
+        while self.operations.tokens().any(|(_, operation)| !watched(operation)) && now() < deadline {
             let waited = self.wait(Some(deadline));
             while self.next().is_some() {}
             if waited.is_err() {
