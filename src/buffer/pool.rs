@@ -47,6 +47,7 @@ impl Pool {
     }
 
     /// Slots that nobody uses.
+    #[cfg(test)]
     pub(crate) fn free(&self) -> u32 {
         u32::try_from(self.free.len()).expect("a pool has at most u32::MAX slots")
     }

@@ -66,6 +66,7 @@ pub(crate) struct Connections {
     /// The other end, if it has an address.
     pub(crate) peer: Option<SocketAddr>,
     /// Which session it is.
+    #[cfg_attr(not(test), expect(dead_code, reason = "names the session for tests"))]
     pub(crate) session: SessionId,
     /// Both sides read one monotonic clock, so that their timestamps can be compared.
     pub(crate) same_clock: bool,
