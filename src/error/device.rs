@@ -1,0 +1,150 @@
+//! A device could not be read, written or brought to a state.
+
+use super::Errno;
+use crate::limits;
+
+/// A device could not be read, written or brought to a state. The session adds the device's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// An operation failed.
+    #[error("{operation} failed: {errno}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The kernel's word.
+        errno: Errno,
+    },
+    /// The device could not be opened.
+    #[error("{operation} {path} failed: {errno}")]
+    Open {
+        /// What was tried.
+        operation: &'static str,
+        /// On which path.
+        path: Box<str>,
+        /// The kernel's word.
+        errno: Errno,
+    },
+    /// A migration state change failed.
+    #[error("state change {from} -> {to} failed: {errno}")]
+    Transition {
+        /// The state it was in.
+        from: crate::vfio::State,
+        /// The state it should have gone to.
+        to: crate::vfio::State,
+        /// The kernel's word.
+        errno: Errno,
+    },
+    /// A migration state change failed, and no way back was left but a reset.
+    #[error("state change {from} -> {to} failed: {errno}; the device was reset and the state in it is lost")]
+    StateLost {
+        /// The state it was in.
+        from: crate::vfio::State,
+        /// The state it should have gone to.
+        to: crate::vfio::State,
+        /// The kernel's word.
+        errno: Errno,
+    },
+    /// A migration state change failed, and the reset after it failed, too.
+    #[error(
+        "state change {from} -> {to} failed: {errno}; the reset after it failed, too: {reset}; the device cannot be used"
+    )]
+    Poisoned {
+        /// The state it was in.
+        from: crate::vfio::State,
+        /// The state it should have gone to.
+        to: crate::vfio::State,
+        /// The kernel's word on the change.
+        errno: Errno,
+        /// The kernel's word on the reset.
+        reset: Errno,
+    },
+    /// The device is in a state that nothing can be done from.
+    #[error("the device is in state {state}")]
+    WrongState {
+        /// Its state.
+        state: crate::vfio::State,
+    },
+    /// The device has no migration support, or less than is needed.
+    #[error("the device does not support {what}")]
+    Unsupported {
+        /// What is missing.
+        what: &'static str,
+    },
+    /// The config state belongs to another kind of device.
+    #[error(
+        "the config state belongs to another device: {field} is {found:#x} here and {expected:#x} at the source"
+    )]
+    Identity {
+        /// Which field of the config space.
+        field: &'static str,
+        /// Of the device here.
+        found: u32,
+        /// In the config state that came.
+        expected: u32,
+    },
+    /// The config state cannot be read.
+    #[error("the config state is broken: {what}")]
+    BadConfig {
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The content is not what the generator makes.
+    #[error("content differs from the generator's at byte {offset}")]
+    Content {
+        /// Where in the device's state.
+        offset: u64,
+    },
+    /// A device's own code panicked.
+    #[error("its code panicked")]
+    Panicked,
+    /// A step never ended.
+    #[error("it did not come back from its last step within {} s", limits::SETTLE_MAX.as_secs())]
+    Stuck,
+    /// The content ends elsewhere than the generator's.
+    #[error("{found} bytes came, the source made {expected}")]
+    Length {
+        /// Bytes that came.
+        found: u64,
+        /// Bytes that the source says it made.
+        expected: u64,
+    },
+    /// The sink takes no more.
+    #[error("the device took no more bytes at byte {offset} of its state")]
+    Full {
+        /// Where in the device's state.
+        offset: u64,
+    },
+}
+
+impl DeviceError {
+    pub(super) fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            DeviceError::Transition { .. } => {
+                "the kernel log may say more; the device was brought back to what it did before"
+            }
+            DeviceError::StateLost { .. } => {
+                "the kernel log may say more; whoever uses the device has to set it up again"
+            }
+            DeviceError::Poisoned { .. } => {
+                "the kernel log may say more; close the device, and reset or rebind it before it is used again"
+            }
+            DeviceError::WrongState { .. } => {
+                "somebody else may be moving it, or a transfer was cut off: reset the device"
+            }
+            DeviceError::Open { .. } => {
+                "check the path and the permissions; a VFIO device must be bound to its vfio driver and not be in use"
+            }
+            DeviceError::Unsupported { .. } => "`ringlift devices` lists what each device can do",
+            DeviceError::Identity { .. } | DeviceError::BadConfig { .. } => {
+                "both sides need the same device, driver and firmware"
+            }
+            DeviceError::Content { .. } | DeviceError::Length { .. } => {
+                "give recv `verify` only for a device that the sender makes with `synthetic`"
+            }
+            DeviceError::Io { .. } | DeviceError::Stuck => "the kernel log may say more",
+            DeviceError::Panicked => "this is a defect of that device's source or sink",
+            DeviceError::Full { .. } => "both sides need the same device, and a file needs room",
+        })
+    }
+}

@@ -1,0 +1,57 @@
+//! The caller asked for something impossible.
+
+use crate::limits;
+
+/// The caller asked for something impossible.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// A transfer needs devices.
+    #[error("no device was given")]
+    NoDevices,
+    /// Too many.
+    #[error("{given} devices were given, at most {} are possible", limits::DEVICES_MAX)]
+    TooManyDevices {
+        /// How many.
+        given: usize,
+    },
+    /// Two devices with one name and instance.
+    #[error("device {name} was given twice")]
+    DuplicateDevice {
+        /// Its name.
+        name: Box<str>,
+    },
+    /// A name must have 1 to 255 bytes of printable UTF-8.
+    #[error("a device's name must have 1 to {} bytes and no control characters", limits::NAME_MAX)]
+    BadName,
+    /// Channels outside their bounds.
+    #[error("{given} channels were asked for, 1 to {} are possible", limits::CHANNELS_MAX)]
+    BadChannels {
+        /// How many.
+        given: usize,
+    },
+    /// Packet size outside its bounds.
+    #[error(
+        "a packet size of {given} bytes was asked for, {} to {} are possible",
+        limits::PACKET_SIZE_MIN,
+        limits::PACKET_SIZE_MAX
+    )]
+    BadPacketSize {
+        /// Bytes.
+        given: u64,
+    },
+    /// The pool cannot hold what the settings need.
+    #[error(
+        "a pool of {given} bytes was asked for, these settings need {needed} to {}",
+        limits::POOL_SIZE_MAX
+    )]
+    BadPool {
+        /// Bytes.
+        given: u64,
+        /// Bytes.
+        needed: u64,
+    },
+    /// Neither an address nor sockets, or both.
+    #[error("a transfer needs either an address or connected sockets")]
+    NoPeer,
+}
