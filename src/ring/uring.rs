@@ -423,3 +423,6 @@ fn facts(ring: &IoUring) -> Result<Facts, KernelError> {
         operations: (0..u8::MAX).filter(|&code| probe.is_supported(code)).collect(),
     })
 }
+
+#[cfg(test)]
+mod tests;

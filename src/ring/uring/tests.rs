@@ -1,0 +1,215 @@
+//! The ring against the plain system calls: what they would give, it gives.
+
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use super::*;
+use crate::limits::HEADER_ROOM;
+
+const TAG: Tag = Tag(7);
+
+fn pool() -> Pool {
+    Pool::new(4, 64 << 10).unwrap()
+}
+
+fn memfd(content: &[u8]) -> std::fs::File {
+    let fd: OwnedFd = nix::sys::memfd::memfd_create("ring", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
+    let mut file = std::fs::File::from(fd);
+    file.write_all(content).unwrap();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    file
+}
+
+fn complete(ring: &mut Uring) -> Completion {
+    let deadline = now() + 5_000_000_000;
+    loop {
+        ring.wait(Some(deadline)).unwrap();
+        if let Some(completion) = ring.next() {
+            return completion;
+        }
+        assert!(now() < deadline, "no completion came");
+    }
+}
+
+fn moved(ring: &mut Uring) -> (Slot, Result<usize, Errno>) {
+    match complete(ring) {
+        Completion::Moved { tag: TAG, slot, result } => (slot, result),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn payload(len: usize) -> Range<usize> {
+    HEADER_ROOM..HEADER_ROOM + len
+}
+
+#[test]
+fn both_carriers_read_what_a_file_holds_at_its_position_and_then_nothing() {
+    let content: Vec<u8> = (0..100_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+    for register in [false, true] {
+        for carrier in [Carrier::Thread, Carrier::Ring] {
+            let (mut ring, mut pool, file) = (Uring::new().unwrap(), pool(), memfd(&content));
+            if register {
+                ring.register(&pool).unwrap();
+            }
+            let mut read = Vec::new();
+            loop {
+                ring.read(TAG, file.as_raw_fd(), pool.take().unwrap(), payload(64 << 10), carrier);
+                let (slot, result) = moved(&mut ring);
+                let count = result.unwrap();
+                read.extend_from_slice(slot.payload(count));
+                pool.put(slot);
+                if count == 0 {
+                    break;
+                }
+            }
+            assert_eq!(read, content, "{carrier:?}, registered: {register}");
+        }
+    }
+}
+
+#[test]
+fn both_carriers_write_at_the_position_of_the_file() {
+    for register in [false, true] {
+        for carrier in [Carrier::Thread, Carrier::Ring] {
+            let (mut ring, mut pool, mut file) = (Uring::new().unwrap(), pool(), memfd(b""));
+            if register {
+                ring.register(&pool).unwrap();
+            }
+            for piece in [&b"device "[..], b"state"] {
+                let mut slot = pool.take().unwrap();
+                slot.payload_mut()[..piece.len()].copy_from_slice(piece);
+                ring.write(TAG, file.as_raw_fd(), slot, payload(piece.len()), carrier);
+                let (slot, result) = moved(&mut ring);
+                assert_eq!(result, Ok(piece.len()));
+                pool.put(slot);
+            }
+            let mut written = String::new();
+            file.seek(SeekFrom::Start(0)).unwrap();
+            file.read_to_string(&mut written).unwrap();
+            assert_eq!(written, "device state");
+        }
+    }
+}
+
+#[test]
+fn sends_and_receives_what_the_peer_sends_and_receives() {
+    let (mut ring, mut pool) = (Uring::new().unwrap(), pool());
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let mut slot = pool.take().unwrap();
+    slot.payload_mut()[..5].copy_from_slice(b"hello");
+    let mut flight = slot.into_flight();
+    ring.send(TAG, near.as_raw_fd(), flight.lease(), payload(5), false);
+    let Completion::Sent { lease: Some(lease), result: Ok(5), .. } = complete(&mut ring) else { panic!() };
+    flight.give_back(lease);
+    let mut got = [0; 5];
+    far.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"hello");
+    ring.receive(TAG, near.as_raw_fd(), flight.land().unwrap(), payload(100));
+    far.write_all(b"world!").unwrap();
+    let (slot, result) = moved(&mut ring);
+    assert_eq!((result, slot.payload(6)), (Ok(6), &b"world!"[..]));
+    drop(far);
+    ring.receive(TAG, near.as_raw_fd(), slot, payload(100));
+    assert_eq!(moved(&mut ring).1, Ok(0));
+}
+
+#[test]
+fn a_zero_copy_send_keeps_its_lease_until_the_kernel_says_so() {
+    let (mut ring, mut pool) = (Uring::new().unwrap(), pool());
+    if !ring.can_zero_copy() {
+        eprintln!("skipped: this kernel has no zero-copy send");
+        return;
+    }
+    ring.register(&pool).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut far, _) = listener.accept().unwrap();
+    let mut slot = pool.take().unwrap();
+    slot.payload_mut().fill(9);
+    let mut flight = slot.into_flight();
+    ring.send(TAG, near.as_raw_fd(), flight.lease(), payload(64 << 10), true);
+    let Completion::Sent { lease: None, result: Ok(sent), .. } = complete(&mut ring) else { panic!() };
+    let mut got = vec![0; sent];
+    far.read_exact(&mut got).unwrap();
+    assert!(got.iter().all(|&byte| byte == 9));
+    let mut flight = flight.land().expect_err("the kernel still has the bytes");
+    let Completion::Released { lease, copied, .. } = complete(&mut ring) else { panic!() };
+    assert!(copied, "loopback copies, and the kernel says so");
+    flight.give_back(lease);
+    assert!(flight.land().is_ok());
+}
+
+#[test]
+fn an_error_comes_back_with_its_slot() {
+    let (mut ring, mut pool) = (Uring::new().unwrap(), pool());
+    let folder = std::fs::File::open("/").unwrap();
+    for carrier in [Carrier::Thread, Carrier::Ring] {
+        ring.read(TAG, folder.as_raw_fd(), pool.take().unwrap(), payload(10), carrier);
+        let (slot, result) = moved(&mut ring);
+        assert_eq!(result, Err(Errno::from_raw(libc::EISDIR)));
+        pool.put(slot);
+    }
+    assert_eq!(pool.free(), pool.total());
+}
+
+#[test]
+fn a_wait_ends_at_its_deadline_and_when_the_waker_is_called() {
+    let mut ring = Uring::new().unwrap();
+    let before = now();
+    ring.wait(Some(before + 20_000_000)).unwrap();
+    assert!(now() >= before + 20_000_000 && ring.next().is_none());
+    let waker = ring.waker();
+    let caller = std::thread::spawn(move || waker.wake());
+    let before = now();
+    while now() < before + 5_000_000_000 {
+        ring.wait(Some(before + 5_000_000_000)).unwrap();
+        if ring.next().is_none() {
+            break;
+        }
+    }
+    assert!(now() < before + 4_000_000_000, "the waker ends the wait");
+    caller.join().unwrap();
+}
+
+#[test]
+fn jobs_run_beside_the_loop_and_are_reported_even_when_they_panic() {
+    let mut ring = Uring::new().unwrap();
+    let (tell, hear) = std::sync::mpsc::channel();
+    ring.spawn(Tag(1), Box::new(move || tell.send(std::thread::current().id()).unwrap()));
+    assert!(matches!(complete(&mut ring), Completion::Done { tag: Tag(1) }));
+    assert_ne!(hear.recv().unwrap(), std::thread::current().id());
+    ring.spawn(Tag(2), Box::new(|| panic!("a panic that this test wants")));
+    assert!(matches!(complete(&mut ring), Completion::Done { tag: Tag(2) }));
+}
+
+#[test]
+fn cancelling_ends_what_would_wait_for_ever_and_nothing_else() {
+    let (mut ring, mut pool) = (Uring::new().unwrap(), pool());
+    let (near, _far) = UnixStream::pair().unwrap();
+    let (reader, _writer) = nix::unistd::pipe().unwrap();
+    ring.receive(Tag(1), near.as_raw_fd(), pool.take().unwrap(), payload(10));
+    ring.read(TAG, reader.as_raw_fd(), pool.take().unwrap(), payload(10), Carrier::Ring);
+    ring.wait(Some(now() + 10_000_000)).unwrap();
+    assert!(ring.next().is_none());
+    ring.cancel(TAG);
+    let (_, result) = moved(&mut ring);
+    assert!(matches!(result.unwrap_err().raw(), libc::ECANCELED | libc::EINTR));
+    ring.wait(Some(now() + 10_000_000)).unwrap();
+    assert!(ring.next().is_none(), "the receive goes on");
+}
+
+#[test]
+fn a_ring_that_is_dropped_gives_its_operations_back_first() {
+    let mut pool = pool();
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let mut ring = Uring::new().unwrap();
+    ring.receive(TAG, near.as_raw_fd(), pool.take().unwrap(), payload(10));
+    ring.wait(Some(now() + 1_000_000)).unwrap();
+    let before = now();
+    drop(ring);
+    assert!(now() - before < Duration::from_secs(4).as_nanos() as u64, "cancelled, not waited out");
+    drop(pool);
+    far.write_all(b"too late").unwrap();
+}
