@@ -27,7 +27,7 @@ pub mod vfio;
 pub mod wire;
 
 pub use engine::{
-    Cancel, Event, Finished, Listener, Outcome, Phase, Receiver, ReceiverBuilder, Sender, SenderBuilder,
-    ZeroCopy,
+    Cancel, Event, Finished, Listener, Outcome, Parked, Phase, Receiver, ReceiverBuilder, Sender,
+    SenderBuilder, ZeroCopy,
 };
 pub use wire::Checksum;

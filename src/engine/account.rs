@@ -245,7 +245,7 @@ impl Account {
             downtime,
             warnings: self.warnings,
         };
-        Finished { outcome, error, report, histograms: recorder.histograms }
+        Finished { outcome, error, report, histograms: recorder.histograms, parked: Vec::new() }
     }
 }
 

@@ -24,7 +24,10 @@ pub use sender::{Sender, SenderBuilder};
 
 pub use crate::session::handover::Outcome;
 
-use crate::error::Error;
+use std::fmt;
+
+use crate::error::{DeviceError, Error};
+use crate::source::Source;
 use crate::stats::{Histograms, Report};
 
 /// How sends use the registered buffers.
@@ -61,4 +64,32 @@ pub struct Finished {
     pub report: Report,
     /// The figures' distributions.
     pub histograms: Histograms,
+    /// In doubt: the devices, stopped and with their state intact. Dropping one closes it, and the kernel may reset it
+    /// then, so keep them until somebody has looked at the destination.
+    pub parked: Vec<Parked>,
+}
+
+/// A device of a transfer that is in doubt.
+pub struct Parked {
+    /// Its name in the session.
+    pub name: Box<str>,
+    source: Box<dyn Source>,
+}
+
+impl Parked {
+    /// The destination does not run it and never will: it goes back to where it was.
+    pub fn take_back(mut self) -> Result<(), DeviceError> {
+        self.source.rollback()
+    }
+
+    /// The destination runs it: it is not needed any more.
+    pub fn release(mut self) -> Result<(), DeviceError> {
+        self.source.release()
+    }
+}
+
+impl fmt::Debug for Parked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Parked").field(&self.name).finish()
+    }
 }

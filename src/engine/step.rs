@@ -40,6 +40,11 @@ impl<D: ?Sized + Send + 'static> Held<D> {
         self.device.as_deref_mut()
     }
 
+    /// The device for good, unless a step has it.
+    pub(super) fn into_device(self) -> Option<Box<D>> {
+        self.device
+    }
+
     pub(super) fn is_away(&self) -> bool {
         self.device.is_none()
     }

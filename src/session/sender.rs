@@ -179,11 +179,6 @@ impl<H> SenderSession<H> {
         self.devices.iter().all(|outgoing| outgoing.config_queued && outgoing.queue.is_empty())
     }
 
-    /// Everything that is still queued, when a transfer ends early.
-    pub(crate) fn abandon(&mut self) -> impl Iterator<Item = H> {
-        self.devices.iter_mut().flat_map(|outgoing| outgoing.queue.drain(..)).map(|packet| packet.handle)
-    }
-
     pub(crate) fn is_loaded(&self) -> bool {
         self.giving.is_loaded()
     }

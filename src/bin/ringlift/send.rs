@@ -1,9 +1,10 @@
 //! `ringlift send`.
 
 use ringlift::error::Error;
-use ringlift::{Cancel, Checksum, Sender, ZeroCopy};
+use ringlift::{Cancel, Checksum, Parked, Sender, ZeroCopy};
 
 use crate::args::{ChecksumKind, Send, ZeroCopyWhen};
+use crate::ends::SourceSpec;
 use crate::exit::Exit;
 use crate::progress::Progress;
 use crate::{output, results, signals, warnings};
@@ -23,7 +24,24 @@ fn transfer(args: &Send) -> Result<Exit, Exit> {
     signals::cancel_on_signals(&cancel, &progress)?;
     let finished = sender.run();
     progress.end();
-    Ok(results::conclude(&finished, args.json.as_ref(), output::result))
+    let exit = results::conclude(&finished, args.json.as_ref(), output::result);
+    if args.devices.iter().any(|device| matches!(device.end, SourceSpec::Vfio(_))) {
+        hold(finished.parked)?;
+    }
+    Ok(exit)
+}
+
+/// A VFIO device that is closed loses its state: when nobody can tell which side runs, it is held until somebody has looked.
+fn hold(parked: Vec<Parked>) -> Result<(), Exit> {
+    if parked.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = parked.iter().map(|device| &*device.name).collect();
+    output::say(&format!(
+        "holding {} stopped with its state; SIGINT or SIGTERM lets go of it",
+        names.join(", ")
+    ));
+    signals::await_one()
 }
 
 fn sender(args: &Send, cancel: &Cancel, progress: &Progress) -> Result<Sender, Error> {

@@ -7,7 +7,7 @@ use super::reading::{Reader, Reading};
 use crate::engine::duty::Duty;
 use crate::engine::owner::{Event, Phase};
 use crate::engine::step::{StepResult, Yield};
-use crate::engine::{Finished, Outcome};
+use crate::engine::{Finished, Outcome, Parked};
 use crate::error::{DeviceError, Error};
 use crate::limits::{LAST_WORD_MAX, LINGER_MAX, REASON_PATIENCE, SETTLE_MAX};
 use crate::ring::{Completion, Directions, Ring};
@@ -157,7 +157,14 @@ impl<R: Ring> Sending<R> {
             self.account.device(&reader.name, reader.instance, totals, reader.precopy_bytes, self.checksum);
         }
         self.channels.iter().for_each(|channel| self.account.tx(channel));
-        drop(self.session.abandon());
-        self.account.finish("sender", outcome, error, self.recorder, now)
+        // the ring ends first: nobody reads what is given away
+        drop(self.ring);
+        let mut finished = self.account.finish("sender", outcome, error, self.recorder, now);
+        if outcome == Outcome::InDoubt {
+            let parked =
+                |reader: Reader| Some(Parked { name: reader.name, source: reader.held.into_device()? });
+            finished.parked = self.readers.into_iter().filter_map(parked).collect();
+        }
+        finished
     }
 }
