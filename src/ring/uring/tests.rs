@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::limits::HEADER_ROOM;
+use crate::session::liveness::nanos;
 
 const TAG: Tag = Tag(7);
 
@@ -209,7 +210,7 @@ fn a_ring_that_is_dropped_gives_its_operations_back_first() {
     ring.wait(Some(now() + 1_000_000)).unwrap();
     let before = now();
     drop(ring);
-    assert!(now() - before < Duration::from_secs(4).as_nanos() as u64, "cancelled, not waited out");
+    assert!(now() - before < nanos(Duration::from_secs(4)), "cancelled, not waited out");
     drop(pool);
     far.write_all(b"too late").unwrap();
 }
