@@ -6,6 +6,7 @@
 mod ending;
 mod writing;
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
 use self::writing::Writer;
@@ -23,7 +24,7 @@ use crate::ring::{Completion, Nanos, Ring};
 use crate::session::receiver::{ReceiverSession, Terms, agree};
 use crate::sink::Sink;
 use crate::stats::Recorder;
-use crate::wire::{Checksum, Offer};
+use crate::wire::{Checksum, DataHeader, Offer};
 
 /// A device at the destination.
 pub(super) struct Device {
@@ -50,6 +51,10 @@ pub(super) struct Receiving<R: Ring> {
     /// Data connections that wait for the agreement on settings.
     sockets: Vec<OwnedFd>,
     channels: Vec<Rx>,
+    /// Headers that came and whose payloads are still to be received, with their channels. At most one of each.
+    headers: VecDeque<(usize, DataHeader)>,
+    /// The ring writes some device: receiving and writing overlap.
+    overlaps: bool,
     /// In the order of the offer, once there is one.
     writers: Vec<Writer>,
     lines: Pool,
@@ -79,6 +84,8 @@ impl<R: Ring> Receiving<R> {
             link,
             sockets: parts.data,
             channels: Vec::new(),
+            headers: VecDeque::new(),
+            overlaps: false,
             writers: parts.devices.into_iter().map(Writer::new).collect(),
             lines,
             pool: None,
@@ -146,6 +153,7 @@ impl<R: Ring> Receiving<R> {
         self.estimate = known.sum();
         self.checksum = offer.checksum;
         self.session.accept(offer, window);
+        self.headers.reserve(self.sockets.len());
         for (channel, socket) in self.sockets.drain(..).enumerate() {
             let line = self.lines.take().expect("there is a line for each channel");
             let mut rx = Rx::new(socket, Duty::Packet { channel }.tag(), line, offer.checksum);
@@ -175,6 +183,7 @@ impl<R: Ring> Receiving<R> {
             other => other,
         })?;
         self.writers.iter_mut().for_each(Writer::open);
+        self.overlaps = self.writers.iter().any(Writer::overlaps);
         self.session.ready();
         Ok(())
     }
@@ -238,15 +247,27 @@ impl<R: Ring> Receiving<R> {
             self.owner.check(now)?;
         }
         self.session.check(now)?;
+        self.begin_payload()?;
         self.begin_writes()?;
         self.link.speak(&mut self.ring, || self.session.poll_control(now));
         self.tell_progress(now);
-        let wishes = self.owner.deadline.unwrap_or(Nanos::MAX);
-        self.ring.wait(Some(self.session.next_deadline().min(wishes)))?;
+        let soonest = if self.headers.is_empty() { self.session.next_deadline() } else { now };
+        self.ring.wait(Some(soonest))?;
         while let Some(completion) = self.ring.next() {
             self.on_completion(completion)?;
+            // at once: the packet's bytes are in this processor's cache now
+            self.begin_writes()?;
         }
         Ok(())
+    }
+
+    /// Receives one of the payloads whose headers came.
+    fn begin_payload(&mut self) -> Result<(), Error> {
+        let Some((channel, header)) = self.headers.pop_front() else { return Ok(()) };
+        let slot =
+            self.pool.as_mut().and_then(Pool::take).expect("credit is granted for reserved slots only");
+        let event = self.channels[channel].accept(&mut self.ring, header, slot);
+        self.on_rx(channel, event)
     }
 
     fn tell_progress(&mut self, now: Nanos) {
@@ -288,18 +309,19 @@ impl<R: Ring> Receiving<R> {
         Ok(())
     }
 
-    fn on_rx(&mut self, channel: usize, mut event: RxEvent) -> Result<(), Error> {
+    fn on_rx(&mut self, channel: usize, event: RxEvent) -> Result<(), Error> {
         let place = Place::Channel(u16::try_from(channel).unwrap_or(u16::MAX));
-        if let RxEvent::Header(header) = event {
-            self.session.on_header(&header, place)?;
-            let slot =
-                self.pool.as_mut().and_then(Pool::take).expect("credit is granted for reserved slots only");
-            event = self.channels[channel].accept(&mut self.ring, header, slot);
-        }
         let now = self.ring.now();
         let phase = self.session.phase();
         match event {
-            RxEvent::Pending | RxEvent::Header(_) => Ok(()),
+            RxEvent::Pending => Ok(()),
+            RxEvent::Header(header) => {
+                self.session.on_header(&header, place)?;
+                self.headers.push_back((channel, header));
+                // Where this thread writes, it receives one payload after the other, so that each is written while it is in
+                // the cache. Else everything may go on at once.
+                if self.overlaps { self.begin_payload() } else { Ok(()) }
+            }
             RxEvent::Packet { header, slot, crc32c } => {
                 self.session.on_packet(header, slot, crc32c, place, now).map_err(|(error, slot)| {
                     self.put(slot);

@@ -259,7 +259,7 @@ impl<R: Ring> Sending<R> {
         }
         self.session.check(now)?;
         self.send_packets();
-        // what a source gave at once has no completion to wait for
+        // what this thread read is sent before it reads more
         while self.begin_reads()? {
             self.send_packets();
         }

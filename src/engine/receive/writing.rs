@@ -182,6 +182,11 @@ impl Writer {
         }
     }
 
+    /// Whether it is written while the worker does other things.
+    pub(super) fn overlaps(&self) -> bool {
+        matches!(self.fd, Some((_, Carrier::Ring)))
+    }
+
     /// Looks where its state is to be written.
     pub(super) fn open(&mut self) {
         let sink = self.held.device().expect("no step is under way between phases");

@@ -51,24 +51,33 @@ pub(super) struct Reader {
 }
 
 impl<R: Ring> Sending<R> {
-    /// Begins a read on every device that wants one and has room. True when a packet came at once.
+    /// Begins a read on every device that wants one and has room; but of those that this thread reads itself on one only, so
+    /// that what it reads is sent while it is in the cache. True when a packet came at once, without a completion.
     pub(super) fn begin_reads(&mut self) -> Result<bool, Error> {
         if self.paused {
             return Ok(false);
         }
         let now = self.ring.now();
         let count = self.readers.len();
-        let (mut starved, mut came) = (false, false);
+        let (mut starved, mut read, mut came) = (false, false, false);
         let first = self.next_reader;
         for device in (0..count).map(|step| (first + step) % count) {
             if matches!(self.readers[device].reading, Reading::Quiet { until } if now >= until) {
                 self.readers[device].reading = Reading::Wanted;
             }
+            let overlaps = self.readers[device].overlaps();
             match self.readers[device].reading {
-                Reading::Wanted if self.has_use_for(device) => match self.pool.take() {
-                    Some(slot) => came |= self.begin_read(device, slot)?,
-                    None => starved = true,
-                },
+                Reading::Wanted if (overlaps || !read) && self.has_use_for(device) => {
+                    match self.pool.take() {
+                        Some(slot) => {
+                            self.begin_read(device, slot)?;
+                            read |= !overlaps;
+                            came |= self.readers[device].fd.is_none();
+                            self.next_reader = (device + 1) % count;
+                        }
+                        None => starved = true,
+                    }
+                }
                 Reading::Drained => match self.pool.take() {
                     Some(slot) => self.begin_config(device, slot),
                     None => starved = true,
@@ -76,7 +85,6 @@ impl<R: Ring> Sending<R> {
                 _ => {}
             }
         }
-        self.next_reader = (self.next_reader + 1) % count;
         self.recorder.see_pool_stall(starved, now);
         Ok(came)
     }
@@ -85,15 +93,14 @@ impl<R: Ring> Sending<R> {
     /// take it, so that its bytes are in the cache when they are sent.
     pub(super) fn has_use_for(&self, device: usize) -> bool {
         let queued = self.session.queued(device);
-        if matches!(self.readers[device].fd, Some((_, Carrier::Ring))) {
+        if self.readers[device].overlaps() {
             return queued < READ_AHEAD;
         }
         let idle = self.channels.iter().filter(|channel| channel.is_idle()).count();
         queued == 0 && self.session.queued_packets() < idle
     }
 
-    /// True when the packet came at once.
-    pub(super) fn begin_read(&mut self, device: usize, mut slot: Slot) -> Result<bool, Error> {
+    pub(super) fn begin_read(&mut self, device: usize, mut slot: Slot) -> Result<(), Error> {
         let size = self.packet_size as usize;
         let reader = &mut self.readers[device];
         reader.read_at = self.ring.now();
@@ -101,13 +108,13 @@ impl<R: Ring> Sending<R> {
         if let Some((fd, carrier)) = reader.fd {
             let tag = Duty::State { device }.tag();
             self.ring.read(tag, fd, slot, HEADER_ROOM..HEADER_ROOM + size, carrier);
-            return Ok(false);
+            return Ok(());
         }
         let source = reader.held.device().expect("no step is under way while a device is read");
         let filled = source.fill(&mut slot.payload_mut()[..size]);
         let read = filled.map_err(|error| Error::Device { device: reader.name.clone(), error })?;
         self.on_read(device, slot, read.min(size));
-        Ok(true)
+        Ok(())
     }
 
     pub(super) fn begin_config(&mut self, device: usize, mut slot: Slot) {
@@ -214,6 +221,11 @@ impl Reader {
             instance: self.instance,
             estimate: self.estimate.unwrap_or(0),
         }
+    }
+
+    /// Whether it is read while the worker does other things.
+    pub(super) fn overlaps(&self) -> bool {
+        matches!(self.fd, Some((_, Carrier::Ring)))
     }
 
     /// Looks where its state is to be read from.
