@@ -18,3 +18,6 @@ use crate::error::Errno;
 fn is_retryable(errno: Errno) -> bool {
     matches!(errno.raw(), nix::libc::EINTR | nix::libc::EAGAIN)
 }
+
+#[cfg(test)]
+mod tests;

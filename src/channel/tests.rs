@@ -1,0 +1,303 @@
+//! Each end against a ring that does nothing by itself: the test is the kernel.
+
+use std::ops::Range;
+use std::os::fd::{OwnedFd, RawFd};
+
+use nix::libc::{EAGAIN, ECONNRESET, EOPNOTSUPP};
+use proptest::prelude::*;
+
+use super::*;
+use crate::buffer::{Lease, Pool, Slot};
+use crate::engine::ZeroCopy;
+use crate::error::KernelError;
+use crate::limits::{HEADER_ROOM, LINE_SIZE};
+use crate::ring::{Carrier, Completion, Directions, Job, Nanos, Ring, Tag};
+use crate::wire::{Checksum, Control, DATA_HEADER_LEN, DataHeader, crc32c};
+
+const TAG: Tag = Tag(1);
+
+/// Keeps what was begun.
+#[derive(Default)]
+struct Kernel {
+    receives: Vec<(Slot, Range<usize>)>,
+    sends: Vec<(Lease, Range<usize>, bool)>,
+}
+
+impl Ring for Kernel {
+    fn now(&self) -> Nanos {
+        0
+    }
+    fn read(&mut self, _: Tag, _: RawFd, _: Slot, _: Range<usize>, _: Carrier) {}
+    fn write(&mut self, _: Tag, _: RawFd, _: Slot, _: Range<usize>, _: Carrier) {}
+    fn receive(&mut self, _: Tag, _: RawFd, slot: Slot, range: Range<usize>) {
+        self.receives.push((slot, range));
+    }
+    fn send(&mut self, _: Tag, _: RawFd, lease: Lease, range: Range<usize>, zero_copy: bool) {
+        self.sends.push((lease, range, zero_copy));
+    }
+    fn register(&mut self, _: &Pool) -> Result<(), KernelError> {
+        Ok(())
+    }
+    fn can_zero_copy(&self) -> bool {
+        true
+    }
+    fn shut_down(&mut self, _: RawFd, _: Directions) {}
+    fn spawn(&mut self, _: Tag, _: Job) {}
+    fn cancel(&mut self, _: Tag) {}
+    fn wait(&mut self, _: Option<Nanos>) -> Result<(), KernelError> {
+        Ok(())
+    }
+    fn next(&mut self) -> Option<Completion> {
+        None
+    }
+}
+
+impl Kernel {
+    /// The one send that is under way.
+    fn send_under_way(&mut self) -> (Lease, Range<usize>, bool) {
+        assert_eq!(self.sends.len(), 1);
+        self.sends.remove(0)
+    }
+
+    /// Puts bytes where the one receive wants them, as many as fit; gives the slot and how many.
+    fn deliver(&mut self, bytes: &[u8]) -> (Slot, usize) {
+        assert_eq!(self.receives.len(), 1, "one receive at a time");
+        let (mut slot, range) = self.receives.remove(0);
+        let count = bytes.len().min(range.len());
+        slot.bytes_mut(range.start..range.start + count).copy_from_slice(&bytes[..count]);
+        (slot, count)
+    }
+}
+
+fn socket() -> OwnedFd {
+    std::fs::File::open("/dev/null").unwrap().into()
+}
+
+fn header(payload: &[u8], idx: u64) -> DataHeader {
+    let (len, crc32c) = (u32::try_from(payload.len()).unwrap(), crc32c(0, payload));
+    DataHeader { device: 0, idx, config: false, len, crc32c, read_at_ns: 0, sent_at_ns: 0 }
+}
+
+fn filled(pool: &mut Pool, payload: &[u8]) -> Slot {
+    let mut slot = pool.take().unwrap();
+    slot.payload_mut()[..payload.len()].copy_from_slice(payload);
+    slot
+}
+
+#[test]
+fn header_and_payload_leave_in_one_operation() {
+    let (mut kernel, mut pool) = (Kernel::default(), Pool::new(2, 8192).unwrap());
+    let mut tx = Tx::new(socket(), TAG, ZeroCopy::Off, 2);
+    tx.send(&mut kernel, filled(&mut pool, b"state"), &header(b"state", 3));
+    let (lease, range, zero_copy) = kernel.send_under_way();
+    assert!(!zero_copy && !tx.is_idle());
+    let bytes = lease.bytes(range);
+    assert_eq!(DataHeader::decode(bytes[..DATA_HEADER_LEN].try_into().unwrap()), Ok(header(b"state", 3)));
+    assert_eq!(&bytes[DATA_HEADER_LEN..], b"state");
+}
+
+#[test]
+fn a_partial_send_goes_on_where_it_stopped() {
+    let (mut kernel, mut pool) = (Kernel::default(), Pool::new(2, 8192).unwrap());
+    let mut tx = Tx::new(socket(), TAG, ZeroCopy::Off, 2);
+    tx.send(&mut kernel, filled(&mut pool, b"state"), &header(b"state", 0));
+    let mut sent = Vec::new();
+    for portion in [10, 50, 1, 8] {
+        let (lease, range, _) = kernel.send_under_way();
+        sent.extend_from_slice(lease.bytes(range.start..range.start + portion));
+        let event = tx.on_sent(&mut kernel, Some(lease), Ok(portion));
+        assert_eq!(matches!(event, TxEvent::Sent(Some(_))), sent.len() == DATA_HEADER_LEN + 5);
+    }
+    assert_eq!(&sent[DATA_HEADER_LEN..], b"state");
+    assert!(tx.is_idle());
+    assert_eq!((tx.bytes, tx.packets, tx.outstanding()), (5, 1, 0));
+}
+
+#[test]
+fn a_send_that_has_to_be_tried_again_is_and_one_that_failed_is_not() {
+    let (mut kernel, mut pool) = (Kernel::default(), Pool::new(2, 8192).unwrap());
+    let mut tx = Tx::new(socket(), TAG, ZeroCopy::Off, 2);
+    tx.send(&mut kernel, filled(&mut pool, b"state"), &header(b"state", 0));
+    let (lease, _, _) = kernel.send_under_way();
+    let again = tx.on_sent(&mut kernel, Some(lease), Err(Errno::from_raw(EAGAIN)));
+    assert!(matches!(again, TxEvent::Pending));
+    let (lease, _, _) = kernel.send_under_way();
+    let failed = tx.on_sent(&mut kernel, Some(lease), Err(Errno::from_raw(ECONNRESET)));
+    assert!(matches!(failed, TxEvent::Failed(errno) if errno.raw() == ECONNRESET));
+    assert!(kernel.sends.is_empty());
+}
+
+#[test]
+fn a_zero_copy_packet_gives_its_slot_back_after_its_last_notification() {
+    let payload = [7; 32 << 10];
+    let (mut kernel, mut pool) = (Kernel::default(), Pool::new(2, 64 << 10).unwrap());
+    let mut tx = Tx::new(socket(), TAG, ZeroCopy::On, 2);
+    tx.send(&mut kernel, filled(&mut pool, &payload), &header(&payload, 0));
+    let (first, range, zero_copy) = kernel.send_under_way();
+    assert!(zero_copy);
+    // half of it, then the rest: two operations, two notifications, in the other order
+    assert!(matches!(tx.on_sent(&mut kernel, None, Ok(range.len() / 2)), TxEvent::Pending));
+    let (second, rest, _) = kernel.send_under_way();
+    assert!(matches!(tx.on_sent(&mut kernel, None, Ok(rest.len())), TxEvent::Sent(None)));
+    assert!(tx.is_idle() && tx.outstanding() > 0);
+    assert!(matches!(tx.on_released(second, true), TxEvent::Pending));
+    assert!(matches!(tx.on_released(first, false), TxEvent::Freed(_)));
+    assert_eq!(tx.outstanding(), 0);
+    assert_eq!((tx.zero_copy().sent, tx.zero_copy().copied), (2, 1));
+}
+
+#[test]
+fn a_socket_that_refuses_zero_copy_gets_copies() {
+    let payload = [7; 32 << 10];
+    let (mut kernel, mut pool) = (Kernel::default(), Pool::new(2, 64 << 10).unwrap());
+    let mut tx = Tx::new(socket(), TAG, ZeroCopy::On, 2);
+    for idx in 0..2 {
+        tx.send(&mut kernel, filled(&mut pool, &payload), &header(&payload, idx));
+        let (mut lease, range, zero_copy) = kernel.send_under_way();
+        assert_eq!(zero_copy, idx == 0);
+        if zero_copy {
+            let refused = tx.on_sent(&mut kernel, Some(lease), Err(Errno::from_raw(EOPNOTSUPP)));
+            assert!(matches!(refused, TxEvent::Pending));
+            (lease, _, _) = kernel.send_under_way();
+        }
+        let TxEvent::Sent(Some(slot)) = tx.on_sent(&mut kernel, Some(lease), Ok(range.len())) else {
+            panic!()
+        };
+        pool.put(slot);
+    }
+    assert!(tx.zero_copy().unavailable && tx.zero_copy().sent == 0);
+}
+
+/// Sends packets until `bytes` have left; tells for each whether it was zero-copy, and the kernel always copies.
+fn zero_copies(mode: ZeroCopy, packets: usize) -> Vec<bool> {
+    let payload = vec![7; 1 << 20];
+    let (mut kernel, mut pool) = (Kernel::default(), Pool::new(2, 1 << 20).unwrap());
+    let mut tx = Tx::new(socket(), TAG, mode, 2);
+    let send = |idx: usize| {
+        tx.send(&mut kernel, filled(&mut pool, &payload), &header(&payload, idx as u64));
+        let (lease, range, zero_copy) = kernel.send_under_way();
+        let (kept, back) = if zero_copy { (Some(lease), None) } else { (None, Some(lease)) };
+        let mut event = tx.on_sent(&mut kernel, back, Ok(range.len()));
+        if let Some(lease) = kept {
+            event = tx.on_released(lease, true);
+        }
+        let (TxEvent::Sent(Some(slot)) | TxEvent::Freed(slot)) = event else { panic!("{event:?}") };
+        pool.put(slot);
+        zero_copy
+    };
+    (0..packets).map(send).collect()
+}
+
+#[test]
+fn auto_tries_zero_copy_on_a_warm_connection_and_stops_when_the_kernel_copies() {
+    let tried = zero_copies(ZeroCopy::Auto, 60);
+    assert!(tried[..16].iter().all(|&zero_copy| !zero_copy), "not while the connection is cold");
+    assert_eq!(tried.iter().filter(|&&zero_copy| zero_copy).count(), 8, "a short trial");
+    assert!(!tried[59]);
+    assert!(zero_copies(ZeroCopy::On, 30).into_iter().all(|zero_copy| zero_copy));
+    assert!(!zero_copies(ZeroCopy::Off, 30).into_iter().any(|zero_copy| zero_copy));
+}
+
+#[test]
+fn a_payload_is_received_straight_into_the_slot_that_was_accepted_for_it() {
+    let (mut kernel, mut pool) = (Kernel::default(), Pool::new(2, 8192).unwrap());
+    let mut lines = Pool::new(1, 4096).unwrap();
+    let mut rx = Rx::new(socket(), TAG, lines.take().unwrap(), Checksum::Crc32c);
+    rx.begin(&mut kernel);
+    let mut encoded = [0; DATA_HEADER_LEN];
+    header(b"state", 0).encode(&mut encoded);
+    // the header in two pieces, and nothing of the payload with it, however much is there
+    let (line, count) = kernel.deliver(&encoded[..40]);
+    assert!(matches!(rx.on_received(&mut kernel, line, Ok(count)), RxEvent::Pending));
+    let (line, count) = kernel.deliver(&[&encoded[40..], b"state"].concat());
+    let RxEvent::Header(found) = rx.on_received(&mut kernel, line, Ok(count)) else { panic!() };
+    let slot = pool.take().unwrap();
+    let at = slot.payload(1).as_ptr();
+    assert!(matches!(rx.accept(&mut kernel, found, slot), RxEvent::Pending));
+    let (slot, count) = kernel.deliver(b"st");
+    assert!(matches!(rx.on_received(&mut kernel, slot, Ok(count)), RxEvent::Pending));
+    let (slot, count) = kernel.deliver(b"ate and the next header");
+    let RxEvent::Packet { slot, crc32c: sum, .. } = rx.on_received(&mut kernel, slot, Ok(count)) else {
+        panic!()
+    };
+    assert_eq!((slot.payload(5), slot.payload(1).as_ptr(), sum), (&b"state"[..], at, crc32c(0, b"state")));
+    assert_eq!((rx.bytes, rx.packets, kernel.receives.len()), (5, 1, 1));
+}
+
+#[test]
+fn an_end_between_packets_is_told_from_an_end_within_one() {
+    let mut lines = Pool::new(2, 4096).unwrap();
+    for (before, cut) in [(0, false), (10, true)] {
+        let mut kernel = Kernel::default();
+        let mut rx = Rx::new(socket(), TAG, lines.take().unwrap(), Checksum::None);
+        rx.begin(&mut kernel);
+        let (mut line, mut count) = kernel.deliver(&vec![0; before]);
+        if before > 0 {
+            rx.on_received(&mut kernel, line, Ok(count));
+            (line, count) = kernel.deliver(b"");
+        }
+        let event = rx.on_received(&mut kernel, line, Ok(count));
+        assert!(if cut { matches!(event, RxEvent::Cut) } else { matches!(event, RxEvent::Closed) });
+    }
+}
+
+fn message() -> impl Strategy<Value = Control> {
+    let text = "[a-z ]{0,40}";
+    prop_oneof![
+        Just(Control::Heartbeat),
+        Just(Control::Commit),
+        (any::<u16>(), any::<u64>()).prop_map(|(device, limit)| Control::Credit { device, limit }),
+        (any::<u16>(), text).prop_map(|(code, text)| Control::Abort { code, text: text.into() }),
+        (any::<u16>(), any::<u64>(), any::<u64>(), any::<u32>())
+            .prop_map(|(device, packets, bytes, crc32c)| Control::Loaded { device, packets, bytes, crc32c }),
+    ]
+}
+
+proptest! {
+    /// Oracle: the messages that were encoded, however the stream is cut into pieces.
+    #[test]
+    fn messages_come_out_whole_however_they_arrive(
+        messages in prop::collection::vec(message(), 0..40), pieces in prop::collection::vec(1_usize..200, 1..50)
+    ) {
+        let (mut kernel, mut lines) = (Kernel::default(), Pool::new(2, u32::try_from(LINE_SIZE).unwrap()).unwrap());
+        let mut tx = ControlTx::new(0, TAG, lines.take().unwrap());
+        let mut waiting = messages.clone().into_iter();
+        let mut stream = Vec::new();
+        loop {
+            tx.send(&mut kernel, || waiting.next());
+            if tx.is_idle() {
+                break;
+            }
+            while !tx.is_idle() {
+                let (lease, range, _) = kernel.send_under_way();
+                let portion = range.len().div_ceil(2);
+                stream.extend_from_slice(lease.bytes(range.start..range.start + portion));
+                tx.on_sent(&mut kernel, Some(lease), Ok(portion)).unwrap();
+            }
+        }
+        let mut rx = ControlRx::new(0, TAG, lines.take().unwrap());
+        let (mut came, mut sizes) = (Vec::new(), pieces.into_iter().cycle());
+        let mut rest = &stream[..];
+        while !rest.is_empty() {
+            rx.resume(&mut kernel);
+            let size = sizes.next().unwrap().min(rest.len());
+            let (line, count) = kernel.deliver(&rest[..size]);
+            rest = &rest[count..];
+            prop_assert_eq!(rx.on_received(line, Ok(count)), Ok(true));
+            while let Some(message) = rx.message().unwrap() {
+                came.push(message);
+            }
+        }
+        prop_assert_eq!(came, messages);
+        prop_assert!(!rx.is_cut());
+    }
+}
+
+#[test]
+fn a_header_room_is_left_in_front_of_every_line() {
+    let (mut kernel, mut lines) =
+        (Kernel::default(), Pool::new(1, u32::try_from(LINE_SIZE).unwrap()).unwrap());
+    let mut rx = ControlRx::new(0, TAG, lines.take().unwrap());
+    rx.resume(&mut kernel);
+    assert_eq!(kernel.receives[0].1, HEADER_ROOM..HEADER_ROOM + LINE_SIZE);
+}
