@@ -20,7 +20,9 @@ use super::step::{StepResult, Yield};
 use crate::buffer::{Pool, Slot};
 use crate::channel::{Rx, RxEvent};
 use crate::error::{DeviceError, Errno, Error, KernelError, PeerError, Place, Refusal, Side};
+use crate::limits::SETTLE_MAX;
 use crate::ring::{Completion, Nanos, Ring};
+use crate::session::liveness::nanos;
 use crate::session::receiver::{ReceiverSession, Terms, agree};
 use crate::sink::Sink;
 use crate::stats::Recorder;
@@ -222,19 +224,23 @@ impl<R: Ring> Receiving<R> {
     }
 
     /// Runs one step of every device, in parallel, and waits for all of them. After Commit nothing interrupts it: the
-    /// devices are ours, whatever happens to the peer.
+    /// devices are ours, whatever happens to the peer (P-37).
     fn every(&mut self, step: fn(&mut (dyn Sink + 'static)) -> StepResult) -> Result<(), Error> {
         for (device, writer) in self.writers.iter_mut().enumerate() {
             writer.held.begin(&mut self.ring, Duty::Step { device }.tag(), step);
         }
-        while self.writers.iter().any(|writer| writer.held.is_away()) {
-            let turned = self.turn();
-            if !self.session.is_committed() {
-                turned?;
+        let end = self.ring.now() + nanos(SETTLE_MAX);
+        while self.writers.iter().any(|writer| writer.held.is_away()) && self.ring.now() < end {
+            match self.turn() {
+                Err(_) if self.session.is_committed() => {
+                    self.ring.wait(Some(end))?;
+                    self.drain();
+                }
+                turned => turned?,
             }
         }
         for writer in &mut self.writers {
-            let result = writer.held.take_result().unwrap_or(Err(DeviceError::Panicked));
+            let result = writer.held.take_result().unwrap_or(Err(DeviceError::Stuck));
             result.map_err(|error| Error::Device { device: writer.name.clone(), error })?;
         }
         Ok(())

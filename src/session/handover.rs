@@ -89,7 +89,7 @@ impl Giving {
         self.stage == Stage::Over
     }
 
-    /// What it came to, when it ended here. `promised`: the receiver said that it does not run them and never will.
+    /// What it came to, when it ended here (P-36). `promised`: the receiver said that it does not run them and never will.
     pub(crate) fn outcome(&self, promised: bool) -> Outcome {
         match self.stage {
             Stage::Moving | Stage::Loaded => Outcome::Aborted,
@@ -144,7 +144,7 @@ impl Taking {
         self.stage = Stage::Over;
     }
 
-    /// What it came to, when it ended here.
+    /// What it came to, when it ended here (P-37).
     pub(crate) fn outcome(&self) -> Outcome {
         match self.stage {
             Stage::Moving | Stage::Loaded | Stage::Committed => Outcome::Aborted,

@@ -37,12 +37,12 @@ impl Liveness {
         self.moved = now;
     }
 
-    /// Whether it is time for a heartbeat.
+    /// Whether it is time for a heartbeat (P-38).
     pub(crate) fn must_speak(&self, now: Nanos) -> bool {
         now >= self.said + nanos(HEARTBEAT_INTERVAL)
     }
 
-    /// Whether the peer is still with us.
+    /// Whether the peer is still with us (P-39, P-40).
     pub(crate) fn check(&self, now: Nanos, phase: &'static str) -> Result<(), PeerError> {
         if now >= self.heard + nanos(SILENCE_MAX) {
             return Err(PeerError::Silent { phase });

@@ -50,9 +50,11 @@ pub(crate) struct Terms<'a> {
 
 /// Whether an offer fits; gives for each offered device the number of the sink that takes it.
 pub(crate) fn agree(offer: &Offer, terms: &Terms<'_>) -> Result<Vec<usize>, Refusal> {
+    // P-13
     if offer.features != 0 {
         return Err(Refusal::Feature);
     }
+    // P-22
     let find = |name: &str, instance: u32| {
         let fits = |own: &(Box<str>, u32)| &*own.0 == name && own.1 == instance;
         terms.devices.iter().position(fits).ok_or_else(|| Refusal::DeviceMismatch { name: name.into() })
@@ -159,6 +161,7 @@ impl<H> ReceiverSession<H> {
             let what = crate::wire::Malformed::Value { field: "device", found: header.device.into() };
             return Err(PeerError::Malformed { place, what });
         };
+        // P-15
         if !header.config && header.len > self.packet_size {
             let (found, max) = (header.len.into(), self.packet_size.into());
             return Err(PeerError::Malformed {
@@ -166,6 +169,7 @@ impl<H> ReceiverSession<H> {
                 what: crate::wire::Malformed::TooLong { field: "payload", found, max },
             });
         }
+        // P-26, P-27
         let limit = incoming.grant.limit();
         incoming.reorder.claim(header.idx, header.config, limit).map_err(|problem| PeerError::Order {
             device: header.device.into(),
@@ -184,6 +188,7 @@ impl<H> ReceiverSession<H> {
         now: Nanos,
     ) -> Result<(), (PeerError, H)> {
         self.live.moved(now);
+        // P-16
         if self.checksum == Checksum::Crc32c && crc32c != header.crc32c {
             let (device, idx, expected) = (header.device.into(), header.idx, header.crc32c);
             return Err((PeerError::Checksum { device, idx, place, found: crc32c, expected }, handle));
@@ -207,7 +212,7 @@ impl<H> ReceiverSession<H> {
         self.live.moved(now);
     }
 
-    /// A device has everything, took it, and would run.
+    /// A device has everything, took it, and would run (P-30).
     pub(crate) fn loaded(&mut self, device: usize) {
         let incoming = &self.devices[device];
         assert!(incoming.reorder.is_complete(), "a device is loaded after its last packet");
@@ -270,6 +275,7 @@ impl<H> ReceiverSession<H> {
     }
 
     fn credit(&mut self) -> Option<Control> {
+        // P-24
         if self.stage != Stage::Ready {
             return None;
         }
@@ -284,16 +290,20 @@ impl<H> ReceiverSession<H> {
         self.live.heard(now);
         match message {
             Control::Heartbeat => return Ok(()),
+            // P-21
             Control::Offer(offer) if self.stage == Stage::New && self.offer.is_none() => {
                 self.stage = Stage::Offered;
                 self.offer = Some(offer);
             }
+            // P-29
             Control::Switchover if self.stage == Stage::Ready && self.switched_over.is_none() => {
                 self.switched_over = Some(now);
             }
-            Control::Commit if self.taking.commit() => {}
+            // P-33
+            Control::Commit if self.switched_over.is_some() && self.taking.commit() => {}
             Control::Abort { text, .. } => return Err(PeerError::Aborted { text }.into()),
             Control::Cancel => return Err(PeerError::Cancelled.into()),
+            // P-10
             other => return Err(PeerError::Unexpected { message: other.name(), phase: self.phase }.into()),
         }
         self.live.moved(now);
@@ -428,6 +438,9 @@ mod tests {
         session.pop(0).unwrap();
         session.loaded(0);
         assert!(!session.is_committed());
+        let early = session.on_control(Control::Commit, 0);
+        assert!(matches!(early, Err(Error::Peer(PeerError::Unexpected { .. }))), "before switchover");
+        session.on_control(Control::Switchover, 0).unwrap();
         session.on_control(Control::Commit, 0).unwrap();
         assert!(session.is_committed());
         assert_eq!(session.outcome(), Outcome::Aborted);

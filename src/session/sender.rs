@@ -200,7 +200,7 @@ impl<H> SenderSession<H> {
         self.outbox.push_back(Control::Switchover);
     }
 
-    /// P-20: only after every device was reported loaded.
+    /// Gives the devices away (P-32): only after every one of them was reported loaded.
     pub(crate) fn commit(&mut self) {
         self.giving.commit();
         self.outbox.push_back(Control::Commit);
@@ -239,6 +239,7 @@ impl<H> SenderSession<H> {
         self.live.heard(now);
         match message {
             Control::Heartbeat => return Ok(()),
+            // P-24
             Control::Credit { device, limit } if self.stage == Stage::Ready => self.raise(device, limit)?,
             Control::Accept if self.stage == Stage::Offered => self.stage = Stage::Accepted,
             Control::Ready if self.stage == Stage::Accepted => self.stage = Stage::Ready,
@@ -249,7 +250,9 @@ impl<H> SenderSession<H> {
             Control::Loaded { device, packets, bytes, crc32c } => {
                 self.loaded(device, packets, bytes, crc32c)?
             }
+            // P-33
             Control::Committed if self.giving.committed() => {}
+            // P-34
             Control::Abort { text, .. } => {
                 self.promised = true;
                 return Err(PeerError::Aborted { text }.into());
@@ -258,6 +261,7 @@ impl<H> SenderSession<H> {
                 self.promised = true;
                 return Err(PeerError::Cancelled.into());
             }
+            // P-10
             other => return Err(PeerError::Unexpected { message: other.name(), phase: self.phase }.into()),
         }
         self.live.moved(now);
@@ -269,6 +273,7 @@ impl<H> SenderSession<H> {
             message: "credit for a device that does not exist",
             phase: self.phase,
         })?;
+        // P-25
         let shrunk = |_| PeerError::Unexpected { message: "a credit limit that shrinks", phase: self.phase };
         outgoing.allowance.raise(limit).map_err(shrunk)
     }
@@ -279,6 +284,7 @@ impl<H> SenderSession<H> {
         if !outgoing.config_queued || !outgoing.queue.is_empty() {
             return Err(unexpected);
         }
+        // P-31
         let sent = outgoing.totals;
         let checked = self.checksum == Checksum::None || sent.crc32c == crc32c;
         if (packets, bytes) != (sent.packets, sent.bytes) || !checked {

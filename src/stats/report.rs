@@ -119,7 +119,7 @@ pub struct ChannelReport {
     pub bytes: u64,
     /// Packets.
     pub packets: u64,
-    /// Packets that left by SEND_ZC.
+    /// Sends that left by SEND_ZC.
     pub zero_copy_sent: u64,
     /// Of these, those that the kernel says it copied all the same.
     pub zero_copy_copied: u64,

@@ -136,8 +136,8 @@ impl<R: Ring> Sending<R> {
         }
     }
 
-    /// Says no more, and waits a little for the peer to close: a connection that is closed with bytes unread is reset, and
-    /// the last word with it.
+    /// Says no more, and waits a little for the peer to close (P-42): a connection that is closed with bytes unread is reset,
+    /// and the last word with it.
     pub(super) fn take_leave(&mut self) {
         self.link.say_goodbye(&mut self.ring);
         let end = self.ring.now() + nanos(LINGER_MAX);
