@@ -79,19 +79,30 @@ impl Link {
         let place = Place::Control;
         let heard = self.rx.on_received(line, result);
         self.closed |= !matches!(heard, Ok(true));
-        let malformed = |what| PeerError::Malformed { place, what };
-        while let Some(message) = self.rx.message().map_err(malformed)? {
-            take(message)?;
-        }
-        match heard {
+        let malformed = |what| Error::from(PeerError::Malformed { place, what });
+        let taken = self.take_all(malformed, &mut take);
+        // it listens on whatever the messages were: the peer's end must be heard, too
+        let ended = match heard {
             Ok(true) => {
                 self.rx.resume(ring);
-                Ok(())
+                return taken;
             }
-            Ok(false) if self.rx.is_cut() => Err(malformed(crate::wire::Malformed::Truncated).into()),
-            Ok(false) => Err(PeerError::Closed { place, phase }.into()),
-            Err(errno) => Err(PeerError::Lost { place, phase, errno }.into()),
+            Ok(false) if self.rx.is_cut() => malformed(crate::wire::Malformed::Truncated),
+            Ok(false) => PeerError::Closed { place, phase }.into(),
+            Err(errno) => PeerError::Lost { place, phase, errno }.into(),
+        };
+        taken.and(Err(ended))
+    }
+
+    fn take_all(
+        &mut self,
+        malformed: impl Fn(crate::wire::Malformed) -> Error,
+        take: &mut impl FnMut(Control) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        while let Some(message) = self.rx.message().map_err(&malformed)? {
+            take(message)?;
         }
+        Ok(())
     }
 
     /// Says no more, but still listens.
