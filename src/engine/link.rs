@@ -80,14 +80,19 @@ impl Link {
         let heard = self.rx.on_received(line, result);
         self.closed |= !matches!(heard, Ok(true));
         let malformed = |what| PeerError::Malformed { place, what };
-        while let Some(message) = self.rx.message().map_err(malformed)? {
-            take(message)?;
+        let mut taken = Ok(());
+        while taken.is_ok()
+            && let Some(message) = self.rx.message().map_err(malformed)?
+        {
+            taken = take(message);
         }
+        // Also after the message that ends the transfer: that the peer closes must still be heard.
+        if matches!(heard, Ok(true)) {
+            self.rx.resume(ring);
+        }
+        taken?;
         match heard {
-            Ok(true) => {
-                self.rx.resume(ring);
-                Ok(())
-            }
+            Ok(true) => Ok(()),
             Ok(false) if self.rx.is_cut() => Err(malformed(crate::wire::Malformed::Truncated).into()),
             Ok(false) => Err(PeerError::Closed { place, phase }.into()),
             Err(errno) => Err(PeerError::Lost { place, phase, errno }.into()),
