@@ -11,6 +11,7 @@ use super::owner::{Cancel, Owner};
 use super::{Finished, Outcome, ZeroCopy, receive, send};
 use crate::buffer::Pool;
 use crate::error::{DeviceError, Errno, Error, PeerError};
+use crate::limits::LINGER_MAX;
 use crate::ring::sim::{Cut, Dice, SimFile, SimRing, World};
 use crate::sink::{FdKind, Sink};
 use crate::source::{Flow, Source};
@@ -460,6 +461,16 @@ fn a_sink_that_refuses_to_write_is_named_on_both_sides() {
         let text = result.receiver.error.unwrap().to_string();
         assert!(text.ends_with("writing its state failed: EIO (I/O error)"), "{text}");
         assert!(result.sender.error.unwrap().to_string().contains(&text));
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_peer_that_has_said_its_last_word_and_left() {
+    for (read_fails_at, write_fails_at) in [(Some(30_000), None), (None, Some(30_000))] {
+        let result = simulate(&Scenario { read_fails_at, write_fails_at, ..scenario(1) });
+        for side in [&result.sender, &result.receiver] {
+            assert!(u128::from(side.report.duration_ns) < LINGER_MAX.as_nanos(), "{:?}", side.report);
+        }
     }
 }
 

@@ -155,6 +155,31 @@ impl Device {
         config::load(self.kernel.as_ref(), blob)
     }
 
+    /// Reads of region `idx` (0 to 5 are a PCI device's BARs, 7 its config space), from `offset` in it. A register may
+    /// care how many bytes are read at once. For an owner who looks at the device; a transfer never does this.
+    pub fn read_region(&self, idx: u32, offset: u64, buffer: &mut [u8]) -> Result<(), DeviceError> {
+        self.place_in_region(idx, offset, buffer.len())
+            .and_then(|place| self.kernel.read_at(buffer, place))
+            .map_err(|errno| io("read a region", errno))
+    }
+
+    /// Writes to region `idx`, from `offset` in it. [`read_region`](Device::read_region) has the indexes.
+    pub fn write_region(&mut self, idx: u32, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.place_in_region(idx, offset, bytes.len())
+            .and_then(|place| self.kernel.write_at(bytes, place))
+            .map_err(|errno| io("write a region", errno))
+    }
+
+    /// Where in the device's file; `EINVAL` when it is not all in the region, because the next one may follow on it.
+    fn place_in_region(&self, idx: u32, offset: u64, length: usize) -> Result<u64, Errno> {
+        let region = self.kernel.region(idx)?;
+        offset
+            .checked_add(length as u64)
+            .filter(|end| *end <= region.size)
+            .and_then(|_| region.offset.checked_add(offset))
+            .ok_or(Errno::from(Raw::EINVAL))
+    }
+
     /// One change, and what it does to the data file.
     fn request(&mut self, to: State) -> Result<(), Errno> {
         let given = self.kernel.set_state(to.to_kernel())?;
@@ -306,6 +331,21 @@ mod tests {
         for path in ["/dev/null", "/proc/self/status"] {
             let error = Device::from_fd(File::open(path).unwrap().into()).unwrap_err();
             assert!(matches!(error, DeviceError::Io { errno, .. } if errno == Raw::ENOTTY.into()), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_region_is_read_and_written_within_its_bounds_alone() {
+        let mut device = device(&FakeKernel::new(ALL));
+        let mut byte = [0];
+
+        device.write_region(7, 0x3c, &[0xa5]).unwrap();
+        device.read_region(7, 0x3c, &mut byte).unwrap();
+
+        assert_eq!(byte, [0xa5]);
+        for (idx, offset) in [(7, 256), (7, u64::MAX), (0, 0)] {
+            assert!(device.read_region(idx, offset, &mut byte).is_err());
+            assert!(device.write_region(idx, offset, &byte).is_err());
         }
     }
 

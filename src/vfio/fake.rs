@@ -256,6 +256,11 @@ impl Kernel for FakeKernel {
         Ok((size > 0).then_some(Region { size, offset: CONFIG_OFFSET }))
     }
 
+    fn region(&self, idx: u32) -> Result<Region, Errno> {
+        let config = self.config_region()?.filter(|_| idx == CONFIG_REGION);
+        config.ok_or(Errno::from(Raw::EINVAL))
+    }
+
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), Errno> {
         let mut inner = self.inner();
         inner.count(Operation::Read)?;
@@ -276,6 +281,7 @@ impl Kernel for FakeKernel {
     }
 }
 
+const CONFIG_REGION: u32 = 7;
 const CONFIG_OFFSET: u64 = 7 << 40;
 
 fn config_offset(offset: u64) -> usize {

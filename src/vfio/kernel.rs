@@ -49,6 +49,9 @@ pub(crate) trait Kernel: Send {
     /// The PCI config space, when the device has one.
     fn config_region(&self) -> Result<Option<Region>, Errno>;
 
+    /// Any region, by its index. `EINVAL` when the device has no region of that index.
+    fn region(&self, idx: u32) -> Result<Region, Errno>;
+
     /// Reads bytes of the device's file at `offset`; fewer than asked for is an error.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), Errno>;
 

@@ -147,13 +147,18 @@ impl Kernel for OpenDevice {
         if device.flags & vfio::VFIO_DEVICE_FLAGS_PCI == 0 {
             return Ok(None);
         }
+        let region = self.region(vfio::VFIO_PCI_CONFIG_REGION_INDEX)?;
+        Ok((region.size > 0).then_some(region))
+    }
+
+    fn region(&self, idx: u32) -> Result<Region, Errno> {
         let mut region = vfio::vfio_region_info {
             argsz: argument_size::<vfio::vfio_region_info>(),
-            index: vfio::VFIO_PCI_CONFIG_REGION_INDEX,
+            index: idx,
             ..Default::default()
         };
         ioctl_struct(self.file.as_fd(), DEVICE_GET_REGION_INFO, &mut region)?;
-        Ok((region.size > 0).then_some(Region { size: region.size, offset: region.offset }))
+        Ok(Region { size: region.size, offset: region.offset })
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), Errno> {

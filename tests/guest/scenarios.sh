@@ -1,0 +1,430 @@
+#!/bin/sh
+# shellcheck shell=dash
+#
+# scenarios.sh - runs in the test guest, beside the programs ringlift and mtty: transfers between devices of the kernel's
+# own VFIO driver, each over two real processes. tools/guest/test starts it.
+# Prints "ok TITLE" or "FAIL TITLE" for each check, and what the processes said below the first that fails in a scenario;
+# at last "the end".
+set -u
+
+A=$UUID_A B=$UUID_B
+C=5f0c6b1e-3d52-4c1b-9a77-72696e676c03 D=5f0c6b1e-3d52-4c1b-9a77-72696e676c04
+PATIENCE_S=60
+scenario='' told=0 input=/dev/null resets_before=0
+cd /tmp || exit 1
+cp "$OLDPWD/ringlift" "$OLDPWD/mtty" . || exit 1
+
+# --- checks -------------------------------------------------------------------------------
+
+begin() { # SCENARIO
+    scenario=$1 told=0
+    rm -f recv.* send.* alone.*
+}
+
+check() { # TITLE COMMAND [ARGS]: the command says whether it is so
+    title=$1
+    shift
+    if "$@" > why 2>&1; then
+        echo "ok $scenario: $title"
+        return
+    fi
+    echo "FAIL $scenario: $title"
+    sed 's/^/     /' why
+    [ $told = 0 ] || return
+    told=1
+    for words in send.err recv.err alone.err; do
+        if [ -s $words ]; then sed "s/^/     $words: /" $words; fi
+    done
+}
+
+is() { # FOUND EXPECTED
+    [ "$1" = "$2" ] || { echo "found '$1', expected '$2'"; return 1; }
+}
+
+says() { # NAME WORDS: on stderr
+    grep -qF -- "$2" "$1.err" || { echo "$1 does not say '$2'"; return 1; }
+}
+
+# --- processes ----------------------------------------------------------------------------
+
+start() { # NAME ARGS: ringlift in the background; NAME.pid, .out, .err and, when it ends, .status
+    name=$1
+    shift
+    rm -f "$name".*
+    # shellcheck disable=SC2016 # the inner shell becomes the process whose number it writes
+    { sh -c 'echo $$ > "$0.pid"; exec ./ringlift "$@"' "$name" "$@" < $input > "$name.out" 2> "$name.err"; echo $? > "$name.status"; } &
+}
+
+wait_for() { # COMMAND [ARGS]: until it succeeds
+    tries=$((PATIENCE_S * 50))
+    until "$@" 2> /dev/null; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || return 1
+        usleep 20000
+    done
+}
+
+status_of() { # NAME: how it ended
+    wait_for [ -s "$1.status" ] || { kill -KILL "$(cat "$1.pid")"; wait_for [ -s "$1.status" ]; echo "hangs"; return; }
+    cat "$1.status"
+}
+
+recv() { serve --once "$@"; }
+serve() { # ARGS: in the background, on a port of its own
+    start recv recv --listen 127.0.0.1:0 --json recv.json "$@"
+    wait_for grep -q '^listening on ' recv.err || [ -s recv.status ]
+    address=$(sed -n 's/^listening on //p' recv.err)
+}
+
+send() { # ARGS: in the background
+    start send send --to "$address" --json send.json "$@"
+}
+
+received() { cat /sys/class/net/lo/statistics/rx_bytes; }
+has_received() { [ "$(received)" -ge "$1" ]; }
+
+# A device's state is too small to be caught on its way. Beside it travels one that takes seconds, so that the device itself
+# is loaded, and waits.
+in_the_middle() { # a transfer of A to B under way; returns when 32 MiB are moved
+    before=$(received)
+    recv --device "card=vfio:$B" --device pad=verify
+    send --device "card=vfio:$A" --device pad=synthetic:4GiB --channels 2
+    wait_for has_received $((before + 33554432)) && [ ! -s send.status ] && [ ! -s recv.status ]
+}
+
+signal() { # NAME SIGNAL
+    kill "-$2" "$(cat "$1.pid")"
+}
+
+# --- devices ------------------------------------------------------------------------------
+
+show() { ./mtty "$1" show; }
+fill() { ./mtty "$1" fill "$2" "$3"; } # DEVICE SCRATCH TEXT
+shows() { is "$(show "$1" 2>&1)" "$2"; } # DEVICE LINE
+
+by_group() { # UUID
+    link=$(readlink "/sys/bus/mdev/devices/$1/iommu_group")
+    echo "/dev/vfio/${link##*/}/$1"
+}
+by_node() { for node in "/sys/bus/mdev/devices/$1/vfio-dev/"vfio*; do echo "/dev/vfio/devices/${node##*/}"; done; }
+
+resets() { dmesg | grep -c 'mtty_reset: called'; } # as the driver notes them
+
+# Both running, A with this content and B with one of its own.
+prepare() { # SCRATCH TEXT
+    ./mtty "$A" reset
+    ./mtty "$B" reset
+    fill "$A" "$1" "$2"
+    fill "$B" 11 untouched
+    A_AS_IT_WAS=$(show "$A") B_AS_IT_WAS=$(show "$B") resets_before=$(resets)
+}
+
+# --- reports: one key a line --------------------------------------------------------------
+
+value() { # FILE KEY: the first
+    sed -n "s/^ *\"$2\": \"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}$/\1/p" "$1" | head -n 1
+}
+device_value() { # FILE DEVICE KEY
+    sed -n "/\"name\": \"$2\"/,/}/p" "$1" > device.json
+    value device.json "$3"
+}
+
+is_more() { # FOUND THAN
+    [ "${1:-0}" -gt "$2" ] || { echo "found '$1', expected more than $2"; return 1; }
+}
+
+check_complete() { # DEVICE-NAME...: both ended well, and agree on what was moved
+    check "both exit with 0" is "$(status_of send) $(status_of recv)" "0 0"
+    check "both reports say complete" is "$(value send.json outcome) $(value recv.json outcome)" "complete complete"
+    for device in "$@"; do
+        config=$(device_value send.json "$device" config_bytes)
+        check "$device: 96 bytes and the config state" \
+            is "$(device_value send.json "$device" bytes)" $((96 + ${config:-0}))
+        check "$device: it has config state" is_more "$config" 64
+        for key in bytes packets config_bytes crc32c; do
+            check "$device: both sides have the same $key" \
+                is "$(device_value recv.json "$device" $key)" "$(device_value send.json "$device" $key)"
+        done
+        check "$device: its checksum is there" is "$(device_value send.json "$device" crc32c | tr -d '0-9a-f')" ""
+        check "$device: its checksum is not empty" test -n "$(device_value send.json "$device" crc32c)"
+    done
+}
+
+check_aborted() { # SEND-STATUS RECV-STATUS
+    check "send exits with $1" is "$(status_of send)" "$1"
+    check "recv exits with $2" is "$(status_of recv)" "$2"
+}
+
+has_hint() { # NAME
+    says "$1" "error: " && says "$1" "hint: "
+}
+
+# --- scenarios ----------------------------------------------------------------------------
+
+move() { # SCENARIO SOURCE SINK CHANNELS SCRATCH TEXT OPPOSITE TXET
+    begin "$1"
+    prepare "$5" "$6"
+    recv --device "card=vfio:$3"
+    send --device "card=vfio:$2" --channels "$4"
+    check_complete card
+    check "state was moved before the device stopped" is_more "$(device_value send.json card precopy_bytes)" 0
+    check "the sink shows the source's registers and runs" shows "$B" "RUNNING $5:$6 $7:$8"
+    check "the source is stopped and still has them" shows "$A" "STOP $5:$6 $7:$8"
+}
+
+moves() {
+    move "by group, 1 channel" "$(by_group "$A")" "$(by_group "$B")" 1 a5 'VFIO!' 5a '!OIFV'
+    move "by group, 4 channels" "$(by_group "$A")" "$(by_group "$B")" 4 3c 'four ways' c3 'syaw ruof'
+    move "by node, 1 channel" "$(by_node "$A")" "$(by_node "$B")" 1 01 'one' fe 'eno'
+    move "by node, 4 channels" "$(by_node "$A")" "$(by_node "$B")" 4 77 '0123456789abcde' 88 'edcba9876543210'
+    move "by UUID and by folder" "$A" "/sys/bus/mdev/devices/$B" 2 42 'named' bd 'deman'
+    move "by group to node" "$(by_group "$A")" "$(by_node "$B")" 2 10 'mixed' ef 'dexim'
+}
+
+two_devices() {
+    begin "two devices at once, 4 channels"
+    for uuid in "$C" "$D"; do
+        echo "$uuid" > /sys/class/mdev_bus/mtty/mdev_supported_types/mtty-2/create
+    done
+    prepare 21 first
+    fill "$C" 22 second
+    recv --device "one=vfio:$B" --device "two=vfio:$D"
+    send --device "one=vfio:$A" --device "two=vfio:$C" --channels 4
+    check_complete one two
+    check "the first one's sink has its state" shows "$B" "RUNNING 21:first de:tsrif"
+    check "the second one's sink has its state" shows "$D" "RUNNING 22:second dd:dnoces"
+    check "the first one is stopped" shows "$A" "STOP 21:first de:tsrif"
+    check "the second one is stopped" shows "$C" "STOP 22:second dd:dnoces"
+    for uuid in "$C" "$D"; do echo 1 > /sys/bus/mdev/devices/"$uuid"/remove; done
+}
+
+check_a_runs_on() {
+    check "the source runs and has what it had" shows "$A" "$A_AS_IT_WAS"
+    fill "$A" 66 'goes on'
+    check "the source can be written" shows "$A" "RUNNING 66:goes on 99:no seog"
+}
+
+check_b_is_untouched() {
+    check "the sink runs and has nothing of the source" shows "$B" "$B_AS_IT_WAS"
+}
+
+# mtty forgets its migration state in a reset and keeps its registers, so a device that was loaded already still shows what
+# was loaded. What can be seen is that ringlift had it reset, and that it runs as the kernel has it after that.
+check_b_was_reset() { # LINE-OF-B
+    check "the sink was reset" is_more "$(resets)" "$resets_before"
+    check "the sink runs" shows "$B" "$1"
+}
+
+# Whatever happened before: A's state, as it is, arrives in B.
+check_another_try() { # LINE-OF-B
+    recv --device "card=vfio:$B"
+    send --device "card=vfio:$A"
+    check "another try: both exit with 0" is "$(status_of send) $(status_of recv)" "0 0"
+    check "another try: the sink has the state" shows "$B" "$1"
+}
+
+receiver_killed() {
+    begin "receiver killed in the middle"
+    prepare c0 'kept'
+    check "it is under way" in_the_middle
+    signal recv KILL
+    check_aborted 1 137
+    check "send says why, and what to do" has_hint send
+    check "send's report says aborted" is "$(value send.json outcome)" aborted
+    check_a_runs_on
+    check "the sink, as the killed process left it, does not run" shows "$B" "STOP c0:kept 3f:tpek"
+    check_another_try "RUNNING 66:goes on 99:no seog"
+}
+
+sender_killed() {
+    begin "sender killed in the middle"
+    prepare c1 'orphan'
+    check "it is under way" in_the_middle
+    signal send KILL
+    check_aborted 137 1
+    check "recv says why, and what to do" has_hint recv
+    check "recv's report says aborted" is "$(value recv.json outcome)" aborted
+    check_b_was_reset "RUNNING c1:orphan 3e:nahpro"
+    check "the source stands still where the killed process left it" shows "$A" "STOP_COPY c1:orphan 3e:nahpro"
+    check_another_try "RUNNING c1:orphan 3e:nahpro"
+}
+
+sender_cancelled() { # SIGNAL
+    begin "SIG$1 to the sender in the middle"
+    prepare c2 'signalled'
+    check "it is under way" in_the_middle
+    signal send "$1"
+    check_aborted 130 1
+    check "recv says that the peer cancelled" says recv cancelled
+    check_b_was_reset "RUNNING c2:signalled 3d:dellangis"
+    check_a_runs_on
+}
+
+receiver_cancelled() { # SIGNAL
+    begin "SIG$1 to the receiver in the middle"
+    prepare c3 'signalled'
+    check "it is under way" in_the_middle
+    signal recv "$1"
+    check_aborted 1 130
+    check "send says that the peer cancelled" says send cancelled
+    check_b_was_reset "RUNNING c3:signalled 3c:dellangis"
+    check_a_runs_on
+}
+
+through_a_file() {
+    begin "device to file"
+    prepare d0 'on paper'
+    recv --device "card=file:card.state"
+    send --device "card=vfio:$A"
+    check "both exit with 0" is "$(status_of send) $(status_of recv)" "0 0"
+    check "the file has the device's state alone" is "$(wc -c < card.state)" 96
+
+    begin "file to device"
+    recv --device "card=vfio:$B"
+    send --device "card=file:card.state"
+    check "both exit with 0" is "$(status_of send) $(status_of recv)" "0 0"
+    check "the sink shows what the file has" shows "$B" "RUNNING d0:on paper 2f:repap no"
+}
+
+# The source gives half of a state, and then nothing and no end.
+half_loaded() { # SIGNAL SEND-STATUS
+    begin "SIG$1 to the sender when the sink is half loaded"
+    prepare d2 'at home'
+    mkfifo half.pipe
+    recv --device "card=vfio:$B"
+    input=half.pipe
+    send --device card=fd:0
+    input=/dev/null
+    exec 3> half.pipe
+    head -c 48 card.state >&3
+    wait_for grep -q 'phase: stop-copy' recv.err
+    usleep 300000
+    check "the sink is in use" is "$(./mtty "$B" show > /dev/null 2>&1; echo $?)" 1
+    signal send "$1"
+    check_aborted "$2" 1
+    check "the sink was reset" is_more "$(resets)" "$resets_before"
+    check_b_is_untouched
+    exec 3>&-
+    rm half.pipe
+}
+
+one_receiver() {
+    begin "one receiver, one transfer after the other"
+    prepare d3 'second'
+    serve --device "card=vfio:$B"
+    send --device card=file:junk.state
+    check "junk: send exits with 1" is "$(status_of send)" 1
+    check "junk: the receiver stays" [ ! -s recv.status ]
+    send --device "card=vfio:$A"
+    check "a device: send exits with 0" is "$(status_of send)" 0
+    signal recv TERM
+    check "recv, told to stop, exits with 130" is "$(status_of recv)" 130
+    check "the sink has the state" shows "$B" "RUNNING d3:second 2c:dnoces"
+}
+
+broken_state() { # TITLE FILE ERRNO
+    begin "$1"
+    prepare d1 'not wanted'
+    recv --device "card=vfio:$B"
+    send --device "card=file:$2"
+    check_aborted 1 1
+    check "recv says what the device said" says recv "$3"
+    check "recv names the device" says recv "device card: "
+    check "send says that it was the other side's device" says send "error: "
+    check_b_is_untouched
+}
+
+broken_states() {
+    head -c 95 card.state > short.state
+    { cat card.state; echo; } > long.state
+    printf '%050d' 7 > junk.state
+    : > empty.state
+    broken_state "junk for a state" junk.state EFAULT
+    broken_state "a state that is cut short" short.state EINVAL
+    broken_state "a state that is too long" long.state ENOMEM
+    broken_state "no state at all" empty.state EINVAL
+}
+
+has_device() { # UUID MIGRATION SIZE
+    grep -F "$1" alone.out | grep -F mtty | grep -F "$(by_node "$1")" | grep -F -- "$2" | grep -qw -- "$3" || {
+        echo "no line for $1 with '$2' and '$3':"
+        cat alone.out
+        return 1
+    }
+}
+
+devices() {
+    begin "ringlift devices"
+    prepare e0 'listed'
+    start alone devices
+    check "it exits with 0" is "$(status_of alone)" 0
+    for uuid in "$A" "$B"; do
+        check "$uuid is there, with what it can do" has_device "$uuid" "STOP_COPY P2P PRE_COPY" 96
+    done
+    check "asking changed nothing" shows "$A" "RUNNING e0:listed 1f:detsil"
+    for way in by_group by_node; do
+        mkfifo held.pipe
+        ./mtty "$($way "$B")" hold < held.pipe > held.out &
+        exec 3> held.pipe
+        wait_for grep -q held held.out
+        start alone devices
+        check "it exits with 0 while one is held $way" is "$(status_of alone)" 0
+        check "that one is shown as in use" has_device "$B" "in use" -
+        check "the other one is not" has_device "$A" "STOP_COPY P2P PRE_COPY" 96
+        start alone send --to 127.0.0.1:9 --device "card=vfio:$B"
+        check "a device in use cannot be sent" is "$(status_of alone)" 1
+        check "and it is named" says alone "device card: "
+        check "and there is a hint" has_hint alone
+        exec 3>&-
+        wait $!
+        rm held.pipe held.out
+    done
+}
+
+little_memory() {
+    begin "64 KiB of locked memory, not root"
+    grep -q '^nobody:' /etc/passwd || echo 'nobody:x:65534:65534:nobody:/tmp:/bin/sh' >> /etc/passwd
+    chmod 755 ./ringlift
+    (ulimit -l 64 && exec su -s /bin/sh nobody -c 'exec ./ringlift demo --size 8MiB --devices 2 --json -') \
+        > alone.out 2> alone.err
+    check "the demo succeeds" is $? 0
+    check "it warns that the pool is not registered" grep -q no_registered_buffers alone.out
+    check "the warning has a hint" says alone "hint: "
+    check "the settings say so, too" grep -q '"registered_buffers":false' alone.out
+}
+
+no_ring() {
+    begin "io_uring is disabled"
+    prepare f0 'untouched'
+    sysctl -q -w kernel.io_uring_disabled=2
+    start alone send --to 127.0.0.1:9 --device "card=vfio:$A"
+    check "send exits with 1" is "$(status_of alone)" 1
+    check "send says so" says alone io_uring
+    check "send names the setting" says alone kernel.io_uring_disabled
+    start alone recv --listen 127.0.0.1:0 --once --device "card=vfio:$B"
+    check "recv exits with 1, and before any sender comes" is "$(status_of alone)" 1
+    check "recv says so" says alone io_uring
+    check "recv names the setting" says alone kernel.io_uring_disabled
+    check "the source is untouched" shows "$A" "$A_AS_IT_WAS"
+    check_b_is_untouched
+    sysctl -q -w kernel.io_uring_disabled=0
+    check_another_try "RUNNING f0:untouched 0f:dehcuotnu"
+}
+
+moves
+two_devices
+receiver_killed
+sender_killed
+sender_cancelled TERM
+sender_cancelled INT
+receiver_cancelled INT
+receiver_cancelled TERM
+through_a_file
+broken_states
+half_loaded KILL 137
+half_loaded TERM 130
+one_receiver
+devices
+little_memory
+no_ring
+echo "the end"
