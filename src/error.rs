@@ -21,6 +21,7 @@ mod refusal;
 use std::fmt;
 
 pub use device::DeviceError;
+pub(crate) use device::WRITING;
 pub use errno::Errno;
 pub use misuse::Misuse;
 pub use peer::{PeerError, Place};

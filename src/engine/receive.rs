@@ -192,9 +192,16 @@ impl<R: Ring> Receiving<R> {
 
     /// Until every device has everything.
     fn load(&mut self) -> Result<(), Error> {
-        self.enter(Phase::StopCopy);
+        let mut phase = Phase::Settings;
         while !self.session.is_loaded() {
             self.turn()?;
+            let now = if self.session.switched_over().is_some() { Phase::StopCopy } else { Phase::PreCopy };
+            if phase != now
+                && (now == Phase::StopCopy || self.writers.iter().any(|writer| writer.written > 0))
+            {
+                phase = now;
+                self.enter(phase);
+            }
         }
         self.account.loaded(self.ring.now());
         Ok(())

@@ -3,6 +3,9 @@
 use super::Errno;
 use crate::limits;
 
+/// What the engine does to a sink; worth a hint of its own.
+pub(crate) const WRITING: &str = "writing its state";
+
 /// A device could not be read, written or brought to a state. The session adds the device's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -141,6 +144,9 @@ impl DeviceError {
             }
             DeviceError::Content { .. } | DeviceError::Length { .. } => {
                 "give recv `verify` only for a device that the sender makes with `synthetic`"
+            }
+            DeviceError::Io { operation: WRITING, .. } => {
+                "both sides need the same device, driver and firmware, and a file needs room"
             }
             DeviceError::Io { .. } | DeviceError::Stuck => "the kernel log may say more",
             DeviceError::Panicked => "this is a defect of that device's source or sink",

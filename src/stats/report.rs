@@ -103,7 +103,7 @@ pub struct DeviceReport {
     pub packets: u64,
     /// Of these bytes, those of the config state.
     pub config_bytes: u64,
-    /// Of these bytes, those that were moved before the device stopped.
+    /// Of these bytes, those that were read before the device stopped. Counted by the sender; 0 at the receiver.
     pub precopy_bytes: u64,
     /// CRC32C of the whole state in order, as 8 hexadecimal digits; absent when payloads are not checked.
     pub crc32c: Option<String>,

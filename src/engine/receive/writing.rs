@@ -7,7 +7,7 @@ use crate::buffer::Slot;
 use crate::engine::carrier;
 use crate::engine::duty::Duty;
 use crate::engine::step::{Held, Yield};
-use crate::error::{DeviceError, Errno, Error};
+use crate::error::{DeviceError, Errno, Error, WRITING};
 use crate::limits::HEADER_ROOM;
 use crate::ring::{Carrier, Nanos, Ring};
 use crate::session::receiver::Arrived;
@@ -132,7 +132,7 @@ impl<R: Ring> Receiving<R> {
         self.put(slot);
         let writer = &mut self.writers[device];
         writer.writing = Writing::Idle;
-        let error = DeviceError::Io { operation: "writing its state", errno };
+        let error = DeviceError::Io { operation: WRITING, errno };
         Err(Error::Device { device: writer.name.clone(), error })
     }
 
