@@ -31,3 +31,8 @@ pub use engine::{
     SenderBuilder, ZeroCopy,
 };
 pub use wire::Checksum;
+
+/// The code in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,3 +1,5 @@
+//! Golden bytes, bounds and arbitrary bytes for control messages.
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
