@@ -369,15 +369,15 @@ fn the_sum_in_the_reports_is_that_of_the_whole_state() {
 fn every_kind_of_zero_copy_moves_the_state() {
     for zero_copy in [ZeroCopy::Off, ZeroCopy::On, ZeroCopy::Auto] {
         let listener = listen();
-        let (sender, receiver) = pair(&listener, Synthetic::new(10_000_000), Verify::new());
-        let (sent, received) = run(sender.zero_copy(zero_copy).packet_size(64 << 10), receiver);
+        let (sender, receiver) = pair(&listener, Null::new(32 << 20), Discard);
+        let sender = sender.zero_copy(zero_copy).channels(1).packet_size(256 << 10);
+        let (sent, received) = run(sender, receiver);
         assert_complete(&sent, &received);
-        let by_zero_copy: u64 = sent.report.channels.iter().map(|channel| channel.zero_copy_sent).sum();
+        let by_zero_copy = sent.report.channels[0].zero_copy_sent;
         let warned = sent.report.warnings.iter().any(|one| one.code == WarningCode::ZeroCopyCopied);
         match zero_copy {
             ZeroCopy::Off => assert_eq!((by_zero_copy, warned), (0, false)),
-            ZeroCopy::On => assert!(by_zero_copy > 100 && warned, "loopback copies"),
-            // eight on each channel are the trial
+            ZeroCopy::On => assert!(by_zero_copy >= 128 && warned, "{by_zero_copy}, and loopback copies"),
             ZeroCopy::Auto => assert!((1..=16).contains(&by_zero_copy) && warned, "{by_zero_copy}"),
         }
     }
@@ -469,7 +469,8 @@ fn events_come_in_the_order_of_the_transfer() {
         for event in events.iter() {
             if let Event::Progress { bytes, estimate, .. } = event {
                 assert!(*bytes >= last && *bytes <= 1_000_000, "progress never goes back");
-                assert_eq!(*estimate, Some(1_000_000));
+                let settled = *estimate == Some(1_000_000);
+                assert!(settled || (*bytes, *estimate) == (0, None), "{event:?}");
                 last = *bytes;
             }
         }
