@@ -101,7 +101,7 @@ impl<H> ReceiverSession<H> {
             live: Liveness::new(now),
             outbox: VecDeque::with_capacity(CONTROL_QUEUE_MAX),
             switched_over: None,
-            phase: "agreeing on settings",
+            phase: "while agreeing on settings",
         }
     }
 
