@@ -20,7 +20,7 @@ use super::step::{StepResult, Yield};
 use crate::buffer::{Pool, Slot};
 use crate::channel::{Rx, RxEvent};
 use crate::error::{DeviceError, Errno, Error, KernelError, PeerError, Place, Refusal, Side};
-use crate::limits::SETTLE_MAX;
+use crate::limits::{HEARTBEAT_INTERVAL, SETTLE_MAX};
 use crate::ring::{Completion, Nanos, Ring};
 use crate::session::liveness::nanos;
 use crate::session::receiver::{ReceiverSession, Terms, agree};
@@ -264,8 +264,7 @@ impl<R: Ring> Receiving<R> {
         self.begin_writes()?;
         self.link.speak(&mut self.ring, || self.session.poll_control(now));
         self.tell_progress(now);
-        let soonest = if self.headers.is_empty() { self.session.next_deadline() } else { now };
-        self.ring.wait(Some(soonest))?;
+        self.ring.wait(Some(self.next_deadline(now)))?;
         while let Some(completion) = self.ring.next() {
             self.on_completion(completion)?;
             // at once: the packet's bytes are in this processor's cache now
@@ -281,6 +280,17 @@ impl<R: Ring> Receiving<R> {
             self.pool.as_mut().and_then(Pool::take).expect("credit is granted for reserved slots only");
         let event = self.channels[channel].accept(&mut self.ring, header, slot);
         self.on_rx(channel, event)
+    }
+
+    fn next_deadline(&self, now: Nanos) -> Nanos {
+        if !self.headers.is_empty() {
+            return now;
+        }
+        // after commit a peer that is gone is told nothing, and not waited for
+        if self.link.is_closed() && self.session.is_committed() {
+            return now + nanos(HEARTBEAT_INTERVAL);
+        }
+        self.session.next_deadline()
     }
 
     fn tell_progress(&mut self, now: Nanos) {
