@@ -159,7 +159,10 @@ fn an_open_door_without_encryption_is_refused_by_name() {
 fn a_congestion_control_that_is_not_there_is_said_by_either_side() {
     let end = send("127.0.0.1:1", &["--device", "a=null:1", "--congestion", "turtle"]);
     assert_eq!(end.status, 1, "{end:?}");
-    assert!(end.words.contains("hint: ") && end.words.contains("tcp_available_congestion_control"), "{end:?}");
+    assert!(
+        end.words.contains("hint: ") && end.words.contains("tcp_available_congestion_control"),
+        "{end:?}"
+    );
 }
 
 #[test]
@@ -175,7 +178,15 @@ fn a_port_where_nobody_listens_is_said_with_what_to_do() {
 fn a_receiver_that_dies_after_commit_has_status_3() {
     let door = Door::open();
     let sender = Run::start(ringlift(&[
-        "send", "--to", &door.addr.to_string(), "--device", "net0=synthetic:1MiB", "--channels", "1", "--json", "-",
+        "send",
+        "--to",
+        &door.addr.to_string(),
+        "--device",
+        "net0=synthetic:1MiB",
+        "--channels",
+        "1",
+        "--json",
+        "-",
     ]));
     let (mut peer, loaded) = door.welcome_and_take_all();
     assert_eq!(peer.hear_word(), Some(Control::Switchover));
@@ -201,7 +212,11 @@ fn a_receiver_that_refuses_has_status_4_and_serves_on() {
     recv.signal(Signal::SIGTERM);
     let end = recv.end();
     assert_eq!(end.status, 130, "{end:?}");
-    assert!(end.words.contains("error: refused by the receiver: device net1 is on one side only"), "{}", end.words);
+    assert!(
+        end.words.contains("error: refused by the receiver: device net1 is on one side only"),
+        "{}",
+        end.words
+    );
 }
 
 #[test]
@@ -228,7 +243,8 @@ fn a_receiver_serves_on_whatever_comes_to_its_door() {
 /// A sender that a receiver by hand keeps waiting, and that receiver.
 fn waiting_sender(door: &Door) -> (Run, Connections) {
     let to = door.addr.to_string();
-    let sender = Run::start(ringlift(&["send", "--to", &to, "--device", "a=synthetic:1MiB", "--channels", "1"]));
+    let sender =
+        Run::start(ringlift(&["send", "--to", &to, "--device", "a=synthetic:1MiB", "--channels", "1"]));
     (sender, door.welcome_and_agree().0)
 }
 
@@ -258,6 +274,8 @@ fn a_signal_after_commit_does_not_end_the_wait_for_the_answer() {
     sender.signal(Signal::SIGTERM);
     assert_eq!(common::peer::hear(&mut peer.control).unwrap(), Control::Heartbeat);
     peer.say(&Control::Committed);
+    assert_eq!(peer.last_word(), None);
+    drop(peer);
     let end = sender.end();
     assert_eq!(end.status, 0, "{end:?}");
 }
@@ -267,13 +285,19 @@ fn a_deadline_that_passes_has_status_1() {
     let (_recv, address) = Run::recv(&["--device", "net0=verify"]);
     let end = send(&address, &["--device", "net0=synthetic:4GiB", "--deadline", "1ms"]);
     assert_eq!(end.status, 1, "{end:?}");
-    assert!(end.words.contains("error: the deadline passed before every device was loaded\nhint: "), "{}", end.words);
+    assert!(
+        end.words.contains("error: the deadline passed before every device was loaded\nhint: "),
+        "{}",
+        end.words
+    );
 }
 
 #[test]
 fn the_reports_of_both_sides_match_and_stdout_has_nothing_else() {
-    let (recv, address) = Run::recv(&["--once", "--device", "net0=verify", "--device", "a=discard", "--json", "-"]);
-    let devices = ["--device", "net0=synthetic:3MiB", "--device", "a=null:100", "--channels", "3", "--json", "-"];
+    let (recv, address) =
+        Run::recv(&["--once", "--device", "net0=verify", "--device", "a=discard", "--json", "-"]);
+    let devices =
+        ["--device", "net0=synthetic:3MiB", "--device", "a=null:100", "--channels", "3", "--json", "-"];
     let sent = send(&address, &devices);
     assert_eq!(sent.status, 0, "{sent:?}");
     let received = recv.end();
@@ -289,7 +313,9 @@ fn the_reports_of_both_sides_match_and_stdout_has_nothing_else() {
     for field in ["bytes", "packets"] {
         assert_eq!(sent[field], received[field]);
     }
-    for (sent, received) in sent["devices"].as_array().unwrap().iter().zip(received["devices"].as_array().unwrap()) {
+    for (sent, received) in
+        sent["devices"].as_array().unwrap().iter().zip(received["devices"].as_array().unwrap())
+    {
         for field in ["name", "instance", "bytes", "packets", "config_bytes", "crc32c"] {
             assert_eq!(sent[field], received[field], "{field}");
         }
@@ -368,7 +394,8 @@ fn demo_with_locked_memory(kib: u32) -> End {
         format!("setpriv --reuid {uid} --regid {uid} --clear-groups --inh-caps=-all --bounding-set=-all");
     let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
     let user = if is_root { &somebody } else { "" };
-    let script = format!("ulimit -l {kib} && cd / && exec {user} \"$1\" demo --devices 1 --size 1MiB --json -");
+    let script =
+        format!("ulimit -l {kib} && cd / && exec {user} \"$1\" demo --devices 1 --size 1MiB --json -");
     let mut command = Command::new("sh");
     command.args(["-c", &script, "sh"]).arg(&copy);
     end_of(&piped(command).output().unwrap())

@@ -42,13 +42,12 @@ impl Victim {
         let (listener, strays) = (listen(), Arc::new(Mutex::new(Vec::new())));
         let turned_away = Arc::clone(&strays);
         let (tell, connected) = mpsc::channel();
-        let receiver = Receiver::builder().device("net0", sink).listener(&listener).on_event(move |event| {
-            match event {
+        let receiver =
+            Receiver::builder().device("net0", sink).listener(&listener).on_event(move |event| match event {
                 Event::Stray { error, .. } => turned_away.lock().expect("whole").push(error.clone()),
                 Event::Connected { .. } => drop(tell.send(())),
                 _ => {}
-            }
-        });
+            });
         Victim { receiving: receive(receiver), listener, connected, journal, strays }
     }
 
@@ -190,8 +189,7 @@ fn nobody_joins_a_session_that_is_being_set_up() {
     // and the session goes on
     let (second, refusal) = say(&hello_bytes(session, Role::Data { channel: 1 }));
     assert_eq!(refusal, 0);
-    let mut peer =
-        agree(Connections { control, data: vec![first, second], session }, &an_offer(&["net0"]));
+    let mut peer = agree(Connections { control, data: vec![first, second], session }, &an_offer(&["net0"]));
     // while it runs, neither
     assert_eq!(refusal_of(&hello_bytes(session, Role::Control { channels: 1 })), 3);
     assert_eq!(refusal_of(&hello_bytes(session, Role::Data { channel: 0 })), 4);
@@ -251,7 +249,9 @@ fn strangers_who_say_nothing_do_not_keep_a_sender_out() {
 
 #[test]
 fn garbage_on_the_control_connection_is_named() {
-    assert_found(&format!("{CONTROL}its first bytes are 0x67617262"), |peer| peer.write(b"garbage, and more of it"));
+    assert_found(&format!("{CONTROL}its first bytes are 0x67617262"), |peer| {
+        peer.write(b"garbage, and more of it")
+    });
 }
 
 #[test]
@@ -431,7 +431,9 @@ fn offers_that_do_not_fit_are_refused_with_the_reason() {
 
 #[test]
 fn garbage_on_a_channel_is_named() {
-    assert_found(&format!("{CHANNEL_0}its first bytes are 0x41414141"), |peer| peer.write_data(0, &[0x41; 64]));
+    assert_found(&format!("{CHANNEL_0}its first bytes are 0x41414141"), |peer| {
+        peer.write_data(0, &[0x41; 64])
+    });
 }
 
 #[test]
@@ -594,7 +596,10 @@ fn a_sender_that_dies_before_commit_leaves_nothing_half_loaded() {
         ("after agreeing", Box::new(|_| {})),
         ("in the middle, with a packet missing", Box::new(state)),
         ("in a header", Box::new(|peer| peer.write_data(0, &header_bytes(&header(0, 0, b"state"))[..40]))),
-        ("in a payload", Box::new(|peer| peer.write_data(0, &packet_bytes(&header(0, 0, b"state"), b"stat")))),
+        (
+            "in a payload",
+            Box::new(|peer| peer.write_data(0, &packet_bytes(&header(0, 0, b"state"), b"stat"))),
+        ),
         (
             "when everything is loaded",
             Box::new(|peer| {
@@ -610,7 +615,10 @@ fn a_sender_that_dies_before_commit_leaves_nothing_half_loaded() {
         live(&mut peer);
         drop(peer);
         let error = victim.fails();
-        assert!(matches!(error, Error::Peer(PeerError::Closed { .. } | PeerError::Lost { .. })), "{when}: {error}");
+        assert!(
+            matches!(error, Error::Peer(PeerError::Closed { .. } | PeerError::Lost { .. })),
+            "{when}: {error}"
+        );
         assert!(error.hint().expect("a hint").contains("the other side's message"));
     }
 }
@@ -764,10 +772,7 @@ fn answers_that_are_no_welcome_are_named() {
             hello_bytes(session, Role::Control { channels: 1 }).to_vec(),
         ),
         (format!("{no_message}its check does not fit"), damaged.to_vec()),
-        (
-            format!("{no_message}its reserved byte is 1"),
-            with(welcome_bytes(session, 0), 12, &[1]).to_vec(),
-        ),
+        (format!("{no_message}its reserved byte is 1"), with(welcome_bytes(session, 0), 12, &[1]).to_vec()),
         (
             "refused by the sender: it speaks another protocol version".to_owned(),
             with(welcome_bytes(session, 0), 8, &[0, 2]).to_vec(),
@@ -897,7 +902,10 @@ fn a_refusal_of_the_offer_is_told_in_the_receivers_words() {
             }
             peer.say(&Control::Refuse { code, text: text.into() });
         });
-        assert!(matches!(&error, Error::Refused { by: Side::Receiver, reason: found } if *found == reason), "{error}");
+        assert!(
+            matches!(&error, Error::Refused { by: Side::Receiver, reason: found } if *found == reason),
+            "{error}"
+        );
         assert_eq!(last, None, "a refusal is the last word");
     }
 }
@@ -918,7 +926,9 @@ fn a_receiver_that_says_it_loaded_something_else_is_not_believed() {
         [|packets, _, _| *packets += 1, |_, bytes, _| *bytes -= 1, |_, _, crc32c| *crc32c ^= 1];
     for lie in lies {
         let (error, last) = after_everything(|peer, loaded| {
-            let &Control::Loaded { device, mut packets, mut bytes, mut crc32c } = loaded else { unreachable!() };
+            let &Control::Loaded { device, mut packets, mut bytes, mut crc32c } = loaded else {
+                unreachable!()
+            };
             lie(&mut packets, &mut bytes, &mut crc32c);
             peer.say(&Control::Loaded { device, packets, bytes, crc32c });
         });
@@ -952,7 +962,8 @@ fn words_that_do_not_belong_there_are_unexpected_when_everything_was_sent() {
 fn a_device_that_is_loaded_twice_is_unexpected() {
     let door = Door::open();
     let (source, journal) = TestSource::new(content(100));
-    let sender = Sender::builder().device("net0", source).device("net1", Synthetic::new(1)).connect(door.addr);
+    let sender =
+        Sender::builder().device("net0", source).device("net1", Synthetic::new(1)).connect(door.addr);
     let sending = send(sender.channels(1).packet_size(PACKET).pool_size(HAND_POOL));
     let (mut peer, loaded) = door.welcome_and_take_all();
     peer.say(&loaded[0]);
@@ -975,8 +986,8 @@ fn loaded_before_everything_was_sent_is_unexpected() {
     let crc32c = ringlift::wire::crc32c(0, &payload);
     peer.say(&Control::Loaded { device: 0, packets: 1, bytes: payload.len() as u64, crc32c });
     let last = peer.last_word();
-    giver.journal.let_go("config");
     drop(peer);
+    giver.journal.let_go("config");
     assert!(matches!(last, Some(Control::Abort { code: 1, .. })), "{last:?}");
     let error = giver.fails();
     assert!(matches!(error, Error::Peer(PeerError::Unexpected { message: "loaded", .. })), "{error}");
@@ -1027,7 +1038,10 @@ fn a_receiver_that_dies_before_commit_gives_the_devices_back() {
         let giver = Giver::start();
         live(&giver);
         let error = giver.fails();
-        assert!(matches!(error, Error::Peer(PeerError::Closed { .. } | PeerError::Lost { .. })), "{when}: {error}");
+        assert!(
+            matches!(error, Error::Peer(PeerError::Closed { .. } | PeerError::Lost { .. })),
+            "{when}: {error}"
+        );
     }
 }
 
@@ -1050,6 +1064,8 @@ fn a_reason_on_the_control_connection_goes_before_a_channel_that_closes() {
     let (mut peer, _) = giver.door.welcome_and_agree();
     peer.data.clear();
     peer.say(&Control::Abort { code: 2, text: "device net0: on fire".into() });
+    assert_eq!(peer.last_word(), None);
+    drop(peer);
     let error = giver.fails();
     assert_eq!(error.to_string(), "the peer aborted: device net0: on fire");
 }
@@ -1104,6 +1120,7 @@ fn a_receiver_that_falls_silent_after_commit_leaves_the_sender_in_doubt() {
     let giver = Giver::start();
     let mut peer = committed(&giver);
     assert_eq!(peer.last_word(), None, "after commit a sender says nothing but heartbeats");
+    drop(peer);
     let error = giver.doubts();
     assert!(error.to_string().contains("(the peer has said nothing for 10 s after commit)"), "{error}");
 }
@@ -1130,6 +1147,7 @@ fn channels_that_close_after_commit_are_no_news() {
     assert_eq!(common::peer::hear(&mut peer.control).expect("a heartbeat"), Control::Heartbeat);
     peer.say(&Control::Committed);
     assert_eq!(peer.last_word(), None);
+    drop(peer);
     let finished = giver.sending.finish();
     assert_eq!(finished.outcome, Outcome::Complete, "{:?}", finished.error);
     assert_eq!(giver.journal.steps().last(), Some(&"release"));
@@ -1147,6 +1165,7 @@ fn a_sender_that_is_cancelled_after_commit_waits_for_the_answer() {
     assert_eq!(common::peer::hear(&mut peer.control).expect("a heartbeat"), Control::Heartbeat);
     peer.say(&Control::Committed);
     assert_eq!(peer.last_word(), None);
+    drop(peer);
     assert_eq!(giver.sending.finish().outcome, Outcome::Complete);
 }
 

@@ -111,9 +111,8 @@ fn no_room_knows_more_than_it_may() {
     let found = broken(|name, line| {
         let room = name.split(['/', '.']).next().expect("a name");
         let (_, allowed) = MAY_KNOW.iter().find(|(named, _)| *named == room)?;
-        let stranger = named_modules(line)
-            .into_iter()
-            .find(|module| *module != room && !allowed.contains(module))?;
+        let stranger =
+            named_modules(line).into_iter().find(|module| *module != room && !allowed.contains(module))?;
         Some(format!("{room} knows {stranger}"))
     });
     assert!(found.is_empty(), "{found:#?}");
@@ -155,15 +154,19 @@ fn unsafe_code_stays_in_three_files() {
     const UNSAFE: [&str; 3] = ["buffer/region.rs", "ring/uring.rs", "vfio/sys.rs"];
     let found = broken(|name, line| {
         let code = line.split("//").next().unwrap_or(line);
-        let is_unsafe = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait", "unsafe extern", "unsafe_code"]
-            .iter()
-            .any(|word| code.contains(word));
+        let is_unsafe =
+            ["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait", "unsafe extern", "unsafe_code"]
+                .iter()
+                .any(|word| code.contains(word));
         (is_unsafe && !UNSAFE.contains(&name)).then(|| line.trim().to_owned())
     });
     assert!(found.is_empty(), "{found:#?}");
     for name in UNSAFE {
         let (_, text) = sources().into_iter().find(|(found, _)| found == name).expect("a file");
-        assert!(text.contains("#![expect(\n    unsafe_code") || text.contains("#![expect(unsafe_code"), "{name}");
+        assert!(
+            text.contains("#![expect(\n    unsafe_code") || text.contains("#![expect(unsafe_code"),
+            "{name}"
+        );
     }
 }
 
@@ -189,7 +192,7 @@ fn every_file_says_what_it_is_and_fits_in_a_head() {
     const LINES_MAX: usize = 420;
     let mut found = Vec::new();
     for (name, text) in program() {
-        if !text.starts_with("//!") {
+        if !text.lines().take(6).any(|line| line.starts_with("//! ")) {
             found.push(format!("src/{name} does not say what it is"));
         }
         let lines = text.lines().count();

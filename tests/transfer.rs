@@ -692,7 +692,10 @@ fn what_takes_longer_than_its_deadline_is_rolled_back() {
     to.let_go("seal");
     let received = receiving.finish();
     let error = assert_aborted(&received);
-    assert!(matches!(error, Error::Peer(PeerError::Aborted { text }) if text.contains("deadline")), "{error}");
+    assert!(
+        matches!(error, Error::Peer(PeerError::Aborted { text }) if text.contains("deadline")),
+        "{error}"
+    );
     assert_eq!(from.steps().last(), Some(&"rollback"));
     assert_eq!(to.steps().last(), Some(&"rollback"));
 }
@@ -731,7 +734,10 @@ fn trouble_at_the_source(step: &'static str, trouble: Trouble) {
     assert_eq!(error.to_string(), format!("device net0: {expected}"), "{step}");
     assert!(error.hint().is_some());
     let error = assert_aborted(&received);
-    assert!(matches!(error, Error::Peer(PeerError::Aborted { text }) if text.contains("net0")), "{step}: {error}");
+    assert!(
+        matches!(error, Error::Peer(PeerError::Aborted { text }) if text.contains("net0")),
+        "{step}: {error}"
+    );
     assert_eq!(from.steps().last(), Some(&"rollback"), "{step}: {:?}", from.steps());
     assert_eq!(to.steps().last(), Some(&"rollback"), "{step}: {:?}", to.steps());
     assert!(!to.did("run"));
@@ -910,7 +916,8 @@ fn a_file_that_took_its_name_gives_it_back_when_another_device_cannot_run() {
     let (sink, to) = TestSink::new();
     to.expect("run", Trouble::Fail);
     let listener = listen();
-    let (sender, receiver) = pair(&listener, Synthetic::new(1000), FileSink::create(&path).expect("writable"));
+    let (sender, receiver) =
+        pair(&listener, Synthetic::new(1000), FileSink::create(&path).expect("writable"));
     let (sent, received) = run(sender.device("net1", Null::new(1)), receiver.device("net1", sink));
     assert_aborted(&sent);
     assert_aborted(&received);

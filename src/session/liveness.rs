@@ -60,9 +60,7 @@ impl Liveness {
 
     /// When to look again.
     pub(crate) fn next(&self) -> Nanos {
-        self.next_heartbeat()
-            .min(self.heard + nanos(SILENCE_MAX))
-            .min(self.moved + nanos(STANDSTILL_MAX))
+        self.next_heartbeat().min(self.heard + nanos(SILENCE_MAX)).min(self.moved + nanos(STANDSTILL_MAX))
     }
 }
 

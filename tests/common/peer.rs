@@ -4,8 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use ringlift::wire::{
-    CONTROL_HEADER_LEN, Checksum, Control, ControlHeader, DATA_HEADER_LEN, DataHeader, DeviceOffer, HELLO_LEN,
-    Hello, Offer, Role, SessionId, WELCOME_LEN, Welcome, crc32c,
+    CONTROL_HEADER_LEN, Checksum, Control, ControlHeader, DATA_HEADER_LEN, DataHeader, DeviceOffer,
+    HELLO_LEN, Hello, Offer, Role, SessionId, WELCOME_LEN, Welcome, crc32c,
 };
 
 use super::{PATIENCE, loopback};
