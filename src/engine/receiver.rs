@@ -105,6 +105,9 @@ fn meet(peer: Peer, congestion: Option<&str>, owner: &mut Owner) -> Result<Conne
     let wants_end = || cancel.is_cancelled();
     let connections = match peer {
         Peer::Listener(listener) => {
+            if let Some(name) = congestion {
+                listener.check_congestion(name)?;
+            }
             listener.next(&wants_end, &mut |peer, error| owner.tell(&Event::Stray { peer, error }))?
         }
         Peer::Sockets { control, data } => rendezvous::welcome(control, data, &wants_end)?,

@@ -111,6 +111,11 @@ impl Listener {
         self.door.addr
     }
 
+    /// Whether this host has a congestion control: found out before any peer comes.
+    pub(crate) fn check_congestion(&self, name: &str) -> Result<(), KernelError> {
+        socket::unconnected(self.door.addr, Some(name)).map(drop)
+    }
+
     /// Waits for the next session whose connections are all there. Whoever is turned away meanwhile, or was since the
     /// last call, goes to `stray`.
     pub(crate) fn next(
