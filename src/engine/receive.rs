@@ -15,6 +15,7 @@ use super::account::Account;
 use super::duty::Duty;
 use super::link::{self, Link};
 use super::owner::{Event, Owner, Phase};
+use super::rendezvous::Busy;
 use super::send::slot_size;
 use super::step::{StepResult, Yield};
 use crate::buffer::{Pool, Slot};
@@ -39,6 +40,7 @@ pub(super) struct Device {
 pub(super) struct Parts {
     pub(super) control: OwnedFd,
     pub(super) data: Vec<OwnedFd>,
+    pub(super) busy: Option<Busy>,
     pub(super) devices: Vec<Device>,
     pub(super) pool_max: u64,
     pub(super) same_clock: bool,
@@ -65,6 +67,8 @@ pub(super) struct Receiving<R: Ring> {
     session: ReceiverSession<Slot>,
     recorder: Recorder,
     owner: Owner,
+    /// Until the devices are where they belong others are told that this receiver is busy.
+    busy: Option<Busy>,
     pool_max: u64,
     estimate: Option<u64>,
     checksum: Checksum,
@@ -94,6 +98,7 @@ impl<R: Ring> Receiving<R> {
             session: ReceiverSession::new(now),
             recorder: Recorder::default(),
             owner: parts.owner,
+            busy: parts.busy,
             pool_max: parts.pool_max,
             estimate: None,
             checksum: Checksum::None,

@@ -80,11 +80,10 @@ impl Receiver {
         };
         owner.cancel.attach(ring.waker());
         let congestion = connections.congestion();
-        // until the end of the transfer others are told that this receiver is busy
-        let _busy = connections.busy;
         let parts = Parts {
             control: connections.control,
             data: connections.data,
+            busy: connections.busy,
             devices: self.devices,
             pool_max: self.options.pool_max,
             same_clock: connections.same_clock,

@@ -30,7 +30,8 @@ use crate::limits;
 use crate::wire::{Hello, Role, SessionId};
 
 use door::keep_door;
-use hall::{Busy, Complete, Hall};
+pub(crate) use hall::Busy;
+use hall::{Complete, Hall};
 use line::{IN_HELLO, Line, answer, within};
 use runtime::{CANCEL_POLL, all, thread_gone, unless_cancelled};
 pub(crate) use socket::Congestion;
