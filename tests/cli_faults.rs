@@ -163,6 +163,11 @@ fn a_congestion_control_that_is_not_there_is_said_by_either_side() {
         end.words.contains("hint: ") && end.words.contains("tcp_available_congestion_control"),
         "{end:?}"
     );
+    // without waiting for a sender, whose transfer it would end
+    let script = "exec timeout 10 \"$1\" recv --listen 127.0.0.1:0 --device a=discard --congestion turtle";
+    let end = end_of(&shell(script).output().unwrap());
+    assert_eq!(end.status, 1, "{end:?}");
+    assert!(end.words.contains("tcp_available_congestion_control"), "{end:?}");
 }
 
 #[test]
@@ -420,5 +425,27 @@ fn a_ring_that_cannot_be_had_is_an_error_that_names_the_limit() {
     if end.status != 0 {
         assert_eq!(end.status, 1, "{end:?}");
         assert!(end.words.contains("ENOMEM") && end.words.contains("ulimit -l"), "{}", end.words);
+    }
+}
+
+#[test]
+fn too_few_descriptors_are_an_error_that_names_the_limit() {
+    let script = "ulimit -n 20; exec \"$1\" demo --size 1MiB --channels 16";
+    let end = end_of(&shell(script).output().unwrap());
+    assert_eq!(end.status, 1, "{end:?}");
+    assert!(
+        end.words.contains("EMFILE") && end.words.contains("hint: raise the limit of open files"),
+        "{end:?}"
+    );
+}
+
+#[test]
+fn a_sender_that_comes_when_the_one_before_has_ended_is_never_told_that_the_receiver_is_busy() {
+    let (_recv, address) = Run::recv(&["--device", "net0=discard"]);
+    for round in 0..10 {
+        let device = if round % 2 == 0 { "net0=null:1MiB" } else { "net1=null:1" };
+        let end = send(&address, &["--device", device]);
+        assert_eq!(end.status, if round % 2 == 0 { 0 } else { 4 }, "{round}: {end:?}");
+        assert!(!end.words.contains("busy"), "{round}: {}", end.words);
     }
 }
