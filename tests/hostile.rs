@@ -1075,8 +1075,9 @@ fn a_channel_that_the_receiver_closes_ends_the_transfer() {
 fn a_reason_on_the_control_connection_goes_before_a_channel_that_closes() {
     let giver = Giver::of(TestSource::new(content(50_000_000)), 2);
     let (mut peer, _) = giver.door.welcome_and_agree();
-    peer.data.clear();
+    // both signs are there at once, whichever is seen first
     peer.say(&Control::Abort { code: 2, text: "device net0: on fire".into() });
+    peer.data.clear();
     assert_eq!(peer.last_word(), None);
     drop(peer);
     let error = giver.fails();
