@@ -15,12 +15,13 @@ use super::account::Account;
 use super::duty::Duty;
 use super::link::{self, Link};
 use super::owner::{Event, Owner, Phase};
+use super::rendezvous::Busy;
 use super::send::slot_size;
 use super::step::{StepResult, Yield};
 use crate::buffer::{Pool, Slot};
 use crate::channel::{Rx, RxEvent};
 use crate::error::{DeviceError, Errno, Error, KernelError, PeerError, Place, Refusal, Side};
-use crate::limits::SETTLE_MAX;
+use crate::limits::{HEARTBEAT_INTERVAL, SETTLE_MAX};
 use crate::ring::{Completion, Nanos, Ring};
 use crate::session::liveness::nanos;
 use crate::session::receiver::{ReceiverSession, Terms, agree};
@@ -39,6 +40,7 @@ pub(super) struct Device {
 pub(super) struct Parts {
     pub(super) control: OwnedFd,
     pub(super) data: Vec<OwnedFd>,
+    pub(super) busy: Option<Busy>,
     pub(super) devices: Vec<Device>,
     pub(super) pool_max: u64,
     pub(super) same_clock: bool,
@@ -65,6 +67,8 @@ pub(super) struct Receiving<R: Ring> {
     session: ReceiverSession<Slot>,
     recorder: Recorder,
     owner: Owner,
+    /// Until the devices are where they belong others are told that this receiver is busy.
+    busy: Option<Busy>,
     pool_max: u64,
     estimate: Option<u64>,
     checksum: Checksum,
@@ -94,6 +98,7 @@ impl<R: Ring> Receiving<R> {
             session: ReceiverSession::new(now),
             recorder: Recorder::default(),
             owner: parts.owner,
+            busy: parts.busy,
             pool_max: parts.pool_max,
             estimate: None,
             checksum: Checksum::None,
@@ -264,8 +269,7 @@ impl<R: Ring> Receiving<R> {
         self.begin_writes()?;
         self.link.speak(&mut self.ring, || self.session.poll_control(now));
         self.tell_progress(now);
-        let soonest = if self.headers.is_empty() { self.session.next_deadline() } else { now };
-        self.ring.wait(Some(soonest))?;
+        self.ring.wait(Some(self.next_deadline(now)))?;
         while let Some(completion) = self.ring.next() {
             self.on_completion(completion)?;
             // at once: the packet's bytes are in this processor's cache now
@@ -281,6 +285,17 @@ impl<R: Ring> Receiving<R> {
             self.pool.as_mut().and_then(Pool::take).expect("credit is granted for reserved slots only");
         let event = self.channels[channel].accept(&mut self.ring, header, slot);
         self.on_rx(channel, event)
+    }
+
+    fn next_deadline(&self, now: Nanos) -> Nanos {
+        if !self.headers.is_empty() {
+            return now;
+        }
+        // after commit a peer that is gone is told nothing, and not waited for
+        if self.link.is_closed() && self.session.is_committed() {
+            return now + nanos(HEARTBEAT_INTERVAL);
+        }
+        self.session.next_deadline()
     }
 
     fn tell_progress(&mut self, now: Nanos) {

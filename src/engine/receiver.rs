@@ -80,11 +80,10 @@ impl Receiver {
         };
         owner.cancel.attach(ring.waker());
         let congestion = connections.congestion();
-        // until the end of the transfer others are told that this receiver is busy
-        let _busy = connections.busy;
         let parts = Parts {
             control: connections.control,
             data: connections.data,
+            busy: connections.busy,
             devices: self.devices,
             pool_max: self.options.pool_max,
             same_clock: connections.same_clock,
@@ -105,6 +104,9 @@ fn meet(peer: Peer, congestion: Option<&str>, owner: &mut Owner) -> Result<Conne
     let wants_end = || cancel.is_cancelled();
     let connections = match peer {
         Peer::Listener(listener) => {
+            if let Some(name) = congestion {
+                listener.check_congestion(name)?;
+            }
             listener.next(&wants_end, &mut |peer, error| owner.tell(&Event::Stray { peer, error }))?
         }
         Peer::Sockets { control, data } => rendezvous::welcome(control, data, &wants_end)?,

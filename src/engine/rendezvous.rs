@@ -30,7 +30,8 @@ use crate::limits;
 use crate::wire::{Hello, Role, SessionId};
 
 use door::keep_door;
-use hall::{Busy, Complete, Hall};
+pub(crate) use hall::Busy;
+use hall::{Complete, Hall};
 use line::{IN_HELLO, Line, answer, within};
 use runtime::{CANCEL_POLL, all, thread_gone, unless_cancelled};
 pub(crate) use socket::Congestion;
@@ -109,6 +110,11 @@ impl Listener {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.door.addr
+    }
+
+    /// Whether this host has a congestion control: found out before any peer comes.
+    pub(crate) fn check_congestion(&self, name: &str) -> Result<(), KernelError> {
+        socket::unconnected(self.door.addr, Some(name)).map(drop)
     }
 
     /// Waits for the next session whose connections are all there. Whoever is turned away meanwhile, or was since the

@@ -22,6 +22,11 @@ pub(super) type StepResult = Result<Yield, DeviceError>;
 
 type HandBack<D> = Arc<Mutex<Option<(Box<D>, StepResult)>>>;
 
+/// An embedder's device may panic; it is ours to bring back all the same.
+pub(super) fn unless_panicked<T>(step: impl FnOnce() -> Result<T, DeviceError>) -> Result<T, DeviceError> {
+    catch_unwind(AssertUnwindSafe(step)).unwrap_or(Err(DeviceError::Panicked))
+}
+
 /// A device that is either here or away in a step; never in two steps.
 pub(super) struct Held<D: ?Sized> {
     device: Option<Box<D>>,
@@ -62,9 +67,7 @@ impl<D: ?Sized + Send + 'static> Held<D> {
         ring.spawn(
             tag,
             Box::new(move || {
-                // An embedder's device may panic; it is ours to bring back all the same.
-                let result = catch_unwind(AssertUnwindSafe(|| step(&mut *device)));
-                let result = result.unwrap_or(Err(DeviceError::Panicked));
+                let result = unless_panicked(|| step(&mut *device));
                 *back.lock().unwrap_or_else(PoisonError::into_inner) = Some((device, result));
             }),
         );

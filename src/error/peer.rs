@@ -18,7 +18,7 @@ pub enum PeerError {
         what: crate::wire::Malformed,
     },
     /// A well-formed message at the wrong time.
-    #[error("the peer sent {message} while {phase}")]
+    #[error("the peer sent {message} {phase}")]
     Unexpected {
         /// The message's name.
         message: &'static str,

@@ -39,7 +39,7 @@ impl Liveness {
 
     /// Whether it is time for a heartbeat (P-38).
     pub(crate) fn must_speak(&self, now: Nanos) -> bool {
-        now >= self.said + nanos(HEARTBEAT_INTERVAL)
+        now >= self.next_heartbeat()
     }
 
     /// Whether the peer is still with us (P-39, P-40).
@@ -53,11 +53,14 @@ impl Liveness {
         Ok(())
     }
 
+    /// When it is time for a heartbeat, if nothing else is said.
+    pub(crate) fn next_heartbeat(&self) -> Nanos {
+        self.said + nanos(HEARTBEAT_INTERVAL)
+    }
+
     /// When to look again.
     pub(crate) fn next(&self) -> Nanos {
-        (self.said + nanos(HEARTBEAT_INTERVAL))
-            .min(self.heard + nanos(SILENCE_MAX))
-            .min(self.moved + nanos(STANDSTILL_MAX))
+        self.next_heartbeat().min(self.heard + nanos(SILENCE_MAX)).min(self.moved + nanos(STANDSTILL_MAX))
     }
 }
 

@@ -101,7 +101,7 @@ impl<H> ReceiverSession<H> {
             live: Liveness::new(now),
             outbox: VecDeque::with_capacity(CONTROL_QUEUE_MAX),
             switched_over: None,
-            phase: "agreeing on settings",
+            phase: "while agreeing on settings",
         }
     }
 
@@ -254,13 +254,17 @@ impl<H> ReceiverSession<H> {
         self.outbox.is_empty()
     }
 
+    /// Whether the peer is still with us. After Commit that is no matter (P-37).
     pub(crate) fn check(&self, now: Nanos) -> Result<(), Error> {
+        if self.is_committed() {
+            return Ok(());
+        }
         Ok(self.live.check(now, self.phase)?)
     }
 
     /// When `check` or `poll_control` must be called again at the latest.
     pub(crate) fn next_deadline(&self) -> Nanos {
-        self.live.next()
+        if self.is_committed() { self.live.next_heartbeat() } else { self.live.next() }
     }
 
     /// The next message to send: what was said, then credit, then a heartbeat.

@@ -96,7 +96,7 @@ impl<H> SenderSession<H> {
             live: Liveness::new(now),
             outbox,
             promised: false,
-            phase: "agreeing on settings",
+            phase: "while agreeing on settings",
         }
     }
 

@@ -148,6 +148,8 @@ impl<R: Ring> Receiving<R> {
     /// and the last word with it.
     pub(super) fn take_leave(&mut self) {
         self.speak_out();
+        // before the sender sees the end: the next one that it lets begin finds the door open
+        self.busy = None;
         self.link.say_goodbye(&mut self.ring);
         let end = self.ring.now() + nanos(LINGER_MAX);
         while !self.link.is_closed() && self.ring.now() < end && self.ring.wait(Some(end)).is_ok() {

@@ -6,7 +6,7 @@ use super::{Device, Receiving};
 use crate::buffer::Slot;
 use crate::engine::carrier;
 use crate::engine::duty::Duty;
-use crate::engine::step::{Held, Yield};
+use crate::engine::step::{Held, Yield, unless_panicked};
 use crate::error::{DeviceError, Errno, Error, WRITING};
 use crate::limits::HEADER_ROOM;
 use crate::ring::{Carrier, Nanos, Ring};
@@ -83,7 +83,7 @@ impl<R: Ring> Receiving<R> {
         let sink = writer.held.device().expect("no step is under way before the config state");
         let mut at = 0;
         while at < len {
-            let taken = match sink.drain(&slot.payload(len)[at..]) {
+            let taken = match unless_panicked(|| sink.drain(&slot.payload(len)[at..])) {
                 Ok(0) => Err(DeviceError::Full { offset: writer.written + at as u64 }),
                 other => other,
             };

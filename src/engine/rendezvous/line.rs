@@ -75,7 +75,7 @@ impl Line {
         }
         if welcome.session != hello.session {
             let message = "a welcome to another session";
-            return Err(PeerError::Unexpected { message, phase: "the session was set up" }.into());
+            return Err(PeerError::Unexpected { message, phase: "while the session was set up" }.into());
         }
         Ok((self.hand_on(), welcome.boot_id))
     }

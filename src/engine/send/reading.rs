@@ -6,7 +6,7 @@ use super::{Device, Sending};
 use crate::buffer::Slot;
 use crate::engine::carrier;
 use crate::engine::duty::Duty;
-use crate::engine::step::{Held, Yield};
+use crate::engine::step::{Held, Yield, unless_panicked};
 use crate::error::{DeviceError, Errno, Error};
 use crate::limits::{CONFIG_SIZE_MAX, HEADER_ROOM, PRECOPY_FACTOR_MAX, PRECOPY_POLL};
 use crate::ring::{Carrier, Nanos, Ring};
@@ -111,9 +111,14 @@ impl<R: Ring> Sending<R> {
             return Ok(());
         }
         let source = reader.held.device().expect("no step is under way while a device is read");
-        let filled = source.fill(&mut slot.payload_mut()[..size]);
-        let read = filled.map_err(|error| Error::Device { device: reader.name.clone(), error })?;
-        self.on_read(device, slot, read.min(size));
+        match unless_panicked(|| source.fill(&mut slot.payload_mut()[..size])) {
+            Ok(read) => self.on_read(device, slot, read.min(size)),
+            Err(error) => {
+                self.pool.put(slot);
+                reader.reading = Reading::Idle;
+                return Err(Error::Device { device: reader.name.clone(), error });
+            }
+        }
         Ok(())
     }
 

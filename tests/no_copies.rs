@@ -1,0 +1,132 @@
+//! Nothing is copied or allocated for a packet.
+//!
+//! Allocations are counted on the thread that runs a transfer: ten times the packets must not take one more. That no
+//! payload is moved in user space is shown by where it lies: a source fills, and a sink is handed, page-aligned places
+//! that are all slots of one pool, a fixed distance apart. The header goes in front of a payload that lies in its slot,
+//! and the kernel receives a payload into the slot that the sink is handed, or that is written from. What a count cannot
+//! show is that nobody copies a slot onto itself or elsewhere for no use; for that there is no code.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::OwnedFd;
+
+use allocation_counter::AllocationInfo;
+use common::device::{TestSink, TestSource};
+use common::{PATIENCE, Running, content, listen, pair, run, socket_pairs};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use ringlift::limits::{HEADER_ROOM, PAGE_SIZE};
+use ringlift::sink::{Discard, FdSink, Sink, Verify};
+use ringlift::source::{FdSource, Null, Source, Synthetic};
+use ringlift::{Outcome, Receiver, Sender};
+
+const PACKET: u32 = 4096;
+
+/// Allocations of the sender's thread and the receiver's during a whole transfer.
+fn allocations(source: impl Source + 'static, sink: impl Sink + 'static) -> (u64, u64) {
+    let (mut ours, mut theirs) = socket_pairs(3);
+    let (control, peer_control) = (ours.remove(0), theirs.remove(0));
+    let sender = Sender::builder().device("net0", source).sockets(control, ours);
+    let sender = sender.packet_size(PACKET).pool_size(1 << 20).build().expect("possible");
+    let receiver = Receiver::builder().device("net0", sink).sockets(peer_control, theirs).build();
+    let receiver = receiver.expect("possible");
+    let count = |info: AllocationInfo, outcome| {
+        assert_eq!(outcome, Outcome::Complete);
+        info.count_total
+    };
+    let receiving = Running::start(move || {
+        let mut outcome = Outcome::Aborted;
+        let info = allocation_counter::measure(|| outcome = receiver.run().outcome);
+        count(info, outcome)
+    });
+    let sending = Running::start(move || {
+        let mut outcome = Outcome::Aborted;
+        let info = allocation_counter::measure(|| outcome = sender.run().outcome);
+        count(info, outcome)
+    });
+    (sending.finish(), receiving.finish())
+}
+
+/// The fewest of several transfers: setting connections up takes a few more or less as the moment wills.
+fn fewest(transfer: impl Fn() -> (u64, u64)) -> (u64, u64) {
+    let transfers: Vec<(u64, u64)> = (0..4).map(|_| transfer()).collect();
+    let least = |side: fn(&(u64, u64)) -> u64| transfers.iter().map(side).min().expect("four");
+    (least(|both| both.0), least(|both| both.1))
+}
+
+fn assert_no_allocation_per_packet(transfer: impl Fn(u64) -> (u64, u64)) {
+    let (few, many) = (fewest(|| transfer(50)), fewest(|| transfer(500)));
+    assert!(many.0 <= few.0 + 2, "sender: {} for 50 packets, {} for 500", few.0, many.0);
+    assert!(many.1 <= few.1 + 2, "receiver: {} for 50 packets, {} for 500", few.1, many.1);
+}
+
+#[test]
+fn a_packet_of_a_generator_takes_no_allocation() {
+    assert_no_allocation_per_packet(|packets| {
+        allocations(Synthetic::new(packets * u64::from(PACKET)), Verify::new())
+    });
+}
+
+#[test]
+fn a_packet_of_nothing_takes_no_allocation() {
+    assert_no_allocation_per_packet(|packets| allocations(Null::new(packets * u64::from(PACKET)), Discard));
+}
+
+fn memfd() -> File {
+    memfd_create("state", MFdFlags::MFD_CLOEXEC).expect("a memfd").into()
+}
+
+#[test]
+fn a_packet_of_a_memfd_takes_no_allocation() {
+    assert_no_allocation_per_packet(|packets| {
+        let mut from = memfd();
+        from.write_all(&content(usize::try_from(packets * u64::from(PACKET)).expect("few")))
+            .expect("written");
+        from.rewind().expect("rewound");
+        allocations(FdSource::new(from.into()), FdSink::new(memfd().into()))
+    });
+}
+
+#[test]
+fn a_packet_of_a_pipe_takes_no_allocation() {
+    assert_no_allocation_per_packet(|packets| {
+        let (from, mut writer) = std::io::pipe().expect("a pipe");
+        let (mut reader, to) = std::io::pipe().expect("a pipe");
+        let state = content(usize::try_from(packets * u64::from(PACKET)).expect("few"));
+        let writing = Running::start(move || writer.write_all(&state).is_ok());
+        let reading = Running::start(move || std::io::copy(&mut reader, &mut std::io::sink()).is_ok());
+        let counted = allocations(FdSource::new(OwnedFd::from(from)), FdSink::new(OwnedFd::from(to)));
+        assert!(writing.finish() && reading.finish(), "within {PATIENCE:?}");
+        counted
+    });
+}
+
+/// The places of `slices` are slots: page-aligned, a whole number of strides apart, and no more than a pool has.
+fn assert_slots(slices: &[(usize, usize)], slots: u64, stride: usize) {
+    let places: BTreeSet<usize> = slices.iter().map(|&(address, _)| address).collect();
+    assert!(places.len() as u64 <= slots, "{} places, and a pool of {slots}", places.len());
+    let first = *places.first().expect("packets came");
+    for place in places {
+        assert!(place.is_multiple_of(PAGE_SIZE), "{place:#x} is not at the start of a page");
+        assert!((place - first).is_multiple_of(stride), "{place:#x} is no slot of the pool of {first:#x}");
+    }
+}
+
+#[test]
+fn a_sink_is_handed_the_slot_that_the_kernel_received_into_and_a_source_fills_the_one_that_is_sent() {
+    let packet_size: u32 = 128 << 10;
+    let (source, from) = TestSource::new(content(20_000_000));
+    let (sink, to) = TestSink::new();
+    let listener = listen();
+    let (sender, receiver) = pair(&listener, source, sink);
+    let (sent, received) = run(sender.packet_size(packet_size).channels(4), receiver);
+    assert_eq!((sent.outcome, received.outcome), (Outcome::Complete, Outcome::Complete));
+    assert!(to.bytes() == content(20_000_000));
+    let stride = packet_size as usize + HEADER_ROOM;
+    let (filled, handed) = (from.slices(), to.slices());
+    assert!(handed.len() > 100, "each packet was handed over in one piece");
+    assert_slots(&filled, sent.report.settings.pool_slots, stride);
+    assert_slots(&handed, received.report.settings.pool_slots, stride);
+}
