@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::limits::PROGRESS_INTERVAL;
 use crate::ring::Nanos;
-use crate::ring::uring::Waker;
+use crate::ring::waker::Waker;
 use crate::session::liveness::nanos;
 
 /// Cancels transfers from any thread. Every transfer that was given a clone of it rolls back, unless it has committed.

@@ -9,6 +9,7 @@ pub(crate) mod probe;
 pub(crate) mod sim;
 mod token;
 pub(crate) mod uring;
+pub(crate) mod waker;
 
 use std::ops::Range;
 use std::os::fd::RawFd;

@@ -11,16 +11,16 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::Arc;
 
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 use nix::libc;
-use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::probe::{self, Abilities, Facts};
 use super::token::{Table, Token};
+use super::waker::Waker;
 use super::{Carrier, Completion, Directions, Job, Nanos, Ring, Tag};
 use crate::buffer::{self, Lease, Pool, RegionId, Slot};
 use crate::error::{Errno, KernelError};
@@ -51,34 +51,6 @@ enum Operation {
     Cancel,
 }
 
-/// Jobs beside the loop, and whatever else wakes it up.
-#[derive(Debug)]
-pub(crate) struct Waker {
-    event: EventFd,
-    done: Mutex<VecDeque<Tag>>,
-}
-
-impl Waker {
-    /// Ends a wait, from any thread.
-    pub(crate) fn wake(&self) {
-        // a full counter is as good a wake-up as one more
-        let _ = self.event.write(1);
-    }
-}
-
-/// Reports a job's end, also when it panicked.
-struct JobEnd {
-    waker: Arc<Waker>,
-    tag: Tag,
-}
-
-impl Drop for JobEnd {
-    fn drop(&mut self) {
-        self.waker.done.lock().unwrap_or_else(PoisonError::into_inner).push_back(self.tag);
-        self.waker.wake();
-    }
-}
-
 /// A ring of the kernel's. Belongs to the thread that made it.
 pub(crate) struct Uring {
     /// Dropped first by `Drop`'s own doing: operations end before their memory goes.
@@ -102,9 +74,7 @@ impl Uring {
     pub(crate) fn new() -> Result<Uring, KernelError> {
         let ring = build().map_err(|error| probe::setup_failed(&error))?;
         let abilities = probe::judge(&facts(&ring)?)?;
-        let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-            .map_err(|errno| KernelError::new("eventfd", errno))?;
-        let waker = Arc::new(Waker { event, done: Mutex::default() });
+        let waker = Arc::new(Waker::new()?);
         let mut uring = Uring {
             ring,
             operations: Table::with_capacity(ENTRIES as usize),
@@ -157,7 +127,7 @@ impl Uring {
     /// Asks for a completion when the waker is called.
     fn watch(&mut self) {
         let token = self.operations.insert(Operation::Wake);
-        let event = Fd(self.waker.event.as_fd().as_raw_fd());
+        let event = Fd(self.waker.fd());
         self.push(token, opcode::PollAdd::new(event, libc::POLLIN.unsigned_abs().into()).build());
     }
 
@@ -179,7 +149,7 @@ impl Uring {
             Operation::Move { tag, slot } => Some(Completion::Moved { tag, slot, result }),
             Operation::Send { tag, lease } => Some(Completion::Sent { tag, lease: Some(lease), result }),
             Operation::Wake => {
-                let _ = self.waker.event.read();
+                self.waker.calm();
                 self.watch();
                 None
             }
@@ -188,8 +158,7 @@ impl Uring {
     }
 
     fn done(&self) -> Option<Completion> {
-        let tag = self.waker.done.lock().unwrap_or_else(PoisonError::into_inner).pop_front()?;
-        Some(Completion::Done { tag })
+        self.waker.take_done().map(|tag| Completion::Done { tag })
     }
 
     /// Lets the kernel begin what waits before this thread does something long.
@@ -306,7 +275,7 @@ impl Ring for Uring {
     }
 
     fn spawn(&mut self, tag: Tag, job: Job) {
-        let end = JobEnd { waker: Arc::clone(&self.waker), tag };
+        let end = self.waker.job_end(tag);
         let body = move || {
             let _end = end;
             job();
@@ -326,9 +295,7 @@ impl Ring for Uring {
     }
 
     fn wait(&mut self, deadline: Option<Nanos>) -> Result<(), KernelError> {
-        let idle = self.ready.is_empty()
-            && self.waker.done.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-            && self.ring.completion().is_empty();
+        let idle = self.ready.is_empty() && !self.waker.has_done() && self.ring.completion().is_empty();
         let (waits, owed) = {
             let queue = self.ring.submission();
             (!queue.is_empty(), queue.taskrun() || queue.cq_overflow())
