@@ -8,6 +8,7 @@ mod writing;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use self::writing::Writer;
 use super::Finished;
@@ -114,8 +115,15 @@ impl<R: Ring> Receiving<R> {
 
     /// Runs the transfer to whatever end.
     pub(super) fn run(mut self) -> Finished {
-        let result = self.transfer();
-        self.conclude(result)
+        match catch_unwind(AssertUnwindSafe(|| self.transfer())) {
+            Ok(result) => self.conclude(result),
+            Err(panic) => {
+                // the owner's own code, a hook or an event: the devices come first, then the panic goes on
+                self.owner.on_event = None;
+                self.conclude(Err(Error::Cancelled));
+                resume_unwind(panic)
+            }
+        }
     }
 
     fn transfer(&mut self) -> Result<(), Error> {
