@@ -4,6 +4,7 @@
 #![expect(dead_code, reason = "each test crate uses another part of this one")]
 
 pub(crate) mod device;
+pub(crate) mod outcome;
 pub(crate) mod peer;
 
 use std::net::SocketAddr;
