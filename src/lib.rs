@@ -17,6 +17,9 @@ mod buffer;
 mod channel;
 pub mod engine;
 pub mod error;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 pub mod limits;
 mod ring;
 mod session;

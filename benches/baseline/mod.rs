@@ -1,0 +1,85 @@
+//! The same job as ringlift's, done without ringlift: what the figures are compared with.
+//!
+//! Each baseline moves the same bytes, in packets of the same size with the same 64 byte header, over as many sockets with
+//! the same congestion control, out of a descriptor that is read as a stream and into one that is written in order. What
+//! a baseline spares itself: settings, credit, a hand-over, statistics, and a bound on memory that holds whatever the peer
+//! does.
+//!
+//! - [`threads`]: blocking system calls, in two shapes; the faster one of a run is *the* baseline of that run;
+//! - [`tokio`]: tokio-uring, one thread and one ring on each side.
+
+pub(crate) mod sockets;
+pub(crate) mod threads;
+pub(crate) mod tokio;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::time::Duration;
+
+use ringlift::wire::{DATA_HEADER_LEN, DataHeader, crc32c};
+
+/// What is to be moved, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Work {
+    /// Data connections.
+    pub(crate) channels: usize,
+    /// Most payload bytes of a packet.
+    pub(crate) packet_size: usize,
+    /// Payload bytes altogether.
+    pub(crate) bytes: u64,
+    /// Whether payloads are summed by the sender and checked by the receiver.
+    pub(crate) checked: bool,
+    /// The congestion control of every connection.
+    pub(crate) congestion: String,
+}
+
+/// A packet's header, encoded.
+fn header(device: usize, idx: u64, payload: &[u8], checked: bool) -> [u8; DATA_HEADER_LEN] {
+    let mut bytes = [0; DATA_HEADER_LEN];
+    let header = DataHeader {
+        device: u16::try_from(device).expect("a handful of devices"),
+        idx,
+        config: false,
+        len: u32::try_from(payload.len()).expect("a packet is shorter than 4 GiB"),
+        crc32c: if checked { crc32c(0, payload) } else { 0 },
+        read_at_ns: 0,
+        sent_at_ns: 0,
+    };
+    header.encode(&mut bytes);
+    bytes
+}
+
+/// Whether a payload is what its header says.
+fn check(header: &DataHeader, payload: &[u8], checked: bool) {
+    assert!(!checked || crc32c(0, payload) == header.crc32c, "a payload came as it was sent");
+}
+
+/// How far ahead of its turn a packet may be left behind for others to write. Twice or four times as much costs more
+/// processor time, because fewer packets are still in the cache when they are written.
+fn window(work: &Work) -> u64 {
+    work.channels as u64
+}
+
+/// How long a packet that is farther ahead waits: without credit, packets of several devices on several connections can
+/// block each other for ever.
+const WINDOW_PATIENCE: Duration = Duration::from_millis(20);
+
+/// The packets of a device that are waiting for their turn, and the file that they go into.
+struct Ordered<B> {
+    file: Option<File>,
+    next: u64,
+    waiting: BTreeMap<u64, B>,
+}
+
+impl<B> Ordered<B> {
+    fn new(file: File) -> Ordered<B> {
+        Ordered { file: Some(file), next: 0, waiting: BTreeMap::new() }
+    }
+
+    /// The packet whose turn it is, if it is here.
+    fn pop(&mut self) -> Option<B> {
+        let packet = self.waiting.remove(&self.next)?;
+        self.next += 1;
+        Some(packet)
+    }
+}

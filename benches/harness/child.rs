@@ -1,0 +1,239 @@
+//! One side of one transfer, as a process: this program again, with `--child`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use nix::sys::resource::{UsageWho, getrusage};
+use ringlift::sink::{Discard, FdSink, Sink};
+use ringlift::source::{FdSource, Null, Source};
+use ringlift::{Checksum, Event, Finished, Listener, Outcome, Phase, Receiver, Sender};
+
+use super::devices::{Pair, Side};
+use super::{Contestant, Job, Measured};
+use crate::baseline::sockets::{self, Sockets};
+use crate::baseline::threads::{self, Shape};
+use crate::baseline::tokio;
+
+/// Runs a transfer between two new processes: what the sender and what the receiver measured.
+pub(crate) fn transfer(job: &Job, pairs: &[Pair]) -> io::Result<(Measured, Measured)> {
+    let mut receiver = spawn(job, "receive", pairs, Side::Sink, None)?;
+    let mut words = BufReader::new(receiver.stdout.take().expect("it is a pipe"));
+    let mut address = String::new();
+    words.read_line(&mut address)?;
+    let mut sender = spawn(job, "send", pairs, Side::Source, Some(address.trim()))?;
+    let sent = measured(&mut sender, |text| {
+        io::read_to_string(text.expect("it is a pipe")).map(|read| read.trim().to_owned())
+    });
+    if sent.is_err() {
+        // it would wait for ever
+        receiver.kill()?;
+    }
+    let received = measured(&mut receiver, |_| {
+        let mut text = String::new();
+        words.read_to_string(&mut text).map(|_| text.trim().to_owned())
+    });
+    let (sent, received) = (sent?, received?);
+    if sent.bytes != job.work.bytes || received.bytes != job.work.bytes {
+        return Err(io::Error::other(format!(
+            "{job}: {} bytes sent, {} received",
+            sent.bytes, received.bytes
+        )));
+    }
+    Ok((sent, received))
+}
+
+fn spawn(job: &Job, role: &str, pairs: &[Pair], side: Side, to: Option<&str>) -> io::Result<Child> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["--child", role, &job.to_string(), to.unwrap_or("-")]);
+    command.args(pairs.iter().take(job.devices).map(|pair| pair.path(side)));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()
+}
+
+fn measured(
+    child: &mut Child,
+    text: impl FnOnce(Option<std::process::ChildStdout>) -> io::Result<String>,
+) -> io::Result<Measured> {
+    let text = text(child.stdout.take())?;
+    match child.wait()?.success() {
+        true => text.parse().map_err(io::Error::other),
+        false => Err(io::Error::other("a side of the transfer failed")),
+    }
+}
+
+/// The process's own part: `ROLE JOB ADDRESS PATH...`.
+pub(crate) fn run(arguments: &[String]) -> io::Result<()> {
+    let [role, job, to, paths @ ..] = arguments else {
+        return Err(io::Error::other("a child needs its role, its job and its peer"));
+    };
+    let job: Job = job.parse().map_err(io::Error::other)?;
+    let measured = match role.as_str() {
+        "receive" => receive(&job, paths)?,
+        _ => send(&job, to.parse().map_err(io::Error::other)?, paths)?,
+    };
+    say(&measured.to_string())
+}
+
+fn say(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()
+}
+
+fn send(job: &Job, to: SocketAddr, paths: &[String]) -> io::Result<Measured> {
+    let work = &job.work;
+    let files = open(paths, OpenOptions::new().read(true))?;
+    if job.contestant.is_ringlift() {
+        let begun = Begun::default();
+        return ringlift(sender(job, to, files, &begun)?.run(), &begun);
+    }
+    let mut sockets = Sockets::connect(to, work)?;
+    sockets.hear()?;
+    let usage = Usage::now()?;
+    let begun = Instant::now();
+    match shape(job.contestant) {
+        Some(shape) => threads::send(shape, &sockets, work, files)?,
+        None => tokio::send(&sockets, work, files)?,
+    }
+    sockets.hear()?;
+    measure(work.bytes, u64::try_from(begun.elapsed().as_nanos()).expect("less than 500 years"), usage)
+}
+
+fn receive(job: &Job, paths: &[String]) -> io::Result<Measured> {
+    let work = &job.work;
+    let files = open(paths, OpenOptions::new().write(true))?;
+    if job.contestant.is_ringlift() {
+        let listener =
+            Listener::bind("127.0.0.1:0".parse().expect("an address")).map_err(io::Error::other)?;
+        say(&listener.local_addr().to_string())?;
+        let begun = Begun::default();
+        return ringlift(receiver(job, &listener, files, &begun)?.run(), &begun);
+    }
+    let listener = sockets::listen(work)?;
+    say(&listener.local_addr()?.to_string())?;
+    let mut sockets = Sockets::accept(&listener, work)?;
+    sockets.tell()?;
+    let usage = Usage::now()?;
+    let bytes = match shape(job.contestant) {
+        Some(shape) => threads::receive(shape, &sockets, work, files)?,
+        None => tokio::receive(&sockets, work, files)?,
+    };
+    sockets.tell()?;
+    measure(bytes, 0, usage)
+}
+
+fn shape(contestant: Contestant) -> Option<Shape> {
+    match contestant {
+        Contestant::ThreadsInline => Some(Shape::Inline),
+        Contestant::ThreadsPipeline => Some(Shape::Pipeline),
+        Contestant::TokioUring | Contestant::Ringlift | Contestant::RingliftCrc32c => None,
+    }
+}
+
+fn open(paths: &[String], options: &OpenOptions) -> io::Result<Vec<File>> {
+    paths.iter().map(|path| options.open(path)).collect()
+}
+
+fn sender(job: &Job, to: SocketAddr, files: Vec<File>, begun: &Begun) -> io::Result<Sender> {
+    let work = &job.work;
+    let sources: Vec<Box<dyn Source>> = match files.is_empty() {
+        true => vec![Box::new(Null::new(work.bytes))],
+        false => files.into_iter().map(|file| Box::new(FdSource::new(file.into())) as _).collect(),
+    };
+    let mut builder = Sender::builder()
+        .connect(to)
+        .channels(u16::try_from(work.channels).expect("a few channels"))
+        .packet_size(u32::try_from(work.packet_size).expect("at most 16 MiB"))
+        .checksum(if work.checked { Checksum::Crc32c } else { Checksum::None })
+        .congestion(&work.congestion)
+        .on_event(begun.mark(Phase::Switchover));
+    for (number, source) in sources.into_iter().enumerate() {
+        builder = builder.boxed_device(format!("net{number}"), source);
+    }
+    builder.build().map_err(io::Error::other)
+}
+
+fn receiver(job: &Job, listener: &Listener, files: Vec<File>, begun: &Begun) -> io::Result<Receiver> {
+    let sinks: Vec<Box<dyn Sink>> = match files.is_empty() {
+        true => vec![Box::new(Discard)],
+        false => files.into_iter().map(|file| Box::new(FdSink::new(file.into())) as _).collect(),
+    };
+    let mut builder = Receiver::builder()
+        .listener(listener)
+        .congestion(&job.work.congestion)
+        .on_event(begun.mark(Phase::StopCopy));
+    for (number, sink) in sinks.into_iter().enumerate() {
+        builder = builder.boxed_device(format!("net{number}"), sink);
+    }
+    builder.build().map_err(io::Error::other)
+}
+
+fn ringlift(finished: Finished, begun: &Begun) -> io::Result<Measured> {
+    match (finished.outcome, finished.error) {
+        (Outcome::Complete, None) => {
+            measure(finished.report.bytes, finished.report.duration_ns, begun.usage())
+        }
+        (_, Some(error)) => Err(io::Error::other(error)),
+        (outcome, None) => Err(io::Error::other(outcome.name())),
+    }
+}
+
+/// What the process has used so far, its kernel threads included.
+#[derive(Debug, Clone, Copy, Default)]
+struct Usage {
+    cpu_us: i64,
+    switches: i64,
+}
+
+impl Usage {
+    fn now() -> io::Result<Usage> {
+        let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+        let us = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
+        Ok(Usage {
+            cpu_us: us(usage.user_time()) + us(usage.system_time()),
+            switches: usage.voluntary_context_switches() + usage.involuntary_context_switches(),
+        })
+    }
+}
+
+/// What had been used when a phase began: processes, pools and connections are made before, and are not the transfer's.
+#[derive(Debug, Clone, Default)]
+struct Begun(Arc<Mutex<Usage>>);
+
+impl Begun {
+    fn mark(&self, first: Phase) -> impl FnMut(&Event) + Send + 'static {
+        let begun = self.clone();
+        move |event| {
+            if let (Event::Phase(phase), Ok(usage)) = (event, Usage::now())
+                && *phase == first
+            {
+                *begun.0.lock().unwrap_or_else(PoisonError::into_inner) = usage;
+            }
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn measure(bytes: u64, nanoseconds: u64, begun: Usage) -> io::Result<Measured> {
+    let ended = Usage::now()?;
+    Ok(Measured {
+        bytes,
+        nanoseconds,
+        cpu_us: u64::try_from(ended.cpu_us - begun.cpu_us).unwrap_or(0),
+        switches: u64::try_from(ended.switches - begun.switches).unwrap_or(0),
+        peak_kib: peak_kib()?,
+    })
+}
+
+/// VmHWM: the largest resident set so far.
+fn peak_kib() -> io::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    Ok(line.trim().trim_end_matches("kB").trim().parse().unwrap_or(0))
+}

@@ -1,0 +1,135 @@
+//! What the benches need of the crate's inside, behind the feature `internals`. Not part of the library's promise.
+//!
+//! Each type holds one of the crate's own and passes calls on. Nothing here gives out memory or descriptors, so whoever
+//! uses it can make no more mistakes than the crate itself.
+
+use crate::session::{credit, reorder};
+use crate::stats::Stage;
+use crate::{buffer, error, stats};
+
+/// Order and completeness of one device's packets; a handle is a number.
+#[derive(Debug)]
+pub struct Reorder(reorder::Reorder<u32>);
+
+impl Reorder {
+    /// For packets that are less than `window` ahead of their turn.
+    pub fn new(window: usize) -> Reorder {
+        Reorder(reorder::Reorder::new(window))
+    }
+
+    /// A packet's header came. False when the packet is not wanted.
+    #[inline]
+    pub fn claim(&mut self, idx: u64, limit: u64) -> bool {
+        self.0.claim(idx, false, limit).is_ok()
+    }
+
+    /// A claimed packet is complete.
+    #[inline]
+    pub fn fill(&mut self, idx: u64, handle: u32) {
+        self.0.fill(idx, handle);
+    }
+
+    /// The packet whose turn it is, if it is here.
+    #[inline]
+    pub fn pop(&mut self) -> Option<(u64, u32)> {
+        self.0.pop()
+    }
+}
+
+/// A pool of slots.
+#[derive(Debug)]
+pub struct Pool(buffer::Pool);
+
+/// A slot, closed.
+#[derive(Debug)]
+pub struct Slot(buffer::Slot);
+
+impl Pool {
+    /// Maps `count` slots with `capacity` bytes of payload each.
+    pub fn new(count: u32, capacity: u32) -> Result<Pool, error::KernelError> {
+        buffer::Pool::new(count, capacity).map(Pool)
+    }
+
+    /// The slot given back last.
+    #[inline]
+    pub fn take(&mut self) -> Option<Slot> {
+        self.0.take().map(Slot)
+    }
+
+    /// Gives a slot back.
+    #[inline]
+    pub fn put(&mut self, slot: Slot) {
+        self.0.put(slot.0);
+    }
+}
+
+/// The receiver's half of credit.
+#[derive(Debug)]
+pub struct Grant(credit::Grant);
+
+impl Grant {
+    /// A window of `window` packets.
+    pub fn new(window: u64) -> Grant {
+        Grant(credit::Grant::new(window))
+    }
+
+    /// One more packet has left its slot.
+    #[inline]
+    pub fn written(&mut self) {
+        self.0.written();
+    }
+
+    /// A new limit, when it is worth a message.
+    #[inline]
+    pub fn announce(&mut self) -> Option<u64> {
+        self.0.announce()
+    }
+}
+
+/// The sender's half of credit.
+#[derive(Debug, Default)]
+pub struct Allowance(credit::Allowance);
+
+impl Allowance {
+    /// The receiver's word. False when it shrinks.
+    #[inline]
+    pub fn raise(&mut self, limit: u64) -> bool {
+        self.0.raise(limit).is_ok()
+    }
+
+    /// Whether a packet may be sent.
+    #[inline]
+    pub fn allows(&self, idx: u64) -> bool {
+        self.0.allows(idx)
+    }
+}
+
+/// One side's histograms and stopwatches.
+#[derive(Debug, Default)]
+pub struct Recorder(stats::Recorder);
+
+impl Recorder {
+    /// Records what both sides together record of one packet: six stages, and a look at each stopwatch. `times` are the
+    /// clock at the ends of the stages.
+    #[inline]
+    pub fn packet(&mut self, times: &[u64; 7], credit_stalls: bool, pool_stalls: bool) {
+        let stages = [Stage::Read, Stage::Queue, Stage::Send, Stage::Reorder, Stage::Write];
+        for (stage, ends) in stages.into_iter().zip(times.windows(2)) {
+            self.0.record(stage, ends[0], ends[1]);
+        }
+        self.0.record(Stage::EndToEnd, times[0], times[6]);
+        self.0.see_credit_stall(credit_stalls, times[2]);
+        self.0.see_pool_stall(pool_stalls, times[3]);
+    }
+
+    /// Packets recorded.
+    pub fn count(&self) -> u64 {
+        self.0.histograms.latency().end_to_end.count
+    }
+}
+
+/// The clock that records are made with, in nanoseconds.
+#[inline]
+pub fn now() -> u64 {
+    crate::ring::uring::now()
+}
