@@ -18,6 +18,9 @@ use crate::wire::{DATA_HEADER_LEN, DataHeader};
 const ZERO_COPY_MIN: usize = 16 << 10;
 /// Notifications that `auto` looks at before it judges.
 const ZERO_COPY_TRIAL: u64 = 8;
+/// Bytes of a packet on trial that are sent zero-copy; the rest follows as a copy. Enough for the kernel to say what it does, and
+/// too few to fill a small receive buffer with pages that count for more than they hold.
+const ZERO_COPY_TRIAL_BYTES: usize = 64 << 10;
 /// Bytes that `auto` sends before its trial. A new connection's receive buffer is small, and pages that the kernel copies
 /// after all count for more than they hold: on loopback the window closes, and opens again only when it is probed, 0.2 to
 /// 0.8 s later. By then the buffer has grown.
@@ -114,7 +117,11 @@ impl Tx {
 
     fn go_on(&mut self, ring: &mut impl Ring, mut sending: Sending) {
         let lease = sending.flight.lease();
-        ring.send(self.tag, self.socket.as_raw_fd(), lease, sending.range.clone(), sending.zero_copy);
+        let mut range = sending.range.clone();
+        if sending.zero_copy && self.zero_copy.is_on_trial() {
+            range.end = range.end.min(range.start + ZERO_COPY_TRIAL_BYTES);
+        }
+        ring.send(self.tag, self.socket.as_raw_fd(), lease, range, sending.zero_copy);
         self.sending = Some(sending);
     }
 
@@ -141,6 +148,7 @@ impl Tx {
             Err(errno) => return self.fail(sending, errno),
         }
         if !sending.range.is_empty() {
+            sending.zero_copy &= !self.zero_copy.is_on_trial();
             self.go_on(ring, sending);
             return TxEvent::Pending;
         }
@@ -218,6 +226,11 @@ impl ZeroCopyJudge {
                     && (self.released >= ZERO_COPY_TRIAL || self.sent < ZERO_COPY_TRIAL)
             }
         }
+    }
+
+    /// Whether `auto` has not judged yet.
+    fn is_on_trial(&self) -> bool {
+        self.mode == ZeroCopy::Auto && self.released < ZERO_COPY_TRIAL
     }
 
     fn judge(&mut self, copied: bool) {
