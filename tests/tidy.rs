@@ -97,10 +97,10 @@ const MAY_KNOW: [(&str, &[&str]); 10] = [
     ("limits", &[]),
     ("error", &["limits", "wire", "vfio"]),
     ("wire", &["limits", "error"]),
-    ("session", &["limits", "error", "wire", "ring"]),
+    ("session", &["limits", "error", "wire"]),
     ("buffer", &["limits", "error"]),
     ("ring", &["limits", "error", "buffer"]),
-    ("channel", &["limits", "error", "buffer", "ring", "wire", "engine"]),
+    ("channel", &["limits", "error", "buffer", "ring", "wire"]),
     ("vfio", &["limits", "error"]),
     ("source", &["limits", "error", "vfio"]),
     ("sink", &["limits", "error", "vfio", "source"]),
@@ -114,19 +114,6 @@ fn no_room_knows_more_than_it_may() {
         let stranger =
             named_modules(line).into_iter().find(|module| *module != room && !allowed.contains(module))?;
         Some(format!("{room} knows {stranger}"))
-    });
-    assert!(found.is_empty(), "{found:#?}");
-}
-
-/// What the rooms named above may know beyond their room is a type or two, no more.
-#[test]
-fn the_two_exceptions_stay_what_they_are() {
-    let found = broken(|name, line| {
-        let of = |room: &str| name.starts_with(&format!("{room}/"));
-        let names = |path: &str| line.contains(path);
-        let engine = of("channel") && names("crate::engine") && !names("crate::engine::ZeroCopy");
-        let ring = of("session") && names("crate::ring") && !names("crate::ring::Nanos");
-        (engine || ring).then(|| line.trim().to_owned())
     });
     assert!(found.is_empty(), "{found:#?}");
 }

@@ -7,10 +7,12 @@
 mod control;
 mod rx;
 mod tx;
+mod zero_copy;
 
 pub(crate) use control::{ControlRx, ControlTx};
 pub(crate) use rx::{Rx, RxEvent};
 pub(crate) use tx::{Tx, TxEvent};
+pub use zero_copy::ZeroCopy;
 
 use crate::error::Errno;
 

@@ -8,7 +8,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::buffer::{Lease, Pool, Slot};
-use crate::engine::ZeroCopy;
 use crate::error::KernelError;
 use crate::limits::{HEADER_ROOM, LINE_SIZE};
 use crate::ring::{Carrier, Completion, Directions, Job, Nanos, Ring, Tag};

@@ -6,9 +6,9 @@
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::is_retryable;
+use super::zero_copy::{ZERO_COPY_TRIAL_BYTES, ZeroCopyJudge};
+use super::{ZeroCopy, is_retryable};
 use crate::buffer::{InFlight, Lease, Slot};
-use crate::engine::ZeroCopy;
 use crate::error::Errno;
 use crate::limits::HEADER_ROOM;
 use crate::ring::{Ring, Tag};
@@ -16,16 +16,6 @@ use crate::wire::{DATA_HEADER_LEN, DataHeader};
 
 /// Packets shorter than this are copied: pinning costs more.
 const ZERO_COPY_MIN: usize = 16 << 10;
-/// Notifications that `auto` looks at before it judges.
-const ZERO_COPY_TRIAL: u64 = 8;
-/// Bytes of a packet on trial that are sent zero-copy; the rest follows as a copy. Enough for the kernel to say what it does, and
-/// too few to fill a small receive buffer with pages that count for more than they hold.
-const ZERO_COPY_TRIAL_BYTES: usize = 64 << 10;
-/// Bytes that `auto` sends before its trial. A new connection's receive buffer is small, and pages that the kernel copies
-/// after all count for more than they hold: on loopback the window closes, and opens again only when it is probed, 0.2 to
-/// 0.8 s later. By then the buffer has grown.
-const ZERO_COPY_WARM_UP: u64 = 16 << 20;
-
 /// What an operation's end meant.
 #[derive(Debug)]
 pub(crate) enum TxEvent {
@@ -193,48 +183,4 @@ impl Tx {
 fn is_refusal(errno: Errno) -> bool {
     use nix::libc::{EINVAL, ENOBUFS, ENOMEM, EOPNOTSUPP};
     matches!(errno.raw(), EOPNOTSUPP | EINVAL | ENOBUFS | ENOMEM)
-}
-
-/// Decides whether sends are zero-copy, from what the kernel says of those that were.
-#[derive(Debug)]
-pub(crate) struct ZeroCopyJudge {
-    mode: ZeroCopy,
-    /// Sends that left by SEND_ZC.
-    pub(crate) sent: u64,
-    /// Of these, sends that the kernel copied all the same.
-    pub(crate) copied: u64,
-    released: u64,
-    /// The kernel refused one.
-    pub(crate) unavailable: bool,
-}
-
-impl ZeroCopyJudge {
-    fn new(mode: ZeroCopy) -> ZeroCopyJudge {
-        ZeroCopyJudge { mode, sent: 0, copied: 0, released: 0, unavailable: false }
-    }
-
-    fn wanted(&self, sent_bytes: u64) -> bool {
-        let warm = sent_bytes >= ZERO_COPY_WARM_UP;
-        let pays = self.released < ZERO_COPY_TRIAL || self.copied * 2 < self.released;
-        match self.mode {
-            ZeroCopy::Off => false,
-            ZeroCopy::On => !self.unavailable,
-            // while on trial, no more than the trial: notifications come late
-            ZeroCopy::Auto => {
-                warm && !self.unavailable
-                    && pays
-                    && (self.released >= ZERO_COPY_TRIAL || self.sent < ZERO_COPY_TRIAL)
-            }
-        }
-    }
-
-    /// Whether `auto` has not judged yet.
-    fn is_on_trial(&self) -> bool {
-        self.mode == ZeroCopy::Auto && self.released < ZERO_COPY_TRIAL
-    }
-
-    fn judge(&mut self, copied: bool) {
-        self.released += 1;
-        self.copied += u64::from(copied);
-    }
 }

@@ -22,6 +22,7 @@ pub use receiver::{Receiver, ReceiverBuilder};
 pub use rendezvous::Listener;
 pub use sender::{Sender, SenderBuilder};
 
+pub use crate::channel::ZeroCopy;
 pub use crate::session::handover::Outcome;
 
 use std::fmt;
@@ -29,29 +30,6 @@ use std::fmt;
 use crate::error::{DeviceError, Error};
 use crate::source::Source;
 use crate::stats::{Histograms, Report};
-
-/// How sends use the registered buffers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ZeroCopy {
-    /// Zero-copy, until the kernel says that it copies all the same.
-    #[default]
-    Auto,
-    /// Zero-copy wherever the kernel has it.
-    On,
-    /// Copied by the kernel.
-    Off,
-}
-
-impl ZeroCopy {
-    /// As the command line and the report have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            ZeroCopy::Auto => "auto",
-            ZeroCopy::On => "on",
-            ZeroCopy::Off => "off",
-        }
-    }
-}
 
 /// How a transfer ended, on one side.
 #[derive(Debug)]

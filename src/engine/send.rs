@@ -125,7 +125,9 @@ impl<R: Ring> Sending<R> {
             Err(panic) => {
                 // the owner's own code, a hook or an event: the devices come first, then the panic goes on
                 self.owner.on_event = None;
-                self.conclude(Err(Error::Cancelled));
+                let finished = self.conclude(Err(Error::Cancelled));
+                // nobody is left to hold a device in doubt: it stays open until the process ends
+                std::mem::forget(finished.parked);
                 resume_unwind(panic)
             }
         }

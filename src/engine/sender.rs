@@ -225,7 +225,7 @@ impl SenderBuilder {
     }
 
     /// Called when pre-copy has done what it can, directly before the devices stop: pause the virtual machine's
-    /// processors here. If the transfer is aborted afterwards, resuming them is the caller's, after `run` has returned.
+    /// processors here, within a few seconds (no heartbeat leaves meanwhile). If the transfer is aborted afterwards, resuming them is the caller's, after `run` has returned.
     pub fn before_switchover(mut self, pause: impl FnOnce() + Send + 'static) -> SenderBuilder {
         self.options.before_switchover = Some(Box::new(pause));
         self

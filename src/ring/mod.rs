@@ -17,8 +17,7 @@ use std::os::fd::RawFd;
 use crate::buffer::{Lease, Pool, Slot};
 use crate::error::{Errno, KernelError};
 
-/// A point in time: nanoseconds of the host's monotonic clock.
-pub(crate) type Nanos = u64;
+pub(crate) use crate::limits::Nanos;
 
 /// What an operation was for, in its submitter's words; comes back with its completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

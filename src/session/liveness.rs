@@ -1,8 +1,8 @@
 //! Nothing hangs: when to say something, and when a peer that says nothing, or moves nothing, is given up.
 
 use crate::error::PeerError;
+use crate::limits::Nanos;
 use crate::limits::{HEARTBEAT_INTERVAL, SILENCE_MAX, STANDSTILL_MAX};
-use crate::ring::Nanos;
 
 /// A duration of `limits` in nanoseconds.
 pub(crate) const fn nanos(duration: std::time::Duration) -> Nanos {

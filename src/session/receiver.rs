@@ -10,7 +10,7 @@ use super::reorder::Reorder;
 use super::sender::Totals;
 use crate::error::{Error, PeerError, Place, Refusal};
 use crate::limits::CONTROL_QUEUE_MAX;
-use crate::ring::Nanos;
+use crate::limits::Nanos;
 use crate::wire::{Checksum, Control, DataHeader, Offer};
 
 /// A packet on its way to its device.

@@ -8,7 +8,7 @@ use super::liveness::Liveness;
 use super::schedule::RoundRobin;
 use crate::error::{Error, PeerError, Refusal, Side};
 use crate::limits::CONTROL_QUEUE_MAX;
-use crate::ring::Nanos;
+use crate::limits::Nanos;
 use crate::wire::{self, Checksum, Control, DataHeader, Offer};
 
 /// A packet on its way to a channel.
