@@ -115,10 +115,9 @@ criterion_group!(benches, recorder);
 fn main() {
     benches();
     let asked = |word: &str| std::env::args().any(|argument| argument == word);
-    // `cargo bench -- --test` only asks whether it works
-    let measuring = asked("--bench") && !asked("--test");
-    let cheap = is_cheap();
+    // Otherwise somebody asks whether it works, or for its name; and without optimisation the figures say nothing.
+    if asked("--bench") && !asked("--test") {
+        assert!(is_cheap(), "recording costs less than its bar");
+    }
     Criterion::default().configure_from_args().final_summary();
-    // without optimisation the figures say nothing
-    assert!(cheap || !measuring, "recording costs less than its bar");
 }
