@@ -6,6 +6,7 @@
 mod account;
 mod carrier;
 mod duty;
+mod ending;
 mod link;
 mod owner;
 mod receive;

@@ -14,6 +14,7 @@ use self::writing::Writer;
 use super::Finished;
 use super::account::Account;
 use super::duty::Duty;
+use super::ending::Ending;
 use super::link::{self, Link};
 use super::owner::{Event, Owner, Phase};
 use super::rendezvous::Busy;

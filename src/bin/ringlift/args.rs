@@ -10,7 +10,7 @@ use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringlift::limits;
 
-use crate::ends::{SinkSpec, SourceSpec};
+use crate::ends::{Named, SinkSpec, SourceSpec};
 use crate::json::JsonTarget;
 use crate::units::{Size, duration};
 
@@ -179,13 +179,6 @@ pub(crate) enum ZeroCopyWhen {
 pub(crate) enum ChecksumKind {
     Crc32c,
     None,
-}
-
-/// A device's name and its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Named<T> {
-    pub(crate) name: String,
-    pub(crate) end: T,
 }
 
 fn source(typed: OsString) -> Result<Named<SourceSpec>, String> {

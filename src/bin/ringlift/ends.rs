@@ -10,7 +10,12 @@ use ringlift::error::{DeviceError, Errno, Error};
 use ringlift::sink::{Discard, FdSink, FileSink, Sink, Verify, VfioSink};
 use ringlift::source::{FdSource, FileSource, Null, Source, Synthetic, VfioSource};
 
-use crate::args::Named;
+/// A device's name and its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Named<T> {
+    pub(crate) name: String,
+    pub(crate) end: T,
+}
 
 /// SOURCE, as typed.
 #[derive(Debug, Clone, PartialEq, Eq)]

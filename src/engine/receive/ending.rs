@@ -5,15 +5,33 @@ use std::os::fd::AsRawFd;
 use super::Receiving;
 use super::writing::{Writer, Writing};
 use crate::engine::duty::Duty;
+use crate::engine::ending::Ending;
+use crate::engine::link::Link;
 use crate::engine::owner::{Event, Phase};
 use crate::engine::step::Yield;
 use crate::engine::{Finished, Outcome};
 use crate::error::{DeviceError, Error};
-use crate::limits::{LAST_WORD_MAX, LINGER_MAX, REASON_PATIENCE, SETTLE_MAX};
+use crate::limits::{LAST_WORD_MAX, SETTLE_MAX};
 use crate::ring::{Completion, Directions, Ring};
 use crate::session::liveness::nanos;
 use crate::sink::Sink;
 use crate::wire::Control;
+
+impl<R: Ring> Ending for Receiving<R> {
+    type Ring = R;
+
+    fn ring(&mut self) -> &mut R {
+        &mut self.ring
+    }
+
+    fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
+    fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
+        Receiving::on_completion(self, completion)
+    }
+}
 
 impl<R: Ring> Receiving<R> {
     /// Tells the peer, and leaves every device running what was loaded, or reset.
@@ -36,24 +54,6 @@ impl<R: Ring> Receiving<R> {
         self.take_leave();
         self.owner.tell(&Event::Phase(Phase::Done));
         self.report(outcome, error)
-    }
-
-    /// A data connection that fails is often the second sign of a failure whose reason is on the control connection.
-    pub(super) fn hear_reason(&mut self, error: Error) -> Error {
-        let is_sign = matches!(&error, Error::Peer(error) if error.is_sign());
-        let end = self.ring.now() + nanos(REASON_PATIENCE);
-        while is_sign && !self.link.is_closed() && self.ring.now() < end {
-            if self.ring.wait(Some(end)).is_err() {
-                break;
-            }
-            while let Some(completion) = self.ring.next() {
-                match self.on_completion(completion) {
-                    Err(Error::Peer(reason)) if reason.is_last_word() => return reason.into(),
-                    Ok(()) | Err(_) => {}
-                }
-            }
-        }
-        error
     }
 
     pub(super) fn say_last_word(&mut self, error: &Error) {
@@ -82,13 +82,6 @@ impl<R: Ring> Receiving<R> {
                 return;
             }
             self.drain();
-        }
-    }
-
-    /// Takes completions when errors do not matter any more.
-    pub(super) fn drain(&mut self) {
-        while let Some(completion) = self.ring.next() {
-            let _ = self.on_completion(completion);
         }
     }
 
@@ -144,17 +137,13 @@ impl<R: Ring> Receiving<R> {
         }
     }
 
-    /// Says no more, and waits a little for the peer to close (P-42): a connection that is closed with bytes unread is reset,
-    /// and the last word with it.
+    /// Says no more, and leaves when the peer does.
     pub(super) fn take_leave(&mut self) {
         self.speak_out();
         // before the sender sees the end: the next one that it lets begin finds the door open
         self.busy = None;
         self.link.say_goodbye(&mut self.ring);
-        let end = self.ring.now() + nanos(LINGER_MAX);
-        while !self.link.is_closed() && self.ring.now() < end && self.ring.wait(Some(end)).is_ok() {
-            self.drain();
-        }
+        self.linger();
         self.stop_receiving();
         self.link.shut_down(&mut self.ring);
     }

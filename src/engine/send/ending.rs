@@ -5,15 +5,33 @@ use std::os::fd::AsRawFd;
 use super::Sending;
 use super::reading::{Reader, Reading};
 use crate::engine::duty::Duty;
+use crate::engine::ending::Ending;
+use crate::engine::link::Link;
 use crate::engine::owner::{Event, Phase};
 use crate::engine::step::{StepResult, Yield};
 use crate::engine::{Finished, Outcome, Parked};
 use crate::error::{DeviceError, Error};
-use crate::limits::{LAST_WORD_MAX, LINGER_MAX, REASON_PATIENCE, SETTLE_MAX};
+use crate::limits::{LAST_WORD_MAX, SETTLE_MAX};
 use crate::ring::{Completion, Directions, Ring};
 use crate::session::liveness::nanos;
 use crate::source::Source;
 use crate::wire::Control;
+
+impl<R: Ring> Ending for Sending<R> {
+    type Ring = R;
+
+    fn ring(&mut self) -> &mut R {
+        &mut self.ring
+    }
+
+    fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
+    fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
+        Sending::on_completion(self, completion)
+    }
+}
 
 impl<R: Ring> Sending<R> {
     /// Brings every device to where the hand-over says that it belongs, and tells the peer.
@@ -40,25 +58,6 @@ impl<R: Ring> Sending<R> {
         self.report(outcome, error)
     }
 
-    /// A data connection that fails is often the second sign of a failure whose reason is on the control connection.
-    pub(super) fn hear_reason(&mut self, error: Error) -> Error {
-        let is_sign = matches!(&error, Error::Peer(error) if error.is_sign());
-        let end = self.ring.now() + nanos(REASON_PATIENCE);
-        while is_sign && !self.link.is_closed() && self.ring.now() < end {
-            if self.ring.wait(Some(end)).is_err() {
-                break;
-            }
-            while let Some(completion) = self.ring.next() {
-                match self.on_completion(completion) {
-                    Err(Error::Peer(reason)) if reason.is_last_word() => return reason.into(),
-                    Err(reason @ Error::Refused { .. }) => return reason,
-                    Ok(()) | Err(_) => {}
-                }
-            }
-        }
-        error
-    }
-
     pub(super) fn say_last_word(&mut self, error: &Error) {
         match error {
             Error::Peer(error) if error.is_last_word() => return,
@@ -81,13 +80,6 @@ impl<R: Ring> Sending<R> {
                 return;
             }
             self.drain();
-        }
-    }
-
-    /// Takes completions when errors do not matter any more.
-    pub(super) fn drain(&mut self) {
-        while let Some(completion) = self.ring.next() {
-            let _ = self.on_completion(completion);
         }
     }
 
@@ -136,14 +128,10 @@ impl<R: Ring> Sending<R> {
         }
     }
 
-    /// Says no more, and waits a little for the peer to close (P-42): a connection that is closed with bytes unread is reset,
-    /// and the last word with it.
+    /// Says no more, and leaves when the peer does.
     pub(super) fn take_leave(&mut self) {
         self.link.say_goodbye(&mut self.ring);
-        let end = self.ring.now() + nanos(LINGER_MAX);
-        while !self.link.is_closed() && self.ring.now() < end && self.ring.wait(Some(end)).is_ok() {
-            self.drain();
-        }
+        self.linger();
         for channel in &self.channels {
             self.ring.shut_down(channel.socket().as_raw_fd(), Directions::Both);
         }
