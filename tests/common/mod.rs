@@ -6,6 +6,7 @@
 pub(crate) mod device;
 pub(crate) mod outcome;
 pub(crate) mod peer;
+pub(crate) mod victim;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;

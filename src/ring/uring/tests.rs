@@ -120,7 +120,7 @@ fn sends_and_receives_what_the_peer_sends_and_receives() {
 fn a_zero_copy_send_keeps_its_lease_until_the_kernel_says_so() {
     let (mut ring, mut pool) = (Uring::new().unwrap(), pool());
     if !ring.can_zero_copy() {
-        eprintln!("skipped: this kernel has no zero-copy send");
+        eprintln!("SKIPPED this kernel has no zero-copy send");
         return;
     }
     ring.register(&pool).unwrap();
