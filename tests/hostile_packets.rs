@@ -2,7 +2,6 @@
 
 mod common;
 
-
 use common::device::Trouble;
 use common::peer::{Connections, PACKET, config_header, header, header_bytes, packet_bytes, with};
 use common::victim::{Victim, assert_found, assert_takes_the_next, attack, somewhere, whole_state};

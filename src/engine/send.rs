@@ -284,7 +284,7 @@ impl<R: Ring> Sending<R> {
 
     fn next_deadline(&self) -> Nanos {
         let quiet = |reader: &Reader| match reader.reading {
-            Reading::Quiet { until } => Some(until),
+            Reading::Quiet { until } if !self.paused => Some(until),
             _ => None,
         };
         let wishes = self.owner.deadline.into_iter().filter(|_| !self.session.is_committed());

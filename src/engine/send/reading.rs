@@ -61,23 +61,23 @@ impl<R: Ring> Sending<R> {
         let count = self.readers.len();
         let (mut starved, mut read, mut came) = (false, false, false);
         let first = self.next_reader;
+        let idle = self.channels.iter().filter(|channel| channel.is_idle()).count();
+        let wanting = self.session.queued_packets() < idle;
         for device in (0..count).map(|step| (first + step) % count) {
             if matches!(self.readers[device].reading, Reading::Quiet { until } if now >= until) {
                 self.readers[device].reading = Reading::Wanted;
             }
             let overlaps = self.readers[device].overlaps();
             match self.readers[device].reading {
-                Reading::Wanted if (overlaps || !read) && self.has_use_for(device) => {
-                    match self.pool.take() {
-                        Some(slot) => {
-                            self.begin_read(device, slot)?;
-                            read |= !overlaps;
-                            came |= self.readers[device].fd.is_none();
-                            self.next_reader = (device + 1) % count;
-                        }
-                        None => starved = true,
+                Reading::Wanted if self.has_use_for(device, wanting && !read) => match self.pool.take() {
+                    Some(slot) => {
+                        self.begin_read(device, slot)?;
+                        read |= !overlaps;
+                        came |= self.readers[device].fd.is_none();
+                        self.next_reader = (device + 1) % count;
                     }
-                }
+                    None => starved = true,
+                },
                 Reading::Drained => match self.pool.take() {
                     Some(slot) => self.begin_config(device, slot),
                     None => starved = true,
@@ -89,15 +89,11 @@ impl<R: Ring> Sending<R> {
         Ok(came)
     }
 
-    /// Whether a device should be read now. The ring reads ahead; what this thread reads itself is read when a channel can
-    /// take it, so that its bytes are in the cache when they are sent.
-    pub(super) fn has_use_for(&self, device: usize) -> bool {
+    /// Whether a device should be read now. The ring reads ahead; what this thread reads itself is read when a channel is
+    /// `wanting` a packet, so that its bytes are in the cache when they are sent.
+    pub(super) fn has_use_for(&self, device: usize, wanting: bool) -> bool {
         let queued = self.session.queued(device);
-        if self.readers[device].overlaps() {
-            return queued < READ_AHEAD;
-        }
-        let idle = self.channels.iter().filter(|channel| channel.is_idle()).count();
-        queued == 0 && self.session.queued_packets() < idle
+        if self.readers[device].overlaps() { queued < READ_AHEAD } else { wanting && queued == 0 }
     }
 
     pub(super) fn begin_read(&mut self, device: usize, mut slot: Slot) -> Result<(), Error> {
