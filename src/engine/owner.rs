@@ -182,6 +182,11 @@ impl Owner {
         });
     }
 
+    /// Lets the next progress be told whenever it comes: the last bytes of a phase must not go untold.
+    pub(super) fn hasten(&mut self) {
+        self.told_at = 0;
+    }
+
     /// Whether the owner wants it to end now.
     pub(super) fn check(&self, now: Nanos) -> Result<(), Error> {
         if self.cancel.is_cancelled() {

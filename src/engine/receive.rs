@@ -217,7 +217,10 @@ impl<R: Ring> Receiving<R> {
                 self.enter(phase);
             }
         }
-        self.account.loaded(self.ring.now());
+        let now = self.ring.now();
+        self.owner.hasten();
+        self.tell_progress(now);
+        self.account.loaded(now);
         Ok(())
     }
 

@@ -211,7 +211,10 @@ impl<R: Ring> Sending<R> {
         while !(self.session.is_drained() && self.channels.iter().all(Tx::is_idle)) {
             self.turn()?;
         }
-        self.account.transferred(self.ring.now());
+        let now = self.ring.now();
+        self.owner.hasten();
+        self.tell_progress(now);
+        self.account.transferred(now);
         Ok(())
     }
 

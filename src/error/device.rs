@@ -135,6 +135,11 @@ impl DeviceError {
             DeviceError::WrongState { .. } => {
                 "somebody else may be moving it, or a transfer was cut off: reset the device"
             }
+            DeviceError::Open { operation: "open" | "create", path, .. }
+                if !path.starts_with("/dev/vfio") =>
+            {
+                "check the path and the permissions"
+            }
             DeviceError::Open { .. } => {
                 "check the path and the permissions; a VFIO device must be bound to its vfio driver and not be in use"
             }
