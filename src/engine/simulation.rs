@@ -224,6 +224,39 @@ fn simulate(scenario: &Scenario) -> Played {
     }
 }
 
+/// Both sides of a transfer of one device over one channel.
+fn one_device(
+    world: &Arc<World>,
+    source: impl Source + 'static,
+    sink: impl Sink + 'static,
+) -> (send::Parts, receive::Parts) {
+    let sockets: Vec<[OwnedFd; 2]> = (0..2).map(|_| [descriptor(), descriptor()]).collect();
+    sockets.iter().for_each(|pair| world.connect([pair[0].as_raw_fd(), pair[1].as_raw_fd()]));
+    let (mut near, mut far): (Vec<OwnedFd>, Vec<OwnedFd>) =
+        sockets.into_iter().map(<(OwnedFd, OwnedFd)>::from).unzip();
+    let sending = send::Parts {
+        control: near.remove(0),
+        data: near,
+        devices: vec![send::Device { name: "dev".into(), instance: 0, source: Box::new(source) }],
+        packet_size: PACKET_SIZE,
+        pool_size: 1 << 20,
+        checksum: Checksum::Crc32c,
+        zero_copy: ZeroCopy::Off,
+        before_switchover: None,
+        owner: Owner::new(Cancel::new(), None),
+    };
+    let receiving = receive::Parts {
+        control: far.remove(0),
+        data: far,
+        devices: vec![receive::Device { name: "dev".into(), instance: 0, sink: Box::new(sink) }],
+        pool_max: 1 << 30,
+        same_clock: true,
+        busy: None,
+        owner: Owner::new(Cancel::new(), None),
+    };
+    (sending, receiving)
+}
+
 fn run(world: &Arc<World>, sending: send::Parts, receiving: receive::Parts) -> (Finished, Finished) {
     thread::scope(|scope| {
         let begin = |side: usize| -> SimRing { world.ring(side) };
@@ -404,35 +437,12 @@ fn a_destination_that_cannot_be_reset_after_commit_leaves_the_sender_in_doubt() 
         }
     }
     let world = World::new(7);
-    let sockets: Vec<[OwnedFd; 2]> = (0..2).map(|_| [descriptor(), descriptor()]).collect();
-    sockets.iter().for_each(|pair| world.connect([pair[0].as_raw_fd(), pair[1].as_raw_fd()]));
-    let (mut near, mut far): (Vec<OwnedFd>, Vec<OwnedFd>) =
-        sockets.into_iter().map(<(OwnedFd, OwnedFd)>::from).unzip();
     let log = Log::default();
     let from = descriptor();
     world.add_file(from.as_raw_fd(), SimFile::default());
     let source = FakeSource { fd: from, flow: Flow::Later, log: Arc::clone(&log), fails: None };
     let sink = Stubborn(FakeSink { fd: descriptor(), log: Log::default(), fails: None });
-    let sending = send::Parts {
-        control: near.remove(0),
-        data: near,
-        devices: vec![send::Device { name: "dev".into(), instance: 0, source: Box::new(source) }],
-        packet_size: PACKET_SIZE,
-        pool_size: 1 << 20,
-        checksum: Checksum::Crc32c,
-        zero_copy: ZeroCopy::Off,
-        before_switchover: None,
-        owner: Owner::new(Cancel::new(), None),
-    };
-    let receiving = receive::Parts {
-        control: far.remove(0),
-        data: far,
-        devices: vec![receive::Device { name: "dev".into(), instance: 0, sink: Box::new(sink) }],
-        busy: None,
-        pool_max: 1 << 30,
-        same_clock: true,
-        owner: Owner::new(Cancel::new(), None),
-    };
+    let (sending, receiving) = one_device(&world, source, sink);
     let (sender, receiver) = run(&world, sending, receiving);
     assert_eq!(receiver.outcome, Outcome::Aborted);
     assert_eq!(sender.outcome, Outcome::InDoubt, "{:?}", sender.error);
@@ -482,4 +492,44 @@ fn pre_copy_is_quiesced_and_stopped_before_the_rest_is_read() {
     assert_eq!(result.sources[0], ["start", "quiesce", "stop", "config", "release"]);
     assert_eq!(result.sinks[0], ["prepare", "config", "seal", "wake", "run"]);
     assert!(result.sender.report.devices[0].precopy_bytes > 0);
+}
+
+#[test]
+fn a_cancel_that_comes_with_the_last_loaded_is_still_in_time() {
+    // The sender looks at its owner at the beginning of a turn; the last "loaded" ends a turn. What came in between was
+    // looked at nowhere but directly before commit.
+    struct Late {
+        sink: FakeSink,
+        cancel: Cancel,
+    }
+    impl Sink for Late {
+        fn prepare(&mut self) -> Result<(), DeviceError> {
+            self.sink.prepare()
+        }
+        fn seal(&mut self) -> Result<(), DeviceError> {
+            self.cancel.cancel();
+            self.sink.seal()
+        }
+        fn run(&mut self) -> Result<(), DeviceError> {
+            self.sink.run()
+        }
+        fn rollback(&mut self) -> Result<(), DeviceError> {
+            self.sink.rollback()
+        }
+    }
+    for seed in seeds(20) {
+        let world = World::new(seed);
+        let (source_log, sink_log, cancel) = (Log::default(), Log::default(), Cancel::new());
+        let from = descriptor();
+        world.add_file(from.as_raw_fd(), SimFile::default());
+        let source = FakeSource { fd: from, flow: Flow::Later, log: Arc::clone(&source_log), fails: None };
+        let sink = FakeSink { fd: descriptor(), log: Arc::clone(&sink_log), fails: None };
+        let (mut sending, receiving) = one_device(&world, source, Late { sink, cancel: cancel.clone() });
+        sending.owner = Owner::new(cancel, None);
+        let (sender, receiver) = run(&world, sending, receiving);
+        assert!(matches!(sender.error, Some(Error::Cancelled)), "seed {seed}: {:?}", sender.error);
+        assert_eq!((sender.outcome, receiver.outcome), (Outcome::Aborted, Outcome::Aborted), "seed {seed}");
+        assert_eq!(source_log.lock().unwrap().last(), Some(&"rollback"), "seed {seed}");
+        assert!(!sink_log.lock().unwrap().contains(&"run"), "seed {seed}");
+    }
 }
