@@ -87,6 +87,15 @@ pub const PRECOPY_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long a device in pre-copy that has nothing new is left alone.
 pub const PRECOPY_POLL: Duration = Duration::from_millis(10);
 
+/// State in one packet of QEMU's, or in one piece on its main connection: its buffer is at most 1 MiB.
+pub const QEMU_STATE_MAX: u32 = 1 << 20;
+/// Blocks of guest memory: some tens in every machine known.
+pub const QEMU_RAM_BLOCKS_MAX: usize = 4096;
+/// Body of a message that a QEMU destination sends: one that asks for pages has a block's name, a bitmap's too.
+pub const QEMU_REPLY_MAX: u16 = 512;
+/// QEMU's description of a machine's state: 44 KiB for a small machine, some MiB for one with hundreds of devices.
+pub const QEMU_DESCRIPTION_MAX: u32 = 16 << 20;
+
 /// Longest latency that a histogram can hold, in nanoseconds (one hour); longer ones count as this.
 pub const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 
@@ -97,6 +106,8 @@ const _: () = assert!(POOL_SIZE_DEFAULT <= POOL_SIZE_TRUSTED && POOL_SIZE_TRUSTE
 const _: () = assert!(CONTROL_BODY_MAX >= 64 + DEVICES_MAX * (NAME_MAX + 24), "settings fit in one message");
 const _: () = assert!(LINE_SIZE >= CONTROL_BODY_MAX + 64 && LINE_SIZE.is_multiple_of(PAGE_SIZE));
 const _: () = assert!(CHANNELS_MAX <= u8::MAX as usize, "a channel's number is QEMU's, too");
+const _: () =
+    assert!(QEMU_STATE_MAX <= PACKET_SIZE_DEFAULT, "a packet of QEMU's fits into a slot of the default size");
 const _: () = assert!(DEVICES_MAX <= u16::MAX as usize);
 const _: () = assert!(SILENCE_MAX.as_secs() >= 5 * HEARTBEAT_INTERVAL.as_secs());
 const _: () = assert!(STANDSTILL_MAX.as_secs() > SILENCE_MAX.as_secs());

@@ -6,6 +6,7 @@ mod control;
 mod cursor;
 mod data;
 mod hello;
+pub mod qemu;
 mod text;
 
 pub use check::{crc32c, crc32c_combine};
@@ -61,6 +62,12 @@ pub enum Malformed {
     Text {
         /// Which field.
         field: &'static str,
+    },
+    /// Something that exists and is not supported here.
+    #[error("it uses {what}, which is not supported")]
+    Unsupported {
+        /// What it uses.
+        what: &'static str,
     },
     /// Bytes after the end.
     #[error("it has {found} bytes too many")]

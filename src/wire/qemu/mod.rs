@@ -1,0 +1,79 @@
+//! The wire of QEMU's migration, as far as device state travels on it: the main connection and the multifd connections of
+//! QEMU 10.0 to 10.2. Pure: no descriptor, no clock, no allocation. `docs/QEMU.md` has the words and the whole picture.
+//!
+//! All integers are big-endian. It is strict where QEMU is not: every length is bounded before it is believed, flags that
+//! nobody defined are refused, and so is what this crate cannot take (compression, postcopy).
+//!
+//! | bytes | who decodes them |
+//! |---|---|
+//! | a multifd connection: one [`Init`], then packets | [`Deframer`], [`Packet`] |
+//! | the main connection up to its first full section | [`MainStream`] |
+//! | the rest of the main connection, whose sections have no length | [`TailScanner`] finds its end |
+//! | the return path, from the destination to the source | [`Reply`] |
+//! | the config state of a device | [`ConfigState`] |
+
+mod config_state;
+mod deframer;
+mod idstr;
+mod main_stream;
+mod multifd;
+mod return_path;
+mod tail;
+
+pub use config_state::{CONFIG_STATE_TAG, ConfigState, END_OF_STATE_TAG};
+pub use deframer::{Deframer, Frame};
+pub use idstr::Idstr;
+pub use main_stream::{Command, Event, MainStream, Section};
+pub use multifd::{DevicePacket, INIT_LEN, Init, PREFIX_LEN, Packet, PageSize, RamPacket, SyncPacket};
+pub use return_path::{REPLY_LEN_MAX, Reply};
+pub use tail::TailScanner;
+
+use super::Malformed;
+
+const MAIN_MAGIC: u32 = u32::from_be_bytes(*b"QEVM");
+const MULTIFD_MAGIC: u32 = 0x1122_3344;
+
+/// What a connection is, by its first four bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The main connection.
+    Main,
+    /// One of the multifd connections.
+    Multifd,
+}
+
+impl Kind {
+    /// Anything but the two magics is refused.
+    pub fn of(first: [u8; 4]) -> Result<Kind, Malformed> {
+        match u32::from_be_bytes(first) {
+            MAIN_MAGIC => Ok(Kind::Main),
+            MULTIFD_MAGIC => Ok(Kind::Multifd),
+            found => Err(Malformed::Magic { found }),
+        }
+    }
+}
+
+/// The `N` bytes at `at`; the caller upholds that they are there.
+fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes[at..at + N].try_into().expect("the range has N bytes")
+}
+
+fn be32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(array(bytes, at))
+}
+
+fn be64(bytes: &[u8], at: usize) -> u64 {
+    u64::from_be_bytes(array(bytes, at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_known_by_its_first_bytes() {
+        assert_eq!(Kind::of(*b"QEVM"), Ok(Kind::Main));
+        assert_eq!(Kind::of([0x11, 0x22, 0x33, 0x44]), Ok(Kind::Multifd));
+        assert_eq!(Kind::of(*b"GET "), Err(Malformed::Magic { found: 0x4745_5420 }));
+    }
+}
