@@ -59,6 +59,8 @@ pub const PENDING_HELLOS_MAX: usize = 64;
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the control connection's hello to the last data connection's.
 pub const GATHER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a thread that waits for connections looks whether it was cancelled: at once, to whoever typed Ctrl-C.
+pub const CANCEL_POLL: Duration = Duration::from_millis(50);
 
 /// A side that has nothing to say says so this often.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);

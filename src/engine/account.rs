@@ -1,6 +1,6 @@
 //! Turns what one side saw into its report.
 
-use super::rendezvous::Congestion;
+use super::socket::Congestion;
 use super::{Finished, Outcome, ZeroCopy, carrier};
 use crate::buffer::{HugePages, Pool};
 use crate::channel::{Rx, Tx};

@@ -16,6 +16,7 @@ mod send;
 mod sender;
 #[cfg(test)]
 mod simulation;
+mod socket;
 mod step;
 
 pub use owner::{Cancel, Event, Phase};

@@ -13,7 +13,6 @@ mod hall;
 mod host;
 mod line;
 mod runtime;
-mod socket;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -25,16 +24,16 @@ use std::time::Duration;
 use socket2::Socket;
 use tokio::sync::oneshot;
 
+use super::socket::{self, Congestion};
 use crate::error::{Error, KernelError, Misuse, PeerError, Place};
-use crate::limits;
+use crate::limits::{self, CANCEL_POLL};
 use crate::wire::{Hello, Role, SessionId};
 
 use door::keep_door;
 pub(crate) use hall::Busy;
 use hall::{Complete, Hall};
 use line::{IN_HELLO, Line, answer, within};
-use runtime::{CANCEL_POLL, all, thread_gone, unless_cancelled};
-pub(crate) use socket::Congestion;
+use runtime::{all, thread_gone, unless_cancelled};
 
 /// Connections that a sender sets up at once: half of what a listener answers at once, so that there is room for two.
 const WAVE: u16 = 32;

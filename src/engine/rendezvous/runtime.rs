@@ -7,7 +7,6 @@ use std::pin::pin;
 use std::sync::mpsc;
 use std::task::Poll;
 use std::thread;
-use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use tokio::io::Interest;
@@ -16,9 +15,7 @@ use tokio::sync::oneshot;
 
 use super::socket;
 use crate::error::{Error, KernelError};
-
-/// How often a waiting thread looks whether it was cancelled.
-pub(super) const CANCEL_POLL: Duration = Duration::from_millis(50);
+use crate::limits::CANCEL_POLL;
 
 /// What comes first: nothing if `stop` does.
 pub(super) async fn race<T>(stop: impl Future, work: impl Future<Output = T>) -> Option<T> {
