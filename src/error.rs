@@ -16,6 +16,7 @@ mod device;
 mod errno;
 mod misuse;
 mod peer;
+mod qemu;
 mod refusal;
 
 use std::fmt;
@@ -25,6 +26,7 @@ pub(crate) use device::WRITING;
 pub use errno::Errno;
 pub use misuse::Misuse;
 pub use peer::{PeerError, Place};
+pub use qemu::{QemuError, Uuid};
 pub use refusal::Refusal;
 
 /// Why a transfer did not end as asked.

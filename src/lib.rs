@@ -29,6 +29,7 @@ pub mod stats;
 pub mod vfio;
 pub mod wire;
 
+pub use engine::qemu;
 pub use engine::{
     Cancel, Event, Finished, Listener, Outcome, Parked, Phase, Receiver, ReceiverBuilder, Sender,
     SenderBuilder, ZeroCopy,

@@ -9,6 +9,7 @@ mod duty;
 mod ending;
 mod link;
 mod owner;
+pub mod qemu;
 mod receive;
 mod receiver;
 mod rendezvous;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Errno;
+use super::{Errno, QemuError};
 use crate::limits;
 
 /// The peer broke the protocol, fell silent or went away.
@@ -117,6 +117,9 @@ pub enum PeerError {
         /// The peer's words, made printable.
         text: Box<str>,
     },
+    /// A QEMU at the other end did what it must not.
+    #[error(transparent)]
+    Qemu(#[from] QemuError),
     /// The peer's owner cancelled.
     #[error("the peer cancelled")]
     Cancelled,
@@ -150,6 +153,7 @@ impl PeerError {
             PeerError::HelloTimeout { .. } => "is a ringlift recv listening there, and not a firewall?",
             PeerError::GatherTimeout { .. } => "a firewall may let one connection through, but not several",
             PeerError::Aborted { .. } => "the other side's own message says more",
+            PeerError::Qemu(error) => error.hint(),
             PeerError::Cancelled => return None,
         })
     }
@@ -162,6 +166,10 @@ pub enum Place {
     Control,
     /// Data connection number n.
     Channel(u16),
+    /// QEMU's main connection.
+    Main,
+    /// QEMU's multifd connection number n.
+    Multifd(u8),
     /// A connection that has not said yet what it is.
     New,
 }
@@ -171,6 +179,8 @@ impl fmt::Display for Place {
         match self {
             Place::Control => f.write_str("the control connection"),
             Place::Channel(number) => write!(f, "channel {number}"),
+            Place::Main => f.write_str("the main connection"),
+            Place::Multifd(number) => write!(f, "multifd channel {number}"),
             Place::New => f.write_str("a new connection"),
         }
     }

@@ -1,0 +1,124 @@
+//! What a QEMU at the other end did that it must not.
+
+use std::fmt;
+
+use super::Place;
+use crate::limits;
+use crate::wire::Malformed;
+
+/// What a QEMU at the other end did that it must not, or what somebody did who is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QemuError {
+    /// Bytes that cannot be right.
+    #[error("{place}, offset {offset}: {what}")]
+    Malformed {
+        /// On which connection.
+        place: Place,
+        /// Where the packet or section with them begins.
+        offset: u64,
+        /// What was wrong.
+        what: Malformed,
+    },
+    /// A connection that does not say what it is.
+    #[error("it said nothing for {} s", limits::GATHER_TIMEOUT.as_secs())]
+    Silent,
+    /// Two connections for one place.
+    #[error("two connections say that they are {place}")]
+    Twice {
+        /// Which.
+        place: Place,
+    },
+    /// A multifd connection that there is no place for.
+    #[error("a connection says that it is multifd channel {id}, and {channels} were expected, from 0 on")]
+    BeyondLast {
+        /// Its number.
+        id: u8,
+        /// Connections that were expected.
+        channels: usize,
+    },
+    /// Connections of two virtual machines.
+    #[error("{place} comes from virtual machine {found}, another connection from {expected}")]
+    OtherMachine {
+        /// Which connection.
+        place: Place,
+        /// Whose it is.
+        found: Uuid,
+        /// Whose the others are.
+        expected: Uuid,
+    },
+    /// Not all connections came in time.
+    #[error(
+        "{came} of {channels} multifd connections{} came within {} s",
+        if *.main { "" } else { " and not a word of the main connection" },
+        limits::GATHER_TIMEOUT.as_secs()
+    )]
+    Gather {
+        /// Whether the main connection came.
+        main: bool,
+        /// Multifd connections that came.
+        came: usize,
+        /// Multifd connections that were expected.
+        channels: usize,
+    },
+}
+
+impl QemuError {
+    pub(super) fn hint(&self) -> &'static str {
+        match self {
+            QemuError::Malformed { place: Place::New, .. } | QemuError::Silent => {
+                "only the connections of a QEMU that migrates belong here: check who knows this address"
+            }
+            QemuError::Malformed { .. } => {
+                "QEMU 10.0 to 10.2 with multifd and without compression or postcopy is understood"
+            }
+            QemuError::Twice { .. } | QemuError::OtherMachine { .. } => {
+                "two migrations may have been sent to this address: cancel one of them"
+            }
+            QemuError::BeyondLast { .. } | QemuError::Gather { .. } => {
+                "give --channels the multifd-channels of the source, and 0 if its multifd capability is off"
+            }
+        }
+    }
+}
+
+/// A virtual machine's UUID; zeros when it has none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Uuid(pub [u8; 16]);
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, byte) in self.0.iter().enumerate() {
+            let dash = if matches!(at, 4 | 6 | 8 | 10) { "-" } else { "" };
+            write!(f, "{dash}{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_is_shown_in_five_groups() {
+        let uuid = Uuid(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f_u128.to_be_bytes());
+        assert_eq!(uuid.to_string(), "00010203-0405-0607-0809-0a0b0c0d0e0f");
+    }
+
+    #[test]
+    fn what_did_not_come_is_told() {
+        let gather = |main, came| QemuError::Gather { main, came, channels: 2 }.to_string();
+        assert_eq!(gather(true, 1), "1 of 2 multifd connections came within 10 s");
+        assert_eq!(
+            gather(false, 2),
+            "2 of 2 multifd connections and not a word of the main connection came within 10 s"
+        );
+    }
+}
