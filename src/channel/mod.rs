@@ -5,12 +5,14 @@
 //! is the session's business.
 
 mod control;
+mod native;
 mod rx;
 mod tx;
 mod zero_copy;
 
 pub(crate) use control::{ControlRx, ControlTx};
-pub(crate) use rx::{Rx, RxEvent};
+pub(crate) use native::Native;
+pub(crate) use rx::{Framing, Rx, RxEvent};
 pub(crate) use tx::{Tx, TxEvent};
 pub use zero_copy::ZeroCopy;
 

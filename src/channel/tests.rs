@@ -212,7 +212,7 @@ fn auto_tries_zero_copy_on_a_warm_connection_and_stops_when_the_kernel_copies() 
 fn a_payload_is_received_straight_into_the_slot_that_was_accepted_for_it() {
     let (mut kernel, mut pool) = (Kernel::default(), Pool::new(2, 8192).unwrap());
     let mut lines = Pool::new(1, 4096).unwrap();
-    let mut rx = Rx::new(socket(), TAG, lines.take().unwrap(), Checksum::Crc32c);
+    let mut rx = Rx::new(socket(), TAG, lines.take().unwrap(), Native(Checksum::Crc32c));
     rx.begin(&mut kernel);
     let mut encoded = [0; DATA_HEADER_LEN];
     header(b"state", 0).encode(&mut encoded);
@@ -239,7 +239,7 @@ fn an_end_between_packets_is_told_from_an_end_within_one() {
     let mut lines = Pool::new(2, 4096).unwrap();
     for (before, cut) in [(0, false), (10, true)] {
         let mut kernel = Kernel::default();
-        let mut rx = Rx::new(socket(), TAG, lines.take().unwrap(), Checksum::None);
+        let mut rx = Rx::new(socket(), TAG, lines.take().unwrap(), Native(Checksum::None));
         rx.begin(&mut kernel);
         let (mut line, mut count) = kernel.deliver(&vec![0; before]);
         if before > 0 {

@@ -3,7 +3,7 @@
 use super::socket::Congestion;
 use super::{Finished, Outcome, ZeroCopy, carrier};
 use crate::buffer::{HugePages, Pool};
-use crate::channel::{Rx, Tx};
+use crate::channel::{Framing, Rx, Tx};
 use crate::error::{DeviceError, Error, KernelError};
 use crate::ring::Nanos;
 use crate::session::sender::Totals;
@@ -173,7 +173,7 @@ impl Account {
         });
     }
 
-    pub(super) fn rx(&mut self, channel: &Rx) {
+    pub(super) fn rx(&mut self, channel: &Rx<impl Framing>) {
         self.channels.push(ChannelReport {
             id: self.channels.len() as u64,
             bytes: channel.bytes,

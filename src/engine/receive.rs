@@ -21,7 +21,7 @@ use super::rendezvous::Busy;
 use super::send::slot_size;
 use super::step::{StepResult, Yield};
 use crate::buffer::{Pool, Slot};
-use crate::channel::{Rx, RxEvent};
+use crate::channel::{Native, Rx, RxEvent};
 use crate::error::{DeviceError, Errno, Error, KernelError, PeerError, Place, Refusal, Side};
 use crate::limits::{HEARTBEAT_INTERVAL, SETTLE_MAX};
 use crate::ring::{Completion, Nanos, Ring};
@@ -56,7 +56,7 @@ pub(super) struct Receiving<R: Ring> {
     link: Link,
     /// Data connections that wait for the agreement on settings.
     sockets: Vec<OwnedFd>,
-    channels: Vec<Rx>,
+    channels: Vec<Rx<Native>>,
     /// Headers that came and whose payloads are still to be received, with their channels. At most one of each.
     headers: VecDeque<(usize, DataHeader)>,
     /// The ring writes some device: receiving and writing overlap.
@@ -172,7 +172,7 @@ impl<R: Ring> Receiving<R> {
         self.headers.reserve(self.sockets.len());
         for (channel, socket) in self.sockets.drain(..).enumerate() {
             let line = self.lines.take().expect("there is a line for each channel");
-            let mut rx = Rx::new(socket, Duty::Packet { channel }.tag(), line, offer.checksum);
+            let mut rx = Rx::new(socket, Duty::Packet { channel }.tag(), line, Native(offer.checksum));
             rx.begin(&mut self.ring);
             self.channels.push(rx);
         }
@@ -349,12 +349,12 @@ impl<R: Ring> Receiving<R> {
         Ok(())
     }
 
-    fn on_rx(&mut self, channel: usize, event: RxEvent) -> Result<(), Error> {
+    fn on_rx(&mut self, channel: usize, event: RxEvent<DataHeader>) -> Result<(), Error> {
         let place = Place::Channel(u16::try_from(channel).unwrap_or(u16::MAX));
         let now = self.ring.now();
         let phase = self.session.phase();
         match event {
-            RxEvent::Pending => Ok(()),
+            RxEvent::Pending | RxEvent::Unwanted(_) => Ok(()),
             RxEvent::Header(header) => {
                 self.session.on_header(&header, place)?;
                 self.headers.push_back((channel, header));

@@ -1,0 +1,28 @@
+//! The framing of our own protocol: 64 bytes in front of every payload.
+
+use super::rx::{Framing, Rest};
+use crate::wire::{self, Checksum, DATA_HEADER_LEN, DataHeader, Malformed};
+
+/// Our own framing, with payloads checked as this session agreed on.
+#[derive(Debug)]
+pub(crate) struct Native(pub(crate) Checksum);
+
+impl Framing for Native {
+    type Header = DataHeader;
+    const LEN: usize = DATA_HEADER_LEN;
+
+    fn decode(&self, bytes: &[u8]) -> Result<DataHeader, Malformed> {
+        DataHeader::decode(bytes.try_into().map_err(|_| Malformed::Truncated)?)
+    }
+
+    fn rest(header: &DataHeader) -> Rest {
+        Rest::Payload(header.len)
+    }
+
+    fn sum(&self, so_far: u32, fresh: &[u8]) -> u32 {
+        match self.0 {
+            Checksum::Crc32c => wire::crc32c(so_far, fresh),
+            Checksum::None => 0,
+        }
+    }
+}
