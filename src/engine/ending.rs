@@ -1,6 +1,5 @@
 //! What both sides do alike when a transfer is over.
 
-use super::link::Link;
 use crate::error::Error;
 use crate::limits::{LINGER_MAX, REASON_PATIENCE};
 use crate::ring::{Completion, Ring};
@@ -11,7 +10,10 @@ pub(super) trait Ending {
     type Ring: Ring;
 
     fn ring(&mut self) -> &mut Self::Ring;
-    fn link(&mut self) -> &mut Link;
+
+    /// Whether the peer has closed the connection that it says its last word on.
+    fn peer_has_left(&self) -> bool;
+
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error>;
 
     /// Takes completions when errors do not matter any more.
@@ -25,7 +27,7 @@ pub(super) trait Ending {
     fn hear_reason(&mut self, error: Error) -> Error {
         let is_sign = matches!(&error, Error::Peer(error) if error.is_sign());
         let end = self.ring().now() + nanos(REASON_PATIENCE);
-        while is_sign && !self.link().is_closed() && self.ring().now() < end {
+        while is_sign && !self.peer_has_left() && self.ring().now() < end {
             if self.ring().wait(Some(end)).is_err() {
                 break;
             }
@@ -44,7 +46,7 @@ pub(super) trait Ending {
     /// with it.
     fn linger(&mut self) {
         let end = self.ring().now() + nanos(LINGER_MAX);
-        while !self.link().is_closed() && self.ring().now() < end && self.ring().wait(Some(end)).is_ok() {
+        while !self.peer_has_left() && self.ring().now() < end && self.ring().wait(Some(end)).is_ok() {
             self.drain();
         }
     }

@@ -8,6 +8,8 @@ mod carrier;
 mod duty;
 mod ending;
 mod link;
+mod loader;
+mod loading;
 mod owner;
 pub mod qemu;
 mod receive;

@@ -4,39 +4,28 @@
 //! [`Receiving::conclude`] leaves each device either running what was loaded, or reset.
 
 mod ending;
-mod writing;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use self::writing::Writer;
 use super::Finished;
 use super::account::Account;
 use super::duty::Duty;
-use super::ending::Ending;
 use super::link::{self, Link};
+use super::loader::{Device, Loader};
+use super::loading::Loading;
 use super::owner::{Event, Owner, Phase};
 use super::rendezvous::Busy;
 use super::send::slot_size;
-use super::step::{StepResult, Yield};
+use super::step::Yield;
 use crate::buffer::{Pool, Slot};
 use crate::channel::{Native, Rx, RxEvent};
-use crate::error::{DeviceError, Errno, Error, KernelError, PeerError, Place, Refusal, Side};
-use crate::limits::{HEARTBEAT_INTERVAL, SETTLE_MAX};
+use crate::error::{Errno, Error, KernelError, PeerError, Place, Refusal, Side};
+use crate::limits::HEARTBEAT_INTERVAL;
 use crate::ring::{Completion, Nanos, Ring};
 use crate::session::liveness::nanos;
 use crate::session::receiver::{ReceiverSession, Terms, agree};
-use crate::sink::Sink;
-use crate::stats::Recorder;
 use crate::wire::{Checksum, DataHeader, Offer};
-
-/// A device at the destination.
-pub(super) struct Device {
-    pub(super) name: Box<str>,
-    pub(super) instance: u32,
-    pub(super) sink: Box<dyn Sink>,
-}
 
 /// What the worker is made of.
 pub(super) struct Parts {
@@ -51,8 +40,9 @@ pub(super) struct Parts {
 
 /// The receiver's worker.
 pub(super) struct Receiving<R: Ring> {
-    // in the order in which they are dropped: operations end (ring) before anything that they use goes
-    ring: R,
+    // dropped first: its ring's operations end before anything that they use goes. Its writers are in the order of the
+    // offer, once there is one, its pool is made when the settings say how large.
+    loader: Loader<R>,
     link: Link,
     /// Data connections that wait for the agreement on settings.
     sockets: Vec<OwnedFd>,
@@ -61,23 +51,15 @@ pub(super) struct Receiving<R: Ring> {
     headers: VecDeque<(usize, DataHeader)>,
     /// The ring writes some device: receiving and writing overlap.
     overlaps: bool,
-    /// In the order of the offer, once there is one.
-    writers: Vec<Writer>,
     lines: Pool,
-    /// Made when the settings say how large.
-    pool: Option<Pool>,
     session: ReceiverSession<Slot>,
-    recorder: Recorder,
-    owner: Owner,
     /// Until the devices are where they belong others are told that this receiver is busy.
     busy: Option<Busy>,
     pool_max: u64,
     estimate: Option<u64>,
     checksum: Checksum,
-    same_clock: bool,
     /// The last word is a refusal, and in the session already.
     refused: bool,
-    account: Account,
 }
 
 impl<R: Ring> Receiving<R> {
@@ -85,55 +67,27 @@ impl<R: Ring> Receiving<R> {
         let now = ring.now();
         let mut lines = link::lines(parts.data.len())?;
         let link = Link::new(&mut ring, parts.control, &mut lines);
-        let mut account = Account::new(now, parts.devices.len());
-        account.clocks(parts.same_clock);
+        let mut loader = Loader::new(ring, parts.devices, parts.owner, parts.same_clock);
+        loader.account.clocks(parts.same_clock);
         Ok(Receiving {
-            ring,
+            loader,
             link,
             sockets: parts.data,
             channels: Vec::new(),
             headers: VecDeque::new(),
             overlaps: false,
-            writers: parts.devices.into_iter().map(Writer::new).collect(),
             lines,
-            pool: None,
             session: ReceiverSession::new(now),
-            recorder: Recorder::default(),
-            owner: parts.owner,
             busy: parts.busy,
             pool_max: parts.pool_max,
             estimate: None,
             checksum: Checksum::None,
-            same_clock: parts.same_clock,
             refused: false,
-            account,
         })
     }
 
     pub(super) fn account(&mut self) -> &mut Account {
-        &mut self.account
-    }
-
-    /// Runs the transfer to whatever end.
-    pub(super) fn run(mut self) -> Finished {
-        match catch_unwind(AssertUnwindSafe(|| self.transfer())) {
-            Ok(result) => self.conclude(result),
-            Err(panic) => {
-                // the owner's own code, a hook or an event: the devices come first, then the panic goes on
-                self.owner.on_event = None;
-                self.conclude(Err(Error::Cancelled));
-                resume_unwind(panic)
-            }
-        }
-    }
-
-    fn transfer(&mut self) -> Result<(), Error> {
-        let offer = self.hear_offer()?;
-        self.agree(&offer)?;
-        self.prepare()?;
-        self.load()?;
-        self.await_commit()?;
-        self.let_run()
+        &mut self.loader.account
     }
 
     fn hear_offer(&mut self) -> Result<Offer, Error> {
@@ -149,7 +103,7 @@ impl<R: Ring> Receiving<R> {
     /// Accepts the offer, and makes a pool as large as the sender's.
     fn agree(&mut self, offer: &Offer) -> Result<(), Error> {
         let devices: Vec<_> =
-            self.writers.iter().map(|writer| (writer.name.clone(), writer.instance)).collect();
+            self.loader.writers.iter().map(|writer| (writer.name.clone(), writer.instance)).collect();
         let terms = Terms { devices: &devices, pool_max: self.pool_max };
         let order = agree(offer, &terms).map_err(|reason| self.refuse(reason))?;
         let slots = Pool::slots_in(offer.pool_size, slot_size(offer.packet_size));
@@ -161,10 +115,10 @@ impl<R: Ring> Receiving<R> {
         }
         let pool =
             Pool::new(slots, slot_size(offer.packet_size)).map_err(|error| self.not_ready(error.into()))?;
-        self.account.pool(&pool, self.ring.register(&pool).err());
-        self.account.packet_size(offer.packet_size, offer.checksum);
-        self.pool = Some(pool);
-        sort(&mut self.writers, &order);
+        self.loader.account.pool(&pool, self.loader.ring.register(&pool).err());
+        self.loader.account.packet_size(offer.packet_size, offer.checksum);
+        self.loader.pool = Some(pool);
+        sort(&mut self.loader.writers, &order);
         let known = offer.devices.iter().map(|device| (device.estimate > 0).then_some(device.estimate));
         self.estimate = known.sum();
         self.checksum = offer.checksum;
@@ -173,10 +127,10 @@ impl<R: Ring> Receiving<R> {
         for (channel, socket) in self.sockets.drain(..).enumerate() {
             let line = self.lines.take().expect("there is a line for each channel");
             let mut rx = Rx::new(socket, Duty::Packet { channel }.tag(), line, Native(offer.checksum));
-            rx.begin(&mut self.ring);
+            rx.begin(&mut self.loader.ring);
             self.channels.push(rx);
         }
-        self.account.started_at = self.ring.now();
+        self.loader.account.started_at = self.loader.ring.now();
         Ok(())
     }
 
@@ -198,8 +152,7 @@ impl<R: Ring> Receiving<R> {
             error @ (Error::Device { .. } | Error::Kernel(_)) => self.not_ready(error),
             other => other,
         })?;
-        self.writers.iter_mut().for_each(Writer::open);
-        self.overlaps = self.writers.iter().any(Writer::overlaps);
+        self.overlaps = self.loader.open();
         self.session.ready();
         Ok(())
     }
@@ -211,16 +164,16 @@ impl<R: Ring> Receiving<R> {
             self.turn()?;
             let now = if self.session.switched_over().is_some() { Phase::StopCopy } else { Phase::PreCopy };
             if phase != now
-                && (now == Phase::StopCopy || self.writers.iter().any(|writer| writer.written > 0))
+                && (now == Phase::StopCopy || self.loader.writers.iter().any(|writer| writer.written > 0))
             {
                 phase = now;
                 self.enter(phase);
             }
         }
-        let now = self.ring.now();
-        self.owner.hasten();
-        self.tell_progress(now);
-        self.account.loaded(now);
+        let now = self.loader.ring.now();
+        self.loader.owner.hasten();
+        self.loader.tell_progress(now, self.estimate);
+        self.loader.account.loaded(now);
         Ok(())
     }
 
@@ -235,67 +188,27 @@ impl<R: Ring> Receiving<R> {
     /// The devices are ours: lets them run.
     fn let_run(&mut self) -> Result<(), Error> {
         self.enter(Phase::Commit);
-        self.every(|sink| sink.wake().map(|()| Yield::Nothing))?;
-        self.every(|sink| sink.run().map(|()| Yield::Nothing))?;
+        self.wake_and_run()?;
         self.session.committed();
-        self.account.committed(self.ring.now());
+        self.loader.account.committed(self.loader.ring.now());
         Ok(())
     }
 
     fn enter(&mut self, phase: Phase) {
-        self.session.enter(phase.during(), self.ring.now());
-        self.owner.tell(&Event::Phase(phase));
-    }
-
-    /// Runs one step of every device, in parallel, and waits for all of them. After Commit nothing interrupts it: the
-    /// devices are ours, whatever happens to the peer (P-37).
-    fn every(&mut self, step: fn(&mut (dyn Sink + 'static)) -> StepResult) -> Result<(), Error> {
-        for (device, writer) in self.writers.iter_mut().enumerate() {
-            writer.held.begin(&mut self.ring, Duty::Step { device }.tag(), step);
-        }
-        let end = self.ring.now() + nanos(SETTLE_MAX);
-        while self.writers.iter().any(|writer| writer.held.is_away()) && self.ring.now() < end {
-            match self.turn() {
-                Err(_) if self.session.is_committed() => {
-                    self.ring.wait(Some(end))?;
-                    self.drain();
-                }
-                turned => turned?,
-            }
-        }
-        for writer in &mut self.writers {
-            let result = writer.held.take_result().unwrap_or(Err(DeviceError::Stuck));
-            result.map_err(|error| Error::Device { device: writer.name.clone(), error })?;
-        }
-        Ok(())
-    }
-
-    /// One turn of the loop: looks around, begins what can be begun, waits, takes what ended.
-    fn turn(&mut self) -> Result<(), Error> {
-        let now = self.ring.now();
-        if !self.session.is_committed() {
-            self.owner.check(now)?;
-        }
-        self.session.check(now)?;
-        self.begin_payload()?;
-        self.begin_writes()?;
-        self.link.speak(&mut self.ring, || self.session.poll_control(now));
-        self.tell_progress(now);
-        self.ring.wait(Some(self.next_deadline(now)))?;
-        while let Some(completion) = self.ring.next() {
-            self.on_completion(completion)?;
-            // at once: the packet's bytes are in this processor's cache now
-            self.begin_writes()?;
-        }
-        Ok(())
+        self.session.enter(phase.during(), self.loader.ring.now());
+        self.loader.owner.tell(&Event::Phase(phase));
     }
 
     /// Receives one of the payloads whose headers came.
     fn begin_payload(&mut self) -> Result<(), Error> {
         let Some((channel, header)) = self.headers.pop_front() else { return Ok(()) };
-        let slot =
-            self.pool.as_mut().and_then(Pool::take).expect("credit is granted for reserved slots only");
-        let event = self.channels[channel].accept(&mut self.ring, header, slot);
+        let slot = self
+            .loader
+            .pool
+            .as_mut()
+            .and_then(Pool::take)
+            .expect("credit is granted for reserved slots only");
+        let event = self.channels[channel].accept(&mut self.loader.ring, header, slot);
         self.on_rx(channel, event)
     }
 
@@ -310,48 +223,42 @@ impl<R: Ring> Receiving<R> {
         self.session.next_deadline()
     }
 
-    fn tell_progress(&mut self, now: Nanos) {
-        let (writers, estimate) = (&self.writers, self.estimate);
-        self.owner.progress(now, self.account.started_at, || {
-            (writers.iter().map(|writer| writer.written).sum(), estimate)
-        });
-    }
-
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
         match completion {
             Completion::Moved { tag, slot, result } => match Duty::of(tag) {
-                Duty::State { device } => self.on_write_end(device, slot, result),
+                Duty::State { device } => self.loader.on_write_end(&mut self.session, device, slot, result),
                 Duty::Packet { channel } => {
-                    let event = self.channels[channel].on_received(&mut self.ring, slot, result);
+                    let event = self.channels[channel].on_received(&mut self.loader.ring, slot, result);
                     self.on_rx(channel, event)
                 }
                 _ => self.on_heard(slot, result),
             },
             Completion::Sent { lease, result, .. } => {
-                self.link.on_spoken(&mut self.ring, lease, result, self.session.phase())
+                self.link.on_spoken(&mut self.loader.ring, lease, result, self.session.phase())
             }
             Completion::Released { .. } => Ok(()),
             Completion::Done { tag } => {
                 let Duty::Step { device } = Duty::of(tag) else { return Ok(()) };
-                self.on_step_end(device)
+                self.loader.on_step_end(&mut self.session, device)
             }
         }
     }
 
     fn on_heard(&mut self, line: Slot, result: Result<usize, Errno>) -> Result<(), Error> {
-        let (now, session) = (self.ring.now(), &mut self.session);
+        let (now, session) = (self.loader.ring.now(), &mut self.session);
         let phase = session.phase();
-        self.link
-            .on_heard(&mut self.ring, line, result, phase, |message| session.on_control(message, now))?;
+        self.link.on_heard(&mut self.loader.ring, line, result, phase, |message| {
+            session.on_control(message, now)
+        })?;
         if let Some(at) = self.session.switched_over() {
-            self.account.switchover(at);
+            self.loader.account.switchover(at);
         }
         Ok(())
     }
 
     fn on_rx(&mut self, channel: usize, event: RxEvent<DataHeader>) -> Result<(), Error> {
         let place = Place::Channel(u16::try_from(channel).unwrap_or(u16::MAX));
-        let now = self.ring.now();
+        let now = self.loader.ring.now();
         let phase = self.session.phase();
         match event {
             RxEvent::Pending | RxEvent::Unwanted(_) => Ok(()),
@@ -364,7 +271,7 @@ impl<R: Ring> Receiving<R> {
             }
             RxEvent::Packet { header, slot, crc32c } => {
                 self.session.on_packet(header, slot, crc32c, place, now).map_err(|(error, slot)| {
-                    self.put(slot);
+                    self.loader.put(slot);
                     error.into()
                 })
             }
@@ -374,6 +281,48 @@ impl<R: Ring> Receiving<R> {
             RxEvent::Failed(errno) => Err(PeerError::Lost { place, phase, errno }.into()),
             RxEvent::Malformed(what) => Err(PeerError::Malformed { place, what }.into()),
         }
+    }
+}
+
+impl<R: Ring> Loading for Receiving<R> {
+    fn loader(&mut self) -> &mut Loader<R> {
+        &mut self.loader
+    }
+
+    fn is_committed(&self) -> bool {
+        self.session.is_committed()
+    }
+
+    fn transfer(&mut self) -> Result<(), Error> {
+        let offer = self.hear_offer()?;
+        self.agree(&offer)?;
+        self.prepare()?;
+        self.load()?;
+        self.await_commit()?;
+        self.let_run()
+    }
+
+    fn conclude(self, result: Result<(), Error>) -> Finished {
+        self.end(result)
+    }
+
+    fn turn(&mut self) -> Result<(), Error> {
+        let now = self.loader.ring.now();
+        if !self.session.is_committed() {
+            self.loader.owner.check(now)?;
+        }
+        self.session.check(now)?;
+        self.begin_payload()?;
+        self.loader.begin_writes(&mut self.session)?;
+        self.link.speak(&mut self.loader.ring, || self.session.poll_control(now));
+        self.loader.tell_progress(now, self.estimate);
+        self.loader.ring.wait(Some(self.next_deadline(now)))?;
+        while let Some(completion) = self.loader.ring.next() {
+            self.on_completion(completion)?;
+            // at once: the packet's bytes are in this processor's cache now
+            self.loader.begin_writes(&mut self.session)?;
+        }
+        Ok(())
     }
 }
 

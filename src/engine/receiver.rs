@@ -4,8 +4,10 @@ use std::os::fd::OwnedFd;
 
 use super::Finished;
 use super::account::Account;
+use super::loader::Device;
+use super::loading::Loading;
 use super::owner::{Cancel, Event, OnEvent, Owner, Phase};
-use super::receive::{Device, Parts, Receiving};
+use super::receive::{Parts, Receiving};
 use super::rendezvous::{self, Connections, Listener};
 use super::sender::{check_devices, count};
 use crate::error::{Error, Misuse};

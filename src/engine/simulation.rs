@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use super::loading::Loading;
 use super::owner::{Cancel, Owner};
-use super::{Finished, Outcome, ZeroCopy, receive, send};
+use super::{Finished, Outcome, ZeroCopy, loader, receive, send};
 use crate::buffer::Pool;
 use crate::error::{DeviceError, Errno, Error, PeerError};
 use crate::limits::LINGER_MAX;
@@ -185,7 +186,7 @@ fn simulate(scenario: &Scenario) -> Played {
         let sink =
             FakeSink { fd: to, log: Arc::clone(&sink_logs[device]), fails: first(scenario.sink_fails) };
         sources.push(send::Device { name: name.clone(), instance: 0, source: Box::new(source) });
-        sinks.insert(0, receive::Device { name, instance: 0, sink: Box::new(sink) });
+        sinks.insert(0, loader::Device { name, instance: 0, sink: Box::new(sink) });
     }
     let (mut near, mut far): (Vec<OwnedFd>, Vec<OwnedFd>) =
         sockets.into_iter().map(<(OwnedFd, OwnedFd)>::from).unzip();
@@ -248,7 +249,7 @@ fn one_device(
     let receiving = receive::Parts {
         control: far.remove(0),
         data: far,
-        devices: vec![receive::Device { name: "dev".into(), instance: 0, sink: Box::new(sink) }],
+        devices: vec![loader::Device { name: "dev".into(), instance: 0, sink: Box::new(sink) }],
         pool_max: 1 << 30,
         same_clock: true,
         busy: None,

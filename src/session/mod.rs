@@ -12,3 +12,4 @@ pub(crate) mod receiver;
 pub(crate) mod reorder;
 pub(crate) mod schedule;
 pub(crate) mod sender;
+pub(crate) mod turns;

@@ -8,19 +8,20 @@ use super::handover::{Outcome, Taking};
 use super::liveness::Liveness;
 use super::reorder::Reorder;
 use super::sender::Totals;
+use super::turns::{Turn, Turns};
 use crate::error::{Error, PeerError, Place, Refusal};
 use crate::limits::CONTROL_QUEUE_MAX;
 use crate::limits::Nanos;
 use crate::wire::{Checksum, Control, DataHeader, Offer};
 
-/// A packet on its way to its device.
+/// A packet that waits for its turn.
 #[derive(Debug)]
-pub(crate) struct Arrived<H> {
-    pub(crate) header: DataHeader,
+struct Arrived<H> {
+    header: DataHeader,
     /// Where its payload is.
-    pub(crate) handle: H,
+    handle: H,
     /// When its last byte came.
-    pub(crate) arrived_at: Nanos,
+    arrived_at: Nanos,
 }
 
 #[derive(Debug)]
@@ -198,31 +199,6 @@ impl<H> ReceiverSession<H> {
         Ok(())
     }
 
-    /// The packet of a device whose turn it is.
-    pub(crate) fn pop(&mut self, device: usize) -> Option<Arrived<H>> {
-        let incoming = &mut self.devices[device];
-        let (_, packet) = incoming.reorder.pop()?;
-        incoming.totals.add(&packet.header);
-        Some(packet)
-    }
-
-    /// The packet that was popped last has left its slot.
-    pub(crate) fn written(&mut self, device: usize, now: Nanos) {
-        self.devices[device].grant.written();
-        self.live.moved(now);
-    }
-
-    /// A device has everything, took it, and would run (P-30).
-    pub(crate) fn loaded(&mut self, device: usize) {
-        let incoming = &self.devices[device];
-        assert!(incoming.reorder.is_complete(), "a device is loaded after its last packet");
-        let Totals { packets, bytes, crc32c, .. } = incoming.totals;
-        let crc32c = if self.checksum == Checksum::None { 0 } else { crc32c };
-        let device = u16::try_from(device).expect("devices are bounded by DEVICES_MAX");
-        self.taking.loaded(device.into());
-        self.outbox.push_back(Control::Loaded { device, packets, bytes, crc32c });
-    }
-
     pub(crate) fn is_loaded(&self) -> bool {
         self.taking.is_loaded()
     }
@@ -312,6 +288,32 @@ impl<H> ReceiverSession<H> {
         }
         self.live.moved(now);
         Ok(())
+    }
+}
+
+impl<H> Turns<H> for ReceiverSession<H> {
+    fn pop(&mut self, device: usize) -> Option<Turn<H>> {
+        let incoming = &mut self.devices[device];
+        let (_, Arrived { header, handle, arrived_at }) = incoming.reorder.pop()?;
+        incoming.totals.add(&header);
+        let (len, read_at) = (header.len as usize, header.read_at_ns);
+        Some(Turn { handle, len, config: header.config, read_at, arrived_at })
+    }
+
+    fn written(&mut self, device: usize, now: Nanos) {
+        self.devices[device].grant.written();
+        self.live.moved(now);
+    }
+
+    /// The sender is told (P-30).
+    fn loaded(&mut self, device: usize) {
+        let incoming = &self.devices[device];
+        assert!(incoming.reorder.is_complete(), "a device is loaded after its last packet");
+        let Totals { packets, bytes, crc32c, .. } = incoming.totals;
+        let crc32c = if self.checksum == Checksum::None { 0 } else { crc32c };
+        let device = u16::try_from(device).expect("devices are bounded by DEVICES_MAX");
+        self.taking.loaded(device.into());
+        self.outbox.push_back(Control::Loaded { device, packets, bytes, crc32c });
     }
 }
 

@@ -3,29 +3,25 @@
 use std::os::fd::AsRawFd;
 
 use super::Receiving;
-use super::writing::{Writer, Writing};
-use crate::engine::duty::Duty;
 use crate::engine::ending::Ending;
-use crate::engine::link::Link;
+use crate::engine::loading::Loading;
 use crate::engine::owner::{Event, Phase};
-use crate::engine::step::Yield;
 use crate::engine::{Finished, Outcome};
-use crate::error::{DeviceError, Error};
-use crate::limits::{LAST_WORD_MAX, SETTLE_MAX};
+use crate::error::Error;
+use crate::limits::LAST_WORD_MAX;
 use crate::ring::{Completion, Directions, Ring};
 use crate::session::liveness::nanos;
-use crate::sink::Sink;
 use crate::wire::Control;
 
 impl<R: Ring> Ending for Receiving<R> {
     type Ring = R;
 
     fn ring(&mut self) -> &mut R {
-        &mut self.ring
+        &mut self.loader.ring
     }
 
-    fn link(&mut self) -> &mut Link {
-        &mut self.link
+    fn peer_has_left(&self) -> bool {
+        self.link.is_closed()
     }
 
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
@@ -35,11 +31,11 @@ impl<R: Ring> Ending for Receiving<R> {
 
 impl<R: Ring> Receiving<R> {
     /// Tells the peer, and leaves every device running what was loaded, or reset.
-    pub(super) fn conclude(mut self, result: Result<(), Error>) -> Finished {
+    pub(super) fn end(mut self, result: Result<(), Error>) -> Finished {
         let error = result.err().map(|error| self.hear_reason(error));
         let outcome = self.session.outcome();
         if let Some(error) = &error {
-            self.owner.tell(&Event::Phase(Phase::RollingBack));
+            self.loader.owner.tell(&Event::Phase(Phase::RollingBack));
             if self.session.is_committed() {
                 // The sender has given the devices away. It may take them back only if it can be sure that none of them
                 // runs here, so they are reset before a word is said.
@@ -52,7 +48,7 @@ impl<R: Ring> Receiving<R> {
             }
         }
         self.take_leave();
-        self.owner.tell(&Event::Phase(Phase::Done));
+        self.loader.owner.tell(&Event::Phase(Phase::Done));
         self.report(outcome, error)
     }
 
@@ -71,69 +67,23 @@ impl<R: Ring> Receiving<R> {
 
     /// Hands everything that is to be said to the connection.
     pub(super) fn speak_out(&mut self) {
-        let end = self.ring.now() + nanos(LAST_WORD_MAX);
+        let end = self.loader.ring.now() + nanos(LAST_WORD_MAX);
         while !self.link.is_closed()
-            && self.ring.now() < end
+            && self.loader.ring.now() < end
             && !(self.session.has_spoken() && self.link.has_spoken())
         {
-            let now = self.ring.now();
-            self.link.speak(&mut self.ring, || self.session.poll_control(now));
-            if self.ring.wait(Some(end)).is_err() {
+            let now = self.loader.ring.now();
+            self.link.speak(&mut self.loader.ring, || self.session.poll_control(now));
+            if self.loader.ring.wait(Some(end)).is_err() {
                 return;
             }
             self.drain();
         }
     }
 
-    /// Resets every device. True when all of them are.
-    pub(super) fn roll_back(&mut self) -> bool {
-        let end = self.ring.now() + nanos(SETTLE_MAX);
-        let under_way = |writer: &Writer| matches!(writer.writing, Writing::UnderWay { .. });
-        for (device, _) in self.writers.iter().enumerate().filter(|(_, writer)| under_way(writer)) {
-            self.ring.cancel(Duty::State { device }.tag());
-        }
-        let busy = |writer: &Writer| {
-            writer.held.is_away()
-                || (writer.fd.is_some() && matches!(writer.writing, Writing::UnderWay { .. }))
-        };
-        while self.writers.iter().any(busy) && self.ring.now() < end && self.ring.wait(Some(end)).is_ok() {
-            self.drain();
-        }
-        for (device, writer) in
-            self.writers.iter_mut().enumerate().filter(|(_, writer)| !writer.held.is_away())
-        {
-            writer.held.take_result();
-            let step = |sink: &mut (dyn Sink + 'static)| sink.rollback().map(|()| Yield::Nothing);
-            writer.held.begin(&mut self.ring, Duty::Step { device }.tag(), step);
-        }
-        while self.writers.iter().any(|writer| writer.held.is_away()) && self.ring.now() < end {
-            if self.ring.wait(Some(end)).is_err() {
-                break;
-            }
-            while let Some(completion) = self.ring.next() {
-                match completion {
-                    Completion::Done { tag } => {
-                        let Duty::Step { device } = Duty::of(tag) else { continue };
-                        self.writers[device].held.end();
-                    }
-                    other => drop(self.on_completion(other)),
-                }
-            }
-        }
-        let mut all = true;
-        for writer in &mut self.writers {
-            let result = writer.held.take_result().unwrap_or(Err(DeviceError::Stuck));
-            all &= result.is_ok();
-            self.account.parted(&writer.name, result.err());
-            let keeps = writer.held.device().is_some_and(|sink| sink.keeps_written());
-            self.account.kept(&writer.name, keeps && writer.written > 0);
-        }
-        all
-    }
-
     pub(super) fn stop_receiving(&mut self) {
         for channel in &self.channels {
-            self.ring.shut_down(channel.socket().as_raw_fd(), Directions::Both);
+            self.loader.ring.shut_down(channel.socket().as_raw_fd(), Directions::Both);
         }
     }
 
@@ -142,21 +92,21 @@ impl<R: Ring> Receiving<R> {
         self.speak_out();
         // before the sender sees the end: the next one that it lets begin finds the door open
         self.busy = None;
-        self.link.say_goodbye(&mut self.ring);
+        self.link.say_goodbye(&mut self.loader.ring);
         self.linger();
         self.stop_receiving();
-        self.link.shut_down(&mut self.ring);
+        self.link.shut_down(&mut self.loader.ring);
     }
 
     pub(super) fn report(mut self, outcome: Outcome, error: Option<Error>) -> Finished {
-        let now = self.ring.now();
-        if self.pool.is_some() {
-            for (device, writer) in self.writers.iter().enumerate() {
+        let now = self.loader.ring.now();
+        if self.loader.pool.is_some() {
+            for (device, writer) in self.loader.writers.iter().enumerate() {
                 let totals = self.session.totals(device);
-                self.account.device(&writer.name, writer.instance, totals, 0, self.checksum);
+                self.loader.account.device(&writer.name, writer.instance, totals, 0, self.checksum);
             }
         }
-        self.channels.iter().for_each(|channel| self.account.rx(channel));
-        self.account.finish("receiver", outcome, error, self.recorder, now)
+        self.channels.iter().for_each(|channel| self.loader.account.rx(channel));
+        self.loader.account.finish("receiver", outcome, error, self.loader.recorder, now)
     }
 }

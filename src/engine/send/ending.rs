@@ -6,7 +6,6 @@ use super::Sending;
 use super::reading::{Reader, Reading};
 use crate::engine::duty::Duty;
 use crate::engine::ending::Ending;
-use crate::engine::link::Link;
 use crate::engine::owner::{Event, Phase};
 use crate::engine::step::{StepResult, Yield};
 use crate::engine::{Finished, Outcome, Parked};
@@ -24,8 +23,8 @@ impl<R: Ring> Ending for Sending<R> {
         &mut self.ring
     }
 
-    fn link(&mut self) -> &mut Link {
-        &mut self.link
+    fn peer_has_left(&self) -> bool {
+        self.link.is_closed()
     }
 
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {

@@ -1,20 +1,28 @@
-//! Writing devices: in order, by whom, and what an end of a write means.
+//! Writing devices: in order, by whom, and what an end of a write means. The same for every protocol that brings state.
 
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::{Device, Receiving};
-use crate::buffer::Slot;
-use crate::engine::carrier;
-use crate::engine::duty::Duty;
-use crate::engine::step::{Held, Yield, unless_panicked};
+use super::account::Account;
+use super::carrier;
+use super::duty::Duty;
+use super::owner::Owner;
+use super::step::{Held, StepResult, Yield, unless_panicked};
+use crate::buffer::{Pool, Slot};
 use crate::error::{DeviceError, Errno, Error, WRITING};
 use crate::limits::HEADER_ROOM;
 use crate::ring::{Carrier, Nanos, Ring};
-use crate::session::receiver::Arrived;
+use crate::session::turns::{Turn, Turns};
 use crate::sink::{FdKind, Sink};
-use crate::stats::Stage;
+use crate::stats::{Recorder, Stage};
 
-/// What the receiver does with a device at the moment.
+/// A device at the destination.
+pub(super) struct Device {
+    pub(super) name: Box<str>,
+    pub(super) instance: u32,
+    pub(super) sink: Box<dyn Sink>,
+}
+
+/// What is done with a device at the moment.
 #[derive(Debug)]
 pub(super) enum Writing {
     /// Waiting for the next packet.
@@ -29,11 +37,12 @@ pub(super) enum Writing {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DataOnTheWay {
-    pub(super) len: usize,
-    pub(super) read_at: Nanos,
-    pub(super) began_at: Nanos,
+    len: usize,
+    read_at: Nanos,
+    began_at: Nanos,
 }
 
+/// A device, and what is done with it.
 pub(super) struct Writer {
     pub(super) name: Box<str>,
     pub(super) instance: u32,
@@ -44,29 +53,59 @@ pub(super) struct Writer {
     pub(super) written: u64,
 }
 
-impl<R: Ring> Receiving<R> {
+/// A side that writes devices: them, and what it takes.
+pub(super) struct Loader<R: Ring> {
+    // dropped first: operations end before anything that they use goes
+    pub(super) ring: R,
+    pub(super) writers: Vec<Writer>,
+    /// Made when it is known how large.
+    pub(super) pool: Option<Pool>,
+    pub(super) recorder: Recorder,
+    pub(super) owner: Owner,
+    pub(super) account: Account,
+    /// Times of the source can be compared with ours.
+    pub(super) same_clock: bool,
+}
+
+impl<R: Ring> Loader<R> {
+    pub(super) fn new(ring: R, devices: Vec<Device>, owner: Owner, same_clock: bool) -> Loader<R> {
+        let account = Account::new(ring.now(), devices.len());
+        let writers = devices.into_iter().map(Writer::new).collect();
+        Loader { ring, writers, pool: None, recorder: Recorder::default(), owner, account, same_clock }
+    }
+
+    /// Looks where each device's state is to be written. True when writing overlaps with other things.
+    pub(super) fn open(&mut self) -> bool {
+        self.writers.iter_mut().for_each(Writer::open);
+        self.writers.iter().any(Writer::overlaps)
+    }
+
     /// Gives each idle device the packet whose turn it is.
-    pub(super) fn begin_writes(&mut self) -> Result<(), Error> {
+    pub(super) fn begin_writes(&mut self, turns: &mut impl Turns<Slot>) -> Result<(), Error> {
         if self.pool.is_none() {
             return Ok(());
         }
         for device in 0..self.writers.len() {
             while matches!(self.writers[device].writing, Writing::Idle) {
-                let Some(packet) = self.session.pop(device) else { break };
-                self.begin_write(device, packet)?;
+                let Some(packet) = turns.pop(device) else { break };
+                self.begin_write(turns, device, packet)?;
             }
         }
         Ok(())
     }
 
-    pub(super) fn begin_write(&mut self, device: usize, packet: Arrived<Slot>) -> Result<(), Error> {
+    fn begin_write(
+        &mut self,
+        turns: &mut impl Turns<Slot>,
+        device: usize,
+        packet: Turn<Slot>,
+    ) -> Result<(), Error> {
         let now = self.ring.now();
         self.recorder.record(Stage::Reorder, packet.arrived_at, now);
-        let (header, slot) = (packet.header, packet.handle);
-        let len = header.len as usize;
-        let packet = DataOnTheWay { len, read_at: header.read_at_ns, began_at: now };
+        let Turn { handle: slot, len, config, read_at, .. } = packet;
+        let packet = DataOnTheWay { len, read_at, began_at: now };
         let writer = &mut self.writers[device];
-        if header.config {
+        if config {
             writer.writing = Writing::Config { packet };
             writer.held.begin(&mut self.ring, Duty::Step { device }.tag(), move |sink| {
                 sink.config(slot.payload(len))?;
@@ -89,11 +128,11 @@ impl<R: Ring> Receiving<R> {
             };
             at += taken.map_err(|error| Error::Device { device: writer.name.clone(), error })?;
         }
-        self.on_written(device, slot, packet);
+        self.on_written(turns, device, slot, packet);
         Ok(())
     }
 
-    pub(super) fn go_on(&mut self, device: usize, slot: Slot, packet: DataOnTheWay, at: usize) {
+    fn go_on(&mut self, device: usize, slot: Slot, packet: DataOnTheWay, at: usize) {
         let writer = &mut self.writers[device];
         writer.writing = Writing::UnderWay { packet, at };
         let (fd, carrier) = writer.fd.expect("only devices with a descriptor are written by the ring");
@@ -108,6 +147,7 @@ impl<R: Ring> Receiving<R> {
 
     pub(super) fn on_write_end(
         &mut self,
+        turns: &mut impl Turns<Slot>,
         device: usize,
         slot: Slot,
         result: Result<usize, Errno>,
@@ -120,7 +160,7 @@ impl<R: Ring> Receiving<R> {
                 return Ok(());
             }
             Ok(_) => {
-                self.on_written(device, slot, packet);
+                self.on_written(turns, device, slot, packet);
                 return Ok(());
             }
             Err(errno) if matches!(errno.raw(), nix::libc::EINTR | nix::libc::EAGAIN) => {
@@ -136,11 +176,11 @@ impl<R: Ring> Receiving<R> {
         Err(Error::Device { device: writer.name.clone(), error })
     }
 
-    /// A packet is in its device: its slot is free, and the sender may hear of it.
-    pub(super) fn on_written(&mut self, device: usize, slot: Slot, packet: DataOnTheWay) {
+    /// A packet is in its device: its slot is free, and whoever counts may hear of it.
+    fn on_written(&mut self, turns: &mut impl Turns<Slot>, device: usize, slot: Slot, packet: DataOnTheWay) {
         let now = self.ring.now();
         self.put(slot);
-        self.session.written(device, now);
+        turns.written(device, now);
         let writer = &mut self.writers[device];
         writer.writing = Writing::Idle;
         writer.written += packet.len as u64;
@@ -155,23 +195,45 @@ impl<R: Ring> Receiving<R> {
         self.pool.as_mut().expect("a slot comes from the pool").put(slot);
     }
 
-    pub(super) fn on_step_end(&mut self, device: usize) -> Result<(), Error> {
+    pub(super) fn on_step_end(&mut self, turns: &mut impl Turns<Slot>, device: usize) -> Result<(), Error> {
         let writer = &mut self.writers[device];
         writer.held.end();
         let Writing::Config { packet } = writer.writing else { return Ok(()) };
         let result = writer.held.take_result().unwrap_or(Err(DeviceError::Panicked));
         let given = result.map_err(|error| Error::Device { device: writer.name.clone(), error })?;
         if let Yield::Slot(slot, _) = given {
-            self.on_written(device, slot, packet);
+            self.on_written(turns, device, slot, packet);
         }
         self.writers[device].writing = Writing::Loaded;
-        self.session.loaded(device);
+        turns.loaded(device);
         Ok(())
+    }
+
+    /// Begins one step of every device that is here.
+    pub(super) fn begin_steps(&mut self, step: fn(&mut (dyn Sink + 'static)) -> StepResult) {
+        for (device, writer) in self.writers.iter_mut().enumerate() {
+            if !writer.held.is_away() {
+                writer.held.begin(&mut self.ring, Duty::Step { device }.tag(), step);
+            }
+        }
+    }
+
+    /// Whether a step of some device is under way.
+    pub(super) fn is_stepping(&self) -> bool {
+        self.writers.iter().any(|writer| writer.held.is_away())
+    }
+
+    /// Progress, if it is time to tell it.
+    pub(super) fn tell_progress(&mut self, now: Nanos, estimate: Option<u64>) {
+        let writers = &self.writers;
+        self.owner.progress(now, self.account.started_at, || {
+            (writers.iter().map(|writer| writer.written).sum(), estimate)
+        });
     }
 }
 
 impl Writer {
-    pub(super) fn new(device: Device) -> Writer {
+    fn new(device: Device) -> Writer {
         Writer {
             name: device.name,
             instance: device.instance,
@@ -183,12 +245,12 @@ impl Writer {
     }
 
     /// Whether it is written while the worker does other things.
-    pub(super) fn overlaps(&self) -> bool {
+    fn overlaps(&self) -> bool {
         matches!(self.fd, Some((_, Carrier::Ring)))
     }
 
     /// Looks where its state is to be written.
-    pub(super) fn open(&mut self) {
+    fn open(&mut self) {
         let sink = self.held.device().expect("no step is under way between phases");
         let carrier = |kind: FdKind| carrier::choose(kind, carrier::cpus());
         self.fd = sink.fd().map(|(fd, kind)| (fd.as_raw_fd(), carrier(kind)));
