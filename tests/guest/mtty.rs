@@ -1,14 +1,17 @@
 //! Looks into a card of the kernel's sample driver mtty, from outside of any transfer: what `tools/guest/test` compares.
 //!
-//! A card has two serial ports, each with a scratch register and a receive FIFO, and what is sent on a port lands in its
-//! own FIFO. `fill` gives both ports a content that `show` can tell from any other; `show` leaves it as it was.
+//! A card has two serial ports. `fill` gives both a content that `show` can tell from any other; `show` leaves it as it was.
 
 #![expect(clippy::print_stdout, reason = "a command")]
 
+mod card;
+
+use std::error::Error;
 use std::io::Read;
 
-use ringlift::error::DeviceError;
 use ringlift::vfio::{Device, State};
+
+use card::{Port, content};
 
 const USAGE: &str = "\
 usage: mtty DEVICE show                  one line: migration state, and each port's scratch register and FIFO
@@ -18,31 +21,18 @@ usage: mtty DEVICE show                  one line: migration state, and each por
        mtty DEVICE hold                  keeps it open until stdin ends, and says \"held\" when it has it
 DEVICE is what the command ringlift takes after \"vfio:\".";
 
-/// Registers of a port, each a byte; port N is BAR N.
-const DATA: u64 = 0;
-const FIFO_CONTROL: u64 = 2;
-const MODEM_CONTROL: u64 = 4;
-const LINE_STATUS: u64 = 5;
-const SCRATCH: u64 = 7;
-
-const ENABLE_AND_CLEAR_FIFO: u8 = 0x07;
-const LOOP_BACK: u8 = 0x10;
-const DATA_READY: u8 = 0x01;
-/// The FIFO has 16, and looks empty when it is full.
-const TEXT_MAX: usize = 15;
-
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let [path, command @ ..] = arguments.as_slice() else { return Err(USAGE.into()) };
     let mut device = Device::open(path)?;
     match *command {
         ["show"] => println!("{}", show(&mut device)?),
-        ["fill", scratch, text] if text.len() <= TEXT_MAX => {
-            let scratch = u8::from_str_radix(scratch, 16)?;
-            let backwards: Vec<u8> = text.bytes().rev().collect();
-            Port(0).fill(&mut device, scratch, text.as_bytes())?;
-            Port(1).fill(&mut device, !scratch, &backwards)?;
+        ["fill", scratch, text] => {
+            let (scratch, text) = content(scratch, text)?;
+            let backwards: Vec<u8> = text.iter().rev().copied().collect();
+            Region(&mut device, 0).fill(scratch, text)?;
+            Region(&mut device, 1).fill(!scratch, &backwards)?;
         }
         ["reset"] => device.reset()?,
         ["state", name] => {
@@ -58,43 +48,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn show(device: &mut Device) -> Result<String, DeviceError> {
+fn show(device: &mut Device) -> Result<String, Box<dyn Error>> {
     let mut text = device.state().to_string();
-    for port in [Port(0), Port(1)] {
-        let (scratch, fifo) = port.take(device)?;
-        port.fill(device, scratch, &fifo)?;
-        text += &format!(" {scratch:02x}:{}", String::from_utf8_lossy(&fifo));
+    for region in [0, 1] {
+        text += &format!(" {}", Region(device, region).show()?);
     }
     Ok(text)
 }
 
-#[derive(Clone, Copy)]
-struct Port(u32);
+/// Port N is region N.
+struct Region<'a>(&'a mut Device, u32);
 
-impl Port {
-    fn fill(self, device: &mut Device, scratch: u8, fifo: &[u8]) -> Result<(), DeviceError> {
-        self.write(device, FIFO_CONTROL, ENABLE_AND_CLEAR_FIFO)?;
-        self.write(device, MODEM_CONTROL, LOOP_BACK)?;
-        self.write(device, SCRATCH, scratch)?;
-        fifo.iter().try_for_each(|byte| self.write(device, DATA, *byte))
-    }
-
-    /// Reading a FIFO empties it.
-    fn take(self, device: &Device) -> Result<(u8, Vec<u8>), DeviceError> {
-        let mut fifo = Vec::new();
-        while self.read(device, LINE_STATUS)? & DATA_READY != 0 && fifo.len() < TEXT_MAX {
-            fifo.push(self.read(device, DATA)?);
-        }
-        Ok((self.read(device, SCRATCH)?, fifo))
-    }
-
-    fn read(self, device: &Device, register: u64) -> Result<u8, DeviceError> {
+impl Port for Region<'_> {
+    fn read(&mut self, register: u64) -> Result<u8, Box<dyn Error>> {
         let mut byte = [0];
-        device.read_region(self.0, register, &mut byte)?;
+        self.0.read_region(self.1, register, &mut byte)?;
         Ok(byte[0])
     }
 
-    fn write(self, device: &mut Device, register: u64, byte: u8) -> Result<(), DeviceError> {
-        device.write_region(self.0, register, &[byte])
+    fn write(&mut self, register: u64, byte: u8) -> Result<(), Box<dyn Error>> {
+        Ok(self.0.write_region(self.1, register, &[byte])?)
     }
 }
