@@ -3,77 +3,18 @@
 #
 # scenarios.sh - runs in the test guest, beside the programs ringlift and mtty: transfers between devices of the kernel's
 # own VFIO driver, each over two real processes. tools/guest/test starts it.
-# Prints "ok TITLE" or "FAIL TITLE" for each check, and what the processes said below the first that fails in a scenario;
-# at last "the end".
-set -u
+# At last it prints "the end".
+# shellcheck source=tests/guest/lib.sh
+. "$PWD/lib.sh"
 
-A=$UUID_A B=$UUID_B
 C=5f0c6b1e-3d52-4c1b-9a77-72696e676c03 D=5f0c6b1e-3d52-4c1b-9a77-72696e676c04
-PATIENCE_S=60
-scenario='' told=0 input=/dev/null resets_before=0
-cd /tmp || exit 1
-cp "$OLDPWD/ringlift" "$OLDPWD/mtty" . || exit 1
+resets_before=0
 
-# --- checks -------------------------------------------------------------------------------
-
-begin() { # SCENARIO
-    scenario=$1 told=0
-    rm -f recv.* send.* alone.*
-}
-
-check() { # TITLE COMMAND [ARGS]: the command says whether it is so
-    title=$1
-    shift
-    if "$@" > why 2>&1; then
-        echo "ok $scenario: $title"
-        return
-    fi
-    echo "FAIL $scenario: $title"
-    sed 's/^/     /' why
-    [ $told = 0 ] || return
-    told=1
-    for words in send.err recv.err alone.err; do
-        if [ -s $words ]; then sed "s/^/     $words: /" $words; fi
-    done
-}
-
-is() { # FOUND EXPECTED
-    [ "$1" = "$2" ] || { echo "found '$1', expected '$2'"; return 1; }
-}
-
-says() { # NAME WORDS: on stderr
-    grep -qF -- "$2" "$1.err" || { echo "$1 does not say '$2'"; return 1; }
-}
-
-# --- processes ----------------------------------------------------------------------------
-
-start() { # NAME ARGS: ringlift in the background; NAME.pid, .out, .err and, when it ends, .status
-    name=$1
-    shift
-    rm -f "$name".*
-    # shellcheck disable=SC2016 # the inner shell becomes the process whose number it writes
-    { sh -c 'echo $$ > "$0.pid"; exec ./ringlift "$@"' "$name" "$@" < $input > "$name.out" 2> "$name.err"; echo $? > "$name.status"; } &
-}
-
-wait_for() { # COMMAND [ARGS]: until it succeeds
-    tries=$((PATIENCE_S * 50))
-    until "$@" 2> /dev/null; do
-        tries=$((tries - 1))
-        [ $tries -gt 0 ] || return 1
-        usleep 20000
-    done
-}
-
-status_of() { # NAME: how it ended
-    wait_for [ -s "$1.status" ] || { kill -KILL "$(cat "$1.pid")"; wait_for [ -s "$1.status" ]; echo "hangs"; return; }
-    cat "$1.status"
-}
+# --- transfers ----------------------------------------------------------------------------
 
 recv() { serve --once "$@"; }
 serve() { # ARGS: in the background, on a port of its own
-    start recv recv --listen 127.0.0.1:0 --json recv.json "$@"
-    wait_for grep -q '^listening on ' recv.err || [ -s recv.status ]
-    address=$(sed -n 's/^listening on //p' recv.err)
+    listener recv recv --listen 127.0.0.1:0 --json recv.json "$@"
 }
 
 send() { # ARGS: in the background
@@ -92,23 +33,13 @@ in_the_middle() { # a transfer of A to B under way; returns when 32 MiB are move
     wait_for has_received $((before + 33554432)) && [ ! -s send.status ] && [ ! -s recv.status ]
 }
 
-signal() { # NAME SIGNAL
-    kill "-$2" "$(cat "$1.pid")"
-}
-
 # --- devices ------------------------------------------------------------------------------
-
-show() { ./mtty "$1" show; }
-fill() { ./mtty "$1" fill "$2" "$3"; } # DEVICE SCRATCH TEXT
-shows() { is "$(show "$1" 2>&1)" "$2"; } # DEVICE LINE
 
 by_group() { # UUID
     link=$(readlink "/sys/bus/mdev/devices/$1/iommu_group")
     echo "/dev/vfio/${link##*/}/$1"
 }
 by_node() { for node in "/sys/bus/mdev/devices/$1/vfio-dev/"vfio*; do echo "/dev/vfio/devices/${node##*/}"; done; }
-
-resets() { dmesg | grep -c 'mtty_reset: called'; } # as the driver notes them
 
 # Both running, A with this content and B with one of its own.
 prepare() { # SCRATCH TEXT
@@ -119,19 +50,7 @@ prepare() { # SCRATCH TEXT
     A_AS_IT_WAS=$(show "$A") B_AS_IT_WAS=$(show "$B") resets_before=$(resets)
 }
 
-# --- reports: one key a line --------------------------------------------------------------
-
-value() { # FILE KEY: the first
-    sed -n "s/^ *\"$2\": \"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}$/\1/p" "$1" | head -n 1
-}
-device_value() { # FILE DEVICE KEY
-    sed -n "/\"name\": \"$2\"/,/}/p" "$1" > device.json
-    value device.json "$3"
-}
-
-is_more() { # FOUND THAN
-    [ "${1:-0}" -gt "$2" ] || { echo "found '$1', expected more than $2"; return 1; }
-}
+# --- what both sides say ------------------------------------------------------------------
 
 check_complete() { # DEVICE-NAME...: both ended well, and agree on what was moved
     check "both exit with 0" is "$(status_of send) $(status_of recv)" "0 0"
@@ -153,10 +72,6 @@ check_complete() { # DEVICE-NAME...: both ended well, and agree on what was move
 check_aborted() { # SEND-STATUS RECV-STATUS
     check "send exits with $1" is "$(status_of send)" "$1"
     check "recv exits with $2" is "$(status_of recv)" "$2"
-}
-
-has_hint() { # NAME
-    says "$1" "error: " && says "$1" "hint: "
 }
 
 # --- scenarios ----------------------------------------------------------------------------
