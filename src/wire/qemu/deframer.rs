@@ -66,8 +66,10 @@ impl Deframer {
         if self.filled < wanted {
             return Ok((taken, None));
         }
+        // a prefix that is wrong stays: no boundary
+        let frame = self.decode()?;
         self.filled = 0;
-        Ok((taken, Some(self.decode()?)))
+        Ok((taken, Some(frame)))
     }
 
     fn skip(&mut self, bytes: &[u8], remaining: u32) -> (usize, Option<Frame>) {
@@ -195,6 +197,9 @@ mod tests {
         };
         assert_eq!(error, Malformed::Magic { found: 0x1222_3344 });
         assert_eq!(deframer.offset(), (at + PREFIX_LEN) as u64);
+        // a connection that closes now did not end well
+        assert!(!deframer.is_at_boundary());
+        assert_eq!(deframer.next(rest), Err(error));
     }
 
     proptest! {

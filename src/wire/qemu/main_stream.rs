@@ -225,7 +225,8 @@ impl MainStream {
     /// Takes from `bytes`: how many it took, and what they completed. Without an event it took all of them. After
     /// [`Event::Tail`] it takes none.
     ///
-    /// After an error the stream cannot be followed any further; [`offset`](MainStream::offset) is where.
+    /// After an error the stream cannot be followed any further; [`offset`](MainStream::offset) is where the field begins
+    /// that is wrong.
     pub fn next<'a>(&mut self, bytes: &'a [u8]) -> Result<(usize, Option<Event<'a>>), Malformed> {
         let mut taken = 0;
         loop {
@@ -251,7 +252,8 @@ impl MainStream {
                 _ => {
                     // a byte that says what comes is looked at before it is taken: the tail begins with its own
                     let wanted = self.wanted();
-                    let came = (wanted - self.filled).min(bytes.len() - taken);
+                    let before = self.filled;
+                    let came = (wanted - before).min(bytes.len() - taken);
                     self.buffer[self.filled..self.filled + came].copy_from_slice(&bytes[taken..taken + came]);
                     self.filled += came;
                     if self.filled < wanted {
@@ -260,7 +262,8 @@ impl MainStream {
                         return Ok((taken, None));
                     }
                     self.filled = 0;
-                    let event = self.decode()?;
+                    // what is wrong is where the field begins, however it came
+                    let event = self.decode().inspect_err(|_| self.offset -= before as u64)?;
                     if self.state == State::Tail {
                         return Ok((taken, Some(Event::Tail)));
                     }

@@ -217,6 +217,17 @@ fn what_qemu_never_writes_is_refused() {
     assert_eq!(machine, Malformed::TooLong { field: "machine type", found: 256, max: 255 });
 }
 
+/// When a wrong field came in two pieces, the place that was named lay within it, wherever the network had cut it.
+#[test]
+fn the_field_that_is_wrong_is_named_by_where_it_begins() {
+    let bytes = [BEGIN, &ram()[..], &[PART, 0, 0, 0, 9]].concat();
+    for piece in 1..bytes.len() {
+        let mut stream = MainStream::new();
+        walk(&mut stream, &bytes, piece).unwrap_err();
+        assert_eq!(stream.offset(), bytes.len() as u64 - 4, "in pieces of {piece}");
+    }
+}
+
 #[test]
 fn sections_are_bounded() {
     let mut bytes = BEGIN.to_vec();
