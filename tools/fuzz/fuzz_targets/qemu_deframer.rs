@@ -1,0 +1,99 @@
+//! A multifd connection in pieces: packets follow each other without gaps, and how the bytes arrive makes no difference.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use ringlift::wire::Malformed;
+use ringlift::wire::qemu::{
+    Deframer, DevicePacket, Frame, INIT_LEN, Idstr, Init, PREFIX_LEN, Packet, PageSize, RamPacket, SyncPacket,
+};
+use ringlift_fuzz::{Input, accepted, input, seed, without_allocation};
+
+fn seeds() {
+    let page_size = PageSize::default();
+    let idstr = Idstr::new(b"0000:00:01.0/vfio").expect("a name");
+    let device = DevicePacket { idstr, instance: 0, idx: 0, config: false, len: 72 };
+    let mut bytes = vec![0; INIT_LEN];
+    Init { uuid: [0; 16], id: 1 }.encode(bytes.first_chunk_mut().expect("64 bytes"));
+    for packet in [
+        Packet::Sync(SyncPacket::new(0, page_size)),
+        Packet::Device(device),
+        Packet::Ram(RamPacket::new(1, 1, 2, page_size)),
+        Packet::Device(DevicePacket { idx: 1, len: 0, ..device }),
+        Packet::Device(DevicePacket { idx: 2, config: true, len: 300, ..device }),
+    ] {
+        let mut prefix = [0; PREFIX_LEN];
+        packet.encode(&mut prefix, page_size);
+        bytes.extend(prefix);
+        bytes.resize(bytes.len() + packet.rest() as usize, 0);
+        seed(&bytes.len().to_string(), &input(&bytes));
+        assert!(walk(Deframer::new(page_size), [&bytes[..]].into_iter()).is_at_boundary);
+    }
+}
+
+/// How a walk went.
+#[derive(Debug, PartialEq)]
+struct Walk {
+    frames: Vec<Frame>,
+    offset: u64,
+    is_at_boundary: bool,
+    error: Option<Malformed>,
+}
+
+fn walk<'a>(mut deframer: Deframer, pieces: impl Iterator<Item = &'a [u8]>) -> Walk {
+    let mut frames = Vec::new();
+    let mut error = None;
+    'pieces: for mut piece in pieces {
+        loop {
+            let before = deframer.offset();
+            match without_allocation(|| deframer.next(piece)) {
+                Ok((taken, frame)) => {
+                    assert_eq!(deframer.offset(), before + taken as u64);
+                    piece = &piece[taken..];
+                    let Some(frame) = frame else {
+                        assert!(piece.is_empty(), "without a frame it took all");
+                        break;
+                    };
+                    frames.push(frame);
+                }
+                Err(malformed) => {
+                    error = accepted::<()>(Err(malformed)).map_or(Some(malformed), |()| None);
+                    break 'pieces;
+                }
+            }
+        }
+    }
+    Walk { frames, offset: deframer.offset(), is_at_boundary: deframer.is_at_boundary(), error }
+}
+
+fn assert_without_gaps(walk: &Walk, len: usize) {
+    assert!(walk.offset <= len as u64);
+    let mut end = INIT_LEN as u64;
+    for (at, frame) in walk.frames.iter().enumerate() {
+        match *frame {
+            Frame::Init(_) => assert_eq!(at, 0),
+            Frame::Begin { packet, offset } => {
+                assert_eq!((at % 2, offset), (1, end));
+                end += PREFIX_LEN as u64 + u64::from(packet.rest());
+            }
+            Frame::End => assert!(at > 0 && at % 2 == 0 && end <= walk.offset),
+        }
+    }
+    if walk.is_at_boundary {
+        assert!(walk.offset == end && walk.frames.len() % 2 == 1);
+    }
+}
+
+fuzz_target!(init: seeds(), |input: &[u8]| {
+    let Some(input) = Input::new(input) else { return };
+    let page_size = PageSize::new(input.choice().into()).unwrap_or_default();
+    let whole = walk(Deframer::new(page_size), [input.bytes].into_iter());
+    assert_without_gaps(&whole, input.bytes.len());
+    assert_eq!(walk(Deframer::new(page_size), input.pieces()), whole);
+    if let Some(Frame::Init(_)) = whole.frames.first() {
+        let rest = [&input.bytes[INIT_LEN..]];
+        let behind = walk(Deframer::after_init(page_size), rest.into_iter());
+        assert_eq!(behind.frames, whole.frames[1..]);
+        assert_eq!((behind.offset, behind.error), (whole.offset, whole.error));
+    }
+});

@@ -1,0 +1,59 @@
+//! The end of a main connection: it is found where a description ends and nowhere else, whatever stands before it and however
+//! the bytes arrive.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use ringlift::wire::Malformed;
+use ringlift::wire::qemu::TailScanner;
+use ringlift_fuzz::{Input, accepted, input, seed, without_allocation};
+
+const JSON: &[u8] = br#"{"page_size": 4096, "devices": [{"name": "timer \" ]", "fields": []}]}"#;
+
+/// The last footer, the end, and a description.
+fn close(json: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(json.len()).expect("short");
+    [b"\x7e\0\0\0\x2a\0\x06".as_slice(), &len.to_be_bytes(), json].concat()
+}
+
+fn seeds() {
+    seed("nothing", &input(b""));
+    seed("complete", &input(&[b"\x04\0\0\0\0\x05timer".as_slice(), &close(JSON)].concat()));
+    seed("cut", &input(&close(JSON)[..30]));
+    seed("false", &input(&close(b"{\"a\0")));
+}
+
+/// How many bytes were taken, the description's length when the end was found, and whether more came behind it.
+fn scan<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (u64, Option<u32>, bool) {
+    let mut scanner = TailScanner::new();
+    for piece in pieces {
+        let result = without_allocation(|| scanner.take(piece));
+        if let Err(error) = result {
+            accepted::<()>(Err(error));
+            assert!(
+                matches!(error, Malformed::Trailing { found } if (1..=piece.len() as u64).contains(&found))
+            );
+            return (scanner.offset(), scanner.ended(), true);
+        }
+    }
+    (scanner.offset(), scanner.ended(), false)
+}
+
+fuzz_target!(init: seeds(), |input: &[u8]| {
+    let Some(input) = Input::new(input) else { return };
+    let whole = scan([input.bytes].into_iter());
+    assert_eq!(scan(input.pieces()), whole);
+    let (offset, ended, has_more) = whole;
+    let offset = usize::try_from(offset).expect("within the input");
+    assert!(if has_more { offset < input.bytes.len() } else { offset == input.bytes.len() });
+    if let Some(len) = ended {
+        let (before, json) = input.bytes[..offset].split_at(offset - len as usize);
+        assert!(before.ends_with(&len.to_be_bytes()) && before[..before.len() - 4].ends_with(&[0, 6]));
+        assert!(json.starts_with(b"{") || json.starts_with(b"["));
+        assert!(json.ends_with(b"}") || json.ends_with(b"]"));
+    } else {
+        // not over yet: then a close is found, whatever came before it
+        let (_, ended, has_more) = scan([input.bytes, &close(JSON)].into_iter());
+        assert!(ended.is_some() && (has_more || ended == u32::try_from(JSON.len()).ok()));
+    }
+});

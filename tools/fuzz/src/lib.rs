@@ -1,0 +1,84 @@
+//! What the targets share: an input cut into pieces, and what is asked of every decoder.
+
+use std::path::Path;
+use std::{env, fs};
+
+use ringlift::wire::Malformed;
+
+/// Puts a file to begin with into the folder that `FUZZ_SEEDS` names. The targets call it before libFuzzer reads that
+/// folder, so that seeds come from the encoders and are never out of date.
+pub fn seed(name: &str, bytes: &[u8]) {
+    if let Some(folder) = env::var_os("FUZZ_SEEDS") {
+        fs::write(Path::new(&folder).join(name), bytes).expect("a folder that can be written to");
+    }
+}
+
+/// Bytes at an input's end that say how it is used; before them it is what a peer sends.
+pub const SETTINGS_LEN: usize = 8;
+
+/// What a peer sends, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// The bytes.
+    pub bytes: &'a [u8],
+    settings: [u8; SETTINGS_LEN],
+}
+
+impl<'a> Input<'a> {
+    /// None when the input is too short to have settings.
+    pub fn new(input: &'a [u8]) -> Option<Input<'a>> {
+        input.split_last_chunk().map(|(bytes, &settings)| Input { bytes, settings })
+    }
+
+    /// A choice that is not part of the bytes.
+    pub fn choice(&self) -> u8 {
+        self.settings[SETTINGS_LEN - 1]
+    }
+
+    /// The bytes in pieces of one to 255 bytes, as the settings say; with a size of zero, all of the rest at once.
+    pub fn pieces(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let mut rest = self.bytes;
+        let mut sizes = self.settings.into_iter().take(SETTINGS_LEN - 1).cycle();
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let size = match sizes.next() {
+                None | Some(0) => rest.len(),
+                Some(size) => rest.len().min(size.into()),
+            };
+            let (piece, others) = rest.split_at(size);
+            rest = others;
+            Some(piece)
+        })
+    }
+}
+
+/// The input that `bytes` are in, with settings that cut them small.
+pub fn input(bytes: &[u8]) -> Vec<u8> {
+    [bytes, &[1, 2, 3, 5, 64, 200, 7, 0xff]].concat()
+}
+
+/// Does it, and asserts that no memory was allocated.
+pub fn without_allocation<T>(decode: impl FnOnce() -> T) -> T {
+    within_memory(0, decode)
+}
+
+/// Does it, and asserts that no more than `bytes_max` were allocated, all of it together.
+pub fn within_memory<T>(bytes_max: usize, decode: impl FnOnce() -> T) -> T {
+    let mut result = None;
+    let allocated = allocation_counter::measure(|| result = Some(decode()));
+    assert!(allocated.bytes_total <= bytes_max as u64, "{} bytes were allocated", allocated.bytes_total);
+    result.expect("it was done")
+}
+
+/// An error's words are one printable line, whatever the peer sent.
+pub fn assert_says_what(error: &Malformed) {
+    let words = error.to_string();
+    assert!(!words.is_empty() && !words.contains(char::is_control), "{words:?}");
+}
+
+/// Like `Result::ok`, and the error can be told to a user.
+pub fn accepted<T>(result: Result<T, Malformed>) -> Option<T> {
+    result.inspect_err(assert_says_what).ok()
+}
