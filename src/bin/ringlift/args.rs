@@ -1,5 +1,8 @@
 //! What can be typed: every argument parsed into a type that cannot be wrong.
 
+mod qemu;
+
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::ffi::OsStrExt;
@@ -10,6 +13,7 @@ use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringlift::limits;
 
+pub(crate) use self::qemu::{Extract, Inspect, Qemu};
 use crate::ends::{Named, SinkSpec, SourceSpec};
 use crate::json::JsonTarget;
 use crate::units::{Size, duration};
@@ -48,6 +52,9 @@ pub(crate) enum Command {
     Send(Send),
     /// VFIO devices on this host: path, driver, migration features, estimated stop-copy size
     Devices,
+    /// QEMU's own migration stream: captures of it, and the device state in them
+    #[command(subcommand)]
+    Qemu(Qemu),
 }
 
 const DEMO_EXAMPLES: &str = "\
@@ -203,23 +210,31 @@ fn source(typed: OsString) -> Result<Named<SourceSpec>, String> {
 }
 
 fn sink(typed: OsString) -> Result<Named<SinkSpec>, String> {
-    named(&typed, "net0=file:net0.state", |kind, value| {
-        let text = value.to_str().unwrap_or_default();
-        Ok(match (kind, value.is_empty()) {
-            ("vfio", false) => SinkSpec::Vfio(value.into()),
-            ("file", false) => SinkSpec::File(value.into()),
-            ("fd", false) => SinkSpec::Fd(fd(text)?),
-            ("verify", true) => SinkSpec::Verify,
-            ("discard", true) => SinkSpec::Discard,
-            ("synthetic" | "null", _) => {
-                return Err(format!("{kind} is a source\nhint: a sink for it is {}", mirror(kind)));
-            }
-            _ => {
-                return Err("there is no such sink\n\
-                            hint: write vfio:PATH, file:PATH, fd:N, verify or discard"
-                    .to_owned());
-            }
-        })
+    named(&typed, "net0=file:net0.state", sink_of)
+}
+
+/// SINK without a name.
+fn unnamed_sink(typed: OsString) -> Result<SinkSpec, String> {
+    let (kind, value) = kind_and_value(&typed);
+    sink_of(&kind, value)
+}
+
+fn sink_of(kind: &str, value: &OsStr) -> Result<SinkSpec, String> {
+    let text = value.to_str().unwrap_or_default();
+    Ok(match (kind, value.is_empty()) {
+        ("vfio", false) => SinkSpec::Vfio(value.into()),
+        ("file", false) => SinkSpec::File(value.into()),
+        ("fd", false) => SinkSpec::Fd(fd(text)?),
+        ("verify", true) => SinkSpec::Verify,
+        ("discard", true) => SinkSpec::Discard,
+        ("synthetic" | "null", _) => {
+            return Err(format!("{kind} is a source\nhint: a sink for it is {}", mirror(kind)));
+        }
+        _ => {
+            return Err("there is no such sink\n\
+                        hint: write vfio:PATH, file:PATH, fd:N, verify or discard"
+                .to_owned());
+        }
     })
 }
 
@@ -243,9 +258,15 @@ fn named<T>(
     let name = name.to_str().filter(|name| is_name(name)).ok_or_else(|| {
         wrong(&format!("a device's name has 1 to {} bytes and no control characters", limits::NAME_MAX))
     })?;
-    let (kind, value) = split(end, b':').unwrap_or((end, OsStr::new("")));
-    let end = parse(&kind.to_string_lossy(), value)?;
+    let (kind, value) = kind_and_value(end);
+    let end = parse(&kind, value)?;
     Ok(Named { name: name.to_owned(), end })
+}
+
+/// KIND:VALUE, or KIND alone.
+fn kind_and_value(end: &OsStr) -> (Cow<'_, str>, &OsStr) {
+    let (kind, value) = split(end, b':').unwrap_or((end, OsStr::new("")));
+    (kind.to_string_lossy(), value)
 }
 
 fn is_name(name: &str) -> bool {

@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use ringlift::stats::Report;
+use serde::Serialize;
 
 use crate::exit::Exit;
 use crate::{output, warnings};
@@ -39,14 +39,14 @@ impl JsonTarget {
     }
 
     /// Writes a report. A failure is said and changes no exit status: what became of the devices matters more.
-    pub(crate) fn write(&self, report: &Report) {
+    pub(crate) fn write(&self, report: &impl Serialize) {
         if let Err(error) = self.try_write(report) {
             let text = format!("the report was not written: {error}");
             warnings::warning(&text, "look at the disk's free space and the folder's permissions");
         }
     }
 
-    fn try_write(&self, report: &Report) -> io::Result<()> {
+    fn try_write(&self, report: &impl Serialize) -> io::Result<()> {
         match self {
             JsonTarget::Stdout => output::result(&(serde_json::to_string(report)? + "\n")),
             JsonTarget::File(path) => {
@@ -84,6 +84,8 @@ fn part(path: &Path) -> io::Result<(PathBuf, fs::File)> {
 
 #[cfg(test)]
 mod tests {
+    use ringlift::stats::Report;
+
     use super::*;
     use crate::figures::{Figures, tests::report};
 

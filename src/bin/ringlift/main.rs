@@ -13,6 +13,7 @@ mod json;
 mod output;
 mod peer;
 mod progress;
+mod qemu;
 mod recv;
 mod results;
 mod send;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Recv(recv) => recv::run(&recv),
         Command::Send(send) => send::run(&send),
         Command::Devices => devices::run(),
+        Command::Qemu(qemu) => qemu::run(&qemu),
     };
     exit.into()
 }

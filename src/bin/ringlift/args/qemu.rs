@@ -1,0 +1,107 @@
+//! What can be typed after `ringlift qemu`.
+
+use std::path::PathBuf;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Args, Subcommand};
+
+use super::{is_name, json, unnamed_sink};
+use crate::ends::SinkSpec;
+use crate::json::JsonTarget;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Qemu {
+    /// Shows what is in a capture, and verifies it
+    Inspect(Inspect),
+    /// Puts one device's captured state into a sink
+    Extract(Extract),
+}
+
+const INSPECT_EXAMPLES: &str = "\
+A folder's connections are its files *.bin that are not *.back.bin (what the destination answered).
+
+Exit status: 0 when everything is there and in order, 1 when it is not: each finding has a sentence with file and offset.
+
+Examples:
+  ringlift qemu inspect captured
+  ringlift qemu inspect captured --json -
+  ringlift qemu inspect main.bin multifd-0.bin multifd-1.bin --packets";
+
+#[derive(Debug, Args)]
+#[command(after_help = INSPECT_EXAMPLES)]
+pub(crate) struct Inspect {
+    /// A folder with a capture, or the files of one
+    #[arg(value_name = "DIR|FILE", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Lists every packet of device state, not the first and last ones alone
+    #[arg(long)]
+    pub(crate) packets: bool,
+    /// Writes what was found there; - is stdout, in place of the tables
+    #[arg(long, value_name = "FILE", value_parser = json())]
+    pub(crate) json: Option<JsonTarget>,
+}
+
+const EXTRACT_EXAMPLES: &str = "\
+SINK
+  vfio:PATH   a device: it is loaded, given its config state, and runs
+  file:PATH   a file that takes its name when everything is in it
+  fd:N        a descriptor that was inherited
+  discard     takes everything and keeps nothing
+
+The state comes in the order in which a device takes it: pre-copy of the main connection first, then the packets by idx.
+The config state is applied to a device; a file does not have it.
+
+Examples:
+  ringlift qemu inspect captured
+  ringlift qemu extract captured --device 0000:00:01.0/vfio --to file:net0.state
+  ringlift qemu extract captured --device 0000:00:01.0/vfio --to vfio:0000:41:00.1";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXTRACT_EXAMPLES)]
+pub(crate) struct Extract {
+    /// A folder with a capture, or the files of one
+    #[arg(value_name = "DIR|FILE", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// The device, as `inspect` names it; #INSTANCE where one name has more than one instance
+    #[arg(long, value_name = "IDSTR[#INSTANCE]", value_parser = device)]
+    pub(crate) device: DeviceId,
+    /// Where its state goes
+    #[arg(long, value_name = "SINK", value_parser = OsStringValueParser::new().try_map(unnamed_sink))]
+    pub(crate) to: SinkSpec,
+}
+
+/// A device of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeviceId {
+    pub(crate) idstr: String,
+    /// 0 when none was typed.
+    pub(crate) instance: u32,
+}
+
+fn device(typed: &str) -> Result<DeviceId, String> {
+    let (idstr, instance) = match typed.rsplit_once('#') {
+        Some((idstr, instance)) => (idstr, instance.parse().ok()),
+        None => (typed, Some(0)),
+    };
+    match instance {
+        Some(instance) if is_name(idstr) => Ok(DeviceId { idstr: idstr.to_owned(), instance }),
+        _ => Err("a device is a name of 1 to 255 bytes, or one with #, and a number\n\
+                  hint: write for example 0000:00:01.0/vfio or 0000:00:01.0/vfio#0"
+            .to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_a_name_and_may_have_an_instance() {
+        let id = |idstr: &str, instance| Ok(DeviceId { idstr: idstr.to_owned(), instance });
+        assert_eq!(device("0000:00:01.0/vfio"), id("0000:00:01.0/vfio", 0));
+        assert_eq!(device("0000:00:01.0/vfio#3"), id("0000:00:01.0/vfio", 3));
+        for typed in ["", "#1", "vfio#", "vfio#x", "vfio#-1", "vfio#4294967296"] {
+            assert!(device(typed).unwrap_err().contains("hint: write for example"), "{typed}");
+        }
+    }
+}

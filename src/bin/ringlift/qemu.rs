@@ -1,0 +1,15 @@
+//! `ringlift qemu`: QEMU's own migration stream.
+
+mod extract;
+mod inspect;
+
+use crate::args::Qemu;
+use crate::exit::Exit;
+
+/// What was asked for.
+pub(crate) fn run(qemu: &Qemu) -> Exit {
+    match qemu {
+        Qemu::Inspect(inspect) => inspect::run(inspect),
+        Qemu::Extract(extract) => extract::run(extract),
+    }
+}
