@@ -5,6 +5,7 @@
 //! | [`Error::Misuse`] | the caller asked for something impossible | 2 |
 //! | [`Error::Refused`] | the peers do not fit together | 4 |
 //! | [`Error::Peer`] | the peer broke the protocol, fell silent or went away | 1 |
+//! | [`Error::Capture`] | a file with a captured stream | 1 |
 //! | [`Error::Device`] | a source or a sink, named | 1 |
 //! | [`Error::Kernel`] | this host: io_uring, memory, sockets | 1 |
 //! | [`Error::Cancelled`], [`Error::Deadline`] | the owner | 130, 1 |
@@ -12,6 +13,7 @@
 //!
 //! No variant holds another's text; every one keeps the operation and the errno.
 
+mod capture;
 mod device;
 mod errno;
 mod misuse;
@@ -21,6 +23,7 @@ mod refusal;
 
 use std::fmt;
 
+pub use capture::{CaptureError, CaptureProblem, DeviceProblem, TailDifference};
 pub use device::DeviceError;
 pub(crate) use device::WRITING;
 pub use errno::Errno;
@@ -47,6 +50,9 @@ pub enum Error {
     /// The peer broke the protocol, fell silent or went away.
     #[error(transparent)]
     Peer(#[from] PeerError),
+    /// A captured stream is broken.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
     /// A device could not be read, written or brought to a state.
     #[error("device {device}: {error}")]
     Device {
@@ -77,7 +83,7 @@ impl Error {
     pub fn abort_code(&self) -> u16 {
         match self {
             Error::Peer(_) => 1,
-            Error::Device { .. } => 2,
+            Error::Capture(_) | Error::Device { .. } => 2,
             Error::Kernel(_) => 3,
             Error::Deadline => 4,
             Error::Misuse(_) | Error::Refused { .. } | Error::Cancelled | Error::InDoubt { .. } => 0,
@@ -90,6 +96,7 @@ impl Error {
             Error::Misuse(_) => None,
             Error::Refused { reason, .. } => reason.hint(),
             Error::Peer(error) => error.hint(),
+            Error::Capture(error) => Some(error.hint()),
             Error::Device { error, .. } => error.hint(),
             Error::Kernel(error) => error.hint(),
             Error::Cancelled => None,

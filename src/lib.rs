@@ -11,9 +11,12 @@
 //! 7. `session`: packets are put in order by idx, credit and hand-over are kept;
 //! 8. [`sink`]: written into the device at the destination.
 //!
+//! [`capture`] looks into streams that a QEMU sent and that are on disk.
+//!
 //! [`engine`] is the only glue, [`stats`] counts, [`limits`] bounds everything, [`error`] says whose fault it is.
 
 mod buffer;
+pub mod capture;
 mod channel;
 pub mod engine;
 pub mod error;

@@ -95,6 +95,11 @@ pub const QEMU_STATE_MAX: u32 = 1 << 20;
 pub const QEMU_RAM_BLOCKS_MAX: usize = 4096;
 /// Body of a message that a QEMU destination sends: one that asks for pages has a block's name, a bitmap's too.
 pub const QEMU_REPLY_MAX: u16 = 512;
+/// Connections of one migration of QEMU's: the main one and its multifd channels.
+pub const QEMU_CONNECTIONS_MAX: usize = CHANNELS_MAX + 1;
+/// Packets and pieces of device state that are listed of a captured stream: 4 TiB in packets of the largest size, and 100 MiB
+/// of memory for the list.
+pub const QEMU_PIECES_MAX: usize = 4 << 20;
 /// QEMU's description of a machine's state: 44 KiB for a small machine, some MiB for one with hundreds of devices.
 pub const QEMU_DESCRIPTION_MAX: u32 = 16 << 20;
 

@@ -93,7 +93,7 @@ fn named_modules(line: &str) -> Vec<&str> {
 }
 
 /// What each room may know of the others. A room that is not named here (`engine`) may know all.
-const MAY_KNOW: [(&str, &[&str]); 10] = [
+const MAY_KNOW: [(&str, &[&str]); 11] = [
     ("limits", &[]),
     ("error", &["limits", "wire", "vfio"]),
     ("wire", &["limits", "error"]),
@@ -101,7 +101,8 @@ const MAY_KNOW: [(&str, &[&str]); 10] = [
     ("buffer", &["limits", "error"]),
     ("ring", &["limits", "error", "buffer"]),
     ("channel", &["limits", "error", "buffer", "ring", "wire"]),
-    ("vfio", &["limits", "error"]),
+    ("capture", &["limits", "error", "wire"]),
+    ("vfio", &["limits", "error", "wire"]),
     ("source", &["limits", "error", "vfio"]),
     ("sink", &["limits", "error", "vfio", "source"]),
 ];

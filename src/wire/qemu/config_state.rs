@@ -17,6 +17,8 @@ use crate::wire::Malformed;
 pub const CONFIG_STATE_TAG: u64 = 0xffff_ffff_ef10_0002;
 /// Closes what a device sends.
 pub const END_OF_STATE_TAG: u64 = 0xffff_ffff_ef10_0001;
+/// In place of config state: it comes with the device's packets, and may be loaded (QEMU 10.1 and later).
+pub const CONFIG_LOAD_READY_TAG: u64 = 0xffff_ffff_ef10_0006;
 
 const TAG_LEN: usize = 8;
 const VERSION_LEN: usize = 4;

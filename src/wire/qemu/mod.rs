@@ -20,7 +20,7 @@ mod multifd;
 mod return_path;
 mod tail;
 
-pub use config_state::{CONFIG_STATE_TAG, ConfigState, END_OF_STATE_TAG};
+pub use config_state::{CONFIG_LOAD_READY_TAG, CONFIG_STATE_TAG, ConfigState, END_OF_STATE_TAG};
 pub use deframer::{Deframer, Frame};
 pub use idstr::Idstr;
 pub use main_stream::{Command, Event, MainStream, Section};

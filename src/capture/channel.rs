@@ -1,0 +1,67 @@
+//! One multifd connection: an init, then packets to the end of the file.
+
+use super::inspection::Connection;
+use super::reader::{At, Reader, broken};
+use crate::error::CaptureProblem;
+use crate::wire::qemu::{DevicePacket, INIT_LEN, Init, Kind, PREFIX_LEN, Packet, PageSize};
+
+const INIT: &str = "the init of a multifd connection";
+const PACKET: &str = "a packet";
+
+/// Reads the first bytes, which say whose connection it is.
+pub(super) fn init(reader: &mut Reader) -> Result<Init, At> {
+    let bytes: [u8; INIT_LEN] = reader.take(INIT)?;
+    Init::decode(&bytes).map_err(|malformed| At::new(0, broken(INIT, malformed)))
+}
+
+/// Counts the packets behind the init, and gives those of devices to `on_device` with the place where they begin; the reader
+/// stands at their state. What was counted before a problem stays.
+pub(super) fn walk(
+    reader: &mut Reader,
+    page_size: PageSize,
+    connection: &mut Connection,
+    mut on_device: impl FnMut(&mut Reader, DevicePacket, u64) -> Result<(), At>,
+) -> Result<(), At> {
+    while reader.remaining() > 0 {
+        let offset = reader.offset();
+        if reader.remaining() < PREFIX_LEN as u64 {
+            return Err(shorter_than_a_packet(reader, offset));
+        }
+        let prefix: [u8; PREFIX_LEN] = reader.take(PACKET)?;
+        let packet = Packet::decode(&prefix, page_size)
+            .map_err(|malformed| At::new(offset, broken("the packet that begins here", malformed)))?;
+        if u64::from(packet.rest()) > reader.remaining() {
+            return Err(At::new(reader.len(), CaptureProblem::Cut { within: PACKET }));
+        }
+        let end = reader.offset() + u64::from(packet.rest());
+        connection.packets += 1;
+        match packet {
+            Packet::Device(device) => {
+                connection.device_packets += 1;
+                on_device(reader, device, offset)?;
+            }
+            Packet::Ram(ram) => {
+                connection.ram_packets += 1;
+                connection.normal_pages += u64::from(ram.normal_pages);
+                connection.zero_pages += u64::from(ram.zero_pages);
+            }
+            Packet::Sync(_) => {
+                connection.ram_packets += 1;
+                connection.syncs += 1;
+            }
+        }
+        reader.skip(end - reader.offset(), PACKET)?;
+    }
+    Ok(())
+}
+
+/// Too few bytes for any packet: one that was cut off, or something else.
+fn shorter_than_a_packet(reader: &mut Reader, offset: u64) -> At {
+    let bytes = reader.remaining();
+    match reader.take::<4>(PACKET) {
+        Ok(first) if Kind::of(first) != Ok(Kind::Multifd) => {
+            At::new(offset, CaptureProblem::Trailing { bytes })
+        }
+        _ => At::new(offset + bytes, CaptureProblem::Cut { within: PACKET }),
+    }
+}

@@ -1,0 +1,142 @@
+//! A file that is read forward, with the parts that nobody needs left out. It knows where it is and how long it is, so it never
+//! asks for what is not there; its memory is one small buffer.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use crate::error::CaptureProblem;
+use crate::wire::Malformed;
+
+/// Holds the headers of many small packets; large payloads are passed over without being read.
+const BUFFER_LEN: usize = 16 << 10;
+
+/// A problem, and where it is.
+#[derive(Debug)]
+pub(super) struct At {
+    pub(super) offset: u64,
+    pub(super) problem: CaptureProblem,
+}
+
+impl At {
+    pub(super) fn new(offset: u64, problem: CaptureProblem) -> At {
+        At { offset, problem }
+    }
+}
+
+/// A file of a capture.
+#[derive(Debug)]
+pub(super) struct Reader {
+    file: BufReader<File>,
+    offset: u64,
+    len: u64,
+}
+
+impl Reader {
+    /// Opens a regular file. What else there is (a pipe) may never answer.
+    pub(super) fn open(path: &Path) -> Result<Reader, CaptureProblem> {
+        let failed =
+            |operation| move |error: std::io::Error| CaptureProblem::Io { operation, errno: error.into() };
+        let found = fs::metadata(path).map_err(failed("open"))?;
+        if !found.is_file() {
+            return Err(CaptureProblem::NotAFile);
+        }
+        let file = File::open(path).map_err(failed("open"))?;
+        Ok(Reader { file: BufReader::with_capacity(BUFFER_LEN, file), offset: 0, len: found.len() })
+    }
+
+    /// Where the next byte is.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Bytes of the file.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Bytes from here to the end.
+    pub(super) fn remaining(&self) -> u64 {
+        self.len.saturating_sub(self.offset)
+    }
+
+    /// The next bytes, as many as there are at hand; none at the end of the file.
+    pub(super) fn peek(&mut self) -> Result<&[u8], At> {
+        let offset = self.offset;
+        loop {
+            match self.file.fill_buf() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(read_error(offset, &error)),
+                Ok(_) => break,
+            }
+        }
+        Ok(self.file.buffer())
+    }
+
+    /// Passes over bytes that were seen.
+    pub(super) fn consume(&mut self, bytes: usize) {
+        self.file.consume(bytes);
+        self.offset += bytes as u64;
+    }
+
+    /// Fills the buffer, or says what the file ends within.
+    pub(super) fn fill(&mut self, buffer: &mut [u8], within: &'static str) -> Result<(), At> {
+        let cut = At { offset: self.len, problem: CaptureProblem::Cut { within } };
+        if (buffer.len() as u64) > self.remaining() {
+            return Err(cut);
+        }
+        match self.file.read_exact(buffer) {
+            Ok(()) => {
+                self.offset += buffer.len() as u64;
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(cut),
+            Err(error) => Err(read_error(self.offset, &error)),
+        }
+    }
+
+    /// The next bytes as an array.
+    pub(super) fn take<const N: usize>(&mut self, within: &'static str) -> Result<[u8; N], At> {
+        let mut bytes = [0; N];
+        self.fill(&mut bytes, within)?;
+        Ok(bytes)
+    }
+
+    /// The next bytes, at most as many as the caller's bound.
+    pub(super) fn take_vec(&mut self, len: u32, within: &'static str) -> Result<Vec<u8>, At> {
+        if u64::from(len) > self.remaining() {
+            return Err(At { offset: self.len, problem: CaptureProblem::Cut { within } });
+        }
+        let mut bytes = vec![0; len as usize];
+        self.fill(&mut bytes, within)?;
+        Ok(bytes)
+    }
+
+    /// Passes over bytes without reading them, or says what the file ends within.
+    pub(super) fn skip(&mut self, bytes: u64, within: &'static str) -> Result<(), At> {
+        match i64::try_from(bytes) {
+            Ok(distance) if bytes <= self.remaining() => {
+                self.file.seek_relative(distance).map_err(|error| read_error(self.offset, &error))?;
+                self.offset += bytes;
+                Ok(())
+            }
+            _ => Err(At { offset: self.len, problem: CaptureProblem::Cut { within } }),
+        }
+    }
+
+    /// Goes to a place in the file.
+    pub(super) fn seek(&mut self, offset: u64) -> Result<(), At> {
+        self.file.seek(SeekFrom::Start(offset)).map_err(|error| read_error(offset, &error))?;
+        self.offset = offset;
+        Ok(())
+    }
+}
+
+fn read_error(offset: u64, error: &std::io::Error) -> At {
+    At { offset, problem: CaptureProblem::Io { operation: "read", errno: error.into() } }
+}
+
+/// Bytes that are not what should be there.
+pub(super) fn broken(what: &'static str, malformed: Malformed) -> CaptureProblem {
+    CaptureProblem::Malformed { what, malformed }
+}
