@@ -48,7 +48,9 @@ pub(super) fn connections(inspection: &mut Inspection, main: &Main, seen: &Seen)
         let mut say = |offset, problem| errors.push(error(connection, offset, problem));
         match connections[..place].iter().find(|other| other.id == Some(id)) {
             Some(first) => say(ID_AT, CaptureProblem::DuplicateId { id, first: first.file.clone() }),
-            None if usize::from(id) >= channels => say(ID_AT, CaptureProblem::IdBeyondLast { id, channels }),
+            None if usize::from(id) >= channels && !seen.lacks_files => {
+                say(ID_AT, CaptureProblem::IdBeyondLast { id, channels })
+            }
             None => {}
         }
         let (expected_uuid, other) = machine.get_or_insert_with(|| (uuid, connection.file.clone()));

@@ -3,6 +3,7 @@
 
 #![expect(dead_code, reason = "each test crate uses another part of this one")]
 
+pub(crate) mod captures;
 pub(crate) mod device;
 pub(crate) mod outcome;
 pub(crate) mod peer;
