@@ -92,6 +92,12 @@ pub enum DeviceError {
         /// What is wrong.
         what: &'static str,
     },
+    /// The config state that a QEMU saved cannot be right.
+    #[error("the config state that QEMU saved cannot be right: {malformed}")]
+    QemuConfig {
+        /// What is wrong with it.
+        malformed: crate::wire::Malformed,
+    },
     /// The content is not what the generator makes.
     #[error("content differs from the generator's at byte {offset}")]
     Content {
@@ -144,7 +150,7 @@ impl DeviceError {
                 "check the path and the permissions; a VFIO device must be bound to its vfio driver and not be in use"
             }
             DeviceError::Unsupported { .. } => "`ringlift devices` lists what each device can do",
-            DeviceError::Identity { .. } | DeviceError::BadConfig { .. } => {
+            DeviceError::Identity { .. } | DeviceError::BadConfig { .. } | DeviceError::QemuConfig { .. } => {
                 "both sides need the same device, driver and firmware"
             }
             DeviceError::Content { .. } | DeviceError::Length { .. } => {

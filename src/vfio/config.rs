@@ -12,13 +12,14 @@
 //! | 12 | 4 | length of what follows |
 //! | 16 | length | the config space as the device's config region shows it, from its offset 0 (little-endian, as PCI is) |
 //!
-//! A device without config space has an empty blob.
+//! A device without config space has an empty blob. What a QEMU saved ([`ConfigState`]) is taken, too: its space is that
+//! which the guest sees, and always 4096 or 256 bytes long, whatever the device has.
 //!
 //! # Loading
 //!
-//! First the identity is compared: vendor, device, revision, class, header type, subsystem vendor and subsystem, and the
-//! size of the config space. Any difference refuses the blob before anything is written. Then, where the device here
-//! differs, these registers are written, and nothing else:
+//! First the identity is compared: vendor, device, revision, class, header type, subsystem vendor and subsystem, and (not of
+//! QEMU's) the size of the config space. Any difference refuses the blob before anything is written. Then, where the
+//! device here differs, these registers are written, and nothing else:
 //!
 //! | register | bits | why |
 //! |---|---|---|
@@ -34,6 +35,7 @@
 
 use super::kernel::{Kernel, Region};
 use crate::error::{DeviceError, Errno};
+use crate::wire::qemu::{CONFIG_STATE_TAG, ConfigState};
 
 const MAGIC: [u8; 8] = *b"RLPCICFG";
 const VERSION: u16 = 1;
@@ -108,11 +110,15 @@ pub(super) fn load(kernel: &dyn Kernel, blob: &[u8]) -> Result<(), DeviceError> 
     if blob.is_empty() {
         return Ok(());
     }
-    let theirs = parse(blob)?;
+    let theirs = if is_qemus(blob) { parse_qemus(blob)? } else { parse(blob)? };
     let region = region(kernel)?
         .ok_or(DeviceError::BadConfig { what: "it is of a PCI device, and the device here is none" })?;
     let ours = read_region(kernel, region)?;
     compare(&ours, theirs)?;
+    if !is_qemus(blob) {
+        let length = |space: &[u8]| u32::try_from(space.len()).unwrap_or(u32::MAX);
+        same("config space size", length(&ours), length(theirs))?;
+    }
     for (operation, offset) in PLAIN {
         if ours[offset] != theirs[offset] {
             write(kernel, region, operation, offset, &theirs[offset..=offset])?;
@@ -134,6 +140,17 @@ fn load_command(kernel: &dyn Kernel, region: Region, ours: &[u8], theirs: &[u8])
         return Err(DeviceError::Io { operation: "read back the command register as it was written", errno });
     }
     Ok(())
+}
+
+/// Whether a QEMU saved it.
+fn is_qemus(blob: &[u8]) -> bool {
+    blob.starts_with(&CONFIG_STATE_TAG.to_be_bytes())
+}
+
+/// The config space within a blob of QEMU's. Interrupt pins, MSI-X and subsections are the monitor's own state.
+fn parse_qemus(blob: &[u8]) -> Result<&[u8], DeviceError> {
+    let state = ConfigState::decode(blob).map_err(|malformed| DeviceError::QemuConfig { malformed })?;
+    Ok(state.space)
 }
 
 /// The config space within a blob.
@@ -162,9 +179,6 @@ fn parse(blob: &[u8]) -> Result<&[u8], DeviceError> {
 }
 
 fn compare(ours: &[u8], theirs: &[u8]) -> Result<(), DeviceError> {
-    let same = |field, found, expected| {
-        if found == expected { Ok(()) } else { Err(DeviceError::Identity { field, found, expected }) }
-    };
     for field in &IDENTITY {
         same(field.name, field.of(ours), field.of(theirs))?;
     }
@@ -173,8 +187,11 @@ fn compare(ours: &[u8], theirs: &[u8]) -> Result<(), DeviceError> {
             same(field.name, field.of(ours), field.of(theirs))?;
         }
     }
-    let length = |space: &[u8]| u32::try_from(space.len()).unwrap_or(u32::MAX);
-    same("config space size", length(ours), length(theirs))
+    Ok(())
+}
+
+fn same(field: &'static str, found: u32, expected: u32) -> Result<(), DeviceError> {
+    if found == expected { Ok(()) } else { Err(DeviceError::Identity { field, found, expected }) }
 }
 
 /// The config region, cut to what a config space can have.
@@ -215,6 +232,7 @@ mod tests {
 
     use super::*;
     use crate::vfio::fake::{FakeKernel, Operation};
+    use crate::wire::qemu::END_OF_STATE_TAG;
 
     const SPACE: usize = 256;
 
@@ -354,6 +372,60 @@ mod tests {
         load(&kernel, &[]).unwrap();
         load(&used_card(), &[]).unwrap();
         assert!(matches!(load(&kernel, &saved(&used_card())), Err(DeviceError::BadConfig { .. })));
+    }
+
+    /// What a QEMU saves of a device with this config space.
+    fn qemus(space: &[u8], len: usize) -> Vec<u8> {
+        let mut blob = [&CONFIG_STATE_TAG.to_be_bytes()[..], &2_u32.to_be_bytes(), space].concat();
+        blob.resize(12 + len, 0);
+        blob.extend([0; 16]);
+        blob.extend(END_OF_STATE_TAG.to_be_bytes());
+        blob
+    }
+
+    #[test]
+    fn what_a_qemu_saved_is_loaded_as_our_own_is() {
+        for len in [4096, 256] {
+            let (ours, theirs) = (FakeKernel::new(1), FakeKernel::new(1));
+            for kernel in [&ours, &theirs] {
+                (0..SPACE).for_each(|offset| kernel.set_writable(offset, 0xff));
+            }
+
+            load(&ours, &saved(&used_card())).unwrap();
+            load(&theirs, &qemus(&used_card().config(), len)).unwrap();
+
+            assert_eq!(theirs.config(), ours.config());
+        }
+    }
+
+    #[test]
+    fn another_device_that_a_qemu_saved_is_refused_before_anything_is_written() {
+        let other = used_card();
+        other.set_config(0x02, &[0x20]);
+        let fresh = FakeKernel::new(1);
+        let before = fresh.config();
+
+        let error = load(&fresh, &qemus(&other.config(), 4096)).unwrap_err();
+
+        assert!(matches!(error, DeviceError::Identity { field: "device", .. }), "{error}");
+        assert_eq!(fresh.config(), before);
+        let blob = qemus(&used_card().config(), 4096);
+        assert!(matches!(
+            load(&FakeKernel::new(1).without_config(), &blob),
+            Err(DeviceError::BadConfig { .. })
+        ));
+    }
+
+    #[test]
+    fn broken_blobs_of_a_qemu_are_refused() {
+        let good = qemus(&used_card().config(), 4096);
+        let mut version = good.clone();
+        version[11] = 3;
+        for blob in [good[..8].to_vec(), good[..good.len() - 1].to_vec(), [&good[..], &[0]].concat(), version]
+        {
+            let error = load(&FakeKernel::new(1), &blob).unwrap_err();
+            assert!(matches!(error, DeviceError::QemuConfig { .. }), "{error}");
+        }
     }
 
     #[test]
