@@ -7,16 +7,12 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::captures::{Capture, fixture};
+use common::captures::{CONFIG_AT, Capture, DATA_AT, DEVICE, fixture};
 use proptest::prelude::*;
 use ringlift::capture::{self, Connection, Inspection, Note};
 use ringlift::wire::qemu::Kind;
 
-const DEVICE: &str = "0000:00:01.0/vfio";
 const ON_CHANNELS: &str = "device-on-channels";
-/// In `device-on-channels`: where the two packets of the device begin, the state first.
-const DATA_AT: usize = 14976;
-const CONFIG_AT: usize = 6784;
 /// In its main connection: where the full sections begin, and where the description of them does.
 const TAIL_AT: usize = 531;
 const DESCRIPTION_AT: usize = 33092;
@@ -319,7 +315,7 @@ fn full_sections_are_followed_to_the_last_byte() {
         format!("{at} its version is 9, and 2 in the description")
     );
     assert_eq!(
-        name(good().with("main.bin", |bytes| drop(bytes.remove(TAIL_AT + 30)))),
+        name(good().with("main.bin", |bytes| _ = bytes.remove(TAIL_AT + 30))),
         "main.bin, byte 574: section timer: it should end here, and its footer is not here"
     );
     // the size of its first field, in the description

@@ -16,12 +16,14 @@ mod inspection;
 mod main_connection;
 mod packets;
 mod reader;
+mod state;
 mod tail;
 mod verify;
 
 use std::path::PathBuf;
 
 pub use self::inspection::{Connection, Device, DeviceId, DevicePacket, Inspection, Note, Piece, Stream};
+pub(crate) use self::state::StateReader;
 
 use self::files::Named;
 use self::main_connection::Main;

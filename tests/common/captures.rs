@@ -5,7 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ringlift::capture::{self, Inspection};
+use ringlift::wire::qemu::{DevicePacket, PREFIX_LEN, Packet, PageSize};
 use tempfile::TempDir;
+
+/// The device of every capture.
+pub(crate) const DEVICE: &str = "0000:00:01.0/vfio";
+/// In `device-on-channels`: where the two packets of the device begin, the state's on channel 0 and the config state's on
+/// channel 1.
+pub(crate) const DATA_AT: usize = 14976;
+pub(crate) const CONFIG_AT: usize = 6784;
 
 /// The folder of one of the captures in `tests/fixtures/qemu`.
 pub(crate) fn fixture(name: &str) -> PathBuf {
@@ -41,6 +49,35 @@ impl Capture {
     pub(crate) fn without(mut self, file: &str) -> Capture {
         self.0.remove(file).expect("the capture has it");
         self
+    }
+
+    /// `device-on-channels` with other state: packet by packet, the last ones first, turn about on both channels.
+    pub(crate) fn of_state(pieces: &[&[u8]]) -> Capture {
+        let mut capture = Capture::of("device-on-channels");
+        let config = capture.0["multifd-1.bin"][CONFIG_AT + PREFIX_LEN..][..4132].to_vec();
+        drop(capture.file("multifd-0.bin").drain(DATA_AT..DATA_AT + PREFIX_LEN + 72));
+        drop(capture.file("multifd-1.bin").drain(CONFIG_AT..CONFIG_AT + PREFIX_LEN + 4132));
+        let last = pieces.len();
+        let all: Vec<&[u8]> = pieces.iter().copied().chain([&config[..]]).collect();
+        for (idx, piece) in all.into_iter().enumerate().rev() {
+            let packet = Packet::Device(DevicePacket {
+                idstr: DEVICE.try_into().expect("a name"),
+                instance: 0,
+                idx: u32::try_from(idx).expect("few"),
+                config: idx == last,
+                len: u32::try_from(piece.len()).expect("short"),
+            });
+            let mut prefix = [0; PREFIX_LEN];
+            packet.encode(&mut prefix, PageSize::default());
+            let file = capture.file(["multifd-0.bin", "multifd-1.bin"][idx % 2]);
+            file.extend(prefix);
+            file.extend(piece);
+        }
+        capture
+    }
+
+    fn file(&mut self, name: &str) -> &mut Vec<u8> {
+        self.0.get_mut(name).expect("the capture has it")
     }
 
     pub(crate) fn written(&self) -> TempDir {

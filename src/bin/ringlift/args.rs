@@ -13,7 +13,7 @@ use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringlift::limits;
 
-pub(crate) use self::qemu::{Extract, Inspect, Qemu};
+pub(crate) use self::qemu::{DeviceId, Extract, Inspect, Qemu};
 use crate::ends::{Named, SinkSpec, SourceSpec};
 use crate::json::JsonTarget;
 use crate::units::{Size, duration};
@@ -213,10 +213,15 @@ fn sink(typed: OsString) -> Result<Named<SinkSpec>, String> {
     named(&typed, "net0=file:net0.state", sink_of)
 }
 
-/// SINK without a name.
-fn unnamed_sink(typed: OsString) -> Result<SinkSpec, String> {
+/// SINK without a name, for what no synthetic source made.
+fn sink_of_capture(typed: OsString) -> Result<SinkSpec, String> {
     let (kind, value) = kind_and_value(&typed);
-    sink_of(&kind, value)
+    match sink_of(&kind, value)? {
+        SinkSpec::Verify => Err("verify knows what a synthetic source makes, and nothing else\n\
+                                 hint: discard takes everything, too"
+            .to_owned()),
+        sink => Ok(sink),
+    }
 }
 
 fn sink_of(kind: &str, value: &OsStr) -> Result<SinkSpec, String> {

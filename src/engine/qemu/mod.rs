@@ -3,6 +3,8 @@
 //! A migration of QEMU's has one main connection and as many multifd connections as both sides were told; see
 //! `docs/QEMU.md`. [`crate::wire::qemu`] knows the bytes.
 
+mod extract;
 mod gather;
 
+pub use extract::Extract;
 pub use gather::Listener;

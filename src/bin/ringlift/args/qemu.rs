@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
-use super::{is_name, json, unnamed_sink};
+use super::{is_name, json, sink_of_capture};
 use crate::ends::SinkSpec;
 use crate::json::JsonTarget;
 
@@ -66,7 +66,7 @@ pub(crate) struct Extract {
     #[arg(long, value_name = "IDSTR[#INSTANCE]", value_parser = device)]
     pub(crate) device: DeviceId,
     /// Where its state goes
-    #[arg(long, value_name = "SINK", value_parser = OsStringValueParser::new().try_map(unnamed_sink))]
+    #[arg(long, value_name = "SINK", value_parser = OsStringValueParser::new().try_map(sink_of_capture))]
     pub(crate) to: SinkSpec,
 }
 
@@ -94,6 +94,18 @@ fn device(typed: &str) -> Result<DeviceId, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sink_has_no_name_and_takes_what_a_qemu_made() {
+        assert_eq!(sink_of_capture("file:a=b".into()), Ok(SinkSpec::File("a=b".into())));
+        assert_eq!(sink_of_capture("vfio:0000:41:00.1".into()), Ok(SinkSpec::Vfio("0000:41:00.1".into())));
+        for (typed, hint) in
+            [("verify", "hint: discard"), ("net0=file:x", "hint: write vfio:PATH"), ("null:1", "is a source")]
+        {
+            let error = sink_of_capture(typed.into()).unwrap_err();
+            assert!(error.contains(hint), "{typed}: {error}");
+        }
+    }
 
     #[test]
     fn a_device_is_a_name_and_may_have_an_instance() {

@@ -138,7 +138,12 @@ fn one_device(device: &Device, inspection: &Inspection, all: bool) -> String {
     let head = if left_out > 0 { LISTED } else { rows.len() };
     rows.by_ref().take(head).for_each(|row| table.row(row));
     if left_out > 0 {
-        table.row([format!("  … {left_out} more (--packets)"), String::new(), String::new(), String::new()]);
+        table.row([
+            format!("  ... {left_out} more (--packets)"),
+            String::new(),
+            String::new(),
+            String::new(),
+        ]);
         rows.skip(left_out).for_each(|row| table.row(row));
     }
     text += &table.to_string();
