@@ -7,6 +7,7 @@
 //! | [`Error::Peer`] | the peer broke the protocol, fell silent or went away | 1 |
 //! | [`Error::Capture`] | a file with a captured stream | 1 |
 //! | [`Error::Device`] | a source or a sink, named | 1 |
+//! | [`Error::File`] | a file that was to be written, named | 1 |
 //! | [`Error::Kernel`] | this host: io_uring, memory, sockets | 1 |
 //! | [`Error::Cancelled`], [`Error::Deadline`] | the owner | 130, 1 |
 //! | [`Error::InDoubt`] | nobody can tell which side runs | 3 |
@@ -61,6 +62,16 @@ pub enum Error {
         /// What failed.
         error: DeviceError,
     },
+    /// A file or a folder could not be made or written.
+    #[error("{operation} {path} failed: {errno}")]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// Where.
+        path: Box<str>,
+        /// The kernel's word.
+        errno: Errno,
+    },
     /// This host's kernel said no.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -84,7 +95,7 @@ impl Error {
         match self {
             Error::Peer(_) => 1,
             Error::Capture(_) | Error::Device { .. } => 2,
-            Error::Kernel(_) => 3,
+            Error::Kernel(_) | Error::File { .. } => 3,
             Error::Deadline => 4,
             Error::Misuse(_) | Error::Refused { .. } | Error::Cancelled | Error::InDoubt { .. } => 0,
         }
@@ -93,11 +104,12 @@ impl Error {
     /// What to do about it, in one sentence.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Error::Misuse(_) => None,
+            Error::Misuse(error) => error.hint(),
             Error::Refused { reason, .. } => reason.hint(),
             Error::Peer(error) => error.hint(),
             Error::Capture(error) => Some(error.hint()),
             Error::Device { error, .. } => error.hint(),
+            Error::File { .. } => Some("look at the path, its permissions, and the room on its disk"),
             Error::Kernel(error) => error.hint(),
             Error::Cancelled => None,
             Error::Deadline => Some(

@@ -103,6 +103,16 @@ pub const QEMU_PIECES_MAX: usize = 4 << 20;
 /// QEMU's description of a machine's state: 44 KiB for a small machine, some MiB for one with hundreds of devices.
 pub const QEMU_DESCRIPTION_MAX: u32 = 16 << 20;
 
+/// How far ahead of the first that is missing a packet of a QEMU device may be. The packets in between wait on other connections:
+/// their sockets hold at most 6 MiB each, which is 16384 of the smallest packets (a device of 96 bytes sends 384).
+pub const QEMU_AHEAD_MAX: usize = 4 * 16384;
+/// Answers that may wait for a QEMU source to take them: it pings once in a migration.
+pub const QEMU_ANSWERS_MAX: usize = 64;
+/// Bytes that one receive from a QEMU may bring at most: what a socket gives at once, and no more than stays in a cache.
+pub const QEMU_PIECE_MAX: u32 = 1 << 20;
+/// And at least, however many connections share a pool: below, a system call costs more than what it moves.
+pub const QEMU_PIECE_MIN: u32 = 64 << 10;
+
 /// Longest latency that a histogram can hold, in nanoseconds (one hour); longer ones count as this.
 pub const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 

@@ -59,19 +59,11 @@ impl Account {
 
     /// What the pool lies on, and why it is not registered if it is not.
     pub(super) fn pool(&mut self, pool: &Pool, unregistered: Option<KernelError>) {
-        let slot = pool.sample().map_or(0, |slot| crate::buffer::stride(slot.capacity()) as u64);
-        self.settings.pool = slot * u64::from(pool.total());
+        self.settings.pool = pool_bytes(pool);
         self.settings.pool_slots = pool.total().into();
         self.settings.huge_pages = pool.huge_pages().name();
         self.settings.registered_buffers = unregistered.is_none();
-        if pool.huge_pages() == HugePages::None {
-            let text = "the pool lies on ordinary pages".to_owned();
-            self.warn(WarningCode::NoHugePages, text, "reserve huge pages: sysctl vm.nr_hugepages");
-        }
-        if let Some(error) = unregistered {
-            let hint = error.hint.unwrap_or("the transfer goes on with buffers that are not registered");
-            self.warn(WarningCode::NoRegisteredBuffers, error.to_string(), hint);
-        }
+        self.warnings.extend(pool_warnings(pool, unregistered));
     }
 
     pub(super) fn zero_copy(&mut self, wanted: ZeroCopy, possible: bool) {
@@ -247,6 +239,27 @@ impl Account {
         };
         Finished { outcome, error, report, histograms: recorder.histograms, parked: Vec::new() }
     }
+}
+
+/// Bytes that a pool takes, while a slot of it is free.
+pub(super) fn pool_bytes(pool: &Pool) -> u64 {
+    let slot = pool.sample().map_or(0, |slot| crate::buffer::stride(slot.capacity()) as u64);
+    slot * u64::from(pool.total())
+}
+
+/// What a reader of the figures must know of a pool, and of why it is not registered if it is not.
+pub(super) fn pool_warnings(pool: &Pool, unregistered: Option<KernelError>) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    if pool.huge_pages() == HugePages::None {
+        let text = "the pool lies on ordinary pages".to_owned();
+        let hint = "reserve huge pages: sysctl vm.nr_hugepages";
+        warnings.push(Warning { code: WarningCode::NoHugePages, text, hint });
+    }
+    if let Some(error) = unregistered {
+        let hint = error.hint.unwrap_or("the transfer goes on with buffers that are not registered");
+        warnings.push(Warning { code: WarningCode::NoRegisteredBuffers, text: error.to_string(), hint });
+    }
+    warnings
 }
 
 /// Where this process runs.

@@ -51,7 +51,28 @@ pub enum Misuse {
         /// Bytes.
         needed: u64,
     },
+    /// A folder for a capture has something in it.
+    #[error("the folder {path} is not empty")]
+    FolderNotEmpty {
+        /// Which.
+        path: Box<str>,
+    },
+    /// More multifd connections than a migration can have.
+    #[error("{given} multifd connections were asked for, 0 to {} are possible", limits::CHANNELS_MAX)]
+    BadMultifd {
+        /// How many.
+        given: usize,
+    },
     /// Neither an address nor sockets, or both.
     #[error("a transfer needs either an address or connected sockets")]
     NoPeer,
+}
+
+impl Misuse {
+    pub(super) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Misuse::FolderNotEmpty { .. } => Some("name a new one: a capture never overwrites another"),
+            _ => None,
+        }
+    }
 }

@@ -61,6 +61,77 @@ pub enum QemuError {
         /// Multifd connections that were expected.
         channels: usize,
     },
+    /// A connection that ends in the middle.
+    #[error("{place} ended at offset {offset}, within {within}")]
+    Cut {
+        /// Which connection.
+        place: Place,
+        /// Bytes that came.
+        offset: u64,
+        /// What should have gone on.
+        within: &'static str,
+    },
+    /// A connection that goes on and on.
+    #[error("{place} is at offset {offset}, and that is not its end")]
+    Unended {
+        /// Which connection.
+        place: Place,
+        /// Bytes that came.
+        offset: u64,
+    },
+    /// A connection that ended while something was missing.
+    #[error("{place} ended at offset {offset}, and something is missing: {missing}")]
+    Left {
+        /// Which connection.
+        place: Place,
+        /// Bytes that came.
+        offset: u64,
+        /// What is missing, in a sentence.
+        missing: Box<str>,
+    },
+    /// A packet that may not come.
+    #[error("{place}, offset {offset}: device {device}: packet {idx} came {problem}")]
+    Order {
+        /// On which connection.
+        place: Place,
+        /// Where the packet begins.
+        offset: u64,
+        /// The device.
+        device: Box<str>,
+        /// The packet's number.
+        idx: u32,
+        /// What was wrong with it.
+        problem: &'static str,
+    },
+    /// A packet that did not come.
+    #[error("device {device}: packet {idx} never came")]
+    Missing {
+        /// The device.
+        device: Box<str>,
+        /// The first packet that is missing.
+        idx: u64,
+    },
+    /// Barriers that do not fit together.
+    #[error(
+        "{place} has {found} SYNC packets, and {expected} belong there: one for each flush of the main connection"
+    )]
+    Sync {
+        /// On which connection.
+        place: Place,
+        /// How many came.
+        found: u64,
+        /// How many belong there.
+        expected: u64,
+    },
+    /// More devices than a machine has.
+    #[error("{place} brings more than {} devices", limits::DEVICES_MAX)]
+    TooManyDevices {
+        /// The connection with the one too many.
+        place: Place,
+    },
+    /// Pings without end, and nobody who hears the answers.
+    #[error("the source waits for more than {} answers and reads none", limits::QEMU_ANSWERS_MAX)]
+    TooManyAnswers,
 }
 
 impl QemuError {
@@ -69,11 +140,19 @@ impl QemuError {
             QemuError::Malformed { place: Place::New, .. } | QemuError::Silent => {
                 "only the connections of a QEMU that migrates belong here: check who knows this address"
             }
-            QemuError::Malformed { .. } => {
+            QemuError::Malformed { .. } | QemuError::TooManyDevices { .. } | QemuError::TooManyAnswers => {
                 "QEMU 10.0 to 10.2 with multifd and without compression or postcopy is understood"
             }
             QemuError::Twice { .. } | QemuError::OtherMachine { .. } => {
                 "two migrations may have been sent to this address: cancel one of them"
+            }
+            QemuError::Cut { .. }
+            | QemuError::Unended { .. }
+            | QemuError::Left { .. }
+            | QemuError::Order { .. }
+            | QemuError::Missing { .. }
+            | QemuError::Sync { .. } => {
+                "the source gave up or is broken: look at its own message, and at the network between"
             }
             QemuError::BeyondLast { .. } | QemuError::Gather { .. } => {
                 "give --channels the multifd-channels of the source, and 0 if its multifd capability is off"

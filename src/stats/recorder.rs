@@ -75,7 +75,7 @@ impl Histograms {
     }
 }
 
-fn stage_latency(histogram: &Histogram<u64>) -> StageLatency {
+pub(super) fn stage_latency(histogram: &Histogram<u64>) -> StageLatency {
     StageLatency {
         count: histogram.len(),
         min: if histogram.is_empty() { 0 } else { histogram.min() },

@@ -225,6 +225,8 @@ pub enum WarningCode {
     RollbackFailed,
     /// A plain descriptor took bytes of a transfer that was aborted.
     CannotTakeBack,
+    /// A device of a recorded migration had no state.
+    DeviceSilent,
     /// The ring lacks a feature of newer kernels.
     OldKernel,
 }
