@@ -7,6 +7,7 @@ pub(crate) mod captures;
 pub(crate) mod device;
 pub(crate) mod outcome;
 pub(crate) mod peer;
+pub(crate) mod source;
 pub(crate) mod victim;
 
 use std::net::SocketAddr;
