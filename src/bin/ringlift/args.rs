@@ -13,7 +13,7 @@ use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringlift::limits;
 
-pub(crate) use self::qemu::{DeviceId, Extract, Inspect, Qemu};
+pub(crate) use self::qemu::{Capture, DeviceId, Extract, Inspect, Qemu};
 use crate::ends::{Named, SinkSpec, SourceSpec};
 use crate::json::JsonTarget;
 use crate::units::{Size, duration};
@@ -319,11 +319,15 @@ fn devices(typed: &str) -> Result<u16, String> {
 }
 
 fn count(typed: &str, max: usize) -> Result<u16, String> {
+    count_from(1, typed, max)
+}
+
+fn count_from(min: usize, typed: &str, max: usize) -> Result<u16, String> {
     typed
         .parse()
         .ok()
-        .filter(|count| (1..=max).contains(&usize::from(*count)))
-        .ok_or_else(|| format!("it is no whole number from 1 to {max}"))
+        .filter(|count| (min..=max).contains(&usize::from(*count)))
+        .ok_or_else(|| format!("it is no whole number from {min} to {max}"))
 }
 
 fn json() -> impl TypedValueParser<Value = JsonTarget> {

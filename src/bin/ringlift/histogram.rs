@@ -1,14 +1,34 @@
-//! A latency histogram drawn in characters: one row for each third of a decade, a bar for its share.
+//! A histogram of times or sizes drawn in characters: one row for each third of a decade, a bar for its share.
 
 use hdrhistogram::Histogram;
 
-use crate::units::time;
+use crate::units::{bytes, time};
 
 /// Columns of the longest bar.
 const BAR_MAX: usize = 48;
 
 /// Draws the nanoseconds in `histogram`; nothing when there are none.
 pub(crate) fn draw(title: &str, histogram: &Histogram<u64>, unicode: bool) -> String {
+    draw_in(&TIMES, title, histogram, unicode)
+}
+
+/// Draws the bytes in `histogram`; nothing when there are none.
+pub(crate) fn draw_sizes(title: &str, histogram: &Histogram<u64>, unicode: bool) -> String {
+    draw_in(&SIZES, title, histogram, unicode)
+}
+
+/// How values are written: the units of buckets' bounds, the largest first, and of figures between.
+struct Scale {
+    bounds: [(u64, &'static str); 4],
+    figure: fn(u64) -> String,
+}
+
+const TIMES: Scale =
+    Scale { bounds: [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"), (1, "ns")], figure: time };
+const SIZES: Scale =
+    Scale { bounds: [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB"), (1, "B")], figure: bytes };
+
+fn draw_in(scale: &Scale, title: &str, histogram: &Histogram<u64>, unicode: bool) -> String {
     let buckets = buckets(histogram);
     let Some(most) = buckets.iter().map(|bucket| bucket.count).max() else {
         return String::new();
@@ -18,21 +38,26 @@ pub(crate) fn draw(title: &str, histogram: &Histogram<u64>, unicode: bool) -> St
     for bucket in &buckets {
         let bar = bar(bucket.count, most, unicode);
         let share = bucket.count as f64 * 100.0 / total as f64;
-        let (low, high) = (bound(bucket.low), bound(bucket.high));
+        let (low, high) = (scale.bound(bucket.low), scale.bound(bucket.high));
         let row = format!("{low:>6} .. {high:>6}  {:>9} {share:>5.1} %  {bar}", bucket.count);
         text += row.trim_end();
         text.push('\n');
     }
-    let at = |quantile| time(histogram.value_at_quantile(quantile));
+    let at = |quantile| (scale.figure)(histogram.value_at_quantile(quantile));
     let (p50, p90, p99, p999) = (at(0.5), at(0.9), at(0.99), at(0.999));
-    text + &format!("p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {}\n", time(histogram.max()))
+    text + &format!(
+        "p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {}\n",
+        (scale.figure)(histogram.max())
+    )
 }
 
-/// A bucket's bound: never a fraction.
-fn bound(ns: u64) -> String {
-    const UNITS: [(u64, &str); 3] = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")];
-    let (unit, name) = UNITS.into_iter().find(|(unit, _)| ns >= *unit).unwrap_or((1, "ns"));
-    format!("{} {name}", ns / unit)
+impl Scale {
+    /// A bucket's bound: never a fraction.
+    fn bound(&self, value: u64) -> String {
+        let [.., smallest] = self.bounds;
+        let (unit, name) = self.bounds.into_iter().find(|(unit, _)| value >= *unit).unwrap_or(smallest);
+        format!("{} {name}", value / unit)
+    }
 }
 
 /// From `low` to just below `high`.

@@ -1,5 +1,6 @@
 //! `ringlift qemu`: QEMU's own migration stream.
 
+mod capture;
 mod extract;
 mod inspect;
 
@@ -9,6 +10,7 @@ use crate::exit::Exit;
 /// What was asked for.
 pub(crate) fn run(qemu: &Qemu) -> Exit {
     match qemu {
+        Qemu::Capture(capture) => capture::run(capture),
         Qemu::Inspect(inspect) => inspect::run(inspect),
         Qemu::Extract(extract) => extract::run(extract),
     }

@@ -1,5 +1,7 @@
 //! `ringlift recv`.
 
+use std::net::SocketAddr;
+
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::getppid;
@@ -80,16 +82,21 @@ fn conclude(args: &Recv, finished: &Finished) -> Exit {
     exit
 }
 
-fn check(args: &Recv) -> Result<(), Exit> {
-    if !args.listen.ip().to_canonical().is_loopback() && !args.plaintext {
-        return Err(warnings::usage(
-            &format!(
-                "there is no encryption yet, and {} can be reached by others: they could read the state, and send one",
-                args.listen
-            ),
-            "--plaintext accepts that; or listen on 127.0.0.1 behind a tunnel",
-        ));
+/// Others can reach an address that is not loopback, and nothing keeps them out.
+pub(crate) fn check_listen(listen: SocketAddr, plaintext: bool) -> Result<(), Exit> {
+    if listen.ip().to_canonical().is_loopback() || plaintext {
+        return Ok(());
     }
+    Err(warnings::usage(
+        &format!(
+            "there is no encryption yet, and {listen} can be reached by others: they could read the state, and send one"
+        ),
+        "--plaintext accepts that; or listen on 127.0.0.1 behind a tunnel",
+    ))
+}
+
+fn check(args: &Recv) -> Result<(), Exit> {
+    check_listen(args.listen, args.plaintext)?;
     if stdout_is_a_device(args) && args.json == Some(JsonTarget::Stdout) {
         return Err(warnings::usage(
             "stdout cannot take both a device's state and the report",

@@ -22,18 +22,25 @@ fn unwatchable(error: &std::io::Error) -> Exit {
 
 /// From now on a signal cancels. Before, it ends the process: no device has been touched yet.
 pub(crate) fn cancel_on_signals(cancel: &Cancel, progress: &Progress) -> Result<(), Exit> {
-    watch(cancel.clone(), progress.clone()).map_err(|error| unwatchable(&error))
+    let words = [
+        "cancelling: the devices go back to where they were",
+        "roll-back is under way and is not cut short: please wait",
+    ];
+    watch(cancel.clone(), progress.clone(), words).map_err(|error| unwatchable(&error))
 }
 
-fn watch(cancel: Cancel, progress: Progress) -> std::io::Result<()> {
+/// The same where no device has to go anywhere.
+pub(crate) fn stop_on_signals(cancel: &Cancel, progress: &Progress) -> Result<(), Exit> {
+    let words = ["stopping: what came so far is kept", "stopping: please wait"];
+    watch(cancel.clone(), progress.clone(), words).map_err(|error| unwatchable(&error))
+}
+
+fn watch(cancel: Cancel, progress: Progress, words: [&'static str; 2]) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let answer = move || {
         for (idx, _) in signals.forever().enumerate() {
             cancel.cancel();
-            progress.say(match idx {
-                0 => "cancelling: the devices go back to where they were",
-                _ => "roll-back is under way and is not cut short: please wait",
-            });
+            progress.say(words[idx.min(1)]);
         }
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(answer).map(drop)

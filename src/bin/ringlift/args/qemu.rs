@@ -1,20 +1,74 @@
 //! What can be typed after `ringlift qemu`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Subcommand};
+use ringlift::limits;
 
-use super::{is_name, json, sink_of_capture};
+use super::{address, count_from, is_name, json, sink_of_capture};
 use crate::ends::SinkSpec;
 use crate::json::JsonTarget;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Qemu {
+    /// Takes a migration from a QEMU source, and records or measures it
+    Capture(Capture),
     /// Shows what is in a capture, and verifies it
     Inspect(Inspect),
     /// Puts one device's captured state into a sink
     Extract(Extract),
+}
+
+const CAPTURE_EXAMPLES: &str = "\
+The source is a running QEMU that is told to migrate here; to it this is a destination that
+takes everything. The virtual machine runs nowhere afterwards, unless its owner lets the source
+go on (cont), so use one that can be spared.
+
+DIR has, afterwards, for each connection its bytes (main.bin, multifd-N.bin) and when they came
+(main.times, multifd-N.times: pairs of big-endian 64-bit numbers, an offset and the nanoseconds
+since the first byte of all), and in main.back.bin what was answered.
+`ringlift qemu inspect DIR` shows what is in it.
+
+Examples:
+  ringlift qemu capture --listen 127.0.0.1:4444 --channels 2 --out captured
+  ringlift qemu capture --listen 0.0.0.0:4444 --plaintext --channels 8 --discard --json last.json
+
+  (qemu) migrate_set_capability multifd on
+  (qemu) migrate_set_parameter multifd-channels 2
+  (qemu) migrate -d tcp:127.0.0.1:4444
+
+The first line on stderr is `listening on ADDR`, with the port that was given for port 0.";
+
+#[derive(Debug, Args)]
+#[command(after_help = CAPTURE_EXAMPLES)]
+pub(crate) struct Capture {
+    /// Where to listen: 127.0.0.1:4444, [::1]:4444; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub(crate) listen: SocketAddr,
+    /// Multifd connections: the source's multifd-channels, or 0 when its multifd capability is off
+    #[arg(long, value_name = "N", value_parser = channels)]
+    pub(crate) channels: u16,
+    /// Where it is recorded: a folder that is made, or an empty one
+    #[arg(long, value_name = "DIR", required_unless_present = "discard")]
+    pub(crate) out: Option<PathBuf>,
+    /// Measures without recording
+    #[arg(long)]
+    pub(crate) discard: bool,
+    /// Accepts that the state travels unencrypted: needed to listen on an address other than loopback
+    #[arg(long)]
+    pub(crate) plaintext: bool,
+    /// Congestion control of the connections, as in net.ipv4.tcp_available_congestion_control
+    #[arg(long, value_name = "NAME")]
+    pub(crate) congestion: Option<String>,
+    /// Writes the report there; - is stdout, in place of the tables
+    #[arg(long, value_name = "FILE", value_parser = json())]
+    pub(crate) json: Option<JsonTarget>,
+}
+
+fn channels(typed: &str) -> Result<u16, String> {
+    count_from(0, typed, limits::CHANNELS_MAX)
 }
 
 const INSPECT_EXAMPLES: &str = "\
