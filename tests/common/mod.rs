@@ -7,6 +7,8 @@ pub(crate) mod captures;
 pub(crate) mod device;
 pub(crate) mod outcome;
 pub(crate) mod peer;
+#[cfg(feature = "cli")]
+pub(crate) mod schema;
 pub(crate) mod source;
 pub(crate) mod victim;
 

@@ -1,0 +1,136 @@
+//! A validator of JSON schemas. It knows the keywords that ours use and refuses others, so that it cannot overlook one.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+const SOURCE: &str = include_str!("../../src/stats/report.rs");
+
+/// Where `value` breaks `schema`; `at` says where both are.
+pub(crate) fn faults(root: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String> {
+    let schema = schema.as_object().unwrap();
+    schema.iter().flat_map(|(keyword, wanted)| fault(root, schema, keyword, wanted, value, at)).collect()
+}
+
+fn fault(
+    root: &Value,
+    schema: &Map<String, Value>,
+    keyword: &str,
+    wanted: &Value,
+    value: &Value,
+    at: &str,
+) -> Vec<String> {
+    let holds = match keyword {
+        "$schema" | "$id" | "$defs" | "title" | "description" => true,
+        "$ref" => return faults(root, resolve(root, wanted), value, at),
+        "const" => value == wanted,
+        "enum" => wanted.as_array().unwrap().contains(value),
+        "anyOf" => wanted.as_array().unwrap().iter().any(|one| faults(root, one, value, at).is_empty()),
+        "type" => match wanted {
+            Value::Array(types) => types.iter().any(|one| is_of_type(value, one)),
+            one => is_of_type(value, one),
+        },
+        "minimum" => value.as_f64().is_none_or(|value| value >= wanted.as_f64().unwrap()),
+        "minLength" => value.as_str().is_none_or(|text| text.len() as u64 >= wanted.as_u64().unwrap()),
+        "maxLength" => value.as_str().is_none_or(|text| text.len() as u64 <= wanted.as_u64().unwrap()),
+        "required" => {
+            let names = wanted.as_array().unwrap().iter().map(|name| name.as_str().unwrap());
+            value.as_object().is_none_or(|object| names.clone().all(|name| object.contains_key(name)))
+        }
+        "additionalProperties" => {
+            assert_eq!(wanted, &Value::Bool(false), "{at}: nothing else is written in a closed object");
+            let known = schema["properties"].as_object().unwrap();
+            value.as_object().is_none_or(|object| object.keys().all(|name| known.contains_key(name)))
+        }
+        "properties" => {
+            let Some(object) = value.as_object() else { return Vec::new() };
+            let known = wanted.as_object().unwrap().iter();
+            let present = known.filter_map(|(name, one)| Some((name, one, object.get(name)?)));
+            return present
+                .flat_map(|(name, one, value)| faults(root, one, value, &format!("{at}.{name}")))
+                .collect();
+        }
+        "items" => {
+            let items = value.as_array().into_iter().flatten();
+            return items.flat_map(|item| faults(root, wanted, item, &format!("{at}[]"))).collect();
+        }
+        other => panic!("{at}: the validator does not know the keyword {other}"),
+    };
+    if holds { Vec::new() } else { vec![format!("{at}: {value} breaks {keyword}: {wanted}")] }
+}
+
+fn is_of_type(value: &Value, wanted: &Value) -> bool {
+    match wanted.as_str().unwrap() {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        "number" => value.is_number(),
+        "integer" => value.is_u64() || value.is_i64(),
+        other => panic!("the validator does not know the type {other}"),
+    }
+}
+
+fn resolve<'a>(root: &'a Value, reference: &Value) -> &'a Value {
+    let pointer =
+        reference.as_str().and_then(|text| text.strip_prefix('#')).expect("references stay in the schema");
+    root.pointer(pointer).expect("a reference names something")
+}
+
+/// Every property that the schema has, as paths; `[]` stands for the items of an array.
+pub(crate) fn properties_of_schema(root: &Value, schema: &Value, at: &str, found: &mut BTreeSet<String>) {
+    let schema = schema.as_object().unwrap();
+    if let Some(reference) = schema.get("$ref") {
+        properties_of_schema(root, resolve(root, reference), at, found);
+    }
+    for one in schema.get("anyOf").and_then(Value::as_array).into_iter().flatten() {
+        properties_of_schema(root, one, at, found);
+    }
+    if let Some(items) = schema.get("items") {
+        properties_of_schema(root, items, &format!("{at}[]"), found);
+    }
+    for (name, one) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        let at = format!("{at}.{name}");
+        properties_of_schema(root, one, &at, found);
+        found.insert(at);
+    }
+}
+
+/// Every property that a report has, the same way.
+pub(crate) fn properties_of(value: &Value, at: &str, found: &mut BTreeSet<String>) {
+    for item in value.as_array().into_iter().flatten() {
+        properties_of(item, &format!("{at}[]"), found);
+    }
+    for (name, one) in value.as_object().into_iter().flatten() {
+        let at = format!("{at}.{name}");
+        properties_of(one, &at, found);
+        found.insert(at);
+    }
+}
+
+/// The names of a place in the schema that holds one of a few words.
+pub(crate) fn words(schema: &Value, pointer: &str) -> BTreeSet<String> {
+    let words =
+        schema.pointer(pointer).and_then(|place| place.get("enum")).and_then(Value::as_array).unwrap();
+    words.iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+}
+
+/// The variants of `WarningCode` as serde writes them, read from the source: nothing else lists them all.
+pub(crate) fn warning_codes() -> BTreeSet<String> {
+    let (_, body) = SOURCE.split_once("pub enum WarningCode {").unwrap();
+    let (body, _) = body.split_once('}').unwrap();
+    let lines = body.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
+    lines.map(|line| snake_case(line.trim_end_matches(','))).collect()
+}
+
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for (at, letter) in name.char_indices() {
+        if letter.is_uppercase() && at > 0 {
+            snake.push('_');
+        }
+        snake.extend(letter.to_lowercase());
+    }
+    snake
+}
