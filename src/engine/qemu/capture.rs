@@ -327,3 +327,6 @@ fn empty() -> CaptureReport {
         warnings: Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

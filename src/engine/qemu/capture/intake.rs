@@ -181,9 +181,10 @@ impl Intake {
             }
             Ok(_) => {}
             Err(errno) => {
-                // what waits cannot be written behind a gap
+                // nothing can be written behind a gap: from now on it keeps nothing
                 outlet.waiting.drain(..).for_each(|(slot, _)| pool.put(slot));
                 pool.put(slot);
+                self.outlet = None;
                 return Err(errno);
             }
         }
