@@ -56,7 +56,7 @@ fn state_on_the_channels_is_found() {
 
     let device = found.device(DEVICE, 0).unwrap();
     let packets: Vec<_> =
-        device.packets.iter().map(|packet| (packet.idx, packet.config, packet.offset)).collect();
+        device.packets.iter().map(|packet| (packet.idx, packet.config, packet.offset())).collect();
     assert_eq!(packets, [(0, false, 423_168), (1, true, 277_120)]);
     assert_eq!((device.precopy_bytes(), device.data_bytes(), device.config_bytes()), (24, 72, 4132));
     assert_eq!(device.init_data_sent_at, Some(331));

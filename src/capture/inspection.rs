@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::error::{CaptureError, Uuid};
-use crate::wire::qemu::{Idstr, Kind};
+use crate::wire::qemu::{Idstr, Kind, PREFIX_LEN};
 
 /// What is in a capture, and what is wrong with it.
 #[derive(Debug, Clone, Default)]
@@ -121,10 +121,15 @@ pub struct DevicePacket {
     pub idx: u32,
     /// It holds the config state.
     pub config: bool,
-    /// Where the packet begins; its state begins [`PREFIX_LEN`](crate::wire::qemu::PREFIX_LEN) bytes later.
-    pub offset: u64,
     /// The state in it.
     pub state: Piece,
+}
+
+impl DevicePacket {
+    /// Where the packet begins.
+    pub fn offset(&self) -> u64 {
+        self.state.offset - PREFIX_LEN as u64
+    }
 }
 
 /// Bytes of state in a file.

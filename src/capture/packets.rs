@@ -37,7 +37,7 @@ impl Packets {
             self.check_config(reader, place, state)?;
         }
         let (_, packets) = &mut self.devices[place];
-        packets.push(DevicePacket { idx: packet.idx, config: packet.config, offset, state });
+        packets.push(DevicePacket { idx: packet.idx, config: packet.config, state });
         Ok(())
     }
 

@@ -146,7 +146,7 @@ pub(super) fn devices(inspection: &mut Inspection, announced: Vec<Announced>, pa
 
 /// By idx, each once and without gaps, and the config state last. One damage makes one error.
 fn in_order(device: &mut Device, inspection: &mut Inspection, seen: &Seen) {
-    device.packets.sort_by_key(|packet| packet.idx);
+    device.packets.sort_unstable_by_key(|packet| (packet.idx, packet.state.connection, packet.state.offset));
     if let Some((packet, problem)) = disorder(&device.packets, &inspection.connections, seen.all_channels()) {
         say(inspection, packet, of_device(device.id, problem));
     }
@@ -160,7 +160,7 @@ fn disorder<'a>(
     all: bool,
 ) -> Option<(&'a DevicePacket, DeviceProblem)> {
     let place = |packet: &DevicePacket| {
-        (connections[usize::from(packet.state.connection)].file.clone(), packet.offset)
+        (connections[usize::from(packet.state.connection)].file.clone(), packet.offset())
     };
     let last = packets.last()?;
     if let Some(pair) = packets.windows(2).find(|pair| pair[0].idx == pair[1].idx) {
@@ -189,7 +189,7 @@ fn disorder<'a>(
 
 fn say(inspection: &mut Inspection, packet: &DevicePacket, problem: CaptureProblem) {
     let connection = &inspection.connections[usize::from(packet.state.connection)];
-    inspection.errors.push(error(connection, packet.offset, problem));
+    inspection.errors.push(error(connection, packet.offset(), problem));
 }
 
 pub(super) fn of_device(id: DeviceId, problem: DeviceProblem) -> CaptureProblem {

@@ -131,12 +131,11 @@ fn one_device(device: &Device, inspection: &Inspection, all: bool) -> String {
         device.data_bytes(),
         device.config_bytes(),
     );
-    let rows = rows(device, inspection);
     let mut table = Table::new(&["  state", "connection", "at byte", "bytes"]).words(2);
-    let left_out = if all { 0 } else { rows.len().saturating_sub(2 * LISTED) };
-    let mut rows = rows.into_iter();
-    let head = if left_out > 0 { LISTED } else { rows.len() };
-    rows.by_ref().take(head).for_each(|row| table.row(row));
+    let count = pieces(device).count();
+    let left_out = if all { 0 } else { count.saturating_sub(2 * LISTED) };
+    let head = if left_out > 0 { LISTED } else { count };
+    pieces(device).take(head).for_each(|piece| table.row(row(&piece, inspection)));
     if left_out > 0 {
         table.row([
             format!("  ... {left_out} more (--packets)"),
@@ -144,32 +143,49 @@ fn one_device(device: &Device, inspection: &Inspection, all: bool) -> String {
             String::new(),
             String::new(),
         ]);
-        rows.skip(left_out).for_each(|row| table.row(row));
+        pieces(device).skip(head + left_out).for_each(|piece| table.row(row(&piece, inspection)));
     }
     text += &table.to_string();
     text
 }
 
-/// Every piece of a device's state, in its order.
-fn rows(device: &Device, inspection: &Inspection) -> Vec<[String; 4]> {
-    let row = |name: String, offset: u64, state: Piece| {
-        [format!("  {name}"), place(inspection, state), offset.to_string(), state.len.to_string()]
-    };
-    let precopy = device.precopy.iter().map(|piece| row("pre-copy".to_owned(), piece.offset, *piece));
-    let packets = device.packets.iter().map(|packet| {
-        let config = if packet.config { ", config" } else { "" };
-        row(format!("packet {}{config}", packet.idx), packet.offset, packet.state)
-    });
-    let data = device.main_data.iter().map(|piece| row("data".to_owned(), piece.offset, *piece));
-    let config = device.main_config.iter().map(|piece| row("config".to_owned(), piece.offset, *piece));
-    precopy.chain(packets).chain(data).chain(config).collect()
+/// A piece of a device's state, as it is shown.
+struct Shown {
+    kind: &'static str,
+    /// Of a packet.
+    idx: Option<u32>,
+    /// Where the packet begins, or on the main connection the state.
+    offset: u64,
+    state: Piece,
 }
 
-fn place(inspection: &Inspection, piece: Piece) -> String {
-    match inspection.connections.get(usize::from(piece.connection)).and_then(|connection| connection.id) {
-        Some(id) => format!("multifd {id}"),
-        None => "main".to_owned(),
-    }
+/// Every piece of a device's state, in the order in which it takes them.
+fn pieces(device: &Device) -> impl Iterator<Item = Shown> {
+    let on_main = |kind| move |piece: &Piece| Shown { kind, idx: None, offset: piece.offset, state: *piece };
+    let packets = device.packets.iter().map(|packet| {
+        let kind = if packet.config { "config" } else { "data" };
+        Shown { kind, idx: Some(packet.idx), offset: packet.offset(), state: packet.state }
+    });
+    let precopy = device.precopy.iter().map(on_main("precopy"));
+    let data = device.main_data.iter().map(on_main("data"));
+    let config = device.main_config.iter().map(on_main("config"));
+    precopy.chain(packets).chain(data).chain(config)
+}
+
+fn row(piece: &Shown, inspection: &Inspection) -> [String; 4] {
+    let name = match (piece.idx, piece.kind) {
+        (Some(idx), "config") => format!("  packet {idx}, config"),
+        (Some(idx), _) => format!("  packet {idx}"),
+        (None, "precopy") => "  pre-copy".to_owned(),
+        (None, kind) => format!("  {kind}"),
+    };
+    let place = channel(inspection, piece.state).map_or("main".to_owned(), |id| format!("multifd {id}"));
+    [name, place, piece.offset.to_string(), piece.state.len.to_string()]
+}
+
+/// None is the main connection.
+fn channel(inspection: &Inspection, piece: Piece) -> Option<u8> {
+    inspection.connections.get(usize::from(piece.connection)).and_then(|connection| connection.id)
 }
 
 /// What was found, as JSON.
@@ -217,15 +233,11 @@ struct FoundDevice {
     pieces: Vec<FoundPiece>,
 }
 
-/// A piece of a device's state. Those of one device are in the order in which it takes them.
 #[derive(Debug, Serialize)]
 struct FoundPiece {
     kind: &'static str,
-    /// Of a packet.
     idx: Option<u32>,
-    /// None is the main connection.
     channel: Option<u8>,
-    /// Where the packet begins, or on the main connection the state.
     offset: u64,
     bytes: u32,
 }
@@ -279,21 +291,13 @@ impl FoundConnection {
 
 impl FoundDevice {
     fn of(device: &Device, inspection: &Inspection) -> FoundDevice {
-        let piece = |kind, idx, offset, state: Piece| FoundPiece {
+        let piece = |Shown { kind, idx, offset, state }| FoundPiece {
             kind,
             idx,
-            channel: inspection.connections.get(usize::from(state.connection)).and_then(|found| found.id),
+            channel: channel(inspection, state),
             offset,
             bytes: state.len,
         };
-        let on_main = |kind| move |found: &Piece| piece(kind, None, found.offset, *found);
-        let packets = device.packets.iter().map(|packet| {
-            let kind = if packet.config { "config" } else { "data" };
-            piece(kind, Some(packet.idx), packet.offset, packet.state)
-        });
-        let precopy = device.precopy.iter().map(on_main("precopy"));
-        let data = device.main_data.iter().map(on_main("data"));
-        let config = device.main_config.iter().map(on_main("config"));
         FoundDevice {
             idstr: device.id.idstr.to_string(),
             instance: device.id.instance,
@@ -301,7 +305,7 @@ impl FoundDevice {
             data_bytes: device.data_bytes(),
             config_bytes: device.config_bytes(),
             precopy_bytes: device.precopy_bytes(),
-            pieces: precopy.chain(packets).chain(data).chain(config).collect(),
+            pieces: pieces(device).map(piece).collect(),
         }
     }
 }
