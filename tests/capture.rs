@@ -180,8 +180,32 @@ fn a_missing_sync_is_missed() {
     let capture = good().with("multifd-0.bin", |bytes| bytes.truncate(bytes.len() - SYNC));
     assert_one_error(
         &capture,
-        "multifd-0.bin, byte 16680: it has 2 SYNC packets, and the main connection has 3 flush flags",
+        "multifd-0.bin, byte 16680: it has 2 SYNC packets, and the main connection waits for 3",
     );
+}
+
+/// Machine types before 8.1 have no flush flags: every end of a RAM section is a barrier.
+#[test]
+fn without_flush_flags_the_ends_of_ram_sections_count() {
+    let word = |bytes: &[u8], at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
+    let is_flush =
+        |bytes: &[u8], at: usize| word(bytes, at) == 0x200 && [0x200, 0x10].contains(&word(bytes, at + 8));
+    let with_syncs = |wanted: usize| {
+        let capture = good().with("main.bin", |bytes| {
+            while let Some(at) = (0..TAIL_AT).find(|at| is_flush(bytes, *at)) {
+                drop(bytes.drain(at..at + 8));
+            }
+        });
+        let first = &capture.0["multifd-0.bin"];
+        let more = first[first.len() - SYNC..].repeat(wanted - 3);
+        let add = |bytes: &mut Vec<u8>| bytes.extend(&more);
+        capture.clone().with("multifd-0.bin", add).with("multifd-1.bin", add)
+    };
+    let found = with_syncs(7).inspect();
+    assert!(found.is_ok(), "{:?}", found.errors);
+    assert_eq!((found.stream.flushes, found.connections[1].syncs), (0, 7));
+    let text = with_syncs(6).errors().remove(0);
+    assert!(text.ends_with("it has 6 SYNC packets, and the main connection waits for 7"), "{text}");
 }
 
 #[test]
@@ -377,7 +401,7 @@ fn a_connection_cut_off_between_packets_lacks_what_came_then() {
     assert_eq!(
         capture.errors(),
         [
-            "multifd-0.bin, byte 64: it has 0 SYNC packets, and the main connection has 3 flush flags",
+            "multifd-0.bin, byte 64: it has 0 SYNC packets, and the main connection waits for 3",
             "multifd-1.bin, byte 6784: device 0000:00:01.0/vfio: its packets go up to 1, and 1 of them never came; the \
              first of these is 0",
         ]

@@ -112,11 +112,11 @@ pub enum CaptureProblem {
         flushes: u64,
     },
     /// The barriers do not fit together.
-    #[error("it has {found} SYNC packets, and the main connection has {expected} flush flags")]
+    #[error("it has {found} SYNC packets, and the main connection waits for {expected}")]
     SyncCount {
         /// On this connection.
         found: u64,
-        /// On the main one.
+        /// Flush flags on the main one, or for machine types before 8.1, which have none, ends of RAM sections.
         expected: u64,
     },
     /// More than is looked at.
