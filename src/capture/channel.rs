@@ -1,6 +1,7 @@
 //! One multifd connection: an init, then packets to the end of the file.
 
 use super::inspection::Connection;
+use super::main_connection::keep_barrier;
 use super::reader::{At, Reader, broken};
 use crate::error::CaptureProblem;
 use crate::wire::qemu::{DevicePacket, INIT_LEN, Init, Kind, PREFIX_LEN, Packet, PageSize};
@@ -48,6 +49,7 @@ pub(super) fn walk(
             Packet::Sync(_) => {
                 connection.ram_packets += 1;
                 connection.syncs += 1;
+                keep_barrier(&mut connection.barriers, offset, end)?;
             }
         }
         reader.skip(end - reader.offset(), PACKET)?;

@@ -42,6 +42,9 @@ pub struct Connection {
     pub ram_packets: u64,
     /// SYNC packets of a multifd connection, flush flags of the main one.
     pub syncs: u64,
+    /// Where each barrier ends: the SYNC packets of a multifd connection; of the main one what each of them is paired with,
+    /// its flush flags, or with machine types before 8.1 the ends of its RAM sections.
+    pub barriers: Vec<u64>,
     /// Pages of guest memory with content.
     pub normal_pages: u64,
     /// Pages of guest memory that are zero.

@@ -18,8 +18,10 @@ pub(super) struct Main {
     pub(super) devices: Vec<Announced>,
     pub(super) normal_pages: u64,
     pub(super) zero_pages: u64,
-    /// Ends of RAM sections: barriers where there are no flush flags, as before QEMU 8.1's machine types.
-    pub(super) ram_ends: u64,
+    /// Where flush flags end.
+    flush_ends: Vec<u64>,
+    /// Where RAM sections end: barriers where there are no flush flags, as before QEMU 8.1's machine types.
+    ram_ends: Vec<u64>,
     /// What came twice and must not.
     pub(super) repeated: Option<At>,
     pieces: usize,
@@ -97,8 +99,11 @@ impl Main {
             Event::RamBlock { .. } => stream.ram_blocks += 1,
             Event::RamPage { zero: true } => self.zero_pages += 1,
             Event::RamPage { zero: false } => self.normal_pages += 1,
-            Event::RamFlush => stream.flushes += 1,
-            Event::RamEnd => self.ram_ends += 1,
+            Event::RamFlush => {
+                stream.flushes += 1;
+                keep_barrier(&mut self.flush_ends, begin, here.offset)?;
+            }
+            Event::RamEnd => keep_barrier(&mut self.ram_ends, begin, here.offset)?,
             Event::VfioSetup => self.with_device(open, |device| device.has_setup = true),
             Event::VfioDataBegin(len) if len > 0 => self.on_data(Piece { len, ..here }, begin, open)?,
             Event::VfioInitDataSent => {
@@ -107,6 +112,11 @@ impl Main {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Where each of its barriers ends.
+    pub(super) fn barriers(&self) -> &[u64] {
+        if self.flush_ends.is_empty() { &self.ram_ends } else { &self.flush_ends }
     }
 
     fn on_command(&mut self, command: Command, offset: u64) {
@@ -167,4 +177,14 @@ impl Main {
             self.repeated = Some(At::new(offset, CaptureProblem::Twice { what, first }));
         }
     }
+}
+
+/// Keeps where a barrier ends, as long as there are not more than any migration has.
+pub(super) fn keep_barrier(barriers: &mut Vec<u64>, begin: u64, end: u64) -> Result<(), At> {
+    if barriers.len() >= QEMU_PIECES_MAX {
+        let problem = CaptureProblem::TooMany { what: "barriers", max: QEMU_PIECES_MAX };
+        return Err(At::new(begin, problem));
+    }
+    barriers.push(end);
+    Ok(())
 }

@@ -18,11 +18,14 @@ mod packets;
 mod reader;
 mod state;
 mod tail;
+mod times;
 mod verify;
 
 use std::path::PathBuf;
 
 pub use self::inspection::{Connection, Device, DeviceId, DevicePacket, Inspection, Note, Piece, Stream};
+pub use self::times::Times;
+
 pub(crate) use self::state::StateReader;
 
 use self::files::Named;
@@ -117,7 +120,9 @@ impl Whole {
         let Main { normal_pages, zero_pages, .. } = self.main;
         let syncs = self.main.stream.flushes;
         let connection = connection(&file, Kind::Main, reader.len());
-        self.inspection.connections.push(Connection { normal_pages, zero_pages, syncs, ..connection });
+        let barriers = self.main.barriers().to_vec();
+        let connection = Connection { normal_pages, zero_pages, syncs, barriers, ..connection };
+        self.inspection.connections.push(connection);
         for At { offset, problem } in self.main.repeated.take().into_iter().chain(result.err()) {
             self.inspection.errors.push(file.error(offset, problem));
         }
@@ -183,6 +188,7 @@ fn connection(file: &Named, kind: Kind, bytes: u64) -> Connection {
         packets: 0,
         ram_packets: 0,
         syncs: 0,
+        barriers: Vec::new(),
         normal_pages: 0,
         zero_pages: 0,
         device_packets: 0,

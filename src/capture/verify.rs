@@ -41,7 +41,7 @@ pub(super) fn connections(inspection: &mut Inspection, main: &Main, seen: &Seen)
     let Inspection { connections, errors, .. } = inspection;
     let channels = connections.iter().filter(|connection| connection.kind == Kind::Multifd).count();
     let flushes = main.stream.flushes;
-    let expected = if flushes > 0 { flushes } else { main.ram_ends };
+    let expected = main.barriers().len() as u64;
     let mut machine = main.stream.uuid.zip(connections.first().map(|first| first.file.clone()));
     for (place, connection) in connections.iter().enumerate() {
         let (Some(id), Some(uuid)) = (connection.id, connection.uuid) else { continue };

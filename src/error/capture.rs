@@ -127,6 +127,25 @@ pub enum CaptureProblem {
         /// The bound.
         max: usize,
     },
+    /// Nobody recorded when the connection's bytes came.
+    #[error("there is no file beside it that says when its bytes came")]
+    NoTimes,
+    /// Times that are about another connection, or about a part of this one.
+    #[error("the recorded times end at offset {offset}, and the connection has {bytes} bytes")]
+    TimesEnd {
+        /// The offset in the last record.
+        offset: u64,
+        /// Bytes of the connection.
+        bytes: u64,
+    },
+    /// Times that go back.
+    #[error("this record of times is before the last, or beyond the end of the connection")]
+    TimesOrder,
+    /// Connections that wait for each other.
+    #[error(
+        "what follows can only be sent when another connection has come further, and that one waits for this one"
+    )]
+    Circle,
     /// A second command of a kind that comes once.
     #[error("a second {what}; the first is at byte {first}")]
     Twice {
@@ -263,6 +282,9 @@ impl CaptureError {
         match &self.problem {
             CaptureProblem::Io { .. } | CaptureProblem::NotAFile | CaptureProblem::NoFiles => {
                 "name a folder that `qemu capture` wrote, or the files of one capture"
+            }
+            CaptureProblem::NoTimes => {
+                "`ringlift qemu capture` records times in files X.times beside X.bin; without them the pace is full speed"
             }
             _ => "`ringlift qemu inspect` shows what is there",
         }
