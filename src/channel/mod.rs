@@ -19,7 +19,7 @@ pub use zero_copy::ZeroCopy;
 use crate::error::Errno;
 
 /// Whether a failed operation is to be tried again as it was.
-fn is_retryable(errno: Errno) -> bool {
+pub(crate) fn is_retryable(errno: Errno) -> bool {
     matches!(errno.raw(), nix::libc::EINTR | nix::libc::EAGAIN)
 }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::RawFd;
 
 use crate::buffer::{InFlight, Lease, Pool};
+use crate::channel::is_retryable;
 use crate::error::{Errno, Error, KernelError, PeerError, Place, QemuError};
 use crate::limits::{HEADER_ROOM, Nanos, PAGE_SIZE, QEMU_ANSWERS_MAX};
 use crate::ring::{Ring, Tag};
@@ -100,7 +101,7 @@ impl Answers {
         lease.into_iter().for_each(|lease| flight.give_back(lease));
         let sent = match result {
             Ok(sent) => sent,
-            Err(errno) if matches!(errno.raw(), nix::libc::EINTR | nix::libc::EAGAIN) => 0,
+            Err(errno) if is_retryable(errno) => 0,
             Err(errno) => {
                 self.waiting.clear();
                 let phase = "when it was answered";

@@ -16,18 +16,19 @@ use std::path::PathBuf;
 use self::files::Folder;
 use self::recording::{Parts, Recording};
 use super::gather::{Gathered, Listener};
+use super::{answer_report, outcome, rate};
 use crate::buffer::Pool;
 use crate::engine::account;
 use crate::engine::owner::{Cancel, Event, OnEvent, Owner, Phase};
 use crate::error::{Error, KernelError, Misuse, Uuid};
 use crate::limits::{CHANNELS_MAX, POOL_SIZE_DEFAULT, POOL_SIZE_MAX, QEMU_PIECE_MAX, QEMU_PIECE_MIN};
+use crate::ring::Ring;
 use crate::ring::uring::Uring;
-use crate::ring::{Nanos, Ring};
 use crate::stats::{
-    AnswerReport, CaptureReport, CaptureSettings, ErrorReport, MainReport, PacketHistograms, PacketsReport,
-    Warning, WarningCode,
+    CaptureReport, CaptureSettings, ErrorReport, MainReport, PacketHistograms, PacketsReport, Warning,
+    WarningCode,
 };
-use crate::wire::qemu::{Init, Reply};
+use crate::wire::qemu::Init;
 
 /// Slots that a connection has when there are enough: one that fills while another is written, and some between.
 const SHARE: u64 = 8;
@@ -261,13 +262,13 @@ impl Account {
             machine: watch.machine(),
             bytes: watch.bytes(),
             duration_ns: recording.now().saturating_sub(began_at),
-            throughput_bytes_per_s: watch::rate(watch.bytes(), recording.moved_at.saturating_sub(began_at)),
+            throughput_bytes_per_s: rate(watch.bytes(), recording.moved_at.saturating_sub(began_at)),
             switchover_ns: watch.switchover_ns(),
             main: watch.main_report(answers.is_open()),
             channels: watch.channel_reports(),
             devices: watch.device_reports(),
             packets: watch.packets(),
-            answers: answers.said.iter().map(|said| answer(said, began_at)).collect(),
+            answers: answers.said.iter().map(|said| answer_report(said, began_at)).collect(),
             ..empty()
         };
         self.seen = Some(Box::new(seen));
@@ -275,13 +276,8 @@ impl Account {
     }
 
     fn finish(self, error: Option<Error>) -> Captured {
-        let outcome = match &error {
-            None => "complete",
-            Some(Error::Cancelled) => "cancelled",
-            Some(_) => "failed",
-        };
         let report = CaptureReport {
-            outcome,
+            outcome: outcome(error.as_ref()),
             error: error.as_ref().map(|error| ErrorReport { text: error.to_string(), hint: error.hint() }),
             peer: self.peer.map(|peer| peer.to_string()),
             uuid: self.uuid.map(|uuid| uuid.to_string()),
@@ -292,16 +288,6 @@ impl Account {
         };
         Captured { error, report, histograms: self.histograms }
     }
-}
-
-fn answer(&(reply, at): &(Reply, Nanos), began_at: Nanos) -> AnswerReport {
-    let (message, value) = match reply {
-        Reply::Shut(value) => ("shut", Some(value)),
-        Reply::Pong(value) => ("pong", Some(value)),
-        Reply::SwitchoverAck => ("switchover_ack", None),
-        Reply::Other { .. } => ("other", None),
-    };
-    AnswerReport { message, value, at_ns: at.saturating_sub(began_at) }
 }
 
 fn empty() -> CaptureReport {

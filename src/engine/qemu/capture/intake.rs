@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use crate::buffer::{Pool, Slot};
+use crate::channel::is_retryable;
 use crate::engine::carrier;
 use crate::engine::duty::Duty;
 use crate::error::Errno;
@@ -212,8 +213,4 @@ impl Outlet {
         ring.write(Duty::State { device: number }.tag(), self.file, slot, bytes, self.carrier);
         self.writing = Some(range);
     }
-}
-
-fn is_retryable(errno: Errno) -> bool {
-    matches!(errno.raw(), nix::libc::EINTR | nix::libc::EAGAIN)
 }

@@ -3,6 +3,7 @@
 
 use super::devices::{DeviceNumber, Devices};
 use crate::engine::qemu::ack::Acknowledgement;
+use crate::engine::qemu::rate;
 use crate::error::{PeerError, Place, QemuError};
 use crate::limits::Nanos;
 use crate::stats::{CapturedDevice, MainReport, MultifdReport, PacketHistograms, PacketsReport};
@@ -404,10 +405,4 @@ impl Seen {
 
 fn place(channel: &Channel) -> Place {
     Place::Multifd(u8::try_from(channel.report.id).expect("channels are bounded by CHANNELS_MAX"))
-}
-
-/// Bytes per second.
-#[expect(clippy::cast_precision_loss, reason = "a rate of 2^53 bytes per second is far off")]
-pub(super) fn rate(bytes: u64, ns: u64) -> f64 {
-    if ns == 0 { 0.0 } else { bytes as f64 * 1e9 / ns as f64 }
 }
