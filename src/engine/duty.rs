@@ -15,6 +15,8 @@ pub(super) enum Duty {
     Hear,
     /// Messages to the peer.
     Speak,
+    /// What comes on a connection that says little: its end above all.
+    Listen { connection: usize },
 }
 
 impl Duty {
@@ -25,6 +27,7 @@ impl Duty {
             Duty::Packet { channel } => (2, channel),
             Duty::Hear => (3, 0),
             Duty::Speak => (4, 0),
+            Duty::Listen { connection } => (5, connection),
         };
         Tag((number as u64) << 8 | kind)
     }
@@ -36,7 +39,8 @@ impl Duty {
             1 => Duty::Step { device: number },
             2 => Duty::Packet { channel: number },
             3 => Duty::Hear,
-            _ => Duty::Speak,
+            4 => Duty::Speak,
+            _ => Duty::Listen { connection: number },
         }
     }
 }
@@ -53,6 +57,7 @@ mod tests {
             Duty::Packet { channel: 254 },
             Duty::Hear,
             Duty::Speak,
+            Duty::Listen { connection: 255 },
         ] {
             assert_eq!(Duty::of(duty.tag()), duty);
         }

@@ -11,6 +11,7 @@ use crate::limits::PROGRESS_INTERVAL;
 use crate::ring::Nanos;
 use crate::ring::waker::Waker;
 use crate::session::liveness::nanos;
+use crate::wire::qemu::Reply;
 
 /// Cancels transfers from any thread. Every transfer that was given a clone of it rolls back, unless it has committed.
 #[derive(Debug, Clone, Default)]
@@ -131,6 +132,13 @@ pub enum Event {
         estimate: Option<u64>,
         /// Since the agreement on settings.
         elapsed: Duration,
+    },
+    /// The destination of a replay answered.
+    Answer {
+        /// What.
+        reply: Reply,
+        /// Since the connections were there.
+        since: Duration,
     },
     /// Somebody who does not belong to a session connected and was turned away (receiver).
     Stray {

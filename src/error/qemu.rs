@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Place;
+use super::{Errno, Place};
 use crate::limits;
 use crate::wire::Malformed;
 
@@ -132,6 +132,40 @@ pub enum QemuError {
     /// Pings without end, and nobody who hears the answers.
     #[error("the source waits for more than {} answers and reads none", limits::QEMU_ANSWERS_MAX)]
     TooManyAnswers,
+    /// A destination that went away.
+    #[error(
+        "the destination closed {place} when {sent} of its {total} bytes were sent{}",
+        errno.map_or(String::new(), |errno| format!(": {errno}"))
+    )]
+    DestinationLeft {
+        /// Which connection.
+        place: Place,
+        /// Bytes that this host had taken for sending.
+        sent: u64,
+        /// Bytes that were to be sent.
+        total: u64,
+        /// The kernel's word, unless it was closed in order.
+        errno: Option<Errno>,
+    },
+    /// A destination's last word that is not the one that was hoped for.
+    #[error(
+        "the destination {} (SHUT {value}) when {sent} of {total} bytes were sent",
+        if *.value == 0 { "said that it has everything" } else { "could not load the state" }
+    )]
+    DestinationShut {
+        /// 0 says that all is loaded.
+        value: u32,
+        /// Bytes of all connections that this host had taken for sending.
+        sent: u64,
+        /// Bytes that were to be sent.
+        total: u64,
+    },
+    /// Bytes from a destination that nobody asked to speak there.
+    #[error("the destination sent something on {place}, where it has nothing to say")]
+    Unasked {
+        /// Which connection.
+        place: Place,
+    },
 }
 
 impl QemuError {
@@ -154,6 +188,10 @@ impl QemuError {
             | QemuError::Sync { .. } => {
                 "the source gave up or is broken: look at its own message, and at the network between"
             }
+            QemuError::DestinationLeft { .. } | QemuError::DestinationShut { .. } => {
+                "look at the destination's log: its machine type, memory, devices with their addresses and number of multifd channels must be those of the source"
+            }
+            QemuError::Unasked { .. } => "is it a QEMU that waits for a migration there?",
             QemuError::BeyondLast { .. } | QemuError::Gather { .. } => {
                 "give --channels the multifd-channels of the source, and 0 if its multifd capability is off"
             }

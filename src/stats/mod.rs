@@ -2,6 +2,7 @@
 
 mod capture;
 mod recorder;
+mod replay;
 mod report;
 
 pub use capture::{
@@ -10,6 +11,7 @@ pub use capture::{
 };
 pub use recorder::Histograms;
 pub(crate) use recorder::{Recorder, Stage};
+pub use replay::{ReplayReport, ReplaySettings, ReplayedConnection};
 pub use report::{
     Backpressure, ChannelReport, DeviceReport, Downtime, ErrorReport, Host, Latency, Report, Settings,
     StageLatency, Warning, WarningCode,

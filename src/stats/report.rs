@@ -227,6 +227,10 @@ pub enum WarningCode {
     CannotTakeBack,
     /// A device of a recorded migration had no state.
     DeviceSilent,
+    /// The destination of a replay was asked for its word before the switchover, and said nothing.
+    NotAcknowledged,
+    /// Nothing but its end says that the destination took a replay.
+    Unanswered,
     /// The ring lacks a feature of newer kernels.
     OldKernel,
 }

@@ -4,7 +4,9 @@
 #![expect(dead_code, reason = "each test crate uses another part of this one")]
 
 pub(crate) mod captures;
+pub(crate) mod destination;
 pub(crate) mod device;
+pub(crate) mod migration;
 pub(crate) mod outcome;
 pub(crate) mod peer;
 #[cfg(feature = "cli")]

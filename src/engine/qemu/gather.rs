@@ -8,6 +8,8 @@
 mod connect;
 mod newcomer;
 
+pub(crate) use self::connect::connect;
+
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::time::Duration;

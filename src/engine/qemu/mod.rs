@@ -8,10 +8,12 @@ mod answer;
 mod capture;
 mod extract;
 mod gather;
+mod replay;
 
 pub use capture::{Capture, CaptureBuilder, Captured};
 pub use extract::Extract;
 pub use gather::Listener;
+pub use replay::{Pace, Replay, ReplayBuilder, Replayed};
 
 use crate::error::Error;
 use crate::ring::Nanos;

@@ -1,0 +1,204 @@
+//! Which bytes of a capture may leave now. Pure: positions in, positions out.
+//!
+//! The connections of a migration are ordered among each other at a few places, and nowhere else. These are kept, as a QEMU
+//! source keeps them:
+//!
+//! 1. *flush* k of the main connection leaves when every channel has sent its SYNC k;
+//! 2. what follows SYNC k on a channel leaves when main has sent flush k;
+//! 3. device state leaves a channel when main has sent SWITCHOVER_START;
+//! 4. main's tail leaves when all device state has left;
+//! 5. SWITCHOVER_START leaves when the destination has acknowledged, where it is asked to.
+//!
+//! **Why this cannot come to a stop against a QEMU destination.** Something waits for ever only in a circle. On this side
+//! there is none: [`Gates::new`] carries out the whole order once, in numbers, and refuses a capture that does not come to
+//! its end (a real one does: its source sent it in an order that fulfils 1 to 4). The destination adds three waits of its own. A
+//! channel that has read SYNC k reads on when main has read flush k and all channels have read SYNC k; main reads on
+//! behind flush k when all channels have read SYNC k; main reads on at its end when all device state has been read. Suppose
+//! everything waits, and look at the first place in the source's own order that was not read. All before it was read, so
+//! none of the three waits can be for it, nor can it be held by 1 to 4, which wait for earlier places alone. So it was sent,
+//! or is being sent into a socket whose reader reads: it will be read. Sockets of any size are enough, because a send that
+//! does not end holds back its own connection and nobody else's earlier places. Device state is taken before it is loaded,
+//! so a slow device does not stop a channel.
+
+use std::ops::Range;
+
+/// Bytes of a flush flag.
+const FLUSH_LEN: u64 = 8;
+/// Bytes of the command SWITCHOVER_START.
+const SWITCHOVER_LEN: u64 = 5;
+
+/// The places of the main connection that others wait for, or that wait for others. Offsets count from its first byte.
+#[derive(Debug, Clone, Default)]
+pub(super) struct MainMarks {
+    pub(super) len: u64,
+    /// Where each flush flag ends.
+    pub(super) flushes: Vec<u64>,
+    /// Where SWITCHOVER_START begins.
+    pub(super) switchover: Option<u64>,
+    /// Where the full sections begin.
+    pub(super) tail: Option<u64>,
+    /// The destination says when it may be switched over.
+    pub(super) awaits_ack: bool,
+}
+
+/// The same of a multifd connection.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ChannelMarks {
+    pub(super) len: u64,
+    /// Where each SYNC packet ends.
+    pub(super) syncs: Vec<u64>,
+    /// From the begin of the first packet of device state to the end of the last.
+    pub(super) device: Option<Range<u64>>,
+}
+
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Position {
+    sent: u64,
+    /// SYNC packets or flush flags among what was sent.
+    barriers: usize,
+}
+
+/// A capture that no source can have sent: what follows there waits for what waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Circle {
+    /// 0 is main, multifd connections follow.
+    pub(super) connection: usize,
+    pub(super) offset: u64,
+}
+
+/// The connections of a capture, and how far each may go. Connection 0 is main; channel n is connection n + 1.
+#[derive(Debug)]
+pub(super) struct Gates {
+    main: MainMarks,
+    channels: Vec<ChannelMarks>,
+    positions: Vec<Position>,
+    acknowledged: bool,
+}
+
+impl Gates {
+    /// `begins` is what of each channel has been sent already.
+    pub(super) fn new(main: MainMarks, channels: Vec<ChannelMarks>, begins: u64) -> Result<Gates, Circle> {
+        let mut positions = vec![Position { sent: begins, barriers: 0 }; channels.len() + 1];
+        positions[0].sent = 0;
+        let mut gates = Gates { acknowledged: true, main, channels, positions: positions.clone() };
+        gates.rehearse()?;
+        gates.positions = positions;
+        gates.acknowledged = !gates.main.awaits_ack;
+        Ok(gates)
+    }
+
+    /// Sends everything, in numbers.
+    fn rehearse(&mut self) -> Result<(), Circle> {
+        loop {
+            let mut moved = false;
+            for connection in 0..self.positions.len() {
+                let limit = self.limit(connection);
+                moved |= limit > self.sent(connection);
+                self.advance(connection, limit);
+            }
+            if !moved {
+                break;
+            }
+        }
+        match (0..self.positions.len()).find(|&connection| !self.is_over(connection)) {
+            Some(connection) => Err(Circle { connection, offset: self.sent(connection) }),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn len(&self, connection: usize) -> u64 {
+        match connection.checked_sub(1) {
+            None => self.main.len,
+            Some(channel) => self.channels[channel].len,
+        }
+    }
+
+    pub(super) fn sent(&self, connection: usize) -> u64 {
+        self.positions[connection].sent
+    }
+
+    /// Whether all of a connection has been sent.
+    pub(super) fn is_over(&self, connection: usize) -> bool {
+        self.sent(connection) >= self.len(connection)
+    }
+
+    /// The destination has acknowledged, or is not waited for any more.
+    pub(super) fn acknowledge(&mut self) {
+        self.acknowledged = true;
+    }
+
+    /// Whether nothing but the destination's word keeps SWITCHOVER_START back.
+    pub(super) fn awaits_ack(&self) -> bool {
+        !self.acknowledged && self.main.switchover == Some(self.sent(0))
+    }
+
+    /// Whether SWITCHOVER_START has been sent.
+    pub(super) fn is_switched(&self) -> bool {
+        self.main.switchover.is_some_and(|begin| self.sent(0) >= begin + SWITCHOVER_LEN)
+    }
+
+    /// Whether all device state on the channels has been sent.
+    pub(super) fn device_state_is_sent(&self) -> bool {
+        let channels = self.channels.iter().zip(&self.positions[1..]);
+        channels
+            .into_iter()
+            .all(|(marks, at)| marks.device.as_ref().is_none_or(|device| at.sent >= device.end))
+    }
+
+    /// So many bytes of a connection have been handed to its socket.
+    pub(super) fn advance(&mut self, connection: usize, sent: u64) {
+        let barriers = match connection.checked_sub(1) {
+            None => &self.main.flushes,
+            Some(channel) => &self.channels[channel].syncs,
+        };
+        let position = &mut self.positions[connection];
+        position.sent = sent;
+        while barriers.get(position.barriers).is_some_and(|&end| end <= sent) {
+            position.barriers += 1;
+        }
+    }
+
+    /// The bytes before this offset may leave; what was sent already when nothing may. Never across a place that
+    /// others wait for: that it was sent is known when the send ends, and not before.
+    pub(super) fn limit(&self, connection: usize) -> u64 {
+        match connection.checked_sub(1) {
+            None => self.main_limit(),
+            Some(channel) => self.channel_limit(&self.channels[channel], self.positions[connection]),
+        }
+    }
+
+    fn main_limit(&self) -> u64 {
+        let Position { sent, barriers } = self.positions[0];
+        let mut limit = self.main.len;
+        if let Some(&end) = self.main.flushes.get(barriers) {
+            let is_open = self.positions[1..].iter().all(|channel| channel.barriers > barriers);
+            limit = limit.min(if is_open { end } else { end.saturating_sub(FLUSH_LEN) });
+        }
+        if let Some(begin) = self.main.switchover.filter(|begin| sent < begin + SWITCHOVER_LEN) {
+            limit = limit.min(if self.acknowledged { begin + SWITCHOVER_LEN } else { begin });
+        }
+        if let Some(tail) = self.main.tail.filter(|_| !self.device_state_is_sent()) {
+            limit = limit.min(tail);
+        }
+        limit.max(sent)
+    }
+
+    fn channel_limit(&self, marks: &ChannelMarks, at: Position) -> u64 {
+        if at.barriers > self.positions[0].barriers {
+            return at.sent;
+        }
+        let mut limit = marks.len;
+        if let Some(&end) = marks.syncs.get(at.barriers) {
+            limit = limit.min(end);
+        }
+        if let Some(device) = marks.device.as_ref().filter(|device| at.sent < device.end) {
+            let is_open = self.main.switchover.is_none() || self.is_switched();
+            limit = limit.min(if is_open { device.end } else { device.start });
+        }
+        limit.max(at.sent)
+    }
+}
+
+#[cfg(test)]
+mod tests;
