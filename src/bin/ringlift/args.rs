@@ -13,7 +13,7 @@ use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringlift::limits;
 
-pub(crate) use self::qemu::{Capture, DeviceId, Extract, Inspect, Qemu};
+pub(crate) use self::qemu::{Capture, DeviceId, Extract, Inspect, PaceKind, Qemu, Replay};
 use crate::ends::{Named, SinkSpec, SourceSpec};
 use crate::json::JsonTarget;
 use crate::units::{Size, duration};

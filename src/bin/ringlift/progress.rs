@@ -3,11 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ringlift::wire::qemu::Reply;
 use ringlift::{Event, Phase};
 
 use crate::output;
+use crate::units::time;
 
 /// Shows events. Clones show in the same place.
 #[derive(Clone)]
@@ -65,6 +68,7 @@ impl Progress {
             }
             Event::Phase(phase) => self.phase(*phase),
             Event::Progress { bytes, estimate, .. } => self.moved(*bytes, *estimate),
+            Event::Answer { reply, since } => self.say(&answered(*reply, *since)),
             Event::Stray { peer, error } => {
                 let peer = peer.map_or("a stranger".to_owned(), |peer| peer.to_string());
                 self.say(&format!("a connection of {peer} was turned away: {error}"));
@@ -92,6 +96,16 @@ impl Progress {
             _ => {}
         }
         bar.set_position(bytes);
+    }
+}
+
+fn answered(reply: Reply, since: Duration) -> String {
+    let after = time(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
+    match reply {
+        Reply::Pong(value) => format!("the destination answers PONG {value} after {after}"),
+        Reply::SwitchoverAck => format!("the destination answers SWITCHOVER_ACK after {after}"),
+        Reply::Shut(value) => format!("the destination answers SHUT {value} after {after}"),
+        Reply::Other { kind, .. } => format!("the destination answers with message {kind} after {after}"),
     }
 }
 

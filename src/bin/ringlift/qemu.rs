@@ -3,6 +3,8 @@
 mod capture;
 mod extract;
 mod inspect;
+mod replay;
+mod tables;
 
 use crate::args::Qemu;
 use crate::exit::Exit;
@@ -11,6 +13,7 @@ use crate::exit::Exit;
 pub(crate) fn run(qemu: &Qemu) -> Exit {
     match qemu {
         Qemu::Capture(capture) => capture::run(capture),
+        Qemu::Replay(replay) => replay::run(replay),
         Qemu::Inspect(inspect) => inspect::run(inspect),
         Qemu::Extract(extract) => extract::run(extract),
     }

@@ -18,7 +18,7 @@ fn transfer(args: &Send) -> Result<Exit, Exit> {
     if let Some(json) = &args.json {
         json.check()?;
     }
-    warn_of_plaintext(args);
+    warnings::warn_of_plaintext(args.to);
     let (cancel, progress) = (Cancel::new(), Progress::new());
     let sender = sender(args, &cancel, &progress).map_err(|error| warnings::error(&error))?;
     signals::cancel_on_signals(&cancel, &progress)?;
@@ -65,15 +65,6 @@ fn sender(args: &Send, cancel: &Cancel, progress: &Progress) -> Result<Sender, E
         builder = builder.deadline(deadline);
     }
     Ok(builder.build()?)
-}
-
-fn warn_of_plaintext(args: &Send) {
-    if !args.to.ip().to_canonical().is_loopback() {
-        warnings::warning(
-            &format!("there is no encryption yet: the state travels to {} as it is", args.to),
-            "use a network that nobody else can read, or a tunnel",
-        );
-    }
 }
 
 impl From<ZeroCopyWhen> for ZeroCopy {

@@ -35,6 +35,12 @@ pub(crate) fn stop_on_signals(cancel: &Cancel, progress: &Progress) -> Result<()
     watch(cancel.clone(), progress.clone(), words).map_err(|error| unwatchable(&error))
 }
 
+/// The same where nothing is kept.
+pub(crate) fn end_on_signals(cancel: &Cancel, progress: &Progress) -> Result<(), Exit> {
+    let words = ["stopping: the destination is left with what it has", "stopping: please wait"];
+    watch(cancel.clone(), progress.clone(), words).map_err(|error| unwatchable(&error))
+}
+
 fn watch(cancel: Cancel, progress: Progress, words: [&'static str; 2]) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let answer = move || {

@@ -1,5 +1,7 @@
 //! How warnings and errors are said: a sentence, and what to do about it.
 
+use std::net::SocketAddr;
+
 use ringlift::error::Error;
 use ringlift::stats::Warning;
 
@@ -32,6 +34,16 @@ pub(crate) fn warning(text: &str, hint: &str) {
 pub(crate) fn warnings(warnings: &[Warning]) {
     for one in warnings {
         warning(&one.text, one.hint);
+    }
+}
+
+/// Before state travels to `to`.
+pub(crate) fn warn_of_plaintext(to: SocketAddr) {
+    if !to.ip().to_canonical().is_loopback() {
+        warning(
+            &format!("there is no encryption yet: the state travels to {to} as it is"),
+            "use a network that nobody else can read, or a tunnel",
+        );
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use ringlift::limits;
 
 use super::{address, count_from, is_name, json, sink_of_capture};
@@ -15,6 +15,8 @@ use crate::json::JsonTarget;
 pub(crate) enum Qemu {
     /// Takes a migration from a QEMU source, and records or measures it
     Capture(Capture),
+    /// Plays a capture into a QEMU that waits for a migration
+    Replay(Replay),
     /// Shows what is in a capture, and verifies it
     Inspect(Inspect),
     /// Puts one device's captured state into a sink
@@ -69,6 +71,51 @@ pub(crate) struct Capture {
 
 fn channels(typed: &str) -> Result<u16, String> {
     count_from(0, typed, limits::CHANNELS_MAX)
+}
+
+const REPLAY_EXAMPLES: &str = "\
+The destination is a QEMU that was started with -incoming: of the machine type, with the memory,
+the devices at the addresses, the number of multifd channels and the capabilities that the source
+of the capture had. Every byte leaves as it was captured, in the order among the connections that
+a source keeps. What the destination answers is shown as it comes.
+
+Exit status: 0 when the destination has taken it (SHUT 0, or, when the capture opens no return
+path, when it has closed), 1 when it has not.
+
+Examples:
+  ringlift qemu replay captured --to 127.0.0.1:4444
+  ringlift qemu replay captured --to 192.0.2.1:4444 --pace recorded --json last.json
+
+  qemu-system-x86_64 ... -incoming defer
+  (qemu) migrate_set_capability multifd on
+  (qemu) migrate_set_parameter multifd-channels 2
+  (qemu) migrate_incoming tcp:127.0.0.1:4444";
+
+#[derive(Debug, Args)]
+#[command(after_help = REPLAY_EXAMPLES)]
+pub(crate) struct Replay {
+    /// A folder with a capture, or the files of one
+    #[arg(value_name = "DIR|FILE", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Where the destination listens: 192.0.2.1:4444, [2001:db8::1]:4444, host:4444
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub(crate) to: SocketAddr,
+    /// As fast as the destination takes it, or no byte before the time at which it came when it was recorded
+    #[arg(long, value_name = "PACE", value_enum, default_value_t = PaceKind::Full)]
+    pub(crate) pace: PaceKind,
+    /// Congestion control of the connections, as in net.ipv4.tcp_available_congestion_control
+    #[arg(long, value_name = "NAME")]
+    pub(crate) congestion: Option<String>,
+    /// Writes the report there; - is stdout, in place of the tables
+    #[arg(long, value_name = "FILE", value_parser = json())]
+    pub(crate) json: Option<JsonTarget>,
+}
+
+/// `full` or `recorded`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PaceKind {
+    Full,
+    Recorded,
 }
 
 const INSPECT_EXAMPLES: &str = "\

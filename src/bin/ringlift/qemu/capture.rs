@@ -3,8 +3,9 @@
 use ringlift::Cancel;
 use ringlift::error::Error;
 use ringlift::qemu::{Capture, CaptureBuilder, Captured, Listener};
-use ringlift::stats::{AnswerReport, CaptureReport, PacketHistograms, PacketReport, StageLatency};
+use ringlift::stats::{CaptureReport, PacketHistograms, PacketReport, StageLatency};
 
+use super::tables;
 use crate::args;
 use crate::exit::Exit;
 use crate::json::JsonTarget;
@@ -53,7 +54,7 @@ fn builder(args: &args::Capture, cancel: &Cancel, progress: &Progress) -> Captur
 fn conclude(args: &args::Capture, captured: &Captured) -> Exit {
     let report = &captured.report;
     if args.json != Some(JsonTarget::Stdout) && report.bytes > 0 {
-        output::result(&format!("{}{}", tables(report), histograms(&captured.histograms)));
+        output::result(&format!("{}{}", all(report), histograms(&captured.histograms)));
     }
     if let Some(json) = &args.json {
         json.write(report);
@@ -62,10 +63,10 @@ fn conclude(args: &args::Capture, captured: &Captured) -> Exit {
     captured.error.as_ref().map_or(Exit::Complete, warnings::error)
 }
 
-fn tables(report: &CaptureReport) -> String {
+fn all(report: &CaptureReport) -> String {
     let mut text = format!("capture {}\n\n{}", report.outcome, connections(report));
     if !report.devices.is_empty() {
-        text += &format!("\n{}", devices(report));
+        text += &format!("\n{}", tables::devices(&report.devices));
     }
     text += &format!("\n{}", overview(report));
     text + &packets(report)
@@ -85,14 +86,14 @@ fn connections(report: &CaptureReport) -> String {
     ];
     let mut table = Table::new(&header);
     let main = &report.main;
-    let mut row = vec!["main".to_owned(), bytes(main.bytes), rate_of(main.throughput_bytes_per_s)];
+    let mut row = vec!["main".to_owned(), bytes(main.bytes), tables::rate_of(main.throughput_bytes_per_s)];
     row.resize(header.len(), "-".to_owned());
     table.row(row);
     for channel in &report.channels {
         table.row([
             format!("multifd {}", channel.id),
             bytes(channel.bytes),
-            rate_of(channel.throughput_bytes_per_s),
+            tables::rate_of(channel.throughput_bytes_per_s),
             channel.packets.to_string(),
             channel.device_packets.to_string(),
             channel.ram_packets.to_string(),
@@ -104,42 +105,7 @@ fn connections(report: &CaptureReport) -> String {
     table.to_string()
 }
 
-/// What came in one piece came at no rate.
-fn rate_of(bytes_per_s: f64) -> String {
-    if bytes_per_s == 0.0 { "-".to_owned() } else { rate(bytes_per_s) }
-}
-
-fn devices(report: &CaptureReport) -> String {
-    let mut table = Table::new(&[
-        "device",
-        "packets",
-        "data",
-        "config",
-        "pre-copied",
-        "stopped, on main",
-        "after switchover",
-    ]);
-    for device in &report.devices {
-        let instance = if device.instance == 0 { String::new() } else { format!("#{}", device.instance) };
-        table.row([
-            format!("{}{instance}", device.idstr),
-            device.packets.to_string(),
-            bytes(device.data_bytes),
-            bytes(device.config_bytes),
-            bytes(device.precopy_bytes),
-            bytes(device.stopcopy_bytes),
-            device.switchover_ns.map_or("-".to_owned(), time),
-        ]);
-    }
-    table.to_string()
-}
-
 fn overview(report: &CaptureReport) -> String {
-    let answer = |one: &AnswerReport| match one.value {
-        Some(value) => format!("{} {value}", one.message.replace('_', " ")),
-        None => one.message.replace('_', " "),
-    };
-    let answers: Vec<_> = report.answers.iter().map(answer).collect();
     let or_none = |text: Option<&String>| text.map_or("-", String::as_str).to_owned();
     let mut table = Table::new(&["migration", ""]);
     let mut row = |name: &str, figure: String| table.row([name.to_owned(), figure]);
@@ -150,7 +116,7 @@ fn overview(report: &CaptureReport) -> String {
     row("throughput", rate(report.throughput_bytes_per_s));
     row("switchover to last state", report.switchover_ns.map_or("-".to_owned(), time));
     row("flushes", report.main.flushes.to_string());
-    row("answered", if answers.is_empty() { "-".to_owned() } else { answers.join(", ") });
+    row("answered", tables::answers(&report.answers));
     row("recorded to", report.folder.clone().unwrap_or_else(|| "nothing was kept".to_owned()));
     row("pool", bytes(report.settings.pool));
     row("huge pages", report.settings.huge_pages.to_owned());
