@@ -100,6 +100,9 @@ pub const QEMU_CONNECTIONS_MAX: usize = CHANNELS_MAX + 1;
 /// Packets and pieces of device state that are listed of a captured stream: 4 TiB in packets of the largest size, and 100 MiB
 /// of memory for the list.
 pub const QEMU_PIECES_MAX: usize = 4 << 20;
+/// Barriers of a captured connection: a source makes one for each pass over its memory, so these are three hours at a hundred
+/// passes a second, and 8 MiB of memory for the list.
+pub const QEMU_BARRIERS_MAX: usize = 1 << 20;
 /// QEMU's description of a machine's state: 44 KiB for a small machine, some MiB for one with hundreds of devices.
 pub const QEMU_DESCRIPTION_MAX: u32 = 16 << 20;
 

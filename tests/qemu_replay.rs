@@ -16,7 +16,7 @@ use common::{Running, loopback};
 use ringlift::capture::inspect;
 use ringlift::error::{CaptureProblem, Error, PeerError, Place, QemuError};
 use ringlift::qemu::{Capture, Listener, Pace, Replay, ReplayBuilder, Replayed};
-use ringlift::wire::qemu::Reply;
+use ringlift::wire::qemu::{PREFIX_LEN, Packet, Reply};
 use ringlift::{Cancel, Event};
 
 fn replay(folder: &Path, to: SocketAddr) -> ReplayBuilder {
@@ -65,6 +65,27 @@ fn what_a_real_qemu_sent_arrives_as_it_was_sent() {
         let report = replayed.report;
         assert_eq!((report.outcome, report.bytes), ("complete", streams.len() as u64));
         assert_eq!(report.channels.len(), streams.multifd.len());
+    }
+}
+
+#[test]
+fn barriers_are_found_where_they_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let streams = grown(2, 5, 3);
+    streams.write_to(folder.path());
+    let capture = inspect(&[folder.path().to_owned()]);
+    let [main, channels @ ..] = &capture.connections[..] else { panic!("no main connection") };
+    let flush =
+        |end: &u64| streams.main[usize::try_from(*end).unwrap() - 8..][..8] == 0x200_u64.to_be_bytes();
+    assert!(main.barriers.len() as u64 == main.syncs && main.barriers.iter().all(flush));
+    for (id, channel) in channels.iter().enumerate() {
+        let packets = streams.packets(id).into_iter();
+        let end = |(begin, packet): (usize, Packet)| match packet {
+            Packet::Sync(sync) => Some((begin + PREFIX_LEN) as u64 + u64::from(sync.rest)),
+            _ => None,
+        };
+        assert_eq!(channel.barriers, packets.filter_map(end).collect::<Vec<_>>());
+        assert_eq!(channel.barriers.len(), main.barriers.len());
     }
 }
 

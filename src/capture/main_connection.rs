@@ -3,7 +3,7 @@
 use super::inspection::{Device, DeviceId, Piece, Stream};
 use super::reader::{At, Reader, broken};
 use crate::error::{CaptureProblem, Uuid};
-use crate::limits::QEMU_PIECES_MAX;
+use crate::limits::{QEMU_BARRIERS_MAX, QEMU_PIECES_MAX};
 use crate::wire::qemu::{Command, Event, MainStream, PageSize, Section};
 
 const LIVE_PART: &str = "the live sections of the main connection";
@@ -181,8 +181,8 @@ impl Main {
 
 /// Keeps where a barrier ends, as long as there are not more than any migration has.
 pub(super) fn keep_barrier(barriers: &mut Vec<u64>, begin: u64, end: u64) -> Result<(), At> {
-    if barriers.len() >= QEMU_PIECES_MAX {
-        let problem = CaptureProblem::TooMany { what: "barriers", max: QEMU_PIECES_MAX };
+    if barriers.len() >= QEMU_BARRIERS_MAX {
+        let problem = CaptureProblem::TooMany { what: "barriers", max: QEMU_BARRIERS_MAX };
         return Err(At::new(begin, problem));
     }
     barriers.push(end);

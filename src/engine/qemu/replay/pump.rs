@@ -7,7 +7,7 @@ use super::pace::Recording;
 use super::progress::Progress;
 use crate::buffer::Pool;
 use crate::engine::duty::Duty;
-use crate::engine::owner::{Event, Owner};
+use crate::engine::owner::{Event, Owner, Phase};
 use crate::error::{CaptureError, CaptureProblem, Errno, Error, PeerError, Place, QemuError};
 use crate::limits::{REASON_PATIENCE, SILENCE_MAX, STANDSTILL_MAX};
 use crate::ring::{Completion, Directions, Nanos, Ring};
@@ -48,11 +48,13 @@ impl<R: Ring> Pump<R> {
     }
 
     fn replay(&mut self) -> Result<(), Error> {
+        self.owner.tell(&Event::Phase(Phase::PreCopy));
         while (0..self.lanes.len()).any(|connection| !self.gates.is_over(connection)) {
             self.turn("while the capture was sent")?;
         }
         self.owner.hasten();
         self.tell_progress(self.ring.now());
+        self.owner.tell(&Event::Phase(Phase::Loading));
         // as a source does: it keeps its connections until the destination has said SHUT, and closes them if it says nothing
         if !self.expects_answer {
             self.lanes.iter().for_each(|lane| lane.shut_down(&mut self.ring, Directions::Sending));
@@ -167,8 +169,9 @@ impl<R: Ring> Pump<R> {
         let now = self.ring.now();
         let sent = self.gates.sent(connection) + count;
         self.gates.advance(connection, sent);
-        if self.gates.is_switched() {
-            self.progress.switchover_at.get_or_insert(now);
+        if self.progress.switchover_at.is_none() && self.gates.is_switched() {
+            self.progress.switchover_at = Some(now);
+            self.owner.tell(&Event::Phase(Phase::StopCopy));
         }
         self.progress.advance(connection, sent, now);
         self.moved_at = now;
