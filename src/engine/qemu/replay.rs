@@ -15,10 +15,11 @@ mod reporting;
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 pub use self::pace::Pace;
 
+use self::gates::Gates;
 use self::hearing::{Ear, LINE};
 use self::lane::{Lane, SLOTS};
 use self::pace::Recording;
@@ -54,6 +55,13 @@ pub struct Replay {
 
 /// Builds a [`Replay`]. What is not set has the value that its method names.
 pub struct ReplayBuilder(Replay);
+
+/// What is to be sent, and when.
+struct Script {
+    gates: Gates,
+    recording: Option<Recording>,
+    files: Vec<File>,
+}
 
 /// How a replay ended.
 #[derive(Debug)]
@@ -95,37 +103,65 @@ impl Replay {
 
     /// Everything that can be found out before anybody is disturbed, and then the connections.
     fn prepare(&self, mut owner: Owner, account: &mut Account) -> Result<Pump<Uring>, Error> {
+        let script = self.script()?;
+        let mut ring = Uring::new()?;
+        owner.cancel.attach(ring.waker());
+        let pool = make_pool(self.capture.connections.len())?;
+        account.pool(&pool, ring.register(&pool).err());
+        let gathered = self.connect(&owner)?;
+        account.connected(&gathered);
+        owner.tell(&Event::Connected { peer: gathered.peer, channels: count(&gathered) });
+        let sockets = std::iter::once(gathered.main).chain(gathered.multifd);
+        Ok(self.pump(ring, pool, script, sockets, owner)?)
+    }
+
+    /// What is to be sent, and when.
+    fn script(&self) -> Result<Script, CaptureError> {
         if let Some(error) = self.capture.errors.first() {
-            return Err(error.clone().into());
+            return Err(error.clone());
         }
         let gates = marks::gates(&self.capture)?;
         let recording = match self.pace {
             Pace::Full => None,
             Pace::Recorded => Some(Recording::open(&self.capture)?),
         };
-        let files = self.capture.connections.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        let mut ring = Uring::new()?;
-        owner.cancel.attach(ring.waker());
-        let pool = make_pool(files.len())?;
-        account.pool(&pool, ring.register(&pool).err());
-        let gathered = self.connect(&owner)?;
-        account.connected(&gathered);
-        owner.tell(&Event::Connected { peer: gathered.peer, channels: count(&gathered) });
+        let files = self.capture.connections.iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Script { gates, recording, files })
+    }
+
+    /// The worker, whose connections are there.
+    fn pump<R: Ring>(
+        &self,
+        ring: R,
+        pool: Pool,
+        script: Script,
+        sockets: impl Iterator<Item = OwnedFd>,
+        owner: Owner,
+    ) -> Result<Pump<R>, KernelError> {
+        let captured = &self.capture.connections;
+        let line = u32::try_from(LINE).expect("a line is short");
+        let mut lines = Pool::new(u32::try_from(captured.len()).expect("connections are bounded"), line)?;
+        let connections = captured.iter().zip(sockets).zip(script.files).enumerate();
+        let both = connections.map(|(number, ((connection, socket), file))| {
+            let ear = Ear::new(number, socket.as_raw_fd(), lines.take().expect("there is a line for each"));
+            let place = connection.id.map_or(Place::Main, Place::Multifd);
+            (Lane::new(place, number, file, connection.bytes - begin(connection), socket), ear)
+        });
+        let (lanes, ears) = both.unzip();
         let now = ring.now();
-        let begins: Vec<_> = self.capture.connections.iter().map(begin).collect();
-        let (lanes, ears) = self.lanes(gathered, files)?;
+        let begins: Vec<_> = captured.iter().map(begin).collect();
         Ok(Pump {
             ring,
             lanes,
             ears,
             pool,
-            files: self.capture.connections.iter().map(|connection| connection.file.clone()).collect(),
-            gates,
-            recording,
+            files: captured.iter().map(|connection| connection.file.clone()).collect(),
+            gates: script.gates,
+            recording: script.recording,
             owner,
             progress: Progress::new(&self.capture, &begins, now),
             expects_answer: self.capture.stream.return_path_at.is_some(),
-            total: self.capture.connections.iter().map(|connection| connection.bytes).sum(),
+            total: captured.iter().map(|connection| connection.bytes).sum(),
             moved_at: now,
             ack_until: None,
             unacknowledged: false,
@@ -137,19 +173,6 @@ impl Replay {
         let inits: Vec<_> = self.capture.connections.iter().filter_map(init).collect();
         let wants_end = || owner.check(uring::now()).is_err();
         connect(self.to, &inits, self.congestion.as_deref(), &wants_end)
-    }
-
-    fn lanes(&self, gathered: Gathered, files: Vec<File>) -> Result<(Vec<Lane>, Vec<Ear>), KernelError> {
-        let line = u32::try_from(LINE).expect("a line is short");
-        let mut lines = Pool::new(u32::try_from(files.len()).expect("connections are bounded"), line)?;
-        let sockets = std::iter::once(gathered.main).chain(gathered.multifd);
-        let connections = self.capture.connections.iter().zip(sockets).zip(files).enumerate();
-        let both = connections.map(|(number, ((connection, socket), file))| {
-            let ear = Ear::new(number, socket.as_raw_fd(), lines.take().expect("there is a line for each"));
-            let place = connection.id.map_or(Place::Main, Place::Multifd);
-            (Lane::new(place, number, file, connection.bytes - begin(connection), socket), ear)
-        });
-        Ok(both.unzip())
     }
 }
 

@@ -69,3 +69,5 @@ fn slots_are_fewer_bytes_where_connections_are_many() {
     assert_eq!(bytes(3), (12, QEMU_PIECE_MAX));
     assert_eq!(bytes(256), (1024, QEMU_PIECE_MIN));
 }
+
+mod simulation;
