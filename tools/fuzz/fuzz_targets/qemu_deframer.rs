@@ -4,30 +4,16 @@
 
 use libfuzzer_sys::fuzz_target;
 use ringlift::wire::Malformed;
-use ringlift::wire::qemu::{
-    Deframer, DevicePacket, Frame, INIT_LEN, Idstr, Init, PREFIX_LEN, Packet, PageSize, RamPacket, SyncPacket,
-};
-use ringlift_fuzz::{Input, accepted, input, seed, without_allocation};
+use ringlift::wire::qemu::{Deframer, Frame, INIT_LEN, PREFIX_LEN, PageSize};
+use ringlift_fuzz::{Input, accepted, example, input, seed, without_allocation};
 
 fn seeds() {
-    let page_size = PageSize::default();
-    let idstr = Idstr::new(b"0000:00:01.0/vfio").expect("a name");
-    let device = DevicePacket { idstr, instance: 0, idx: 0, config: false, len: 72 };
-    let mut bytes = vec![0; INIT_LEN];
-    Init { uuid: [0; 16], id: 1 }.encode(bytes.first_chunk_mut().expect("64 bytes"));
-    for packet in [
-        Packet::Sync(SyncPacket::new(0, page_size)),
-        Packet::Device(device),
-        Packet::Ram(RamPacket::new(1, 1, 2, page_size)),
-        Packet::Device(DevicePacket { idx: 1, len: 0, ..device }),
-        Packet::Device(DevicePacket { idx: 2, config: true, len: 300, ..device }),
-    ] {
-        let mut prefix = [0; PREFIX_LEN];
-        packet.encode(&mut prefix, page_size);
-        bytes.extend(prefix);
-        bytes.resize(bytes.len() + packet.rest() as usize, 0);
-        seed(&bytes.len().to_string(), &input(&bytes));
-        assert!(walk(Deframer::new(page_size), [&bytes[..]].into_iter()).is_at_boundary);
+    for id in 0..2 {
+        let (ends, bytes) = example::channel(id);
+        for end in ends {
+            seed(&format!("{id}-{end}"), &input(&bytes[..end]));
+            assert!(walk(Deframer::new(PageSize::default()), [&bytes[..end]].into_iter()).is_at_boundary);
+        }
     }
 }
 

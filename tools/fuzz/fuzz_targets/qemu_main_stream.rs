@@ -9,36 +9,14 @@ use libfuzzer_sys::fuzz_target;
 use ringlift::limits::{DEVICES_MAX, QEMU_RAM_BLOCKS_MAX, QEMU_STATE_MAX};
 use ringlift::wire::Malformed;
 use ringlift::wire::qemu::{Event, MainStream};
-use ringlift_fuzz::{Input, assert_says_what, input, seed, without_allocation};
+use ringlift_fuzz::{Input, assert_says_what, example, input, seed, without_allocation};
 
-/// A stream with something of everything: configuration, commands, RAM with and without pages, a device, the tail.
 fn seeds() {
-    let name = b"0000:00:01.0/vfio";
-    let vfio = |word: u8| [0xff, 0xff, 0xff, 0xff, 0xef, 0x10, 0x00, word];
-    let footer = |id: u8| [0x7e, 0, 0, 0, id];
-    let mut bytes = b"QEVM\0\0\0\x03\x07\0\0\0\x0bpc-q35-10.0".to_vec();
-    bytes.extend(b"\x05\x1econfiguration/target-page-bits\0\0\0\x01\0\0\0\x0c");
-    bytes.extend(b"\x05\x1aconfiguration/capabilities\0\0\0\x01\0\0\0\x01\x07multifd");
-    bytes.extend(b"\x05\x12configuration/uuid\0\0\0\x010123456789abcdef");
-    bytes.extend(b"\x08\0\x01\0\0\x08\0\x02\0\x04\0\0\0\x01");
-    seed("configuration", &input(&bytes));
-    bytes.extend(b"\x01\0\0\0\x02\x03ram\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\x20\x04\x06pc.ram\0\0\0\0\0\0\x20\0");
-    bytes.extend(b"\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\0\x10");
-    bytes.extend(footer(2));
-    bytes.extend([&b"\x01\0\0\0\x28\x11"[..], name, b"\0\0\0\0\0\0\0\x01", &vfio(3), &vfio(1)].concat());
-    bytes.extend(footer(0x28));
-    seed("setup", &input(&bytes));
-    bytes.extend([&b"\x02\0\0\0\x28"[..], &vfio(4), b"\0\0\0\0\0\0\0\x05state", &vfio(5)].concat());
-    bytes.extend(footer(0x28));
-    bytes.extend(b"\x02\0\0\0\x02\0\0\0\0\0\0\x10\x02\x06pc.ram\0\0\0\0\0\0\0\x20\x22\0\0\0\0\0\0\0\0\x10");
-    bytes.extend(footer(2));
-    bytes.extend(b"\x08\0\x0b\0\0");
-    bytes.extend([&b"\x03\0\0\0\x28"[..], &vfio(1)].concat());
-    bytes.extend(footer(0x28));
-    bytes.extend(b"\x04\0\0\0\0\x05timer");
-    seed("all", &input(&bytes));
-    let all = walk([&bytes[..]].into_iter());
-    assert_eq!(all.events.last(), Some(&(Event::Tail, 5)), "{:?}", all.error);
+    seed("setup", &input(&example::main_setup()));
+    let live = [&example::main_live()[..], b"\x04\0\0\0\0\x05timer"].concat();
+    seed("live", &input(&live));
+    let walk = walk([&live[..]].into_iter());
+    assert_eq!(walk.events.last(), Some(&(Event::Tail, 5)), "{:?}", walk.error);
 }
 
 /// How a walk went. Only the cuts in a device's state may differ.

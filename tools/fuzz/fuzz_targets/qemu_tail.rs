@@ -6,21 +6,15 @@
 use libfuzzer_sys::fuzz_target;
 use ringlift::wire::Malformed;
 use ringlift::wire::qemu::TailScanner;
-use ringlift_fuzz::{Input, accepted, input, seed, without_allocation};
+use ringlift_fuzz::{Input, accepted, example, input, seed, without_allocation};
 
 const JSON: &[u8] = br#"{"page_size": 4096, "devices": [{"name": "timer \" ]", "fields": []}]}"#;
 
-/// The last footer, the end, and a description.
-fn close(json: &[u8]) -> Vec<u8> {
-    let len = u32::try_from(json.len()).expect("short");
-    [b"\x7e\0\0\0\x2a\0\x06".as_slice(), &len.to_be_bytes(), json].concat()
-}
-
 fn seeds() {
     seed("nothing", &input(b""));
-    seed("complete", &input(&[b"\x04\0\0\0\0\x05timer".as_slice(), &close(JSON)].concat()));
-    seed("cut", &input(&close(JSON)[..30]));
-    seed("false", &input(&close(b"{\"a\0")));
+    seed("complete", &input(&[b"\x04\0\0\0\0\x05timer".as_slice(), &example::close(JSON)].concat()));
+    seed("cut", &input(&example::close(JSON)[..30]));
+    seed("false", &input(&example::close(b"{\"a\0")));
 }
 
 /// How many bytes were taken, the description's length when the end was found, and whether more came behind it.
@@ -53,7 +47,7 @@ fuzz_target!(init: seeds(), |input: &[u8]| {
         assert!(json.ends_with(b"}") || json.ends_with(b"]"));
     } else {
         // not over yet: then a close is found, whatever came before it
-        let (_, ended, has_more) = scan([input.bytes, &close(JSON)].into_iter());
+        let (_, ended, has_more) = scan([input.bytes, &example::close(JSON)].into_iter());
         assert!(ended.is_some() && (has_more || ended == u32::try_from(JSON.len()).ok()));
     }
 });

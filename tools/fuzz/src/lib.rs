@@ -1,5 +1,7 @@
 //! What the targets share: an input cut into pieces, and what is asked of every decoder.
 
+pub mod example;
+
 use std::path::Path;
 use std::{env, fs};
 
@@ -70,6 +72,13 @@ pub fn within_memory<T>(bytes_max: usize, decode: impl FnOnce() -> T) -> T {
     let allocated = allocation_counter::measure(|| result = Some(decode()));
     assert!(allocated.bytes_total <= bytes_max as u64, "{} bytes were allocated", allocated.bytes_total);
     result.expect("it was done")
+}
+
+/// Does it, and says how much memory it held at most at one time.
+pub fn with_peak<T>(act: impl FnOnce() -> T) -> (T, u64) {
+    let mut result = None;
+    let allocated = allocation_counter::measure(|| result = Some(act()));
+    (result.expect("it was done"), allocated.bytes_max)
 }
 
 /// An error's words are one printable line, whatever the peer sent.
