@@ -8,6 +8,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::captures::{CONFIG_AT, Capture, DATA_AT, DEVICE, fixture};
+use common::damage::{Damage, damage};
 use proptest::prelude::*;
 use ringlift::capture::{self, Connection, Inspection, Note};
 use ringlift::wire::qemu::Kind;
@@ -426,58 +427,6 @@ fn folders_and_files_that_are_not_there_are_named() {
 
 const FILES: [&str; 3] = ["main.bin", "multifd-0.bin", "multifd-1.bin"];
 
-#[derive(Debug, Clone)]
-enum Damage {
-    Flip { file: usize, at: prop::sample::Index, bit: u8 },
-    Word { file: usize, at: prop::sample::Index, word: u32 },
-    Cut { file: usize, at: prop::sample::Index },
-    Take { file: usize, at: prop::sample::Index, len: usize },
-    Repeat { file: usize, at: prop::sample::Index, len: usize },
-}
-
-fn damage() -> impl Strategy<Value = Damage> {
-    let place = || (0..FILES.len(), any::<prop::sample::Index>());
-    let word = prop_oneof![Just(u32::MAX), Just(0xffff_fffe), Just(0), any::<u32>()];
-    prop_oneof![
-        (place(), 0..8_u8).prop_map(|((file, at), bit)| Damage::Flip { file, at, bit }),
-        (place(), word).prop_map(|((file, at), word)| Damage::Word { file, at, word }),
-        place().prop_map(|(file, at)| Damage::Cut { file, at }),
-        (place(), 1..5000_usize).prop_map(|((file, at), len)| Damage::Take { file, at, len }),
-        (place(), 1..5000_usize).prop_map(|((file, at), len)| Damage::Repeat { file, at, len }),
-    ]
-}
-
-fn damaged(capture: Capture, damage: &Damage) -> Capture {
-    let (Damage::Flip { file, .. }
-    | Damage::Word { file, .. }
-    | Damage::Cut { file, .. }
-    | Damage::Take { file, .. }
-    | Damage::Repeat { file, .. }) = damage;
-    capture.with(FILES[*file], |bytes| {
-        if bytes.is_empty() {
-            return;
-        }
-        let len_max = bytes.len();
-        match damage {
-            Damage::Flip { at, bit, .. } => bytes[at.index(len_max)] ^= 1 << bit,
-            Damage::Word { at, word, .. } => {
-                let at = at.index(len_max);
-                bytes.splice(at..len_max.min(at + 4), word.to_be_bytes());
-            }
-            Damage::Cut { at, .. } => bytes.truncate(at.index(len_max)),
-            Damage::Take { at, len, .. } => {
-                let at = at.index(len_max);
-                drop(bytes.drain(at..len_max.min(at + len)));
-            }
-            Damage::Repeat { at, len, .. } => {
-                let at = at.index(len_max);
-                let repeated = bytes[at..len_max.min(at + len)].to_vec();
-                bytes.splice(at..at, repeated);
-            }
-        }
-    })
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
@@ -487,6 +436,9 @@ proptest! {
         on_main: bool,
     ) {
         let name = if on_main { "device-on-main" } else { ON_CHANNELS };
+        let damaged = |capture: Capture, damage: &Damage| {
+            capture.with(FILES[damage.stream(FILES.len())], |bytes| damage.happen(bytes, 0))
+        };
         let capture = all.iter().fold(Capture::of(name), damaged);
         let began = Instant::now();
         let found = capture.inspect();

@@ -4,6 +4,7 @@
 #![expect(dead_code, reason = "each test crate uses another part of this one")]
 
 pub(crate) mod captures;
+pub(crate) mod damage;
 pub(crate) mod destination;
 pub(crate) mod device;
 pub(crate) mod migration;

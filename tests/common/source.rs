@@ -95,6 +95,13 @@ impl Source {
         heard
     }
 
+    /// Closes all connections, as far as the source sends on them.
+    pub(crate) fn close_all(&self) {
+        for stream in self.multifd.iter().chain([&self.main]) {
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+    }
+
     /// Closes one of the multifd connections.
     pub(crate) fn close(&self, channel: usize) {
         let _ = self.multifd[channel].shutdown(Shutdown::Write);
