@@ -1,16 +1,20 @@
 //! Stations 4, 5 and 6: one connection on a ring.
 //!
-//! [`Tx`] sends packets, [`Rx`] receives them, [`ControlTx`] and [`ControlRx`] do the same for messages. They move bytes
-//! and slots and keep partial sends and receives going; whether a packet is the right one, and what a message means,
-//! is the session's business.
+//! [`Tx`] sends packets, [`Rx`] receives them, [`ControlTx`] and [`ControlRx`] do the same for messages, and [`MainRx`]
+//! receives what QEMU says on its main connection. They move bytes and slots and keep partial sends and receives going;
+//! whether a packet is the right one, and what a message means, is the session's business.
 
 mod control;
+mod main_rx;
+mod multifd;
 mod native;
 mod rx;
 mod tx;
 mod zero_copy;
 
 pub(crate) use control::{ControlRx, ControlTx};
+pub(crate) use main_rx::{MainRx, MainStep};
+pub(crate) use multifd::Multifd;
 pub(crate) use native::Native;
 pub(crate) use rx::{Framing, Rx, RxEvent};
 pub(crate) use tx::{Tx, TxEvent};

@@ -76,25 +76,44 @@ pub(crate) struct Rx<F: Framing> {
     /// Where headers are received, and what nobody wants; away while the kernel fills it.
     line: Option<Slot>,
     phase: Phase<F::Header>,
-    /// Payload bytes received.
+    /// Bytes of everything received, and of that what came before the current packet.
+    received: u64,
+    packet_offset: u64,
+    /// Payload bytes received into slots.
     pub(crate) bytes: u64,
-    /// Packets received.
+    /// Packets received into slots.
     pub(crate) packets: u64,
 }
 
 impl<F: Framing> Rx<F> {
     pub(crate) fn new(socket: OwnedFd, tag: Tag, line: Slot, framing: F) -> Rx<F> {
         let phase = Phase::Header { filled: 0 };
-        Rx { socket, tag, framing, line: Some(line), phase, bytes: 0, packets: 0 }
+        Rx {
+            socket,
+            tag,
+            framing,
+            line: Some(line),
+            phase,
+            received: 0,
+            packet_offset: 0,
+            bytes: 0,
+            packets: 0,
+        }
     }
 
     pub(crate) fn socket(&self) -> &OwnedFd {
         &self.socket
     }
 
+    /// How many bytes came before the current packet.
+    pub(crate) fn packet_offset(&self) -> u64 {
+        self.packet_offset
+    }
+
     /// Begins to wait for the next header.
     pub(crate) fn begin(&mut self, ring: &mut impl Ring) {
         self.phase = Phase::Header { filled: 0 };
+        self.packet_offset = self.received;
         let line = self.line.take().expect("the line is here between headers");
         self.receive(ring, line, 0, F::LEN);
     }
@@ -134,6 +153,7 @@ impl<F: Framing> Rx<F> {
             Err(errno) if is_retryable(errno) => 0,
             Err(errno) => return RxEvent::Failed(errno),
         };
+        self.received += came as u64;
         match self.phase {
             Phase::Header { filled } => self.on_header(ring, slot, filled + came),
             Phase::Payload { header, len, filled, crc32c } => {
@@ -167,7 +187,6 @@ impl<F: Framing> Rx<F> {
         match header.map(|header| (header, F::rest(&header))) {
             Ok((header, Rest::Payload(_))) => RxEvent::Header(header),
             Ok((header, Rest::Unwanted(len))) => {
-                self.packets += 1;
                 self.pass_over(ring, len);
                 RxEvent::Unwanted(header)
             }
