@@ -103,7 +103,10 @@ impl Answers {
             Ok(sent) => sent,
             Err(errno) if is_retryable(errno) => 0,
             Err(errno) => {
+                // nobody hears the rest
+                flight.land().into_iter().for_each(|line| self.lines.put(line));
                 self.waiting.clear();
+                self.is_open = false;
                 let phase = "when it was answered";
                 return Err(PeerError::Lost { place: Place::Main, phase, errno }.into());
             }
