@@ -103,6 +103,14 @@ pub const QEMU_PIECES_MAX: usize = 4 << 20;
 /// Barriers of a captured connection: a source makes one for each pass over its memory, so these are three hours at a hundred
 /// passes a second, and 8 MiB of memory for the list.
 pub const QEMU_BARRIERS_MAX: usize = 1 << 20;
+/// Packets of one device that have a slot and wait for their turn. More than any pool gives one device in practice; it bounds
+/// the list of places for them, not what a device can send.
+pub const QEMU_WINDOW_MAX: usize = 1024;
+/// What follows the live sections of a main connection, where it has to be kept: some MiB in a machine with hundreds of devices.
+pub const QEMU_TAIL_MAX: usize = 64 << 20;
+/// From the end of one multifd connection to the end of the main one, or between two packets on the others after that: QEMU closes
+/// its connections when it has written everything, so what is missing then is in the sockets' buffers already.
+pub const QEMU_LEFTOVERS_MAX: Duration = Duration::from_secs(10);
 /// QEMU's description of a machine's state: 44 KiB for a small machine, some MiB for one with hundreds of devices.
 pub const QEMU_DESCRIPTION_MAX: u32 = 16 << 20;
 

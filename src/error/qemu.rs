@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Errno, Place};
+use super::{CaptureProblem, Errno, Place};
 use crate::limits;
 use crate::wire::Malformed;
 
@@ -166,6 +166,35 @@ pub enum QemuError {
         /// Which connection.
         place: Place,
     },
+    /// Something that does not belong there.
+    #[error("device {device}: the source sent {what}")]
+    Unexpected {
+        /// The device.
+        device: Box<str>,
+        /// What came, and why it is wrong.
+        what: &'static str,
+    },
+    /// Every connection waits with a packet that is not the one that everything waits for.
+    #[error(
+        "device {device}: packet {idx} is behind later ones on every multifd channel, and they wait for it"
+    )]
+    Disorder {
+        /// The device.
+        device: Box<str>,
+        /// The packet's number.
+        idx: u64,
+    },
+    /// More of other devices' state than is kept to look through.
+    #[error("the sections behind the live ones have more than {} MiB", limits::QEMU_TAIL_MAX >> 20)]
+    LongTail,
+    /// The sections behind the live ones are not what their description says.
+    #[error("the sections behind the live ones, byte {offset}: {problem}")]
+    Tail {
+        /// Where in them.
+        offset: u64,
+        /// What is wrong there.
+        problem: Box<CaptureProblem>,
+    },
 }
 
 impl QemuError {
@@ -184,6 +213,8 @@ impl QemuError {
             | QemuError::Unended { .. }
             | QemuError::Left { .. }
             | QemuError::Order { .. }
+            | QemuError::Unexpected { .. }
+            | QemuError::Disorder { .. }
             | QemuError::Missing { .. }
             | QemuError::Sync { .. } => {
                 "the source gave up or is broken: look at its own message, and at the network between"
@@ -192,6 +223,9 @@ impl QemuError {
                 "look at the destination's log: its machine type, memory, devices with their addresses and number of multifd channels must be those of the source"
             }
             QemuError::Unasked { .. } => "is it a QEMU that waits for a migration there?",
+            QemuError::LongTail | QemuError::Tail { .. } => {
+                "let the device's state travel on the multifd channels: x-migration-multifd-transfer=on"
+            }
             QemuError::BeyondLast { .. } | QemuError::Gather { .. } => {
                 "give --channels the multifd-channels of the source, and 0 if its multifd capability is off"
             }

@@ -8,6 +8,7 @@
 pub(crate) mod credit;
 pub(crate) mod handover;
 pub(crate) mod liveness;
+pub(crate) mod qemu;
 pub(crate) mod receiver;
 pub(crate) mod reorder;
 pub(crate) mod schedule;

@@ -59,30 +59,47 @@ impl<H> Reorder<H> {
         Reorder { next: 0, claimed: 0, config: None, places }
     }
 
+    fn at(&self, idx: u64) -> usize {
+        usize::try_from(idx % self.places.len() as u64).expect("less than the window")
+    }
+
     fn place(&mut self, idx: u64) -> &mut Place<H> {
-        let window = self.places.len() as u64;
-        let at = usize::try_from(idx % window).expect("less than the window");
+        let at = self.at(idx);
         &mut self.places[at]
+    }
+
+    /// The idx whose turn it is.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether there is a place for idx, or will be before it is its turn.
+    pub(crate) fn is_near(&self, idx: u64) -> bool {
+        idx.saturating_sub(self.next) < self.places.len() as u64
+    }
+
+    /// Whether the packet whose turn it is has been claimed.
+    pub(crate) fn is_next_claimed(&self) -> bool {
+        !matches!(self.places[self.at(self.next)], Place::Empty)
+    }
+
+    /// Whether a packet can belong where it says, however long it waits.
+    pub(crate) fn check(&self, idx: u64, config: bool) -> Result<(), Problem> {
+        match self.config {
+            Some(_) if config => Err(Problem::SecondConfig),
+            _ if idx < self.next => Err(Problem::Duplicate),
+            Some(last) if idx > last => Err(Problem::AfterConfig),
+            None if config && idx < self.claimed.saturating_sub(1) => Err(Problem::ConfigBeforeData),
+            _ => Ok(()),
+        }
     }
 
     /// A packet's header came; `limit` is the first idx without credit.
     pub(crate) fn claim(&mut self, idx: u64, config: bool, limit: u64) -> Result<(), Problem> {
-        if idx < self.next {
-            return Err(if config && self.config.is_some() {
-                Problem::SecondConfig
-            } else {
-                Problem::Duplicate
-            });
-        }
-        if idx >= limit || idx - self.next >= self.places.len() as u64 {
+        if idx >= self.next && (idx >= limit || !self.is_near(idx)) {
             return Err(Problem::BeyondCredit);
         }
-        match self.config {
-            Some(_) if config => return Err(Problem::SecondConfig),
-            Some(last) if idx > last => return Err(Problem::AfterConfig),
-            None if config && idx + 1 < self.claimed => return Err(Problem::ConfigBeforeData),
-            _ => {}
-        }
+        self.check(idx, config)?;
         let place = self.place(idx);
         if !matches!(place, Place::Empty) {
             return Err(Problem::Duplicate);
@@ -112,6 +129,15 @@ impl<H> Reorder<H> {
         let Place::Here(handle) = std::mem::replace(place, Place::Empty) else { return None };
         self.next += 1;
         Some((idx, handle))
+    }
+
+    /// The first packet that has not been claimed, unless all were: nothing is missing then.
+    pub(crate) fn missing(&self) -> Option<u64> {
+        let is_claimed = |idx: &u64| !matches!(self.places[self.at(*idx)], Place::Empty);
+        let window = self.next..self.next + self.places.len() as u64;
+        let missing = window.clone().find(|idx| !is_claimed(idx)).unwrap_or(window.end);
+        let is_end = self.config.is_some_and(|config| config + 1 == missing);
+        (!is_end).then_some(missing)
     }
 
     /// Whether every packet has had its turn, the config packet last.
@@ -187,6 +213,19 @@ mod tests {
         let mut reorder = Reorder::new(8);
         take(&mut reorder, 3, false);
         assert_eq!(reorder.claim(1, true, 8), Err(Problem::ConfigBeforeData));
+    }
+
+    #[test]
+    fn what_is_missing_is_the_first_packet_that_was_not_claimed() {
+        let mut reorder = Reorder::new(2);
+        assert_eq!(reorder.missing(), Some(0));
+        take(&mut reorder, 1, true);
+        assert_eq!((reorder.missing(), reorder.is_next_claimed()), (Some(0), false));
+        reorder.claim(0, false, u64::MAX).unwrap();
+        assert_eq!((reorder.missing(), reorder.is_next_claimed()), (None, true));
+        reorder.fill(0, 0);
+        while reorder.pop().is_some() {}
+        assert_eq!((reorder.missing(), reorder.is_complete()), (None, true));
     }
 
     #[test]

@@ -3,16 +3,18 @@
 //! A migration of QEMU's has one main connection and as many multifd connections as both sides were told; see
 //! `docs/QEMU.md`. [`crate::wire::qemu`] knows the bytes.
 
-mod ack;
 mod answer;
 mod capture;
 mod extract;
 mod gather;
+mod receive;
+mod receiver;
 mod replay;
 
 pub use capture::{Capture, CaptureBuilder, Captured};
 pub use extract::Extract;
 pub use gather::Listener;
+pub use receiver::{Receiver, ReceiverBuilder};
 pub use replay::{Pace, Replay, ReplayBuilder, Replayed};
 
 use crate::error::Error;

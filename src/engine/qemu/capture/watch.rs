@@ -2,10 +2,10 @@
 //! Pure: bytes and `now` in, decisions out.
 
 use super::devices::{DeviceNumber, Devices};
-use crate::engine::qemu::ack::Acknowledgement;
 use crate::engine::qemu::rate;
 use crate::error::{PeerError, Place, QemuError};
 use crate::limits::Nanos;
+use crate::session::qemu::ack::Acknowledgement;
 use crate::stats::{CapturedDevice, MainReport, MultifdReport, PacketHistograms, PacketsReport};
 use crate::wire::Malformed;
 use crate::wire::qemu::{
