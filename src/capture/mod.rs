@@ -13,6 +13,7 @@ mod channel;
 mod description;
 mod files;
 mod inspection;
+mod kept;
 mod main_connection;
 mod packets;
 mod reader;
@@ -27,6 +28,9 @@ pub use self::inspection::{Connection, Device, DeviceId, DevicePacket, Inspectio
 pub use self::times::Times;
 
 pub(crate) use self::state::StateReader;
+
+pub(crate) use self::kept::full_sections;
+pub(crate) use self::tail::DeviceSection;
 
 use self::files::Named;
 use self::main_connection::Main;

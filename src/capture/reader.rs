@@ -41,8 +41,14 @@ impl Reader {
         if !found.is_file() {
             return Err(CaptureProblem::NotAFile);
         }
-        let file = File::open(path).map_err(failed("open"))?;
-        Ok(Reader { file: BufReader::with_capacity(BUFFER_LEN, file), offset: 0, len: found.len() })
+        Reader::of(File::open(path).map_err(failed("open"))?)
+    }
+
+    /// Reads a regular file that is at its beginning.
+    pub(super) fn of(file: File) -> Result<Reader, CaptureProblem> {
+        let failed = |error: std::io::Error| CaptureProblem::Io { operation: "fstat", errno: error.into() };
+        let len = file.metadata().map_err(failed)?.len();
+        Ok(Reader { file: BufReader::with_capacity(BUFFER_LEN, file), offset: 0, len })
     }
 
     /// Where the next byte is.

@@ -30,11 +30,11 @@ pub(super) struct Tail {
 
 /// The full section of a VFIO device.
 #[derive(Debug)]
-pub(super) struct DeviceSection {
-    pub(super) idstr: Idstr,
-    pub(super) instance: u32,
-    pub(super) offset: u64,
-    pub(super) bytes: u64,
+pub(crate) struct DeviceSection {
+    pub(crate) idstr: Idstr,
+    pub(crate) instance: u32,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Where the description of a tail is.
