@@ -39,6 +39,10 @@ pub use engine::{
 };
 pub use wire::Checksum;
 
+/// What the tests of this crate share with those beside it names it so.
+#[cfg(test)]
+extern crate self as ringlift;
+
 /// The code in the README compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -33,8 +33,13 @@ const COMMITTED: usize = 4;
 
 impl Account {
     pub(super) fn new(now: Nanos, devices: usize) -> Account {
-        let settings =
-            Settings { checksum: "none", zero_copy: "off", huge_pages: "none", ..Settings::default() };
+        let settings = Settings {
+            dialect: "native",
+            checksum: "none",
+            zero_copy: "off",
+            huge_pages: "none",
+            ..Settings::default()
+        };
         Account {
             started_at: now,
             settings,
@@ -55,6 +60,11 @@ impl Account {
             Checksum::None => "none",
             Checksum::Crc32c => "crc32c",
         };
+    }
+
+    /// Whose protocol was spoken.
+    pub(super) fn dialect(&mut self, dialect: &'static str) {
+        self.settings.dialect = dialect;
     }
 
     /// What the pool lies on, and why it is not registered if it is not.

@@ -191,6 +191,11 @@ impl<R: Ring> Loader<R> {
         self.account.transferred(now);
     }
 
+    /// A slot that whoever counts them knows to be free.
+    pub(super) fn take(&mut self) -> Slot {
+        self.pool.as_mut().and_then(Pool::take).expect("room is promised for free slots only")
+    }
+
     pub(super) fn put(&mut self, slot: Slot) {
         self.pool.as_mut().expect("a slot comes from the pool").put(slot);
     }
@@ -221,6 +226,13 @@ impl<R: Ring> Loader<R> {
     /// Whether a step of some device is under way.
     pub(super) fn is_stepping(&self) -> bool {
         self.writers.iter().any(|writer| writer.held.is_away())
+    }
+
+    /// Whether some device is being written, or applies its config state.
+    pub(super) fn is_writing(&self) -> bool {
+        let is_busy =
+            |writer: &Writer| matches!(writer.writing, Writing::UnderWay { .. } | Writing::Config { .. });
+        self.writers.iter().any(is_busy)
     }
 
     /// Progress, if it is time to tell it.

@@ -202,12 +202,7 @@ impl<R: Ring> Receiving<R> {
     /// Receives one of the payloads whose headers came.
     fn begin_payload(&mut self) -> Result<(), Error> {
         let Some((channel, header)) = self.headers.pop_front() else { return Ok(()) };
-        let slot = self
-            .loader
-            .pool
-            .as_mut()
-            .and_then(Pool::take)
-            .expect("credit is granted for reserved slots only");
+        let slot = self.loader.take();
         let event = self.channels[channel].accept(&mut self.loader.ring, header, slot);
         self.on_rx(channel, event)
     }

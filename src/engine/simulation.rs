@@ -19,9 +19,9 @@ use crate::source::{Flow, Source};
 use crate::wire::{CONTROL_HEADER_LEN, Checksum, ControlHeader};
 
 /// What a device was told to do, in order.
-type Log = Arc<Mutex<Vec<&'static str>>>;
+pub(super) type Log = Arc<Mutex<Vec<&'static str>>>;
 
-fn descriptor() -> OwnedFd {
+pub(super) fn descriptor() -> OwnedFd {
     File::open("/dev/null").unwrap().into()
 }
 
@@ -34,10 +34,12 @@ struct FakeSource {
 }
 
 /// A device at the destination.
-struct FakeSink {
-    fd: OwnedFd,
-    log: Log,
-    fails: Option<&'static str>,
+pub(super) struct FakeSink {
+    pub(super) fd: OwnedFd,
+    pub(super) log: Log,
+    pub(super) fails: Option<&'static str>,
+    /// The config state that belongs to it.
+    pub(super) config: Vec<u8>,
 }
 
 fn step(log: &Log, fails: Option<&'static str>, name: &'static str) -> Result<(), DeviceError> {
@@ -84,7 +86,7 @@ impl Sink for FakeSink {
         Some((self.fd.as_fd(), FdKind::Waits))
     }
     fn config(&mut self, blob: &[u8]) -> Result<(), DeviceError> {
-        assert_eq!(blob, b"config");
+        assert_eq!(blob, self.config);
         step(&self.log, self.fails, "config")
     }
     fn seal(&mut self) -> Result<(), DeviceError> {
@@ -183,8 +185,12 @@ fn simulate(scenario: &Scenario) -> Played {
             log: Arc::clone(&source_logs[device]),
             fails: first(scenario.source_fails),
         };
-        let sink =
-            FakeSink { fd: to, log: Arc::clone(&sink_logs[device]), fails: first(scenario.sink_fails) };
+        let sink = FakeSink {
+            fd: to,
+            log: Arc::clone(&sink_logs[device]),
+            fails: first(scenario.sink_fails),
+            config: b"config".to_vec(),
+        };
         sources.push(send::Device { name: name.clone(), instance: 0, source: Box::new(source) });
         sinks.insert(0, loader::Device { name, instance: 0, sink: Box::new(sink) });
     }
@@ -313,7 +319,7 @@ fn check(scenario: &Scenario, result: &Played) {
 }
 
 /// The seeds of a test: many, or the one that is asked for.
-fn seeds(count: u64) -> impl Iterator<Item = u64> {
+pub(super) fn seeds(count: u64) -> impl Iterator<Item = u64> {
     let asked = std::env::var("RINGLIFT_SEED").ok().and_then(|seed| seed.parse().ok());
     asked.map_or(0..count, |seed: u64| seed..seed + 1)
 }
@@ -442,7 +448,8 @@ fn a_destination_that_cannot_be_reset_after_commit_leaves_the_sender_in_doubt() 
     let from = descriptor();
     world.add_file(from.as_raw_fd(), SimFile::default());
     let source = FakeSource { fd: from, flow: Flow::Later, log: Arc::clone(&log), fails: None };
-    let sink = Stubborn(FakeSink { fd: descriptor(), log: Log::default(), fails: None });
+    let sink =
+        Stubborn(FakeSink { fd: descriptor(), log: Log::default(), fails: None, config: b"config".to_vec() });
     let (sending, receiving) = one_device(&world, source, sink);
     let (sender, receiver) = run(&world, sending, receiving);
     assert_eq!(receiver.outcome, Outcome::Aborted);
@@ -524,7 +531,12 @@ fn a_cancel_that_comes_with_the_last_loaded_is_still_in_time() {
         let from = descriptor();
         world.add_file(from.as_raw_fd(), SimFile::default());
         let source = FakeSource { fd: from, flow: Flow::Later, log: Arc::clone(&source_log), fails: None };
-        let sink = FakeSink { fd: descriptor(), log: Arc::clone(&sink_log), fails: None };
+        let sink = FakeSink {
+            fd: descriptor(),
+            log: Arc::clone(&sink_log),
+            fails: None,
+            config: b"config".to_vec(),
+        };
         let (mut sending, receiving) = one_device(&world, source, Late { sink, cancel: cancel.clone() });
         sending.owner = Owner::new(cancel, None);
         let (sender, receiver) = run(&world, sending, receiving);

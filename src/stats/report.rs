@@ -55,6 +55,8 @@ pub struct ErrorReport {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "cli", derive(Serialize))]
 pub struct Settings {
+    /// Whose protocol was spoken: `native` or `qemu`.
+    pub dialect: &'static str,
     /// Data connections.
     pub channels: u64,
     /// Most payload bytes of a packet.

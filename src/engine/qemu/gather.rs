@@ -12,6 +12,7 @@ pub(crate) use self::connect::connect;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -32,9 +33,11 @@ const SEATED: u64 = NEWCOMER + PENDING_HELLOS_MAX as u64;
 const GATHERING: &str = "before all connections had come";
 
 /// An address where a QEMU can migrate to: `migrate tcp:ADDR` on its side.
-#[derive(Debug)]
+///
+/// A clone is the same address: connections come to whoever gathers them first.
+#[derive(Debug, Clone)]
 pub struct Listener {
-    listening: TcpListener,
+    listening: Arc<TcpListener>,
     addr: SocketAddr,
     patience: Duration,
 }
@@ -57,7 +60,7 @@ impl Listener {
     pub fn bind(addr: SocketAddr) -> Result<Listener, Error> {
         let listening = socket::listen(addr)?;
         let addr = listening.local_addr().map_err(|error| KernelError::new("getsockname", error))?;
-        Ok(Listener { listening, addr, patience: limits::GATHER_TIMEOUT })
+        Ok(Listener { listening: Arc::new(listening), addr, patience: limits::GATHER_TIMEOUT })
     }
 
     /// Where it listens.
