@@ -12,15 +12,18 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 
 use allocation_counter::AllocationInfo;
 use common::device::{TestSink, TestSource};
+use common::migration::{self, Migration};
 use common::{PATIENCE, Running, content, listen, pair, run, socket_pairs};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use ringlift::limits::{HEADER_ROOM, PAGE_SIZE};
 use ringlift::sink::{Discard, FdSink, Sink, Verify};
 use ringlift::source::{FdSource, Null, Source, Synthetic};
-use ringlift::{Outcome, Receiver, Sender};
+use ringlift::wire::qemu::INIT_LEN;
+use ringlift::{Finished, Outcome, Receiver, Sender, qemu};
 
 const PACKET: u32 = 4096;
 
@@ -129,4 +132,49 @@ fn a_sink_is_handed_the_slot_that_the_kernel_received_into_and_a_source_fills_th
     assert!(handed.len() > 100, "each packet was handed over in one piece");
     assert_slots(&filled, sent.report.settings.pool_slots, stride);
     assert_slots(&handed, received.report.settings.pool_slots, stride);
+}
+
+/// A receiver of what a QEMU sends of one device, in packets of so many bytes.
+fn qemu(packets: usize, len: usize, sink: impl Sink + 'static, end: impl FnOnce(qemu::Receiver) -> Finished) {
+    let migration = Migration::new(vec![migration::Device::new(1, packets, len)], 2);
+    let (mut ours, mut theirs) = socket_pairs(3);
+    let (main, main_peer) = (ours.remove(0), theirs.remove(0));
+    let multifd = migration.multifd().into_iter().map(|mut bytes| bytes.split_off(INIT_LEN));
+    let streams: Vec<_> = std::iter::once(migration.main()).chain(multifd).collect();
+    let writing = std::iter::once(main_peer).chain(theirs).zip(streams).map(|(socket, bytes)| {
+        Running::start(move || {
+            let mut stream = UnixStream::from(socket);
+            stream.write_all(&bytes).map(|()| stream)
+        })
+    });
+    let writing: Vec<_> = writing.collect();
+    let receiver = qemu::Receiver::builder().device(&migration.devices[0].name, sink).sockets(main, ours);
+    let finished = end(receiver.pool_size(16 << 20).build().expect("possible"));
+    assert_eq!(finished.outcome, Outcome::Complete, "{:?}", finished.error);
+    writing.into_iter().for_each(|writer| drop(writer.finish().expect("taken")));
+}
+
+#[test]
+fn a_packet_of_a_qemus_takes_no_allocation() {
+    let allocations = |packets| {
+        let mut total = 0;
+        qemu(packets, 4096, Discard, |receiver| {
+            let mut finished = None;
+            total = allocation_counter::measure(|| finished = Some(receiver.run())).count_total;
+            finished.expect("it ran")
+        });
+        total
+    };
+    let fewest = |packets| (0..4).map(|_| allocations(packets)).min().expect("four");
+    let (few, many) = (fewest(50), fewest(500));
+    assert!(many <= few + 2, "{few} for 50 packets, {many} for 500");
+}
+
+#[test]
+fn a_sink_is_handed_the_slot_that_a_qemus_packet_was_received_into() {
+    let (sink, to) = TestSink::new();
+    qemu(200, 60_000, sink, qemu::Receiver::run);
+    let handed = to.slices();
+    assert!(handed.len() == 202, "each packet and piece was handed over in one piece: {}", handed.len());
+    assert_slots(&handed, 16, (1 << 20) + HEADER_ROOM);
 }

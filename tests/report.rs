@@ -9,13 +9,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use common::schema::{faults, properties_of, properties_of_schema, warning_codes, words};
-use ringlift::sink::Verify;
+use common::source::{Streams, migrate};
+use common::{Running, loopback};
+use ringlift::sink::{Discard, Verify};
 use ringlift::source::Synthetic;
 use ringlift::stats::{
     Backpressure, ChannelReport, DeviceReport, Downtime, ErrorReport, Host, Latency, Report, Settings,
     Warning, WarningCode,
 };
-use ringlift::{Checksum, Finished, Outcome, Receiver, Sender, ZeroCopy};
+use ringlift::{Checksum, Finished, Outcome, Receiver, Sender, ZeroCopy, qemu};
 use serde_json::Value;
 
 const SCHEMA: &str = include_str!("../docs/report.schema.json");
@@ -65,6 +67,7 @@ fn full_report() -> Report {
         duration_ns: 1,
         throughput_bytes_per_s: 1e9,
         settings: Settings {
+            dialect: "qemu",
             checksum: "crc32c",
             zero_copy: "auto",
             huge_pages: "none",
@@ -108,6 +111,21 @@ fn reports_of_transfers_that_fail_are_valid() {
     assert!(sent.report.error.is_some() && received.report.error.is_some());
     assert_valid(&sent.report);
     assert_valid(&received.report);
+}
+
+#[test]
+fn the_report_of_a_migration_from_a_qemu_is_valid() {
+    for (channels, outcome) in [(2, Outcome::Complete), (1, Outcome::Aborted)] {
+        let streams = Streams::of("device-on-channels");
+        let listener = qemu::Listener::bind(loopback()).unwrap();
+        let receiver = qemu::Receiver::builder().listener(&listener).channels(channels);
+        let receiver = receiver.device("0000:00:01.0/vfio", Discard).build().unwrap();
+        let running = Running::start(move || receiver.run());
+        migrate(listener.local_addr(), &streams, false);
+        let finished = running.finish();
+        assert_eq!((finished.outcome, finished.report.settings.dialect), (outcome, "qemu"));
+        assert_valid(&finished.report);
+    }
 }
 
 #[test]
