@@ -1,9 +1,13 @@
 //! The command as a user and a script type it: processes, files, signals and exit statuses.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod common;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+use common::source::{Streams, migrate};
 
 /// Larger than a packet and no multiple of one.
 const SIZE: usize = 3_000_001;
@@ -321,4 +325,49 @@ fn every_command_shows_examples_in_its_help() {
     }
     let output = ringlift(&["--help"]).output().unwrap();
     assert!(text(&output.stdout).contains("130  cancelled"));
+}
+
+#[test]
+fn a_migration_from_a_qemu_is_received_and_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("state");
+    let device = format!("0000:00:01.0/vfio#0=file:{}", to.display());
+    let streams = Streams::of("device-on-channels-ack");
+    let recv = Recv::start(&["--dialect", "qemu", "--device", &device, "--once", "--json", "-"]);
+    let heard = migrate(recv.address.parse().unwrap(), &streams, true);
+    let (status, out, words) = recv.end();
+    assert_eq!(status, 0, "{words}");
+    assert!(heard.ends_with(&[0, 1, 0, 4, 0, 0, 0, 0]));
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&report["outcome"], &report["settings"]["dialect"]), (&"complete".into(), &"qemu".into()));
+    assert_eq!(report["devices"][0]["name"], "0000:00:01.0/vfio");
+    assert_eq!(std::fs::read(to).unwrap().len(), 96);
+}
+
+#[test]
+fn a_migration_that_does_not_fit_is_refused_with_its_status() {
+    let args = ["--dialect", "qemu", "--channels", "2", "--device", "0000:00:07.0/vfio=discard", "--once"];
+    let recv = Recv::start(&args);
+    let heard = migrate(recv.address.parse().unwrap(), &Streams::of("device-on-channels-ack"), true);
+    let (status, _, words) = recv.end();
+    assert_eq!(status, 4, "{words}");
+    assert!(words.contains("error: refused by the receiver: device 0000:00:01.0/vfio is on one side only"));
+    assert!(heard.ends_with(&[0, 1, 0, 4, 0, 0, 0, 1]));
+}
+
+#[test]
+fn options_of_the_other_dialect_are_usage_errors_with_a_hint() {
+    let recv = ["recv", "--listen", "127.0.0.1:0", "--device", "a/vfio=discard"];
+    for (options, what) in [
+        (&["--channels", "4"][..], "--channels means nothing in our own dialect"),
+        (&["--pool", "8MiB"], "--pool means nothing in our own dialect"),
+        (&["--dialect", "qemu", "--pool-max", "8MiB"], "--pool-max means nothing in QEMU's dialect"),
+        (&["--dialect", "qemu", "--pool", "1MiB"], "these settings need"),
+        (&["--dialect", "qemu", "--channels", "256"], "it is no whole number from 0 to 255"),
+    ] {
+        let output = ringlift(&[&recv[..], options].concat()).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(code(&output), 2, "{said}");
+        assert!(said.contains(what), "{said}");
+    }
 }

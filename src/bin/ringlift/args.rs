@@ -92,6 +92,12 @@ Examples:
   ringlift recv --listen 127.0.0.1:4321 --device net0=vfio:0000:41:00.1 --once
   ringlift recv --listen 127.0.0.1:0 --device net0=file:net0.state --device net1=verify
   ringlift recv --listen 0.0.0.0:4321 --plaintext --device net0=discard --json last.json
+  ringlift recv --dialect qemu --listen 127.0.0.1:4444 --channels 4 --once \\
+      --device 0000:00:01.0/vfio=vfio:0000:41:00.1
+
+With --dialect qemu a QEMU is the sender: `migrate tcp:127.0.0.1:4444` there, with as many multifd-channels as --channels
+says. Devices have QEMU's names, #INSTANCE behind one that has another instance than 0. Of the virtual machine nothing
+else is taken. docs/QEMU.md has the whole picture.
 
 The first line on stderr is `listening on ADDR`, with the port that was given for port 0.";
 
@@ -104,6 +110,15 @@ pub(crate) struct Recv {
     /// A device and where its state goes; once for each device, with the names that the sender uses
     #[arg(long = "device", value_name = "NAME=SINK", required = true, value_parser = OsStringValueParser::new().try_map(sink))]
     pub(crate) devices: Vec<Named<SinkSpec>>,
+    /// Whose protocol the sender speaks: our own, or that of a QEMU that migrates
+    #[arg(long, value_name = "WHOSE", value_enum, default_value_t = Dialect::Native)]
+    pub(crate) dialect: Dialect,
+    /// Multifd connections of a QEMU, its multifd-channels; 0 when its multifd capability is off [default: 2]
+    #[arg(long, value_name = "N", value_parser = qemu::channels)]
+    pub(crate) channels: Option<u16>,
+    /// Memory for packets of a QEMU, which leaves that to us [default: 64MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) pool: Option<Size>,
     /// Serves one transfer and ends with its status; without it, one after the other until it is stopped
     #[arg(long)]
     pub(crate) once: bool,
@@ -171,6 +186,13 @@ pub(crate) struct Send {
     /// Writes the report there; - is stdout, in place of the tables
     #[arg(long, value_name = "FILE", value_parser = json())]
     pub(crate) json: Option<JsonTarget>,
+}
+
+/// `native` or `qemu`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dialect {
+    Native,
+    Qemu,
 }
 
 /// `auto`, `on` or `off`.

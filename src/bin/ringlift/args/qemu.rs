@@ -69,7 +69,7 @@ pub(crate) struct Capture {
     pub(crate) json: Option<JsonTarget>,
 }
 
-fn channels(typed: &str) -> Result<u16, String> {
+pub(super) fn channels(typed: &str) -> Result<u16, String> {
     count_from(0, typed, limits::CHANNELS_MAX)
 }
 
