@@ -6,7 +6,9 @@
 
 mod common;
 
-use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::damage::{Damage, damage};
@@ -15,8 +17,9 @@ use common::{Running, loopback};
 use proptest::prelude::*;
 use ringlift::capture::{self, Inspection};
 use ringlift::error::{CaptureError, CaptureProblem, Error};
-use ringlift::qemu::{Capture, Captured, Listener};
-use ringlift::wire::qemu::INIT_LEN;
+use ringlift::limits::QEMU_ANSWERS_MAX;
+use ringlift::qemu::{Capture, Captured, Listener, Replay, Replayed};
+use ringlift::wire::qemu::{INIT_LEN, REPLY_LEN_MAX, Reply};
 
 /// Nobody may wait for anything when the source has closed: what ends after this has waited.
 const AT_ONCE: Duration = Duration::from_secs(4);
@@ -36,10 +39,7 @@ fn damaged(name: &str, all: &[Damage]) -> Streams {
 /// What `inspect` says of the same bytes.
 fn inspected(streams: &Streams) -> Inspection {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("main.bin"), &streams.main).unwrap();
-    for (id, bytes) in streams.multifd.iter().enumerate() {
-        fs::write(folder.path().join(format!("multifd-{id}.bin")), bytes).unwrap();
-    }
+    streams.write_to(folder.path());
     capture::inspect(&[folder.path().to_owned()])
 }
 
@@ -55,6 +55,56 @@ fn captured(streams: &Streams) -> Captured {
     source.close_all();
     source.hear();
     running.finish()
+}
+
+/// Replays it to a destination that takes everything and, on the main connection, says what it likes.
+fn replayed(streams: &Streams, says: &[u8]) -> Replayed {
+    let folder = tempfile::tempdir().unwrap();
+    streams.write_to(folder.path());
+    let listener = TcpListener::bind(loopback()).unwrap();
+    let capture = capture::inspect(&[folder.path().to_owned()]);
+    let replay = Replay::builder(capture, listener.local_addr().unwrap()).build();
+    let running = Running::start(move || replay.run());
+    thread::scope(|scope| {
+        for _ in 0..=streams.multifd.len() {
+            let (mut stream, _) = listener.accept().unwrap();
+            scope.spawn(move || {
+                let mut first = [0];
+                if stream.peek(&mut first).is_ok() && first == *b"Q" {
+                    let mut mouth = stream.try_clone().unwrap();
+                    scope.spawn(move || mouth.write_all(says));
+                    // everything, and then it closes
+                    let _ = stream.read_exact(&mut vec![0; streams.main.len()]);
+                    let _ = stream.shutdown(Shutdown::Both);
+                } else {
+                    let _ = io::copy(&mut stream, &mut io::sink());
+                }
+            });
+        }
+    });
+    running.finish()
+}
+
+fn said(replies: &[Reply]) -> Vec<u8> {
+    let mut bytes = [0; REPLY_LEN_MAX];
+    replies
+        .iter()
+        .flat_map(|reply| {
+            let len = reply.encode(&mut bytes);
+            bytes[..len].to_vec()
+        })
+        .collect()
+}
+
+#[test]
+fn answers_without_end_are_heard_and_not_kept() {
+    let streams = Streams::of("device-on-channels-ack");
+    let pongs = said(&[Reply::Pong(7)]).repeat(200_000);
+    let replayed = replayed(&streams, &[said(&[Reply::SwitchoverAck]), pongs].concat());
+    // the last word was missing, nothing else
+    assert_is_told(replayed.error.as_ref().unwrap());
+    assert_eq!(replayed.report.bytes, streams.len() as u64);
+    assert_eq!(replayed.report.answers.len(), QEMU_ANSWERS_MAX);
 }
 
 fn assert_is_told(error: &Error) {
@@ -88,5 +138,19 @@ proptest! {
             // what is in the full sections is not looked into while it comes
             None => prop_assert!(found.errors.iter().all(is_about_full_sections), "{:?}", found.errors),
         }
+    }
+
+    #[test]
+    fn a_replay_ends_whatever_the_destination_says(
+        says in prop::collection::vec(any::<u8>(), 0..40),
+        damaged in prop::option::of(damage()),
+    ) {
+        let mut words = said(&[Reply::Pong(1), Reply::SwitchoverAck, Reply::Shut(0)]);
+        damaged.iter().for_each(|damage| damage.happen(&mut words, 0));
+        let streams = Streams::of("device-on-channels-ack");
+        let began = Instant::now();
+        let replayed = replayed(&streams, &[said(&[Reply::SwitchoverAck]), says, words].concat());
+        prop_assert!(began.elapsed() < AT_ONCE, "{:?}", replayed.error);
+        replayed.error.iter().for_each(assert_is_told);
     }
 }
