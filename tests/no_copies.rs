@@ -16,7 +16,7 @@ use std::os::unix::net::UnixStream;
 
 use allocation_counter::AllocationInfo;
 use common::device::{TestSink, TestSource};
-use common::migration::{self, Migration};
+use common::handmade::{self, Migration};
 use common::{PATIENCE, Running, content, listen, pair, run, socket_pairs};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use ringlift::limits::{HEADER_ROOM, PAGE_SIZE};
@@ -136,7 +136,7 @@ fn a_sink_is_handed_the_slot_that_the_kernel_received_into_and_a_source_fills_th
 
 /// A receiver of what a QEMU sends of one device, in packets of so many bytes.
 fn qemu(packets: usize, len: usize, sink: impl Sink + 'static, end: impl FnOnce(qemu::Receiver) -> Finished) {
-    let migration = Migration::new(vec![migration::Device::new(1, packets, len)], 2);
+    let migration = Migration::new(vec![handmade::Device::new(1, packets, len)], 2);
     let (mut ours, mut theirs) = socket_pairs(3);
     let (main, main_peer) = (ours.remove(0), theirs.remove(0));
     let multifd = migration.multifd().into_iter().map(|mut bytes| bytes.split_off(INIT_LEN));

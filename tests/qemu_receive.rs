@@ -10,7 +10,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::device::{Journal, TestSink, Trouble};
-use common::migration::{self, Migration};
+use common::handmade::{self, Migration};
 use common::outcome::assert_aborted;
 use common::source::{Source, Streams, dial, migrate};
 use common::{POOL, Running, loopback};
@@ -75,7 +75,7 @@ fn streams(migration: &Migration) -> Streams {
 
 /// One device's packets, and nothing but them, on two channels.
 fn small() -> Migration {
-    Migration::new(vec![migration::Device::new(1, 6, 500)], 2)
+    Migration::new(vec![handmade::Device::new(1, 6, 500)], 2)
 }
 
 /// The state of the device that `tests/fixtures/qemu` were made with: 96 bytes, and a config state.
@@ -146,7 +146,7 @@ fn nothing_runs_before_the_source_was_told_and_it_is_told_when_everything_is_sea
 
 #[test]
 fn many_devices_come_over_many_channels_through_a_small_pool() {
-    let devices: Vec<_> = (1..=5).map(|number| migration::Device::new(number, 20, 70_000)).collect();
+    let devices: Vec<_> = (1..=5).map(|number| handmade::Device::new(number, 20, 70_000)).collect();
     for on_channels in [true, false] {
         let migration = Migration { on_channels, ..Migration::new(devices.clone(), 4) };
         let (addr, mut builder) = begin(4);
@@ -334,7 +334,7 @@ fn a_missing_sync_is_no_matter_to_one_that_takes_no_memory() {
 #[test]
 fn a_device_that_one_side_alone_knows_is_refused_with_its_name() {
     let mut migration = small();
-    migration.devices.push(migration::Device::new(2, 1, 10));
+    migration.devices.push(handmade::Device::new(2, 1, 10));
     let (heard, finished, _) = take(&streams(&migration), true);
     let refused = |finished: &Finished, device: &str| match &finished.error {
         Some(Error::Refused { reason: Refusal::DeviceMismatch { name }, .. }) => assert_eq!(&**name, device),

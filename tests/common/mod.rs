@@ -7,6 +7,7 @@ pub(crate) mod captures;
 pub(crate) mod damage;
 pub(crate) mod destination;
 pub(crate) mod device;
+pub(crate) mod handmade;
 pub(crate) mod migration;
 pub(crate) mod outcome;
 pub(crate) mod peer;
