@@ -227,7 +227,7 @@ impl<R: Ring> Receiving<R> {
                 Ok(())
             }
             // a connection that has nothing more to bring may end as it likes
-            _ if self.session.is_loaded() => Ok(()),
+            RxEvent::Cut | RxEvent::Failed(_) if self.session.is_loaded() && self.main.has_ended() => Ok(()),
             RxEvent::Cut => Err(PeerError::Closed { place, phase: self.session.phase() }.into()),
             RxEvent::Failed(errno) => Err(self.lost(place, errno)),
             RxEvent::Malformed(what) => {

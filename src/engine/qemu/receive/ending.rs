@@ -47,9 +47,18 @@ impl<R: Ring> Receiving<R> {
         while !self.answers.is_silent() {
             if self.loader.ring.now() >= end {
                 let phase = "while it was told that all is loaded";
-                return Err(PeerError::Standstill { phase }.into());
+                return Err(PeerError::Lost {
+                    place: Place::Main,
+                    phase,
+                    errno: nix::errno::Errno::ETIMEDOUT.into(),
+                }
+                .into());
             }
-            self.turn()?;
+            self.answers.go_on(&mut self.loader.ring);
+            self.loader.ring.wait(Some(end))?;
+            while let Some(completion) = self.loader.ring.next() {
+                self.on_completion(completion)?;
+            }
         }
         Ok(())
     }
