@@ -106,10 +106,9 @@ impl Capture {
 
     fn prepare(self, account: &mut Account) -> Result<Recording<Uring>, Error> {
         let Options { channels, folder, pool_size, congestion, on_event, cancel } = self.options;
-        let mut owner = Owner::new(cancel.clone(), on_event);
+        let mut owner = Owner::new(cancel, on_event);
         owner.tell(&Event::Phase(Phase::Connecting));
         let folder = folder.map(|path| Folder::make(&path)).transpose()?;
-        let wants_end = || cancel.is_cancelled();
         if let Some(name) = congestion.as_deref() {
             self.listener.check_congestion(name)?;
         }
@@ -118,13 +117,7 @@ impl Capture {
         owner.cancel.attach(ring.waker());
         let (pool, share) = pool(pool_size, channels + 1, folder.is_some())?;
         account.pool(&pool, ring.register(&pool).err());
-        let mut stray = |peer, error| owner.tell(&Event::Stray { peer, error });
-        let gathered = self.listener.gather(channels, &wants_end, &mut stray)?;
-        if let Some(name) = congestion.as_deref() {
-            gathered.set_congestion(name)?;
-        }
-        let told = u16::try_from(channels).expect("channels are bounded by CHANNELS_MAX");
-        owner.tell(&Event::Connected { peer: gathered.peer, channels: told });
+        let gathered = self.listener.gather_for(&mut owner, channels, congestion.as_deref())?;
         account.connected(&gathered);
         let record = folder.map(|folder| open(folder, &gathered)).transpose()?;
         let Gathered { main, multifd, .. } = gathered;

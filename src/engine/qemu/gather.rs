@@ -19,6 +19,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use socket2::Socket;
 
 use self::newcomer::{Newcomer, Said};
+use crate::engine::owner::{Event, Owner};
 use crate::engine::socket::{self, Congestion};
 use crate::error::{Error, KernelError, PeerError, Place, QemuError, Uuid};
 use crate::limits::{self, CANCEL_POLL, Nanos, PENDING_HELLOS_MAX};
@@ -89,9 +90,33 @@ impl Listener {
         }
         Err(Error::Cancelled)
     }
+
+    /// The same for one who owns a migration: who hears of strangers, and who may give up.
+    pub(super) fn gather_for(
+        &self,
+        owner: &mut Owner,
+        channels: usize,
+        congestion: Option<&str>,
+    ) -> Result<Gathered, Error> {
+        let cancel = owner.cancel.clone();
+        let mut stray = |peer, error| owner.tell(&Event::Stray { peer, error });
+        let gathered = self.gather(channels, &|| cancel.is_cancelled(), &mut stray)?;
+        gathered.begin_for(owner, congestion)?;
+        Ok(gathered)
+    }
 }
 
 impl Gathered {
+    /// All are there: tells so.
+    pub(super) fn begin_for(&self, owner: &mut Owner, congestion: Option<&str>) -> Result<(), Error> {
+        if let Some(name) = congestion {
+            self.set_congestion(name)?;
+        }
+        let channels = u16::try_from(self.multifd.len()).expect("channels are bounded by CHANNELS_MAX");
+        owner.tell(&Event::Connected { peer: self.peer, channels });
+        Ok(())
+    }
+
     fn sockets(&self) -> impl Iterator<Item = &OwnedFd> {
         std::iter::once(&self.main).chain(&self.multifd)
     }

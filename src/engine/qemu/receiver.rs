@@ -85,8 +85,6 @@ impl Receiver {
             Ok(gathered) => gathered,
             Err(error) => return failed(error),
         };
-        let channels = u16::try_from(gathered.multifd.len()).unwrap_or(u16::MAX);
-        owner.tell(&Event::Connected { peer: gathered.peer, channels });
         let ring = match Uring::new() {
             Ok(ring) => ring,
             Err(error) => return failed(error.into()),
@@ -105,21 +103,19 @@ impl Receiver {
 }
 
 fn meet(peer: Peer, channels: usize, congestion: Option<&str>, owner: &mut Owner) -> Result<Gathered, Error> {
-    let cancel = owner.cancel.clone();
-    let gathered = match peer {
+    match peer {
         Peer::Listener(listener) => {
             if let Some(name) = congestion {
                 listener.check_congestion(name)?;
             }
-            let mut stray = |peer, error| owner.tell(&Event::Stray { peer, error });
-            listener.gather(channels, &|| cancel.is_cancelled(), &mut stray)?
+            listener.gather_for(owner, channels, congestion)
         }
-        Peer::Sockets { main, multifd } => Gathered { main, multifd, uuid: None, peer: None },
-    };
-    if let Some(name) = congestion {
-        gathered.set_congestion(name)?;
+        Peer::Sockets { main, multifd } => {
+            let gathered = Gathered { main, multifd, uuid: None, peer: None };
+            gathered.begin_for(owner, congestion)?;
+            Ok(gathered)
+        }
     }
-    Ok(gathered)
 }
 
 impl ReceiverBuilder {
