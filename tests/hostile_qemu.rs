@@ -12,14 +12,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::damage::{Damage, damage};
+use common::device::{Journal, TestSink};
 use common::source::{Source, Streams};
 use common::{Running, loopback};
 use proptest::prelude::*;
 use ringlift::capture::{self, Inspection};
 use ringlift::error::{CaptureError, CaptureProblem, Error};
 use ringlift::limits::QEMU_ANSWERS_MAX;
-use ringlift::qemu::{Capture, Captured, Listener, Replay, Replayed};
+use ringlift::qemu::{Capture, Captured, Listener, Receiver, Replay, Replayed};
 use ringlift::wire::qemu::{INIT_LEN, REPLY_LEN_MAX, Reply};
+use ringlift::{Finished, Outcome};
 
 /// Nobody may wait for anything when the source has closed: what ends after this has waited.
 const AT_ONCE: Duration = Duration::from_secs(4);
@@ -55,6 +57,20 @@ fn captured(streams: &Streams) -> Captured {
     source.close_all();
     source.hear();
     running.finish()
+}
+
+/// Loads its device as it comes; the source closes when it has sent everything.
+fn received(streams: &Streams) -> (Finished, Journal) {
+    let listener = Listener::bind(loopback()).unwrap();
+    let (sink, journal) = TestSink::new();
+    let receiver = Receiver::builder().listener(&listener).channels(streams.multifd.len()).pool_size(8 << 20);
+    let receiver = receiver.device("0000:00:01.0/vfio", sink).build().unwrap();
+    let running = Running::start(move || receiver.run());
+    let mut source = Source::connect(listener.local_addr(), streams);
+    source.send(streams);
+    source.close_all();
+    source.hear();
+    (running.finish(), journal)
 }
 
 /// Replays it to a destination that takes everything and, on the main connection, says what it likes.
@@ -137,6 +153,33 @@ proptest! {
             }
             // what is in the full sections is not looked into while it comes
             None => prop_assert!(found.errors.iter().all(is_about_full_sections), "{:?}", found.errors),
+        }
+    }
+
+    #[test]
+    fn a_device_is_loaded_when_all_is_there_and_reset_when_something_is_wrong(
+        all in prop::collection::vec(damage(), 0..3),
+        on_main: bool,
+    ) {
+        let name = if on_main { "device-on-main" } else { "device-on-channels" };
+        let streams = damaged(name, &all);
+        let began = Instant::now();
+        let (finished, journal) = received(&streams);
+        prop_assert!(began.elapsed() < AT_ONCE, "{:?}", finished.error);
+        match &finished.error {
+            Some(error) => {
+                assert_is_told(error);
+                prop_assert!(!inspected(&streams).is_ok(), "{error}");
+                let touched = journal.did("prepare");
+                prop_assert!(!journal.did("run") && journal.did("rollback") == touched, "{error}");
+            }
+            None => {
+                let (bytes, config) = (journal.bytes().len(), journal.blob().unwrap().len());
+                prop_assert!(bytes + config <= streams.len() && journal.did("run"));
+            }
+        }
+        if all.is_empty() {
+            prop_assert_eq!((finished.outcome, journal.bytes().len()), (Outcome::Complete, 96));
         }
     }
 
