@@ -71,6 +71,8 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(10);
 pub const STANDSTILL_MAX: Duration = Duration::from_secs(60);
 /// How long a side that gives up tries to say so.
 pub const LAST_WORD_MAX: Duration = Duration::from_secs(1);
+/// How often is looked whether the peer's kernel has confirmed the last word: a part of a round trip.
+pub const CONFIRMATION_POLL: Duration = Duration::from_micros(100);
 /// How long a side whose data connection failed listens for the reason on the control connection.
 pub const REASON_PATIENCE: Duration = Duration::from_millis(300);
 /// How long a side whose transfer failed waits for reads, writes and state changes that are under way. A device that does

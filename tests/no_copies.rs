@@ -10,7 +10,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
@@ -144,14 +144,24 @@ fn qemu(packets: usize, len: usize, sink: impl Sink + 'static, end: impl FnOnce(
     let writing = std::iter::once(main_peer).chain(theirs).zip(streams).map(|(socket, bytes)| {
         Running::start(move || {
             let mut stream = UnixStream::from(socket);
-            stream.write_all(&bytes).map(|()| stream)
+            stream.write_all(&bytes)?;
+            // the last word on the main connection, the end on the others
+            let mut heard = Vec::new();
+            while !heard.ends_with(&[0, 1, 0, 4, 0, 0, 0, 0]) {
+                let mut byte = [0];
+                match stream.read(&mut byte)? {
+                    0 => break,
+                    _ => heard.extend(byte),
+                }
+            }
+            std::io::Result::Ok(())
         })
     });
     let writing: Vec<_> = writing.collect();
     let receiver = qemu::Receiver::builder().device(&migration.devices[0].name, sink).sockets(main, ours);
     let finished = end(receiver.pool_size(16 << 20).build().expect("possible"));
     assert_eq!(finished.outcome, Outcome::Complete, "{:?}", finished.error);
-    writing.into_iter().for_each(|writer| drop(writer.finish().expect("taken")));
+    writing.into_iter().for_each(|writer| writer.finish().expect("taken"));
 }
 
 #[test]

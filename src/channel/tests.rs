@@ -40,6 +40,9 @@ impl Ring for Kernel {
     fn can_zero_copy(&self) -> bool {
         true
     }
+    fn unconfirmed(&self, _: RawFd) -> Result<usize, KernelError> {
+        Ok(0)
+    }
     fn shut_down(&mut self, _: RawFd, _: Directions) {}
     fn spawn(&mut self, _: Tag, _: Job) {}
     fn cancel(&mut self, _: Tag) {}

@@ -81,6 +81,9 @@ pub(crate) trait Ring {
     /// Whether sends can be zero-copy here.
     fn can_zero_copy(&self) -> bool;
 
+    /// Bytes that were sent and that the other side's kernel has not confirmed yet.
+    fn unconfirmed(&self, fd: RawFd) -> Result<usize, KernelError>;
+
     /// Closes both directions of a socket for whoever uses it; operations on it end.
     fn shut_down(&mut self, fd: RawFd, directions: Directions);
 

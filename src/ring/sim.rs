@@ -439,6 +439,12 @@ impl Ring for SimRing {
         true
     }
 
+    fn unconfirmed(&self, fd: RawFd) -> Result<usize, KernelError> {
+        let state = self.world.lock();
+        let (connection, side) = state.sockets[&fd];
+        Ok(state.connections[connection].pipes[side].bytes.len())
+    }
+
     fn shut_down(&mut self, fd: RawFd, directions: Directions) {
         let mut state = self.world.lock();
         let (connection, side) = state.sockets[&fd];

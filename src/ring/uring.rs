@@ -265,6 +265,14 @@ impl Ring for Uring {
         self.abilities.zero_copy
     }
 
+    fn unconfirmed(&self, fd: RawFd) -> Result<usize, KernelError> {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the kernel writes one int, into `bytes`, which outlives the call.
+        let done = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
+        nix::errno::Errno::result(done).map_err(|errno| KernelError::new("ioctl(SIOCOUTQ)", errno))?;
+        Ok(usize::try_from(bytes).unwrap_or(0))
+    }
+
     fn shut_down(&mut self, fd: RawFd, directions: Directions) {
         let how = match directions {
             Directions::Sending => nix::sys::socket::Shutdown::Write,

@@ -63,6 +63,8 @@ pub(super) struct Receiving<R: Ring> {
     session: QemuSession<Slot>,
     /// The devices can be written.
     is_ready: bool,
+    /// The source's kernel has the last word: what becomes of the connection is no matter any more.
+    is_confirmed: bool,
     /// What follows the live sections, where it matters.
     tail: Option<Tail>,
     /// Config states that the tail had, by device, until there is a slot for each.
@@ -104,6 +106,7 @@ impl<R: Ring> Receiving<R> {
             lines,
             session,
             is_ready: false,
+            is_confirmed: false,
             tail: None,
             configs: Vec::new(),
         })
@@ -227,7 +230,7 @@ impl<R: Ring> Receiving<R> {
                 Ok(())
             }
             // a connection that has nothing more to bring may end as it likes
-            RxEvent::Cut | RxEvent::Failed(_) if self.session.is_loaded() && self.main.has_ended() => Ok(()),
+            RxEvent::Cut | RxEvent::Failed(_) if self.needs_no_channels() => Ok(()),
             RxEvent::Cut => Err(PeerError::Closed { place, phase: self.session.phase() }.into()),
             RxEvent::Failed(errno) => Err(self.lost(place, errno)),
             RxEvent::Malformed(what) => {
@@ -235,6 +238,10 @@ impl<R: Ring> Receiving<R> {
                 Err(PeerError::from(QemuError::Malformed { place, offset, what }).into())
             }
         }
+    }
+
+    fn needs_no_channels(&self) -> bool {
+        self.session.is_committed() || (self.session.is_loaded() && self.main.has_ended())
     }
 
     /// Where a channel's current packet begins.

@@ -9,11 +9,14 @@ use crate::engine::loading::Loading;
 use crate::engine::owner::{Event, Phase};
 use crate::engine::{Finished, Outcome};
 use crate::error::{Error, PeerError, Place};
-use crate::limits::LAST_WORD_MAX;
+use crate::limits::{CONFIRMATION_POLL, LAST_WORD_MAX};
 use crate::ring::{Completion, Directions, Ring};
 use crate::session::liveness::nanos;
 use crate::wire::Checksum;
 use crate::wire::qemu::Reply;
+
+/// In words that follow "the main connection was lost".
+const TELLING: &str = "while the source was told that all is loaded";
 
 impl<R: Ring> Ending for Receiving<R> {
     type Ring = R;
@@ -32,7 +35,8 @@ impl<R: Ring> Ending for Receiving<R> {
 }
 
 impl<R: Ring> Receiving<R> {
-    /// Tells the source that it may let go. The word counts as said when the socket has taken it; nothing runs before.
+    /// Tells the source that it may let go. The word counts as said when the source's kernel has confirmed it; nothing runs
+    /// before. A source that cannot be reached any more has not heard it, and runs its devices.
     pub(super) fn say_loaded(&mut self) -> Result<(), Error> {
         self.session.enter(Phase::Commit.during(), self.loader.ring.now());
         self.loader.owner.tell(&Event::Phase(Phase::Commit));
@@ -44,21 +48,26 @@ impl<R: Ring> Receiving<R> {
         self.session.commit();
         self.answers.say(Reply::Shut(0))?;
         let end = self.loader.ring.now() + nanos(LAST_WORD_MAX);
-        while !self.answers.is_silent() {
-            if self.loader.ring.now() >= end {
-                let phase = "while it was told that all is loaded";
-                return Err(PeerError::Lost {
-                    place: Place::Main,
-                    phase,
-                    errno: nix::errno::Errno::ETIMEDOUT.into(),
-                }
-                .into());
+        while self.answers.is_open() && !self.is_confirmed {
+            let now = self.loader.ring.now();
+            if now >= end {
+                let (place, errno) = (Place::Main, nix::errno::Errno::ETIMEDOUT.into());
+                return Err(PeerError::Lost { place, phase: TELLING, errno }.into());
             }
             self.answers.go_on(&mut self.loader.ring);
-            self.loader.ring.wait(Some(end))?;
+            // looked at before what ended is taken: when the connection is gone, nothing is unconfirmed, and that is heard
+            let is_taken = self.answers.is_silent();
+            let is_confirmed = is_taken && self.loader.ring.unconfirmed(self.main.socket().as_raw_fd())? == 0;
+            let until = match (is_taken, is_confirmed) {
+                (_, true) => now,
+                (true, false) => now + nanos(CONFIRMATION_POLL),
+                (false, false) => end,
+            };
+            self.loader.ring.wait(Some(until.min(end)))?;
             while let Some(completion) = self.loader.ring.next() {
                 self.on_completion(completion)?;
             }
+            self.is_confirmed = is_confirmed;
         }
         Ok(())
     }

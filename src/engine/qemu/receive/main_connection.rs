@@ -101,7 +101,7 @@ impl<R: Ring> Receiving<R> {
             // a source that has said everything may go
             Ok(None) if self.main.has_ended() => Ok(()),
             Ok(None) => Err(PeerError::Closed { place, phase: self.session.phase() }.into()),
-            Err(_) if self.answers.is_shut() && self.answers.is_silent() => Ok(()),
+            Err(_) if self.is_confirmed => Ok(()),
             Err(errno) => Err(self.lost(place, errno)),
         }
     }

@@ -37,8 +37,13 @@ struct Line {
 }
 
 /// The source: sends everything, waits for the last word if it asked for one, and closes. One connection may end as soon as
-/// all is sent on it.
-fn play(mut ring: SimRing, lines: Vec<(OwnedFd, Vec<u8>)>, return_path: bool, ends: Option<usize>) {
+/// all is sent on it. Gives what it was told.
+fn play(
+    mut ring: SimRing,
+    lines: Vec<(OwnedFd, Vec<u8>)>,
+    return_path: bool,
+    ends: Option<usize>,
+) -> Vec<u8> {
     let mut pool = Pool::new(u32::try_from(lines.len()).unwrap() + 1, PORTION).unwrap();
     let line = |(socket, bytes)| Line { socket, bytes, sent: 0, flight: None };
     let mut lines: Vec<Line> = lines.into_iter().map(line).collect();
@@ -86,6 +91,7 @@ fn play(mut ring: SimRing, lines: Vec<(OwnedFd, Vec<u8>)>, return_path: bool, en
         }
     }
     lines.iter().for_each(|line| ring.shut_down(line.socket.as_raw_fd(), Directions::Both));
+    heard
 }
 
 /// What to simulate.
@@ -97,8 +103,9 @@ struct Scenario {
     spare: u64,
     sink_fails: Option<&'static str>,
     write_fails_at: Option<usize>,
-    /// Everything is cut after so many bytes of the source on the connection with this number; the main one is 0.
-    cut: Option<(usize, usize)>,
+    /// Everything is cut after so many bytes on the connection with this number, of the source (0) or to it (1); the main one
+    /// is 0.
+    cut: Option<(usize, usize, usize)>,
     /// This connection of the source ends when all is sent on it, the others stay open.
     ends: Option<usize>,
 }
@@ -108,7 +115,7 @@ struct Played {
     finished: Finished,
     sinks: Vec<Vec<&'static str>>,
     intact: bool,
-    /// What the source was told.
+    /// What the source heard.
     heard: Vec<u8>,
 }
 
@@ -148,8 +155,8 @@ fn play_streams(scenario: &Scenario, mut streams: Vec<Vec<u8>>) -> Played {
     let sockets: Vec<[OwnedFd; 2]> = streams.iter().map(|_| [descriptor(), descriptor()]).collect();
     sockets.iter().for_each(|pair| world.connect([pair[0].as_raw_fd(), pair[1].as_raw_fd()]));
     let numbers: Vec<RawFd> = sockets.iter().map(|pair| pair[0].as_raw_fd()).collect();
-    if let Some((connection, after)) = scenario.cut {
-        world.cut(Cut { socket: numbers[connection], side: 0, after });
+    if let Some((connection, side, after)) = scenario.cut {
+        world.cut(Cut { socket: numbers[connection], side, after });
     }
     let (mut devices, mut logs, mut files) = (Vec::new(), Vec::new(), Vec::new());
     for device in &migration.devices {
@@ -169,14 +176,15 @@ fn play_streams(scenario: &Scenario, mut streams: Vec<Vec<u8>>) -> Played {
         devices,
         owner: Owner::new(Cancel::new(), None),
     };
-    let finished = thread::scope(|scope| {
+    let (finished, heard) = thread::scope(|scope| {
         let (source, receiver) = (world.ring(0), world.ring(1));
         let receiving = scope.spawn(move || {
             receiver.arrive();
             Receiving::new(receiver, parts).unwrap().run()
         });
-        play(source, near.into_iter().zip(streams).collect(), migration.return_path, scenario.ends);
-        receiving.join().unwrap()
+        let lines = near.into_iter().zip(streams).collect();
+        let heard = play(source, lines, migration.return_path, scenario.ends);
+        (receiving.join().unwrap(), heard)
     });
     let intact = migration
         .devices
@@ -184,7 +192,7 @@ fn play_streams(scenario: &Scenario, mut streams: Vec<Vec<u8>>) -> Played {
         .zip(&files)
         .all(|(device, &file)| world.file(file).content == device.content());
     let sinks = logs.iter().map(|log| log.lock().unwrap().clone()).collect();
-    Played { finished, sinks, intact, heard: world.tape(numbers[0], 1) }
+    Played { finished, sinks, intact, heard }
 }
 
 /// What must hold whatever happened.
@@ -236,8 +244,25 @@ fn a_cut_anywhere_resets_the_devices_or_comes_too_late() {
         let mut dice = Dice(seed);
         let connection = dice.below(streams.len());
         let len = streams[connection].len() - if connection > 0 { INIT_LEN } else { 0 };
-        let scenario = Scenario { cut: Some((connection, dice.below(len + 1))), ..whole };
+        let scenario = Scenario { cut: Some((connection, 0, dice.below(len + 1))), ..whole };
         check(&scenario, &simulate(&scenario));
+    }
+}
+
+/// Both used to run when the connection died with the last word on its way.
+#[test]
+fn nothing_runs_unless_the_last_word_arrives() {
+    for seed in seeds(10) {
+        let mut whole = scenario(seed);
+        whole.migration.return_path = true;
+        let told = simulate(&whole).heard.len();
+        for after in 0..=told {
+            let scenario = Scenario { cut: Some((0, 1, after)), ..whole.clone() };
+            let played = simulate(&scenario);
+            check(&scenario, &played);
+            let is_complete = played.finished.outcome == Outcome::Complete;
+            assert!(!is_complete || after == told, "seed {seed}, {after} of {told}");
+        }
     }
 }
 
