@@ -30,7 +30,7 @@ enum Peer {
 /// use ringlift::{Outcome, qemu, sink::VfioSink};
 ///
 /// let listener = qemu::Listener::bind("127.0.0.1:4444".parse().unwrap()).unwrap();
-/// let sink = VfioSink::open("0000:41:00.1".as_ref()).unwrap();
+/// let sink = VfioSink::open("0000:41:00.1").unwrap();
 /// let receiver = qemu::Receiver::builder().device("0000:00:01.0/vfio", sink).listener(&listener).channels(4);
 /// let finished = receiver.build().unwrap().run();
 /// assert_eq!(finished.outcome, Outcome::Complete);
