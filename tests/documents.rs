@@ -52,3 +52,82 @@ fn links_between_documents_lead_somewhere() {
     }
     assert!(found.is_empty(), "links to nothing: {found:#?}");
 }
+
+/// The rows of the tables below a heading, cell by cell.
+fn rows<'a>(text: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
+    let level = heading.split(' ').next().unwrap();
+    let (_, below) = text.split_once(&format!("\n{heading}\n")).expect(heading);
+    let end = below.find(&format!("\n{level} ")).unwrap_or(below.len());
+    let lines = below[..end].lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    lines.map(|line| line.split(" | ").collect()).collect()
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The tests that a cell cites, each with the file that it must be in: `path` `name` `name`, `path` `name`.
+fn citations(cell: &str) -> Vec<(&str, &str)> {
+    let mut path = None;
+    let mut found = Vec::new();
+    for word in quoted(cell) {
+        if word.contains('/') {
+            path = Some(word);
+        } else {
+            found.push((path.expect("a path comes before a name"), word));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_row_of_the_parity_tables_cites_a_test_that_exists() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(top.join("docs/QEMU.md")).unwrap();
+    let patches = rows(&text, "### The 36 patches");
+    let numbers: Vec<_> = patches.iter().filter_map(|row| row[0].parse::<u32>().ok()).collect();
+    assert_eq!(numbers, (1..=36).collect::<Vec<_>>());
+    let mut missing = Vec::new();
+    let rows = rows(&text, "## Parity");
+    let with_tests = rows.iter().filter(|row| row.len() == 4 && row[3] != "test");
+    for row in with_tests {
+        let cited = citations(row[3]);
+        if cited.is_empty() {
+            missing.push(format!("{} cites nothing", row[0]));
+        }
+        for (path, name) in cited {
+            let file = fs::read_to_string(top.join(path)).unwrap_or_default();
+            let is_there = if path.ends_with(".rs") {
+                file.contains(&format!("fn {name}("))
+            } else {
+                file.contains(name)
+            };
+            if !is_there {
+                missing.push(format!("{}: {path} {name}", row[0]));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// The first block of JSON below a line.
+#[cfg(feature = "cli")]
+fn json_below(text: &str, line: &str) -> serde_json::Value {
+    let (_, below) = text.split_once(line).expect(line);
+    let block = below.split("```").nth(1).unwrap().strip_prefix("json").unwrap();
+    serde_json::from_str(block).unwrap()
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn the_json_of_an_inspected_capture_is_the_one_in_the_document() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(top.join("docs/QEMU.md")).unwrap();
+    let capture = "tests/fixtures/qemu/device-on-channels";
+    let command = ["qemu", "inspect", capture, "--json", "-"];
+    let program = assert_cmd::cargo::cargo_bin!("ringlift");
+    let output = std::process::Command::new(program).args(command).current_dir(top).output();
+    let found: serde_json::Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+    assert_eq!(json_below(&text, &format!("The JSON, of the capture `{capture}`:")), found);
+}
