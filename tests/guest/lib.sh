@@ -2,6 +2,7 @@
 #
 # lib.sh - what the scenarios in the test guest share, to be sourced: checks, processes of ringlift, the cards.
 # Prints "ok TITLE" or "FAIL TITLE" for each check, and what the processes said below the first that fails in a scenario.
+# shellcheck disable=SC2034 # what is set here is for who sources this
 set -u
 
 A=$UUID_A B=$UUID_B

@@ -237,8 +237,8 @@ in_pre_copy() {
     usleep 500000
 }
 
-# The source's machine is stopped and all but the switchover is done. From here on a QEMU 10.0 whose peer goes away may
-# wait for its own channels for ever, whoever the peer was; so nothing but the source itself fails here.
+# The source's machine is stopped and all but the switchover is done. From here on a QEMU 10.0 whose peer goes away may hang
+# for ever, whoever the peer was; so nothing but the source itself fails here.
 at_the_switchover() {
     migrate
     control src wait query-migrate status pre-switchover failed
