@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::error::{CaptureError, Uuid};
+use crate::error::{CaptureError, CaptureProblem, DeviceProblem, Uuid};
 use crate::wire::qemu::{Idstr, Kind, PREFIX_LEN};
 
 /// What is in a capture, and what is wrong with it.
@@ -89,6 +89,13 @@ pub struct DeviceId {
     pub idstr: Idstr,
     /// Its instance, 0 unless several devices have one name.
     pub instance: u32,
+}
+
+impl DeviceId {
+    /// What is wrong with this device.
+    pub(super) fn problem(&self, problem: DeviceProblem) -> CaptureProblem {
+        CaptureProblem::Device { device: self.to_string().into(), problem }
+    }
 }
 
 impl fmt::Display for DeviceId {

@@ -2,7 +2,6 @@
 
 use super::inspection::{DeviceId, DevicePacket, Piece};
 use super::reader::{At, Reader};
-use super::verify::of_device;
 use crate::error::{CaptureProblem, DeviceProblem};
 use crate::limits::{DEVICES_MAX, QEMU_PIECES_MAX};
 use crate::wire::qemu::{self, ConfigState};
@@ -57,7 +56,7 @@ impl Packets {
         }
         let blob = reader.take_vec(state.len, "a packet")?;
         if let Err(malformed) = ConfigState::decode(&blob) {
-            let problem = of_device(*id, DeviceProblem::Config { malformed });
+            let problem = id.problem(DeviceProblem::Config { malformed });
             self.bad_configs.push((state.connection, At::new(state.offset, problem)));
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! What must fit together: connections with each other, and the packets of one device.
 
-use super::inspection::{Connection, Device, DeviceId, DevicePacket, Inspection, Piece};
+use super::inspection::{Connection, Device, DevicePacket, Inspection, Piece};
 use super::main_connection::{Announced, Main};
 use super::packets::Packets;
 use super::reader::{At, Reader};
@@ -79,7 +79,7 @@ pub(super) fn full_section(
     section: &DeviceSection,
     reader: &mut Reader,
 ) -> Result<(), At> {
-    let wrong = |problem| At::new(section.offset, of_device(device.id, problem));
+    let wrong = |problem| At::new(section.offset, device.id.problem(problem));
     reader.seek(section.offset)?;
     let strange = DeviceProblem::FullSection { bytes: section.bytes };
     let len = match u32::try_from(section.bytes) {
@@ -112,7 +112,7 @@ pub(super) fn devices(inspection: &mut Inspection, announced: Vec<Announced>, pa
         }
         let mut say = |problem| {
             let main = &inspection.connections[0];
-            inspection.errors.push(error(main, offset, of_device(device.id, problem)));
+            inspection.errors.push(error(main, offset, device.id.problem(problem)));
         };
         if seen.live && !has_setup {
             say(DeviceProblem::NoSetup);
@@ -137,7 +137,7 @@ pub(super) fn devices(inspection: &mut Inspection, announced: Vec<Announced>, pa
         if let Some(first) = device.packets.first()
             && seen.live
         {
-            say(inspection, first, of_device(id, DeviceProblem::Unknown));
+            say(inspection, first, id.problem(DeviceProblem::Unknown));
         }
         in_order(&mut device, inspection, seen);
         inspection.devices.push(device);
@@ -148,7 +148,7 @@ pub(super) fn devices(inspection: &mut Inspection, announced: Vec<Announced>, pa
 fn in_order(device: &mut Device, inspection: &mut Inspection, seen: &Seen) {
     device.packets.sort_unstable_by_key(|packet| (packet.idx, packet.state.connection, packet.state.offset));
     if let Some((packet, problem)) = disorder(&device.packets, &inspection.connections, seen.all_channels()) {
-        say(inspection, packet, of_device(device.id, problem));
+        say(inspection, packet, device.id.problem(problem));
     }
 }
 
@@ -190,8 +190,4 @@ fn disorder<'a>(
 fn say(inspection: &mut Inspection, packet: &DevicePacket, problem: CaptureProblem) {
     let connection = &inspection.connections[usize::from(packet.state.connection)];
     inspection.errors.push(error(connection, packet.offset(), problem));
-}
-
-pub(super) fn of_device(id: DeviceId, problem: DeviceProblem) -> CaptureProblem {
-    CaptureProblem::Device { device: id.to_string().into(), problem }
 }
