@@ -13,7 +13,8 @@ C=5f0c6b1e-3d52-4c1b-9a77-72696e676c03 D=5f0c6b1e-3d52-4c1b-9a77-72696e676c04
 ONE_PORT=5f0c6b1e-3d52-4c1b-9a77-72696e676c05
 ACK='return-path switchover-ack'
 cards=$A # of the source
-by='' port=4400
+by='' memory='' port=4400
+full_memory='-m 128 -machine memory-backend=full -object memory-backend-file,id=full,mem-path=full.memory,size=128M,share=on'
 cp "$OLDPWD"/qmp . || exit 1
 
 # --- machines -----------------------------------------------------------------------------
@@ -57,7 +58,8 @@ source_machine() { # TRANSFER CHANNELS CAPABILITIES SCRATCH TEXT
     fill "$A" 5a '!OIFV'
     fill "$B" 11 untouched
     B_AS_IT_WAS=$(show "$B") PORT_0="$4:$5" PORTS="$4:$5 a5:VFIO!" resets_before=$(resets)
-    machine src "$1" "$cards"
+    # shellcheck disable=SC2086 # arguments
+    machine src "$1" "$cards" $memory
     control src fill "$4" "$5" > control.out
     configure src "$2" "$3"
 }
@@ -229,9 +231,10 @@ two_cards() {
     for uuid in "$C" "$D"; do echo 1 > /sys/bus/mdev/devices/"$uuid"/remove; done
 }
 
-# Slow enough to stay there for seconds.
+# It stays there for many seconds: its memory is $full_memory, and QEMU sends hardly more than a packet of each channel in
+# one of the tenths of a second that its limit is for.
 in_pre_copy() {
-    control src migrate-set-parameters '{"max-bandwidth":100000}' > control.out
+    control src migrate-set-parameters '{"max-bandwidth":100000,"downtime-limit":1}' > control.out
     migrate
     control src wait query-migrate status active failed
     usleep 500000
@@ -343,11 +346,14 @@ destination_refuses 4 "$ACK" off
 two_cards
 card_refuses
 card_is_not_there
+source_killed
+yes full | head -c 134217728 > full.memory
+memory=$full_memory
 killed_in_pre_copy recv
 killed_in_pre_copy capture
 broken_capture
 receiver_cancelled
-source_killed
+memory=''
 wrong_channels 4 2 recv
 wrong_channels 2 4 recv
 wrong_channels 4 2 capture
