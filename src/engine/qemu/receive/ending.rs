@@ -45,7 +45,7 @@ impl<R: Ring> Receiving<R> {
             let (place, phase) = (Place::Main, "before it was told that all is loaded");
             return Err(PeerError::Closed { place, phase }.into());
         }
-        self.session.commit();
+        assert!(self.session.commit(), "every device is loaded and the main connection has ended");
         self.answers.say(Reply::Shut(0))?;
         let end = self.loader.ring.now() + nanos(LAST_WORD_MAX);
         while self.answers.is_open() && !self.is_confirmed {

@@ -331,6 +331,19 @@ fn a_source_that_falls_silent_is_given_up() {
 }
 
 #[test]
+fn devices_that_are_loaded_do_not_run_while_the_main_connection_lacks_its_end() {
+    for seed in seeds(10) {
+        let scenario = scenario(seed);
+        let mut streams = [vec![scenario.migration.main()], scenario.migration.multifd()].concat();
+        streams[0].pop();
+        let played = play_streams(&scenario, streams);
+        check(&scenario, &played);
+        assert_eq!(played.finished.outcome, Outcome::Aborted, "seed {seed}");
+        assert!(!played.heard.ends_with(&[0, 1, 0, 4, 0, 0, 0, 0]), "seed {seed}: {:?}", played.heard);
+    }
+}
+
+#[test]
 fn a_channel_that_ended_early_is_named_soon() {
     for seed in seeds(10) {
         let (migration, streams) = half();
