@@ -201,7 +201,8 @@ through_a_file() {
     check "the sink shows what the file has" shows "$B" "RUNNING d0:on paper 2f:repap no"
 }
 
-# The source gives half of a state, and then nothing and no end.
+# The source gives half of a state, and then nothing and no end. (A pipe is opened for both ways, because opening it for one
+# waits for the other, and a process that ends in the background would interrupt that.)
 half_loaded() { # SIGNAL SEND-STATUS
     begin "SIG$1 to the sender when the sink is half loaded"
     prepare d2 'at home'
@@ -210,7 +211,7 @@ half_loaded() { # SIGNAL SEND-STATUS
     input=half.pipe
     send --device card=fd:0
     input=/dev/null
-    exec 3> half.pipe
+    exec 3<> half.pipe
     head -c 48 card.state >&3
     wait_for grep -q 'phase: stop-copy' recv.err
     usleep 300000
@@ -280,7 +281,7 @@ devices() {
     for way in by_group by_node; do
         mkfifo held.pipe
         ./mtty "$($way "$B")" hold < held.pipe > held.out &
-        exec 3> held.pipe
+        exec 3<> held.pipe
         wait_for grep -q held held.out
         start alone devices
         check "it exits with 0 while one is held $way" is "$(status_of alone)" 0
