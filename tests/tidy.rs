@@ -168,7 +168,15 @@ fn nothing_is_allowed_that_could_be_expected() {
 
 #[test]
 fn nothing_is_unwrapped_or_left_for_later() {
-    const WORDS: [&str; 6] = [".unwrap()", "todo!(", "unimplemented!(", "dbg!(", "TODO", "FIXME"];
+    // in halves, so that a search for them finds what is broken and not the rule
+    const WORDS: [&str; 6] = [
+        ".unwrap()",
+        concat!("to", "do!("),
+        concat!("unimple", "mented!("),
+        "dbg!(",
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+    ];
     let found = broken(|_, line| {
         WORDS.iter().find(|word| line.contains(**word)).map(|word| format!("{word} in {}", line.trim()))
     });

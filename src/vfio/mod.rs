@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `state` | states, features and the legal ways between states; pure |
 //! | `kernel` | what the kernel offers for one device: a trait, with a fake for tests |
-//! | `sys` | that trait over ioctls; the only unsafe code here |
+//! | `sys` | that trait over ioctls; nothing else here hands the kernel an address |
 //! | `lease` | groups and iommufds, which devices share |
 //! | `locate` | from what a user types to the file that has to be opened |
 //! | `device` | [`Device`]: one device with its state and its data file; keeps what a failed change left usable |

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 const SOURCE: &str = include_str!("../../src/stats/report.rs");
@@ -109,6 +110,23 @@ pub(crate) fn properties_of(value: &Value, at: &str, found: &mut BTreeSet<String
         properties_of(one, &at, found);
         found.insert(at);
     }
+}
+
+/// A report as JSON, which the schema allows.
+pub(crate) fn valid(schema: &Value, report: &impl Serialize) -> Value {
+    let json = serde_json::to_value(report).unwrap();
+    let found = faults(schema, schema, &json, "report");
+    assert!(found.is_empty(), "{found:#?}");
+    json
+}
+
+/// A report in which nothing is absent has every property of the schema and no other; there are more than `least`.
+pub(crate) fn assert_same_properties(schema: &Value, json: &Value, least: usize) {
+    let (mut drawn, mut written) = (BTreeSet::new(), BTreeSet::new());
+    properties_of_schema(schema, schema, "", &mut drawn);
+    properties_of(json, "", &mut written);
+    assert_eq!(drawn, written);
+    assert!(drawn.len() > least, "all of them were found");
 }
 
 /// The names of a place in the schema that holds one of a few words.
