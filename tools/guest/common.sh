@@ -91,7 +91,7 @@ alone() { # waits for others; then $work is an empty directory in the cache
     exec 9> "$cache/lock"
     flock -n 9 || { say "waiting for another build"; flock 9; }
     rm -rf "$cache"/tmp.* || true # left by builds that were killed
-    work=$(mktemp -d "$cache/tmp.XXXXXX")
+    work=$(mktemp -d -p "$cache")
     trap cleanup EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
