@@ -3,9 +3,9 @@
 //! Each type holds one of the crate's own and passes calls on. Nothing here gives out memory or descriptors, so whoever
 //! uses it can make no more mistakes than the crate itself.
 
+use crate::report::Stage;
 use crate::session::{credit, reorder};
-use crate::stats::Stage;
-use crate::{buffer, error, stats};
+use crate::{buffer, error, report};
 
 /// Order and completeness of one device's packets; a handle is a number.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl Allowance {
 
 /// One side's histograms and stopwatches.
 #[derive(Debug, Default)]
-pub struct Recorder(stats::Recorder);
+pub struct Recorder(report::Recorder);
 
 impl Recorder {
     /// Records what both sides together record of one packet: six stages, and a look at each stopwatch. `times` are the
@@ -131,5 +131,5 @@ impl Recorder {
 /// The clock that records are made with, in nanoseconds.
 #[inline]
 pub fn now() -> u64 {
-    crate::ring::uring::now()
+    crate::time::now()
 }

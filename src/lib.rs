@@ -16,28 +16,36 @@
 //! [`engine`] is the only glue, [`stats`] counts, [`limits`] bounds everything, [`error`] says whose fault it is.
 
 mod buffer;
-pub mod capture;
+mod cancel;
 mod channel;
-pub mod engine;
+mod descriptor;
 pub mod error;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
 pub mod limits;
+mod net;
+mod phase;
+pub mod qemu;
+pub mod report;
 mod ring;
 mod session;
 pub mod sink;
 pub mod source;
-pub mod stats;
+pub mod time;
+pub mod transfer;
 pub mod vfio;
 pub mod wire;
+mod worker;
 
-pub use engine::qemu;
-pub use engine::{
-    Cancel, Event, Finished, Listener, Outcome, Parked, Phase, Receiver, ReceiverBuilder, Sender,
-    SenderBuilder, ZeroCopy,
-};
+pub use cancel::Cancel;
+pub use channel::ZeroCopy;
+pub use net::Listener;
+pub use phase::Phase;
+pub use session::handover::Outcome;
+pub use transfer::{Finished, Parked, Receiver, ReceiverBuilder, Sender, SenderBuilder};
 pub use wire::Checksum;
+pub use worker::caller::Event;
 
 /// What the tests of this crate share with those beside it names it so.
 #[cfg(test)]

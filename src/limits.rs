@@ -5,9 +5,6 @@
 
 use std::time::Duration;
 
-/// A point in time: nanoseconds of the host's monotonic clock.
-pub type Nanos = u64;
-
 /// Bytes of one memory page: payloads start on such a boundary so that the kernel can move whole pages.
 pub const PAGE_SIZE: usize = 4096;
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use common::captures::{CONFIG_AT, Capture, DATA_AT, DEVICE, fixture};
 use common::damage::{Damage, damage};
 use proptest::prelude::*;
-use ringlift::capture::{self, Connection, Inspection, Note};
+use ringlift::qemu::capture::{self, Connection, Inspection, Note};
 use ringlift::wire::qemu::Kind;
 
 const ON_CHANNELS: &str = "device-on-channels";

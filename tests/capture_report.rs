@@ -8,7 +8,7 @@ use common::schema::{assert_same_properties, valid, warning_codes, words};
 use common::source::{Streams, migrate};
 use common::{Running, loopback};
 use ringlift::qemu::{Capture, Captured, Listener};
-use ringlift::stats::{CaptureReport, ErrorReport, Warning, WarningCode};
+use ringlift::report::{CaptureReport, ErrorReport, Warning, WarningCode};
 use serde_json::Value;
 
 fn schema() -> Value {

@@ -13,9 +13,9 @@ use common::device::{TestSink, TestSource, Trouble, failure};
 use common::outcome::{assert_aborted, assert_complete};
 use common::{content, listen, pair, receive, run, send, socket_pairs};
 use ringlift::error::{DeviceError, Error, Misuse, PeerError, Refusal, Side};
+use ringlift::report::WarningCode;
 use ringlift::sink::{Discard, FdSink, FileSink, Verify};
 use ringlift::source::{FdSource, Null, Synthetic};
-use ringlift::stats::WarningCode;
 use ringlift::{Cancel, Event, Outcome, Phase, Receiver, Sender};
 
 /// How a transfer ended that the sender's owner cancelled while `step` of one of the devices was under way.

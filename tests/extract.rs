@@ -14,8 +14,8 @@ use common::captures::{Capture, DEVICE};
 use common::device::{Journal, TestSink, Trouble};
 use common::{Running, content};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use ringlift::capture::{self, Inspection};
 use ringlift::error::{CaptureProblem, DeviceError, Error};
+use ringlift::qemu::capture::{self, Inspection};
 use ringlift::sink::{FdSink, FileSink, Sink};
 use ringlift::{Cancel, Finished, Outcome, Phase, qemu};
 

@@ -13,8 +13,8 @@ use common::destination::{Destination, Manners, Taken};
 use common::migration::grown;
 use common::source::Streams;
 use common::{Running, loopback};
-use ringlift::capture::inspect;
 use ringlift::error::{CaptureProblem, Error, PeerError, Place, QemuError};
+use ringlift::qemu::capture::inspect;
 use ringlift::qemu::{Capture, Listener, Pace, Replay, ReplayBuilder, Replayed};
 use ringlift::wire::qemu::{PREFIX_LEN, Packet, Reply};
 use ringlift::{Cancel, Event};
@@ -157,7 +157,7 @@ fn a_replay_that_is_captured_gives_the_same_capture() {
         assert_eq!((sent.data_bytes, sent.config_bytes), (came.data_bytes, came.config_bytes));
         assert_eq!((sent.precopy_bytes, sent.stopcopy_bytes), (came.precopy_bytes, came.stopcopy_bytes));
     }
-    let words = |answers: &[ringlift::stats::AnswerReport]| -> Vec<_> {
+    let words = |answers: &[ringlift::report::AnswerReport]| -> Vec<_> {
         answers.iter().map(|answer| (answer.message, answer.value)).collect()
     };
     assert_eq!(words(&sent.answers), words(&came.answers));

@@ -8,9 +8,9 @@ use common::Running;
 use common::destination::{Destination, Manners};
 use common::schema::{assert_same_properties, valid, warning_codes, words};
 use common::source::Streams;
-use ringlift::capture::inspect;
+use ringlift::qemu::capture::inspect;
 use ringlift::qemu::{Replay, Replayed};
-use ringlift::stats::{ErrorReport, ReplayReport, Warning, WarningCode};
+use ringlift::report::{ErrorReport, ReplayReport, Warning, WarningCode};
 use serde_json::Value;
 
 fn schema() -> Value {

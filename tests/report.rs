@@ -11,12 +11,12 @@ use std::os::unix::net::UnixStream;
 use common::schema::{assert_same_properties, faults, valid, warning_codes, words};
 use common::source::{Streams, migrate};
 use common::{Running, loopback};
-use ringlift::sink::{Discard, Verify};
-use ringlift::source::Synthetic;
-use ringlift::stats::{
+use ringlift::report::{
     Backpressure, ChannelReport, DeviceReport, Downtime, ErrorReport, Host, Latency, Report, Settings,
     Warning, WarningCode,
 };
+use ringlift::sink::{Discard, Verify};
+use ringlift::source::Synthetic;
 use ringlift::{Checksum, Finished, Outcome, Receiver, Sender, ZeroCopy, qemu};
 use serde_json::Value;
 

@@ -15,9 +15,9 @@ use common::outcome::{assert_aborted, assert_complete};
 use common::{POOL, Running, content, listen, pair, run, send, socket_pairs};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use ringlift::error::{DeviceError, Error, PeerError};
+use ringlift::report::WarningCode;
 use ringlift::sink::{Discard, FdSink, FileSink, Verify};
 use ringlift::source::{FdSource, FileSource, Null, Synthetic};
-use ringlift::stats::WarningCode;
 use ringlift::{Checksum, Event, Phase, Receiver, Sender, ZeroCopy};
 
 #[test]

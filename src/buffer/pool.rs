@@ -2,7 +2,8 @@
 //!
 //! Last in, first out: the slot that was just given back is the one whose bytes are still in the processor's cache.
 
-use super::region::{self, HugePages, RegionId, Slot};
+use super::region;
+use super::region::{HugePages, RegionId, Slot};
 use crate::error::KernelError;
 
 /// A fixed number of slots of one size.

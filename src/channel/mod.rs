@@ -5,18 +5,14 @@
 //! whether a packet is the right one, and what a message means, is the session's business.
 
 mod control;
-mod main_rx;
-mod multifd;
 mod native;
 mod rx;
 mod tx;
 mod zero_copy;
 
 pub(crate) use control::{ControlRx, ControlTx};
-pub(crate) use main_rx::{MainRx, MainStep};
-pub(crate) use multifd::Multifd;
 pub(crate) use native::Native;
-pub(crate) use rx::{Framing, Rx, RxEvent};
+pub(crate) use rx::{Framing, Rest, Rx, RxEvent};
 pub(crate) use tx::{Tx, TxEvent};
 pub use zero_copy::ZeroCopy;
 
@@ -28,4 +24,4 @@ pub(crate) fn is_retryable(errno: Errno) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

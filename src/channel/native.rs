@@ -1,7 +1,8 @@
 //! The framing of our own protocol: 64 bytes in front of every payload.
 
 use super::rx::{Framing, Rest};
-use crate::wire::{self, Checksum, DATA_HEADER_LEN, DataHeader, Malformed};
+use crate::wire;
+use crate::wire::{Checksum, DATA_HEADER_LEN, DataHeader, Malformed};
 
 /// Our own framing, with payloads checked as this session agreed on.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use std::os::fd::RawFd;
 use crate::buffer::{Lease, Pool, Slot};
 use crate::error::{Errno, KernelError};
 
-pub(crate) use crate::limits::Nanos;
+use crate::time::Nanos;
 
 /// What an operation was for, in its submitter's words; comes back with its completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

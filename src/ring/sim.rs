@@ -13,9 +13,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use nix::libc::{ECANCELED, ECONNRESET, EIO, EPIPE};
 
-use super::{Carrier, Completion, Directions, Job, Nanos, Ring, Tag};
+use super::{Carrier, Completion, Directions, Job, Ring, Tag};
 use crate::buffer::{Lease, Pool, Slot};
 use crate::error::{Errno, KernelError};
+use crate::time::Nanos;
 
 /// Bytes that a connection holds in one direction.
 const SOCKET_BUFFER: usize = 20_000;

@@ -18,13 +18,17 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 use nix::libc;
 
-use super::probe::{self, Abilities, Facts};
+use super::probe;
+use super::probe::{Abilities, Facts};
 use super::token::{Table, Token};
 use super::waker::Waker;
-use super::{Carrier, Completion, Directions, Job, Nanos, Ring, Tag};
-use crate::buffer::{self, Lease, Pool, RegionId, Slot};
+use super::{Carrier, Completion, Directions, Job, Ring, Tag};
+use crate::buffer;
+use crate::buffer::{Lease, Pool, RegionId, Slot};
 use crate::error::{Errno, KernelError};
 use crate::limits;
+use crate::time::Nanos;
+use crate::time::now;
 
 /// Entries of the submission queue: more than one turn of the loop begins, with an operation on every device and channel.
 const ENTRIES: u32 = 1024;
@@ -355,14 +359,6 @@ impl Drop for Uring {
         }
         self.operations.drain().for_each(std::mem::forget);
     }
-}
-
-/// The host's monotonic clock.
-#[expect(clippy::cast_sign_loss, reason = "the monotonic clock counts from the start of the host")]
-pub(crate) fn now() -> Nanos {
-    let time =
-        nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("every kernel has this clock");
-    time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
 }
 
 fn length(range: &Range<usize>) -> u32 {

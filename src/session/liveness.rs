@@ -1,13 +1,9 @@
 //! Nothing hangs: when to say something, and when a peer that says nothing, or moves nothing, is given up.
 
 use crate::error::PeerError;
-use crate::limits::Nanos;
 use crate::limits::{HEARTBEAT_INTERVAL, SILENCE_MAX, STANDSTILL_MAX};
-
-/// A duration of `limits` in nanoseconds.
-pub(crate) const fn nanos(duration: std::time::Duration) -> Nanos {
-    duration.as_secs() * 1_000_000_000 + duration.subsec_nanos() as Nanos
-}
+use crate::time::Nanos;
+use crate::time::nanos;
 
 /// The times that matter.
 #[derive(Debug, Clone, Copy)]

@@ -8,9 +8,9 @@
 pub(crate) mod credit;
 pub(crate) mod handover;
 pub(crate) mod liveness;
-pub(crate) mod qemu;
+pub(crate) mod queue;
 pub(crate) mod receiver;
 pub(crate) mod reorder;
-pub(crate) mod schedule;
+pub(crate) mod round_robin;
 pub(crate) mod sender;
-pub(crate) mod turns;
+pub(crate) mod totals;

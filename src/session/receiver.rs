@@ -6,12 +6,12 @@ use std::collections::VecDeque;
 use super::credit::Grant;
 use super::handover::{Outcome, Taking};
 use super::liveness::Liveness;
+use super::queue::{Turn, Turns};
 use super::reorder::Reorder;
-use super::sender::Totals;
-use super::turns::{Turn, Turns};
+use super::totals::Totals;
 use crate::error::{Error, PeerError, Place, Refusal};
 use crate::limits::CONTROL_QUEUE_MAX;
-use crate::limits::Nanos;
+use crate::time::Nanos;
 use crate::wire::{Checksum, Control, DataHeader, Offer};
 
 /// A packet that waits for its turn.

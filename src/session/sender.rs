@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use super::credit::Allowance;
 use super::handover::{Giving, Outcome};
 use super::liveness::Liveness;
-use super::schedule::RoundRobin;
+use super::round_robin::RoundRobin;
+use super::totals::Totals;
 use crate::error::{Error, PeerError, Refusal, Side};
 use crate::limits::CONTROL_QUEUE_MAX;
-use crate::limits::Nanos;
-use crate::wire::{self, Checksum, Control, DataHeader, Offer};
+use crate::time::Nanos;
+use crate::wire::{Checksum, Control, DataHeader, Offer};
 
 /// A packet on its way to a channel.
 #[derive(Debug)]
@@ -20,28 +21,6 @@ pub(crate) struct Queued<H> {
     pub(crate) handle: H,
     /// When it was queued.
     pub(crate) queued_at: Nanos,
-}
-
-/// What was read of a device so far, in idx order.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Totals {
-    pub(crate) packets: u64,
-    pub(crate) bytes: u64,
-    pub(crate) config_bytes: u64,
-    pub(crate) crc32c: u32,
-}
-
-impl Totals {
-    /// One more packet.
-    pub(crate) fn add(&mut self, header: &DataHeader) {
-        let len = u64::from(header.len);
-        self.packets += 1;
-        self.bytes += len;
-        if header.config {
-            self.config_bytes = len;
-        }
-        self.crc32c = wire::crc32c_combine(self.crc32c, header.crc32c, len);
-    }
 }
 
 #[derive(Debug)]
@@ -355,9 +334,9 @@ mod tests {
     fn commits_only_when_the_receiver_has_what_was_sent() {
         let mut session = ready(1);
         session.on_control(Control::Credit { device: 0, limit: 5 }, 0).unwrap();
-        session.push(0, 1, 3, false, wire::crc32c(0, b"abc"), 0, 0);
-        session.push(0, 2, 2, true, wire::crc32c(0, b"de"), 0, 0);
-        let (packets, bytes, crc32c) = (2, 5, wire::crc32c(0, b"abcde"));
+        session.push(0, 1, 3, false, crate::wire::crc32c(0, b"abc"), 0, 0);
+        session.push(0, 2, 2, true, crate::wire::crc32c(0, b"de"), 0, 0);
+        let (packets, bytes, crc32c) = (2, 5, crate::wire::crc32c(0, b"abcde"));
         let early = session.on_control(Control::Loaded { device: 0, packets, bytes, crc32c }, 0);
         assert!(matches!(early, Err(Error::Peer(PeerError::Unexpected { .. }))));
         while session.pop(0).is_some() {}

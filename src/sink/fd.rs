@@ -18,8 +18,9 @@ use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 use nix::unistd::{AccessFlags, access};
 
 use super::{FdKind, Sink};
+use crate::descriptor::kind_of;
+use crate::descriptor::{make_ready, open_error};
 use crate::error::DeviceError;
-use crate::source::{kind_of, make_ready, open_error};
 
 /// Writes into a descriptor from its current position on.
 ///

@@ -9,10 +9,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::OFlag;
 
 use super::{FdKind, Flow, Source};
-use crate::error::{DeviceError, Errno};
+use crate::descriptor::{kind_of, make_ready, open_error};
+use crate::error::DeviceError;
 
 /// Reads a descriptor from its current position to its end.
 ///
@@ -112,37 +113,6 @@ impl Source for FileSource {
     }
 }
 
-/// What to expect of a descriptor: only a regular file (a memfd is one) answers from memory.
-pub(crate) fn kind_of(fd: BorrowedFd<'_>) -> FdKind {
-    match nix::sys::stat::fstat(fd) {
-        Ok(stat) if stat.st_mode & nix::libc::S_IFMT == nix::libc::S_IFREG => FdKind::Memory,
-        _ => FdKind::Waits,
-    }
-}
-
-/// Clears `O_NONBLOCK`, with which the ring would be told `EAGAIN`, and says at once when the descriptor is open for the
-/// other direction alone.
-pub(crate) fn make_ready(
-    fd: BorrowedFd<'_>,
-    wrong: OFlag,
-    operation: &'static str,
-) -> Result<(), DeviceError> {
-    let failed = |errno: nix::errno::Errno| DeviceError::Io { operation, errno: errno.into() };
-    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).map_err(failed)?);
-    if flags & OFlag::O_ACCMODE == wrong {
-        return Err(failed(nix::errno::Errno::EBADF));
-    }
-    if flags.contains(OFlag::O_NONBLOCK) {
-        fcntl(fd, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK)).map_err(failed)?;
-    }
-    Ok(())
-}
-
-/// An error that names the path.
-pub(crate) fn open_error(operation: &'static str, path: &Path, error: &io::Error) -> DeviceError {
-    DeviceError::Open { operation, path: path.display().to_string().into(), errno: Errno::from(error) }
-}
-
 fn open_source(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NOCTTY).open(path)?;
     let kind = file.metadata()?.file_type();
@@ -162,7 +132,10 @@ mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
+    use nix::fcntl::{FcntlArg, fcntl};
+
     use super::*;
+    use crate::error::Errno;
 
     /// Reads as the engine does: from the descriptor, at its position.
     fn read_all(source: &impl Source) -> Vec<u8> {

@@ -12,9 +12,9 @@ mod vfio;
 use std::os::fd::BorrowedFd;
 
 pub use self::fd::{FdSource, FileSource};
-pub(crate) use self::fd::{kind_of, make_ready, open_error};
 pub use self::null::Null;
 pub use self::synthetic::Synthetic;
+pub use crate::descriptor::FdKind;
 use crate::error::DeviceError;
 
 pub use vfio::VfioSource;
@@ -26,15 +26,6 @@ pub enum Flow {
     PreCopy,
     /// The device runs, and its state can be read only after [`Source::stop`].
     Later,
-}
-
-/// What to expect of reads from a source's descriptor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FdKind {
-    /// A read copies memory and returns: a regular file, a memfd.
-    Memory,
-    /// A read may wait for somebody: a pipe, a device.
-    Waits,
 }
 
 /// A device whose state is to be moved away.

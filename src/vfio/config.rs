@@ -34,9 +34,9 @@
 //! may begin something: a reset, a power state). An embedder whose monitor needs more sends its own blob: it wraps the
 //! source and the sink and answers `config` itself.
 
+use super::config_state::{CONFIG_STATE_TAG, ConfigState};
 use super::kernel::{Kernel, Region};
 use crate::error::{DeviceError, Errno};
-use crate::wire::qemu::{CONFIG_STATE_TAG, ConfigState};
 
 const MAGIC: [u8; 8] = *b"RLPCICFG";
 const VERSION: u16 = 1;
@@ -240,8 +240,8 @@ mod tests {
     use nix::errno::Errno as Raw;
 
     use super::*;
+    use crate::vfio::config_state::END_OF_STATE_TAG;
     use crate::vfio::fake::{FakeKernel, Operation};
-    use crate::wire::qemu::END_OF_STATE_TAG;
 
     const SPACE: usize = 256;
 

@@ -15,6 +15,7 @@
 //! transfer.
 
 mod config;
+pub mod config_state;
 mod device;
 #[cfg(test)]
 pub(crate) mod fake;

@@ -216,9 +216,11 @@ impl fmt::Debug for Features {
 
 #[cfg(test)]
 mod tests {
-    use super::State::{Error, PreCopy, PreCopyP2p, Resuming, Running, RunningP2p, Stop, StopCopy};
-    use super::{Features, Recover, State};
     use crate::vfio::fake;
+    use crate::vfio::state::State::{
+        Error, PreCopy, PreCopyP2p, Resuming, Running, RunningP2p, Stop, StopCopy,
+    };
+    use crate::vfio::state::{Features, Recover, State};
 
     /// Every combination that the kernel defines: STOP_COPY with or without the other two.
     fn feature_sets() -> impl Iterator<Item = Features> {

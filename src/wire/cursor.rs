@@ -39,3 +39,18 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 }
+
+/// The `N` bytes at `at`; the caller upholds that they are there.
+pub(super) fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes[at..at + N].try_into().expect("the range has N bytes")
+}
+
+/// The big-endian number at `at`; the caller upholds that it is there.
+pub(crate) fn be32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(array(bytes, at))
+}
+
+/// The big-endian number at `at`; the caller upholds that it is there.
+pub(crate) fn be64(bytes: &[u8], at: usize) -> u64 {
+    u64::from_be_bytes(array(bytes, at))
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ringlift::capture::{self, Inspection};
+use ringlift::qemu::capture::{self, Inspection};
 use ringlift::wire::qemu::{DevicePacket, PREFIX_LEN, Packet, PageSize};
 use tempfile::TempDir;
 

@@ -1,8 +1,8 @@
 //! What a QEMU source sends, made by hand: devices of any size on any number of channels, with memory pages between them.
 
+use ringlift::vfio::config_state::{CONFIG_STATE_TAG, END_OF_STATE_TAG};
 use ringlift::wire::qemu::{
-    CONFIG_STATE_TAG, DevicePacket, END_OF_STATE_TAG, INIT_LEN, Idstr, Init, PREFIX_LEN, Packet, PageSize,
-    RamPacket, SyncPacket,
+    DevicePacket, INIT_LEN, Idstr, Init, PREFIX_LEN, Packet, PageSize, RamPacket, SyncPacket,
 };
 
 /// A device and its state.

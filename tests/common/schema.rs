@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-const SOURCE: &str = include_str!("../../src/stats/report.rs");
+const SOURCE: &str = include_str!("../../src/report/transfer.rs");
 
 /// Where `value` breaks `schema`; `at` says where both are.
 pub(crate) fn faults(root: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String> {

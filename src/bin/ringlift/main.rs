@@ -3,28 +3,17 @@
 //! Results go to stdout, words and progress to stderr. It uses the library's public API and nothing else of it.
 
 mod args;
-mod demo;
-mod devices;
+mod commands;
 mod ends;
 mod exit;
-mod figures;
-mod histogram;
-mod json;
-mod output;
 mod peer;
-mod progress;
-mod qemu;
-mod recv;
-mod results;
-mod send;
+mod show;
 mod signals;
-mod table;
-mod units;
-mod warnings;
 
 use std::process::ExitCode;
 
 use args::Command;
+use commands::{demo, devices, qemu, recv, send};
 
 fn main() -> ExitCode {
     let exit = match args::typed() {

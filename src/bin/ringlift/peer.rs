@@ -10,8 +10,8 @@ use std::time::Duration;
 use ringlift::limits;
 
 use crate::exit::Exit;
-use crate::figures::Figures;
-use crate::warnings;
+use crate::show::figures::Figures;
+use crate::show::warnings;
 
 /// From its start to `listening on`: a program that is loaded and a port that is bound.
 const START_MAX: Duration = Duration::from_secs(10);
@@ -120,7 +120,7 @@ impl Failure {
     /// Says what went wrong, in its words and the receiver's.
     pub(crate) fn say(&self) -> Exit {
         for line in &self.heard {
-            crate::output::say(&format!("receiver: {line}"));
+            crate::show::output::say(&format!("receiver: {line}"));
         }
         warnings::failure(&self.text, None);
         Exit::Failed

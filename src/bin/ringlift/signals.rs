@@ -5,8 +5,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::exit::Exit;
-use crate::progress::Progress;
-use crate::warnings;
+use crate::show::progress::Progress;
+use crate::show::warnings;
 
 /// Waits for the next signal.
 pub(crate) fn await_one() -> Result<(), Exit> {

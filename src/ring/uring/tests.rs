@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::limits::HEADER_ROOM;
-use crate::session::liveness::nanos;
+use crate::time::nanos;
 
 const TAG: Tag = Tag(7);
 

@@ -109,8 +109,8 @@ impl Deframer {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{DevicePacket, Idstr, RamPacket, SyncPacket};
     use super::*;
+    use crate::wire::qemu::{DevicePacket, Idstr, RamPacket, SyncPacket};
 
     const INIT: Init = Init { uuid: [7; 16], id: 1 };
 

@@ -10,9 +10,10 @@ mod ram;
 mod sections;
 mod vfio;
 
-use super::{Idstr, PageSize, be32};
+use super::{Idstr, PageSize};
 use crate::limits::{DEVICES_MAX, NAME_MAX};
 use crate::wire::Malformed;
+use crate::wire::cursor::be32;
 
 /// The section that opens a RAM block or a device for those that follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,6 @@
 //! | the return path, from the destination to the source | [`Reply`] |
 //! | the config state of a device | [`ConfigState`] |
 
-mod config_state;
 mod deframer;
 mod idstr;
 mod main_stream;
@@ -20,7 +19,6 @@ mod multifd;
 mod return_path;
 mod tail;
 
-pub use config_state::{CONFIG_LOAD_READY_TAG, CONFIG_STATE_TAG, ConfigState, END_OF_STATE_TAG};
 pub use deframer::{Deframer, Frame};
 pub use idstr::Idstr;
 pub use main_stream::{Command, Event, MainStream, Section};
@@ -51,19 +49,6 @@ impl Kind {
             found => Err(Malformed::Magic { found }),
         }
     }
-}
-
-/// The `N` bytes at `at`; the caller upholds that they are there.
-fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    bytes[at..at + N].try_into().expect("the range has N bytes")
-}
-
-fn be32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes(array(bytes, at))
-}
-
-fn be64(bytes: &[u8], at: usize) -> u64 {
-    u64::from_be_bytes(array(bytes, at))
 }
 
 #[cfg(test)]

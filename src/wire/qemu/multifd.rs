@@ -3,8 +3,9 @@
 //! Every packet begins with at least [`PREFIX_LEN`] bytes that say all about it, so a receiver reads so many, decides, and
 //! only then takes the rest: a device's state straight into its place, the rest of a RAM packet nowhere.
 
-use super::{Idstr, MULTIFD_MAGIC, array, be32, be64};
+use super::{Idstr, MULTIFD_MAGIC};
 use crate::limits::{CONFIG_SIZE_MAX, QEMU_STATE_MAX};
+use crate::wire::cursor::{array, be32, be64};
 use crate::wire::{Malformed, reserved_is_zero};
 
 /// Bytes of an [`Init`].

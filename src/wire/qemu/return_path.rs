@@ -1,8 +1,8 @@
 //! What the destination says to the source, on the main connection, once the source has opened that way.
 
-use super::array;
 use crate::limits::QEMU_REPLY_MAX;
 use crate::wire::Malformed;
+use crate::wire::cursor::array;
 
 /// Bytes of the longest [`Reply`] that is written here.
 pub const REPLY_LEN_MAX: usize = 8;

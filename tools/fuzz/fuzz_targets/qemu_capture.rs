@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::{env, fs, process};
 
 use libfuzzer_sys::fuzz_target;
-use ringlift::capture::{self, Device, Inspection};
+use ringlift::qemu::capture::{self, Device, Inspection};
 use ringlift_fuzz::{example, seed, with_peak};
 
 /// Separates the files of a capture in the input.

@@ -3,7 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ringlift::wire::qemu::{CONFIG_STATE_TAG, ConfigState, END_OF_STATE_TAG};
+use ringlift::vfio::config_state::{CONFIG_STATE_TAG, ConfigState, END_OF_STATE_TAG};
+
 use ringlift_fuzz::{accepted, seed, without_allocation};
 
 /// Tags, version and the levels of four pins.

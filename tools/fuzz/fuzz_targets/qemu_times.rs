@@ -5,7 +5,7 @@
 use std::{env, fs, process};
 
 use libfuzzer_sys::fuzz_target;
-use ringlift::capture::{self, Times};
+use ringlift::qemu::capture::{self, Times};
 use ringlift_fuzz::{SETTINGS_LEN, example, seed, with_peak};
 
 /// A buffer for the file, and its name.

@@ -1,9 +1,7 @@
 //! A small migration, as QEMU sends it: what targets begin with.
 
-use ringlift::wire::qemu::{
-    CONFIG_STATE_TAG, DevicePacket, END_OF_STATE_TAG, INIT_LEN, Idstr, Init, PREFIX_LEN, Packet, PageSize,
-    RamPacket, SyncPacket,
-};
+use ringlift::vfio::config_state::{CONFIG_STATE_TAG, END_OF_STATE_TAG};
+use ringlift::wire::qemu::{DevicePacket, INIT_LEN, Idstr, Init, PREFIX_LEN, Packet, PageSize, RamPacket, SyncPacket};
 
 /// The only device.
 pub const DEVICE: &[u8] = b"0000:00:01.0/vfio";

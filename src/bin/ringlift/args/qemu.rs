@@ -9,7 +9,7 @@ use ringlift::limits;
 
 use super::{address, count_from, is_name, json, sink_of_capture};
 use crate::ends::SinkSpec;
-use crate::json::JsonTarget;
+use crate::show::json::JsonTarget;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Qemu {

@@ -3,7 +3,8 @@
 use super::{Event, MainStream, State, Subsection};
 use crate::limits::NAME_MAX;
 use crate::wire::Malformed;
-use crate::wire::qemu::{MAIN_MAGIC, PageSize, array, be32};
+use crate::wire::cursor::{array, be32};
+use crate::wire::qemu::{MAIN_MAGIC, PageSize};
 
 const VERSION: u32 = 3;
 

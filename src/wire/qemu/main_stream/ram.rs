@@ -3,7 +3,8 @@
 use super::{Event, MainStream, State, zero};
 use crate::limits::QEMU_RAM_BLOCKS_MAX;
 use crate::wire::Malformed;
-use crate::wire::qemu::{Idstr, be64};
+use crate::wire::cursor::be64;
+use crate::wire::qemu::Idstr;
 
 const RAM_ZERO: u64 = 0x02;
 const RAM_MEM_SIZE: u64 = 0x04;

@@ -2,7 +2,8 @@
 
 use super::{Command, Event, Handler, MainStream, Section, State};
 use crate::wire::Malformed;
-use crate::wire::qemu::{Idstr, be32};
+use crate::wire::cursor::be32;
+use crate::wire::qemu::Idstr;
 
 const SECTION_EOF: u8 = 0x00;
 const SECTION_START: u8 = 0x01;

@@ -3,7 +3,7 @@
 use super::{Event, MainStream, State};
 use crate::limits::QEMU_STATE_MAX;
 use crate::wire::Malformed;
-use crate::wire::qemu::be64;
+use crate::wire::cursor::be64;
 
 const VFIO_END_OF_STATE: u64 = 0xffff_ffff_ef10_0001;
 const VFIO_CONFIG_STATE: u64 = 0xffff_ffff_ef10_0002;

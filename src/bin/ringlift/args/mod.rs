@@ -1,0 +1,494 @@
+//! What can be typed: every argument parsed into a type that cannot be wrong.
+
+mod qemu;
+
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ringlift::limits;
+
+pub(crate) use self::qemu::{Capture, DeviceId, Extract, Inspect, PaceKind, Qemu, Replay};
+use crate::ends::{Named, SinkSpec, SourceSpec};
+use crate::show::json::JsonTarget;
+use crate::show::units::{Size, duration};
+
+/// What the user asks for; what makes no sense ends the process with status 2 and a message.
+pub(crate) fn typed() -> Command {
+    Cli::parse().command
+}
+
+const STATUS: &str = "\
+Exit status:
+    0  complete
+    1  failed, nothing lost
+    2  usage
+    3  in doubt: look at the destination before anything else
+    4  refused by the peer
+  130  cancelled (SIGINT, SIGTERM)
+
+Results go to stdout, words and progress to stderr.";
+
+/// Moves the state of passed-through (VFIO) devices between hosts
+#[derive(Debug, Parser)]
+#[command(name = "ringlift", version, after_help = STATUS)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Two processes over loopback: made-up devices, moved, verified and measured
+    Demo(Demo),
+    /// Takes device state from a sender
+    Recv(Recv),
+    /// Sends device state to a receiver
+    Send(Send),
+    /// VFIO devices on this host: path, driver, migration features, estimated stop-copy size
+    Devices,
+    /// QEMU's own migration stream: captures of it, and the device state in them
+    #[command(subcommand)]
+    Qemu(Qemu),
+}
+
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  ringlift demo
+  ringlift demo --devices 8 --channels 4 --size 1GiB --json demo.json";
+
+#[derive(Debug, Args)]
+#[command(after_help = DEMO_EXAMPLES)]
+pub(crate) struct Demo {
+    /// Devices
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = devices)]
+    pub(crate) devices: u16,
+    /// Data connections
+    #[arg(long, value_name = "N", default_value_t = limits::CHANNELS_DEFAULT as u16, value_parser = channels)]
+    pub(crate) channels: u16,
+    /// State of each device: 4096, 64KiB, 1MiB, 2GiB
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    pub(crate) size: Size,
+    /// Writes the sender's report there; - is stdout, in place of the tables
+    #[arg(long, value_name = "FILE", value_parser = json())]
+    pub(crate) json: Option<JsonTarget>,
+}
+
+const RECV_EXAMPLES: &str = "\
+SINK
+  vfio:PATH   a device: PCI address, an mdev's sysfs folder, /dev/vfio/devices/vfioN or a group's device
+  file:PATH   a file that takes its name when the transfer is complete
+  fd:N        a descriptor that was inherited: a pipe, a file, a memfd; it is opened anew, at its position, so a
+              socket works as fd:1 alone; what was written stays there even if the transfer fails
+  verify      checks what a synthetic source makes, and keeps nothing
+  discard     takes everything and keeps nothing
+
+Examples:
+  ringlift recv --listen 127.0.0.1:4321 --device net0=vfio:0000:41:00.1 --once
+  ringlift recv --listen 127.0.0.1:0 --device net0=file:net0.state --device net1=verify
+  ringlift recv --listen 0.0.0.0:4321 --plaintext --device net0=discard --json last.json
+  ringlift recv --dialect qemu --listen 127.0.0.1:4444 --channels 4 --once \\
+      --device 0000:00:01.0/vfio=vfio:0000:41:00.1
+
+With --dialect qemu a QEMU is the sender: `migrate tcp:127.0.0.1:4444` there, with as many multifd-channels as --channels
+says. Devices have QEMU's names, #INSTANCE behind one that has another instance than 0. Of the virtual machine nothing
+else is taken. docs/QEMU.md has the whole picture.
+
+The first line on stderr is `listening on ADDR`, with the port that was given for port 0.";
+
+#[derive(Debug, Args)]
+#[command(after_help = RECV_EXAMPLES)]
+pub(crate) struct Recv {
+    /// Where to listen: 127.0.0.1:4321, [::1]:4321; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub(crate) listen: SocketAddr,
+    /// A device and where its state goes; once for each device, with the names that the sender uses
+    #[arg(long = "device", value_name = "NAME=SINK", required = true, value_parser = OsStringValueParser::new().try_map(sink))]
+    pub(crate) devices: Vec<Named<SinkSpec>>,
+    /// Whose protocol the sender speaks: our own, or that of a QEMU that migrates
+    #[arg(long, value_name = "WHOSE", value_enum, default_value_t = Dialect::Native)]
+    pub(crate) dialect: Dialect,
+    /// Multifd connections of a QEMU, its multifd-channels; 0 when its multifd capability is off [default: 2]
+    #[arg(long, value_name = "N", value_parser = qemu::channels)]
+    pub(crate) channels: Option<u16>,
+    /// Memory for packets of a QEMU, which leaves that to us [default: 64MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) pool: Option<Size>,
+    /// Serves one transfer and ends with its status; without it, one after the other until it is stopped
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Accepts that the state travels unencrypted: needed to listen on an address other than loopback
+    #[arg(long)]
+    pub(crate) plaintext: bool,
+    /// Congestion control of the connections, as in net.ipv4.tcp_available_congestion_control
+    #[arg(long, value_name = "NAME")]
+    pub(crate) congestion: Option<String>,
+    /// The largest pool that a sender may ask for [default: 1GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) pool_max: Option<Size>,
+    /// Writes the report there, anew after each transfer; - is stdout, a line for each, in place of the tables
+    #[arg(long, value_name = "FILE", value_parser = json())]
+    pub(crate) json: Option<JsonTarget>,
+    /// Part of the demo that runs as this process: ends with it, and prints the report and the histogram alone
+    #[arg(long, value_name = "PID", hide = true)]
+    pub(crate) with_parent: Option<i32>,
+}
+
+const SEND_EXAMPLES: &str = "\
+SOURCE
+  vfio:PATH       a device: PCI address, an mdev's sysfs folder, /dev/vfio/devices/vfioN or a group's device
+  file:PATH       a file, from its begin to its end
+  fd:N            a descriptor that was inherited: a pipe, a file, a memfd; it is opened anew, at its position, so a
+                  socket works as fd:0 alone
+  synthetic:SIZE  made-up content that the sink `verify` can check
+  null:SIZE       nothing read or filled: measures the transport alone
+
+Examples:
+  ringlift send --to 192.0.2.1:4321 --device net0=vfio:0000:41:00.1 --channels 4 --deadline 30s
+  ringlift send --to 127.0.0.1:4321 --device net0=synthetic:2GiB --json -
+  tar -c folder | ringlift send --to 127.0.0.1:4321 --device net0=fd:0";
+
+#[derive(Debug, Args)]
+#[command(after_help = SEND_EXAMPLES)]
+pub(crate) struct Send {
+    /// Where the receiver listens: 192.0.2.1:4321, [2001:db8::1]:4321, host:4321
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub(crate) to: SocketAddr,
+    /// A device and where its state comes from; once for each device, with the names that the receiver uses
+    #[arg(long = "device", value_name = "NAME=SOURCE", required = true, value_parser = OsStringValueParser::new().try_map(source))]
+    pub(crate) devices: Vec<Named<SourceSpec>>,
+    /// Data connections
+    #[arg(long, value_name = "N", default_value_t = limits::CHANNELS_DEFAULT as u16, value_parser = channels)]
+    pub(crate) channels: u16,
+    /// Most state bytes in one packet: 4KiB to 16MiB
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = packet_size)]
+    pub(crate) packet_size: u32,
+    /// Memory for packets, on each side
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    pub(crate) pool: Size,
+    /// Zero-copy sends; auto stops when the kernel says that it copies all the same
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = ZeroCopyWhen::Auto)]
+    pub(crate) zero_copy: ZeroCopyWhen,
+    /// Checksum of each packet's state
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = ChecksumKind::Crc32c)]
+    pub(crate) checksum: ChecksumKind,
+    /// Congestion control of the connections, as in net.ipv4.tcp_available_congestion_control
+    #[arg(long, value_name = "NAME")]
+    pub(crate) congestion: Option<String>,
+    /// Rolls back when the devices are not loaded by then: 300ms, 30s, 2m
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) deadline: Option<Duration>,
+    /// Writes the report there; - is stdout, in place of the tables
+    #[arg(long, value_name = "FILE", value_parser = json())]
+    pub(crate) json: Option<JsonTarget>,
+}
+
+/// `native` or `qemu`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dialect {
+    Native,
+    Qemu,
+}
+
+/// `auto`, `on` or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ZeroCopyWhen {
+    Auto,
+    On,
+    Off,
+}
+
+/// `crc32c` or `none`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ChecksumKind {
+    Crc32c,
+    None,
+}
+
+fn source(typed: OsString) -> Result<Named<SourceSpec>, String> {
+    named(&typed, "net0=file:net0.state", |kind, value| {
+        let text = value.to_str().unwrap_or_default();
+        Ok(match (kind, value.is_empty()) {
+            ("vfio", false) => SourceSpec::Vfio(value.into()),
+            ("file", false) => SourceSpec::File(value.into()),
+            ("fd", false) => SourceSpec::Fd(fd(text)?),
+            ("synthetic", false) => SourceSpec::Synthetic(text.parse::<Size>()?.0),
+            ("null", false) => SourceSpec::Null(text.parse::<Size>()?.0),
+            ("verify" | "discard", _) => {
+                return Err(format!("{kind} is a sink\nhint: a source for it is {}", mirror(kind)));
+            }
+            _ => {
+                return Err("there is no such source\n\
+                            hint: write vfio:PATH, file:PATH, fd:N, synthetic:SIZE or null:SIZE"
+                    .to_owned());
+            }
+        })
+    })
+}
+
+fn sink(typed: OsString) -> Result<Named<SinkSpec>, String> {
+    named(&typed, "net0=file:net0.state", sink_of)
+}
+
+/// SINK without a name, for what no synthetic source made.
+fn sink_of_capture(typed: OsString) -> Result<SinkSpec, String> {
+    let (kind, value) = kind_and_value(&typed);
+    match sink_of(&kind, value)? {
+        SinkSpec::Verify => Err("verify knows what a synthetic source makes, and nothing else\n\
+                                 hint: discard takes everything, too"
+            .to_owned()),
+        sink => Ok(sink),
+    }
+}
+
+fn sink_of(kind: &str, value: &OsStr) -> Result<SinkSpec, String> {
+    let text = value.to_str().unwrap_or_default();
+    Ok(match (kind, value.is_empty()) {
+        ("vfio", false) => SinkSpec::Vfio(value.into()),
+        ("file", false) => SinkSpec::File(value.into()),
+        ("fd", false) => SinkSpec::Fd(fd(text)?),
+        ("verify", true) => SinkSpec::Verify,
+        ("discard", true) => SinkSpec::Discard,
+        ("synthetic" | "null", _) => {
+            return Err(format!("{kind} is a source\nhint: a sink for it is {}", mirror(kind)));
+        }
+        _ => {
+            return Err("there is no such sink\n\
+                        hint: write vfio:PATH, file:PATH, fd:N, verify or discard"
+                .to_owned());
+        }
+    })
+}
+
+fn mirror(kind: &str) -> &'static str {
+    match kind {
+        "verify" => "synthetic:SIZE",
+        "discard" => "null:SIZE",
+        "synthetic" => "verify",
+        _ => "discard",
+    }
+}
+
+/// NAME=KIND:VALUE; a path in VALUE need not be UTF-8.
+fn named<T>(
+    typed: &OsStr,
+    example: &str,
+    parse: impl FnOnce(&str, &OsStr) -> Result<T, String>,
+) -> Result<Named<T>, String> {
+    let wrong = |what: &str| format!("{what}\nhint: write for example {example}");
+    let (name, end) = split(typed, b'=').ok_or_else(|| wrong("a device needs a name and an end"))?;
+    let name = name.to_str().filter(|name| is_name(name)).ok_or_else(|| {
+        wrong(&format!("a device's name has 1 to {} bytes and no control characters", limits::NAME_MAX))
+    })?;
+    let (kind, value) = kind_and_value(end);
+    let end = parse(&kind, value)?;
+    Ok(Named { name: name.to_owned(), end })
+}
+
+/// KIND:VALUE, or KIND alone.
+fn kind_and_value(end: &OsStr) -> (Cow<'_, str>, &OsStr) {
+    let (kind, value) = split(end, b':').unwrap_or((end, OsStr::new("")));
+    (kind.to_string_lossy(), value)
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=limits::NAME_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
+}
+
+fn split(typed: &OsStr, at: u8) -> Option<(&OsStr, &OsStr)> {
+    let bytes = typed.as_bytes();
+    let idx = bytes.iter().position(|byte| *byte == at)?;
+    Some((OsStr::from_bytes(&bytes[..idx]), OsStr::from_bytes(&bytes[idx + 1..])))
+}
+
+fn fd(typed: &str) -> Result<u32, String> {
+    typed.parse().map_err(|_| "a descriptor is a number\nhint: write for example fd:3".to_owned())
+}
+
+fn address(typed: &str) -> Result<SocketAddr, String> {
+    const HINT: &str = "hint: write 192.0.2.1:4321, [2001:db8::1]:4321 or host:4321";
+    if let Ok(address) = typed.parse() {
+        return Ok(address);
+    }
+    let wrong = || format!("an address has a host and a port\n{HINT}");
+    let (host, port) = typed.rsplit_once(':').filter(|(host, _)| !host.is_empty()).ok_or_else(wrong)?;
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    let mut found = (host, port).to_socket_addrs().map_err(|error| format!("{error}\n{HINT}"))?;
+    found.next().ok_or_else(|| format!("{host} has no address\n{HINT}"))
+}
+
+fn packet_size(typed: &str) -> Result<u32, String> {
+    let Size(size) = typed.parse()?;
+    u32::try_from(size)
+        .ok()
+        .filter(|size| (limits::PACKET_SIZE_MIN..=limits::PACKET_SIZE_MAX).contains(size))
+        .ok_or_else(|| {
+            "a packet has at least 4KiB and at most 16MiB\nhint: 1MiB is the fastest for most".to_owned()
+        })
+}
+
+fn channels(typed: &str) -> Result<u16, String> {
+    count(typed, limits::CHANNELS_MAX)
+}
+
+fn devices(typed: &str) -> Result<u16, String> {
+    count(typed, limits::DEVICES_MAX)
+}
+
+fn count(typed: &str, max: usize) -> Result<u16, String> {
+    count_from(1, typed, max)
+}
+
+fn count_from(min: usize, typed: &str, max: usize) -> Result<u16, String> {
+    typed
+        .parse()
+        .ok()
+        .filter(|count| (min..=max).contains(&usize::from(*count)))
+        .ok_or_else(|| format!("it is no whole number from {min} to {max}"))
+}
+
+fn json() -> impl TypedValueParser<Value = JsonTarget> {
+    PathBufValueParser::new().map(|path: PathBuf| JsonTarget::from(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn command(line: &str) -> Result<Command, String> {
+        Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.command).map_err(|error| error.to_string())
+    }
+
+    fn error(line: &str) -> String {
+        command(line).unwrap_err()
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_source_can_be_typed() {
+        for (typed, end) in [
+            ("net0=vfio:0000:41:00.1", SourceSpec::Vfio("0000:41:00.1".into())),
+            ("net0=file:/a=b:c", SourceSpec::File("/a=b:c".into())),
+            ("net0=fd:3", SourceSpec::Fd(3)),
+            ("net0=synthetic:2GiB", SourceSpec::Synthetic(2 << 30)),
+            ("net0=null:0", SourceSpec::Null(0)),
+        ] {
+            assert_eq!(source(typed.into()), Ok(Named { name: "net0".to_owned(), end }));
+        }
+    }
+
+    #[test]
+    fn every_sink_can_be_typed() {
+        for (typed, end) in [
+            ("net0=vfio:/dev/vfio/devices/vfio0", SinkSpec::Vfio("/dev/vfio/devices/vfio0".into())),
+            ("net0=file:state", SinkSpec::File("state".into())),
+            ("net0=fd:1", SinkSpec::Fd(1)),
+            ("net0=verify", SinkSpec::Verify),
+            ("net0=discard", SinkSpec::Discard),
+        ] {
+            assert_eq!(sink(typed.into()), Ok(Named { name: "net0".to_owned(), end }));
+        }
+    }
+
+    #[test]
+    fn a_path_need_not_be_text() {
+        let typed = OsStr::from_bytes(b"net0=file:/tmp/\xff");
+        let Named { end, .. } = source(typed.to_owned()).unwrap();
+        assert_eq!(end, SourceSpec::File(OsStr::from_bytes(b"/tmp/\xff").into()));
+    }
+
+    #[test]
+    fn a_wrong_end_is_answered_with_the_right_ones() {
+        for (typed, hint) in [
+            ("net0", "hint: write for example net0="),
+            ("=null:1", "hint: write for example"),
+            ("net0=", "hint: write vfio:PATH"),
+            ("net0=file:", "hint: write vfio:PATH"),
+            ("net0=tape:1", "hint: write vfio:PATH"),
+            ("net0=synthetic:1MB", "hint: write 1MiB"),
+            ("net0=fd:-1", "hint: write for example fd:3"),
+            ("net0=verify", "hint: a source for it is synthetic:SIZE"),
+        ] {
+            let error = source(typed.into()).unwrap_err();
+            assert!(error.contains(hint), "{typed}: {error}");
+        }
+        for (typed, hint) in [
+            ("net0=verify:1", "hint: write vfio:PATH"),
+            ("net0=null:1", "hint: a sink for it is discard"),
+            ("net\u{7}=verify", "no control characters"),
+        ] {
+            let error = sink(typed.into()).unwrap_err();
+            assert!(error.contains(hint), "{typed}: {error}");
+        }
+        assert!(sink(format!("{}=verify", "n".repeat(256)).into()).is_err());
+    }
+
+    #[test]
+    fn a_whole_send_line_is_understood() {
+        let line = "ringlift send --to 127.0.0.1:1 --device a=null:1 --device b=fd:4 --channels 8 --packet-size 64KiB \
+                    --pool 16MiB --zero-copy off --checksum none --congestion cubic --deadline 300ms --json -";
+        let Command::Send(send) = command(line).unwrap() else { panic!("it is a send") };
+        assert_eq!(send.devices.len(), 2);
+        assert_eq!((send.channels, send.packet_size, send.pool), (8, 65536, Size(16 << 20)));
+        assert_eq!((send.zero_copy, send.checksum), (ZeroCopyWhen::Off, ChecksumKind::None));
+        assert_eq!(send.deadline, Some(Duration::from_millis(300)));
+        assert_eq!(send.json, Some(JsonTarget::Stdout));
+    }
+
+    #[test]
+    fn what_help_says_of_defaults_is_what_the_library_does() {
+        let Command::Send(send) = command("ringlift send --to 127.0.0.1:1 --device a=null:1").unwrap() else {
+            panic!("it is a send")
+        };
+        assert_eq!(send.packet_size, limits::PACKET_SIZE_DEFAULT);
+        assert_eq!(send.pool.0, limits::POOL_SIZE_DEFAULT);
+        assert_eq!(limits::POOL_SIZE_TRUSTED, 1 << 30, "--pool-max names it");
+        assert_eq!(
+            (limits::PACKET_SIZE_MIN, limits::PACKET_SIZE_MAX),
+            (4 << 10, 16 << 20),
+            "--packet-size, too"
+        );
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        for line in [
+            "ringlift demo --devices 0",
+            "ringlift demo --devices 257",
+            "ringlift demo --channels 256",
+            "ringlift send --to 127.0.0.1:1 --device a=null:1 --channels 0",
+            "ringlift send --to 127.0.0.1:1 --device a=null:1 --packet-size 4095",
+            "ringlift send --to 127.0.0.1:1 --device a=null:1 --packet-size 17MiB",
+            "ringlift send --to 127.0.0.1:1 --device a=null:1 --packet-size 8GiB",
+        ] {
+            assert!(command(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        assert!(error("ringlift recv --device a=verify").contains("--listen <ADDR>"));
+        assert!(error("ringlift recv --listen 127.0.0.1:0").contains("--device <NAME=SINK>"));
+        assert!(error("ringlift send --device a=null:1").contains("--to <ADDR>"));
+    }
+
+    #[test]
+    fn addresses_need_a_port() {
+        assert_eq!(address("127.0.0.1:4321"), Ok(([127, 0, 0, 1], 4321).into()));
+        assert!(address("[::1]:4321").unwrap().is_ipv6());
+        for typed in ["127.0.0.1", "localhost", ":4321", "127.0.0.1:port", "127.0.0.1:65536", ""] {
+            assert!(address(typed).unwrap_err().contains("hint: write"), "{typed}");
+        }
+    }
+}

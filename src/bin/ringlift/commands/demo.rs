@@ -1,0 +1,100 @@
+//! `ringlift demo`: this process sends, another of the same program receives.
+
+use std::net::SocketAddr;
+
+use ringlift::error::Error;
+use ringlift::source::Synthetic;
+use ringlift::{Cancel, Finished, Outcome, Sender};
+
+use crate::args::Demo;
+use crate::exit::Exit;
+use crate::peer::{Failure, Peer, Received};
+use crate::show::figures::Figures;
+use crate::show::json::JsonTarget;
+use crate::show::progress::Progress;
+use crate::show::units::bytes;
+use crate::show::{output, results, table, warnings};
+use crate::signals;
+
+/// One transfer over loopback.
+pub(crate) fn run(args: &Demo) -> Exit {
+    transfer(args).unwrap_or_else(|exit| exit)
+}
+
+fn transfer(args: &Demo) -> Result<Exit, Exit> {
+    if let Some(json) = &args.json {
+        json.check()?;
+    }
+    let (cancel, progress) = (Cancel::new(), Progress::new());
+    let names: Vec<String> = (0..args.devices).map(|idx| format!("dev{idx}")).collect();
+    let (peer, address) = Peer::start(&names).map_err(|failure| failure.say())?;
+    output::say(&format!("moving {} x {} over {} channels", args.devices, bytes(args.size.0), args.channels));
+    let sender =
+        sender(args, &names, address, &cancel, &progress).map_err(|error| warnings::error(&error))?;
+    signals::cancel_on_signals(&cancel, &progress)?;
+    let finished = sender.run();
+    progress.end();
+    conclude(args, &finished, peer.finish(progress.connected()))
+}
+
+fn sender(
+    args: &Demo,
+    names: &[String],
+    address: SocketAddr,
+    cancel: &Cancel,
+    progress: &Progress,
+) -> Result<Sender, Error> {
+    let shown = progress.clone();
+    let mut builder = Sender::builder()
+        .connect(address)
+        .channels(args.channels)
+        .on_event(move |event| shown.show(event))
+        .cancel(cancel);
+    for name in names {
+        builder = builder.device(name.as_str(), Synthetic::new(args.size.0));
+    }
+    Ok(builder.build()?)
+}
+
+fn conclude(args: &Demo, finished: &Finished, received: Result<Received, Failure>) -> Result<Exit, Exit> {
+    if let Some(json) = &args.json {
+        json.write(&finished.report);
+    }
+    let exit = results::complain(finished);
+    if exit == Exit::Cancelled {
+        // The receiver's words are the same story once more.
+        return Ok(exit);
+    }
+    if finished.outcome != Outcome::Complete {
+        if let Err(failure) = received {
+            failure.say();
+        }
+        return Ok(exit);
+    }
+    let received = received.map_err(|failure| failure.say())?;
+    // Both sides are this host: what the sender has said already needs no second time.
+    let said = |text: &str| finished.report.warnings.iter().any(|one| one.text == text);
+    for one in received.figures.warnings.iter().filter(|one| !said(&one.text)) {
+        warnings::warning(&one.text, &one.hint);
+    }
+    if args.json != Some(JsonTarget::Stdout) {
+        output::result(&results(finished, &received).map_err(|error| unreadable(&error))?);
+    }
+    Ok(exit)
+}
+
+fn results(finished: &Finished, received: &Received) -> serde_json::Result<String> {
+    let sent = Figures::of(&finished.report)?;
+    let Received { figures, histogram } = received;
+    Ok(format!(
+        "{}\n{histogram}\nverified: {} devices, {} bytes\n",
+        table::both(&sent, figures),
+        figures.devices.len(),
+        figures.data_bytes()
+    ))
+}
+
+fn unreadable(error: &serde_json::Error) -> Exit {
+    warnings::failure(&format!("the report cannot be shown: {error}"), None);
+    Exit::Failed
+}

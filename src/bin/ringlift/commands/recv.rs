@@ -1,0 +1,203 @@
+//! `ringlift recv`.
+
+use std::net::SocketAddr;
+
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::unistd::getppid;
+use ringlift::error::Error;
+use ringlift::{Cancel, Event, Finished, Listener, Receiver, qemu};
+
+use crate::args::{Dialect, Recv};
+use crate::ends::SinkSpec;
+use crate::exit::Exit;
+use crate::show::json::JsonTarget;
+use crate::show::progress::Progress;
+use crate::show::{output, results, warnings};
+use crate::signals;
+
+/// One transfer, or one after the other.
+pub(crate) fn run(args: &Recv) -> Exit {
+    serve(args).unwrap_or_else(|exit| exit)
+}
+
+fn serve(args: &Recv) -> Result<Exit, Exit> {
+    check(args)?;
+    follow_parent(args)?;
+    let (cancel, progress) = (Cancel::new(), Progress::new());
+    let said = |error| warnings::error(&error);
+    let listener = Door::open(args).map_err(said)?;
+    let mut receiver = receiver(args, &listener, &cancel, &progress).map_err(said)?;
+    signals::cancel_on_signals(&cancel, &progress)?;
+    output::say(&format!("listening on {}", listener.local_addr()));
+    loop {
+        progress.begin();
+        let finished = receiver.run();
+        progress.end();
+        let exit = conclude(args, &finished);
+        if args.once || exit == Exit::Cancelled || !comes_from_a_peer(&finished, &progress) {
+            return Ok(exit);
+        }
+        receiver = self::receiver(args, &listener, &cancel, &progress).map_err(said)?;
+    }
+}
+
+/// Where senders of either dialect come.
+enum Door {
+    Native(Listener),
+    Qemu(qemu::Listener),
+}
+
+/// A receiver of either dialect.
+enum Worker {
+    Native(Receiver),
+    Qemu(qemu::Receiver),
+}
+
+impl Door {
+    fn open(args: &Recv) -> Result<Door, Error> {
+        Ok(match args.dialect {
+            Dialect::Native => Door::Native(Listener::bind(args.listen)?),
+            Dialect::Qemu => Door::Qemu(qemu::Listener::bind(args.listen)?),
+        })
+    }
+
+    fn local_addr(&self) -> SocketAddr {
+        match self {
+            Door::Native(listener) => listener.local_addr(),
+            Door::Qemu(listener) => listener.local_addr(),
+        }
+    }
+}
+
+impl Worker {
+    fn run(self) -> Finished {
+        match self {
+            Worker::Native(receiver) => receiver.run(),
+            Worker::Qemu(receiver) => receiver.run(),
+        }
+    }
+}
+
+/// The sinks are opened anew for each transfer: what one transfer left behind is nothing to the next.
+fn receiver(args: &Recv, door: &Door, cancel: &Cancel, progress: &Progress) -> Result<Worker, Error> {
+    let shown = progress.clone();
+    let shown = move |event: &Event| shown.show(event);
+    match door {
+        Door::Native(listener) => {
+            let mut builder = Receiver::builder().listener(listener).on_event(shown).cancel(cancel);
+            for device in &args.devices {
+                builder = builder.boxed_device(device.name.as_str(), device.open()?);
+            }
+            if let Some(congestion) = &args.congestion {
+                builder = builder.congestion(congestion.as_str());
+            }
+            if let Some(pool_max) = args.pool_max {
+                builder = builder.pool_max(pool_max.0);
+            }
+            Ok(Worker::Native(builder.build()?))
+        }
+        Door::Qemu(listener) => {
+            let mut builder = qemu::Receiver::builder().listener(listener).on_event(shown).cancel(cancel);
+            for device in &args.devices {
+                let (idstr, instance) = numbered(&device.name);
+                builder = builder.boxed_device(idstr, device.open()?).instance(instance);
+            }
+            if let Some(congestion) = &args.congestion {
+                builder = builder.congestion(congestion.as_str());
+            }
+            if let Some(channels) = args.channels {
+                builder = builder.channels(channels.into());
+            }
+            if let Some(pool) = args.pool {
+                builder = builder.pool_size(pool.0);
+            }
+            Ok(Worker::Qemu(builder.build()?))
+        }
+    }
+}
+
+/// A QEMU's name of a device and its instance, 0 unless it is there.
+fn numbered(name: &str) -> (&str, u32) {
+    let number = name.rsplit_once('#').and_then(|(name, number)| Some((name, number.parse().ok()?)));
+    number.unwrap_or((name, 0))
+}
+
+/// An error before any peer came is this host's own: it would come again at once, for ever.
+fn comes_from_a_peer(finished: &Finished, progress: &Progress) -> bool {
+    match finished.error {
+        None | Some(Error::Refused { .. } | Error::Peer(_)) => true,
+        Some(_) => progress.connected(),
+    }
+}
+
+fn conclude(args: &Recv, finished: &Finished) -> Exit {
+    let exit = match stdout_is_a_device(args) {
+        true => results::conclude(finished, args.json.as_ref(), |text| output::say(text.trim_end())),
+        false => results::conclude(finished, args.json.as_ref(), output::result),
+    };
+    if args.with_parent.is_some() {
+        output::result(&results::histogram_of(&finished.histograms));
+    }
+    exit
+}
+
+/// Others can reach an address that is not loopback, and nothing keeps them out.
+pub(crate) fn check_listen(listen: SocketAddr, plaintext: bool) -> Result<(), Exit> {
+    if listen.ip().to_canonical().is_loopback() || plaintext {
+        return Ok(());
+    }
+    Err(warnings::usage(
+        &format!(
+            "there is no encryption yet, and {listen} can be reached by others: they could read the state, and send one"
+        ),
+        "--plaintext accepts that; or listen on 127.0.0.1 behind a tunnel",
+    ))
+}
+
+fn check(args: &Recv) -> Result<(), Exit> {
+    check_dialect(args)?;
+    check_listen(args.listen, args.plaintext)?;
+    if stdout_is_a_device(args) && args.json == Some(JsonTarget::Stdout) {
+        return Err(warnings::usage(
+            "stdout cannot take both a device's state and the report",
+            "name a file with --json",
+        ));
+    }
+    args.json.as_ref().map_or(Ok(()), JsonTarget::check)
+}
+
+/// Options that the other dialect alone has.
+fn check_dialect(args: &Recv) -> Result<(), Exit> {
+    let (alien, dialect, hint) = match args.dialect {
+        Dialect::Native => (
+            [("--channels", args.channels.is_some()), ("--pool", args.pool.is_some())],
+            "our own",
+            "the sender decides; --dialect qemu takes a migration from a QEMU",
+        ),
+        Dialect::Qemu => (
+            [("--pool-max", args.pool_max.is_some()), ("--with-parent", args.with_parent.is_some())],
+            "QEMU's",
+            "a QEMU asks for no pool: --pool is the size of ours",
+        ),
+    };
+    match alien.iter().find(|(_, is_given)| *is_given) {
+        None => Ok(()),
+        Some((option, _)) => {
+            Err(warnings::usage(&format!("{option} means nothing in {dialect} dialect"), hint))
+        }
+    }
+}
+
+fn stdout_is_a_device(args: &Recv) -> bool {
+    args.devices.iter().any(|device| device.end == SinkSpec::Fd(1))
+}
+
+/// The kernel ends this process when its parent dies; the parent may have died before it was asked.
+fn follow_parent(args: &Recv) -> Result<(), Exit> {
+    let Some(parent) = args.with_parent else { return Ok(()) };
+    match set_pdeathsig(Signal::SIGTERM) {
+        Ok(()) if getppid().as_raw() == parent => Ok(()),
+        _ => Err(Exit::Cancelled),
+    }
+}

@@ -1,0 +1,88 @@
+//! `ringlift send`.
+
+use ringlift::error::Error;
+use ringlift::{Cancel, Checksum, Parked, Sender, ZeroCopy};
+
+use crate::args::{ChecksumKind, Send, ZeroCopyWhen};
+use crate::ends::SourceSpec;
+use crate::exit::Exit;
+use crate::show::progress::Progress;
+use crate::show::{output, results, warnings};
+use crate::signals;
+
+/// One transfer.
+pub(crate) fn run(args: &Send) -> Exit {
+    transfer(args).unwrap_or_else(|exit| exit)
+}
+
+fn transfer(args: &Send) -> Result<Exit, Exit> {
+    if let Some(json) = &args.json {
+        json.check()?;
+    }
+    warnings::warn_of_plaintext(args.to);
+    let (cancel, progress) = (Cancel::new(), Progress::new());
+    let sender = sender(args, &cancel, &progress).map_err(|error| warnings::error(&error))?;
+    signals::cancel_on_signals(&cancel, &progress)?;
+    let finished = sender.run();
+    progress.end();
+    let exit = results::conclude(&finished, args.json.as_ref(), output::result);
+    if args.devices.iter().any(|device| matches!(device.end, SourceSpec::Vfio(_))) {
+        hold(finished.parked)?;
+    }
+    Ok(exit)
+}
+
+/// A VFIO device that is closed loses its state: when nobody can tell which side runs, it is held until somebody has looked.
+fn hold(parked: Vec<Parked>) -> Result<(), Exit> {
+    if parked.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = parked.iter().map(|device| &*device.name).collect();
+    output::say(&format!(
+        "holding {} stopped with its state; SIGINT or SIGTERM lets go of it",
+        names.join(", ")
+    ));
+    signals::await_one()
+}
+
+fn sender(args: &Send, cancel: &Cancel, progress: &Progress) -> Result<Sender, Error> {
+    let shown = progress.clone();
+    let mut builder = Sender::builder()
+        .connect(args.to)
+        .channels(args.channels)
+        .packet_size(args.packet_size)
+        .pool_size(args.pool.0)
+        .zero_copy(args.zero_copy.into())
+        .checksum(args.checksum.into())
+        .on_event(move |event| shown.show(event))
+        .cancel(cancel);
+    for device in &args.devices {
+        builder = builder.boxed_device(device.name.as_str(), device.open()?);
+    }
+    if let Some(congestion) = &args.congestion {
+        builder = builder.congestion(congestion.as_str());
+    }
+    if let Some(deadline) = args.deadline {
+        builder = builder.deadline(deadline);
+    }
+    Ok(builder.build()?)
+}
+
+impl From<ZeroCopyWhen> for ZeroCopy {
+    fn from(when: ZeroCopyWhen) -> ZeroCopy {
+        match when {
+            ZeroCopyWhen::Auto => ZeroCopy::Auto,
+            ZeroCopyWhen::On => ZeroCopy::On,
+            ZeroCopyWhen::Off => ZeroCopy::Off,
+        }
+    }
+}
+
+impl From<ChecksumKind> for Checksum {
+    fn from(kind: ChecksumKind) -> Checksum {
+        match kind {
+            ChecksumKind::Crc32c => Checksum::Crc32c,
+            ChecksumKind::None => Checksum::None,
+        }
+    }
+}

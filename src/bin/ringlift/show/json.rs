@@ -1,0 +1,127 @@
+//! The report as JSON: to a file, or to stdout for `-`.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::exit::Exit;
+use crate::show::{output, warnings};
+
+/// Where reports go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum JsonTarget {
+    /// One report a line.
+    Stdout,
+    /// The latest report alone. A regular file is written beside and renamed, so that no reader sees half of one.
+    File(PathBuf),
+}
+
+impl From<PathBuf> for JsonTarget {
+    fn from(path: PathBuf) -> JsonTarget {
+        if path.as_os_str() == "-" { JsonTarget::Stdout } else { JsonTarget::File(path) }
+    }
+}
+
+impl JsonTarget {
+    /// Before a transfer: finds out that a report could not be written while nothing has been moved yet.
+    pub(crate) fn check(&self) -> Result<(), Exit> {
+        let JsonTarget::File(path) = self else { return Ok(()) };
+        let checked = match is_special(path) {
+            true => OpenOptions::new().write(true).open(path).map(drop),
+            false => part(path).and_then(|(part, _)| fs::remove_file(part)),
+        };
+        checked.map_err(|error| {
+            let text = format!("the report cannot be written to {}: {error}", path.display());
+            warnings::usage(&text, "name a file in a folder that can be written to, or - for stdout")
+        })
+    }
+
+    /// Writes a report. A failure is said and changes no exit status: what became of the devices matters more.
+    pub(crate) fn write(&self, report: &impl Serialize) {
+        if let Err(error) = self.try_write(report) {
+            let text = format!("the report was not written: {error}");
+            warnings::warning(&text, "look at the disk's free space and the folder's permissions");
+        }
+    }
+
+    fn try_write(&self, report: &impl Serialize) -> io::Result<()> {
+        match self {
+            JsonTarget::Stdout => output::result(&(serde_json::to_string(report)? + "\n")),
+            JsonTarget::File(path) => {
+                let json = serde_json::to_string_pretty(report)? + "\n";
+                if is_special(path) {
+                    return OpenOptions::new().write(true).open(path)?.write_all(json.as_bytes());
+                }
+                let (part, mut file) = part(path)?;
+                let written = file.write_all(json.as_bytes()).and_then(|()| fs::rename(&part, path));
+                if written.is_err() {
+                    let _ = fs::remove_file(&part);
+                }
+                return written;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A pipe or a device: it is there and must not be replaced by a file. A folder is opened, too, and says what it is.
+fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file())
+}
+
+/// A new file beside `path`.
+fn part(path: &Path) -> io::Result<(PathBuf, fs::File)> {
+    let name = path.file_name().ok_or(nix::errno::Errno::EISDIR)?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".ringlift-{}.part", std::process::id()));
+    let part = path.with_file_name(hidden);
+    let file = OpenOptions::new().write(true).create_new(true).open(&part)?;
+    Ok((part, file))
+}
+
+#[cfg(test)]
+mod tests {
+    use ringlift::report::Report;
+
+    use super::*;
+    use crate::show::figures::{Figures, tests::report};
+
+    #[test]
+    fn a_file_holds_the_latest_report_and_nothing_stays_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        let target = JsonTarget::from(path.clone());
+        target.check().unwrap();
+        assert!(!path.exists());
+
+        for bytes in [1, 2] {
+            target.write(&Report { bytes, ..report() });
+            let found = Figures::parse(&fs::read_to_string(&path).unwrap()).unwrap();
+            assert_eq!(found.bytes, bytes);
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_or_a_missing_folder_is_seen_before_the_transfer() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(JsonTarget::File(folder.path().to_owned()).check(), Err(Exit::Usage));
+        assert_eq!(JsonTarget::File(folder.path().join("missing/report.json")).check(), Err(Exit::Usage));
+    }
+
+    #[test]
+    fn a_device_is_written_to_and_never_replaced() {
+        let target = JsonTarget::File("/dev/null".into());
+        target.check().unwrap();
+        target.write(&report());
+        assert!(is_special(Path::new("/dev/null")));
+    }
+
+    #[test]
+    fn a_dash_is_stdout() {
+        assert_eq!(JsonTarget::from(PathBuf::from("-")), JsonTarget::Stdout);
+    }
+}

@@ -1,0 +1,150 @@
+//! What happens, while it happens: a bar where somebody watches, else a line for each phase. Always on stderr.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ringlift::wire::qemu::Reply;
+use ringlift::{Event, Phase};
+
+use crate::show::output;
+use crate::show::units::time;
+
+/// Shows events. Clones show in the same place.
+#[derive(Clone)]
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+    connected: Arc<AtomicBool>,
+}
+
+impl Progress {
+    /// A bar when stderr is a terminal.
+    pub(crate) fn new() -> Progress {
+        let bar = output::is_watched().then(ProgressBar::hidden);
+        Progress { bar, connected: Arc::default() }
+    }
+
+    /// A new transfer begins.
+    pub(crate) fn begin(&self) {
+        self.connected.store(false, Ordering::Relaxed);
+        if let Some(bar) = &self.bar {
+            bar.reset();
+        }
+    }
+
+    /// The transfer ended, well or not: the bar goes away, so that the results stand alone.
+    pub(crate) fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+    }
+
+    /// Whether a peer was there since [`begin`](Progress::begin).
+    pub(crate) fn connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// A line of words, above the bar.
+    pub(crate) fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| output::say(line)),
+            None => output::say(line),
+        }
+    }
+
+    /// For `on_event`.
+    pub(crate) fn show(&self, event: &Event) {
+        match event {
+            Event::Connected { peer, channels } => {
+                self.connected.store(true, Ordering::Relaxed);
+                self.say(&connected(*peer, *channels));
+                if let Some(bar) = &self.bar {
+                    bar.set_style(style(false));
+                    bar.set_draw_target(ProgressDrawTarget::stderr());
+                }
+            }
+            Event::Phase(phase) => self.phase(*phase),
+            Event::Progress { bytes, estimate, .. } => self.moved(*bytes, *estimate),
+            Event::Answer { reply, since } => self.say(&answered(*reply, *since)),
+            Event::Stray { peer, error } => {
+                let peer = peer.map_or("a stranger".to_owned(), |peer| peer.to_string());
+                self.say(&format!("a connection of {peer} was turned away: {error}"));
+            }
+            _ => {}
+        }
+    }
+
+    fn phase(&self, phase: Phase) {
+        match &self.bar {
+            Some(bar) => bar.set_message(phase.to_string()),
+            None if phase == Phase::Done => {}
+            None => output::say(&format!("phase: {phase}")),
+        }
+    }
+
+    fn moved(&self, bytes: u64, estimate: Option<u64>) {
+        let Some(bar) = &self.bar else { return };
+        match (estimate, bar.length()) {
+            // An estimate may be too low: the bar grows rather than stand at its end.
+            (Some(estimate), known) if known != Some(estimate.max(bytes)) => {
+                bar.set_style(style(true));
+                bar.set_length(estimate.max(bytes));
+            }
+            _ => {}
+        }
+        bar.set_position(bytes);
+    }
+}
+
+fn answered(reply: Reply, since: Duration) -> String {
+    let after = time(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
+    match reply {
+        Reply::Pong(value) => format!("the destination answers PONG {value} after {after}"),
+        Reply::SwitchoverAck => format!("the destination answers SWITCHOVER_ACK after {after}"),
+        Reply::Shut(value) => format!("the destination answers SHUT {value} after {after}"),
+        Reply::Other { kind, .. } => format!("the destination answers with message {kind} after {after}"),
+    }
+}
+
+fn connected(peer: Option<SocketAddr>, channels: u16) -> String {
+    let plural = if channels == 1 { "" } else { "s" };
+    match peer {
+        Some(peer) => format!("connected with {peer} over {channels} channel{plural}"),
+        None => format!("connected over {channels} channel{plural}"),
+    }
+}
+
+fn style(sized: bool) -> ProgressStyle {
+    let template = match sized {
+        true => "{msg:20} [{wide_bar}] {bytes} of {total_bytes}, {decimal_bytes_per_sec}, {eta} left",
+        false => "{msg:20} {bytes}, {decimal_bytes_per_sec}",
+    };
+    let bars = if output::takes_unicode() { "█▉▊▋▌▍▎▏ " } else { "=> " };
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars(bars)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_templates_are_well_formed() {
+        for template in [style(true), style(false)] {
+            let bar = ProgressBar::hidden().with_style(template);
+            bar.set_length(10);
+            bar.set_position(5);
+        }
+    }
+
+    #[test]
+    fn the_peer_is_named_when_it_has_an_address() {
+        let peer = "192.0.2.1:4711".parse().unwrap();
+        assert_eq!(connected(Some(peer), 1), "connected with 192.0.2.1:4711 over 1 channel");
+        assert_eq!(connected(None, 4), "connected over 4 channels");
+    }
+}

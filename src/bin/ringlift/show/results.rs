@@ -1,0 +1,54 @@
+//! What is said when a transfer ended.
+
+use ringlift::report::Histograms;
+use ringlift::{Finished, Outcome};
+
+use crate::exit::Exit;
+use crate::show::figures::Figures;
+use crate::show::json::JsonTarget;
+use crate::show::{histogram, output, table, warnings};
+
+/// Tables and histogram, or JSON in their place; then warnings, and at last the error.
+pub(crate) fn conclude(finished: &Finished, json: Option<&JsonTarget>, print: fn(&str)) -> Exit {
+    if json != Some(&JsonTarget::Stdout) && is_worth_a_table(finished) {
+        print(&tables(finished));
+    }
+    if let Some(json) = json {
+        json.write(&finished.report);
+    }
+    complain(finished)
+}
+
+/// Warnings, and at last the error.
+pub(crate) fn complain(finished: &Finished) -> Exit {
+    warnings::warnings(&finished.report.warnings);
+    if let Some(error) = &finished.error {
+        warnings::error(error);
+    }
+    Exit::of(finished)
+}
+
+/// The histogram that says most: of the whole journey when this side knows it, else of its last station.
+pub(crate) fn histogram_of(histograms: &Histograms) -> String {
+    let unicode = output::takes_unicode();
+    [("end to end", &histograms.end_to_end), ("write", &histograms.write), ("send", &histograms.send)]
+        .into_iter()
+        .find(|(_, histogram)| !histogram.is_empty())
+        .map(|(name, histogram)| histogram::draw(&format!("latency, {name}"), histogram, unicode))
+        .unwrap_or_default()
+}
+
+fn tables(finished: &Finished) -> String {
+    match Figures::of(&finished.report) {
+        Ok(figures) => format!("{}\n{}", table::summary(&figures), histogram_of(&finished.histograms)),
+        Err(error) => {
+            warnings::failure(&format!("the report cannot be shown: {error}"), None);
+            String::new()
+        }
+    }
+}
+
+/// A transfer that was refused has no figures to show.
+fn is_worth_a_table(finished: &Finished) -> bool {
+    finished.outcome != Outcome::Aborted || finished.report.bytes > 0
+}

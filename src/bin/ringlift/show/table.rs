@@ -1,0 +1,196 @@
+//! The summary of a transfer in plain text: aligned, and as readable in a log as on a terminal.
+
+use crate::show::figures::{Figures, Stage};
+use crate::show::units::{bytes, rate, time};
+
+/// One side's summary.
+pub(crate) fn summary(figures: &Figures) -> String {
+    let mut text = format!("{} {}\n\n", figures.role, figures.outcome.replace('_', " "));
+    text += &devices(figures);
+    text.push('\n');
+    text += &overview(&[figures]);
+    text += &latency(figures, figures);
+    text
+}
+
+/// Both sides of one transfer, stage by stage.
+pub(crate) fn both(sender: &Figures, receiver: &Figures) -> String {
+    let mut text = devices(receiver);
+    text.push('\n');
+    text += &overview(&[sender, receiver]);
+    text += &latency(sender, receiver);
+    text
+}
+
+fn devices(figures: &Figures) -> String {
+    let mut table = Table::new(&["device", "bytes", "packets", "pre-copied", "config", "crc32c"]);
+    for device in &figures.devices {
+        table.row([
+            device.name.clone(),
+            bytes(device.bytes),
+            device.packets.to_string(),
+            bytes(device.precopy_bytes),
+            bytes(device.config_bytes),
+            device.crc32c.clone().unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    table.to_string()
+}
+
+/// A row for each figure, a column for each side.
+fn overview(sides: &[&Figures]) -> String {
+    let mut header = vec![""];
+    header.extend(sides.iter().map(|side| side.role.as_str()));
+    let mut table = Table::new(&header);
+    let mut row = |name: &str, figure: &dyn Fn(&Figures) -> String| {
+        let mut cells = vec![name.to_owned()];
+        cells.extend(sides.iter().map(|side| figure(side)));
+        table.row(cells);
+    };
+    row("bytes", &|side| bytes(side.bytes));
+    row("packets", &|side| side.packets.to_string());
+    row("time", &|side| time(side.duration_ns));
+    row("throughput", &|side| rate(side.throughput_bytes_per_s));
+    row("downtime", &|side| time(side.downtime.total_ns));
+    row("  stop", &|side| time(side.downtime.stop_ns));
+    row("  transfer", &|side| time(side.downtime.transfer_ns));
+    row("  load", &|side| time(side.downtime.load_ns));
+    row("  commit", &|side| time(side.downtime.commit_ns));
+    row("stalls for credit", &|side| side.backpressure.credit_stalls.to_string());
+    row("stalls for slots", &|side| side.backpressure.pool_stalls.to_string());
+    row("stalled", &|side| time(side.backpressure.stalled_ns));
+    row("channels", &|side| side.settings.channels.to_string());
+    row("packet size", &|side| bytes(side.settings.packet_size));
+    row("pool", &|side| bytes(side.settings.pool));
+    row("huge pages", &|side| side.settings.huge_pages.clone());
+    row("checksum", &|side| side.settings.checksum.clone());
+    row("congestion", &|side| side.settings.congestion.clone());
+    row("zero copy", &zero_copy);
+    table.to_string()
+}
+
+fn zero_copy(figures: &Figures) -> String {
+    let sent: u64 = figures.channels.iter().map(|channel| channel.zero_copy_sent).sum();
+    let copied: u64 = figures.channels.iter().map(|channel| channel.zero_copy_copied).sum();
+    match sent {
+        0 => format!("{}: none", figures.settings.zero_copy),
+        _ => format!("{}: {sent} packets, {copied} copied all the same", figures.settings.zero_copy),
+    }
+}
+
+/// The stages that a side had a part in, in the order of the journey.
+fn latency(sender: &Figures, receiver: &Figures) -> String {
+    let (tx, rx) = (&sender.latency_ns, &receiver.latency_ns);
+    let stages = [
+        ("read", tx.read),
+        ("queue", tx.queue),
+        ("send", tx.send),
+        ("reorder", rx.reorder),
+        ("write", rx.write),
+        ("end to end", rx.end_to_end),
+    ];
+    let mut table = Table::new(&["latency", "packets", "p50", "p90", "p99", "p99.9", "max"]);
+    let mut empty = true;
+    for (name, stage) in stages.into_iter().filter(|(_, stage)| stage.count > 0) {
+        table.row(stage_row(name, &stage));
+        empty = false;
+    }
+    if empty { String::new() } else { format!("\n{table}") }
+}
+
+fn stage_row(name: &str, stage: &Stage) -> [String; 7] {
+    [
+        name.to_owned(),
+        stage.count.to_string(),
+        time(stage.p50),
+        time(stage.p90),
+        time(stage.p99),
+        time(stage.p999),
+        time(stage.max),
+    ]
+}
+
+/// Rows of cells: the first columns are words and stand left, the others are figures and stand right.
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+    words: usize,
+}
+
+impl Table {
+    pub(crate) fn new(header: &[&str]) -> Table {
+        Table { rows: vec![header.iter().map(|cell| (*cell).to_owned()).collect()], words: 1 }
+    }
+
+    /// As many columns of words.
+    pub(crate) fn words(self, words: usize) -> Table {
+        Table { words, ..self }
+    }
+
+    pub(crate) fn row(&mut self, cells: impl Into<Vec<String>>) {
+        self.rows.push(cells.into());
+    }
+
+    fn width(&self, column: usize) -> usize {
+        self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    }
+}
+
+impl std::fmt::Display for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for row in &self.rows {
+            let mut line = String::new();
+            for (column, cell) in row.iter().enumerate() {
+                let width = self.width(column);
+                let gap = if column == 0 { "" } else { "   " };
+                line += &match column < self.words {
+                    true => format!("{gap}{cell:<width$}"),
+                    false => format!("{gap}{cell:>width$}"),
+                };
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::show::figures::tests::report;
+
+    #[test]
+    fn columns_are_aligned_and_lines_have_no_tail() {
+        let mut table = Table::new(&["name", "bytes", ""]);
+        table.row(["a".to_owned(), "1".to_owned(), String::new()]);
+        table.row(["µ long one".to_owned(), "12345678".to_owned(), String::new()]);
+        assert_eq!(
+            table.to_string(),
+            "name            bytes\n\
+             a                   1\n\
+             µ long one   12345678\n"
+        );
+    }
+
+    #[test]
+    fn a_summary_has_the_outcome_the_devices_and_only_the_stages_of_its_side() {
+        let text = summary(&Figures::of(&report()).unwrap());
+        assert!(text.starts_with("sender complete\n"), "{text}");
+        assert!(text.contains("net0     256.00 MiB       257"), "{text}");
+        assert!(text.contains("2.50 GB/s"), "{text}");
+        assert!(text.contains("auto: 10 packets, 0 copied all the same"), "{text}");
+        assert!(text.contains("\nread "), "{text}");
+        assert!(!text.contains("reorder"), "{text}");
+        assert!(text.is_ascii(), "{text}");
+    }
+
+    #[test]
+    fn both_sides_stand_next_to_each_other() {
+        let sender = Figures::of(&report()).unwrap();
+        let mut receiver = sender.clone();
+        receiver.role = "receiver".to_owned();
+        receiver.latency_ns.end_to_end = sender.latency_ns.read;
+        let text = both(&sender, &receiver);
+        assert!(text.lines().any(|line| line.contains("sender") && line.contains("receiver")), "{text}");
+        assert!(text.contains("end to end"), "{text}");
+    }
+}

@@ -1,0 +1,115 @@
+//! The doorkeeper: accepts whoever comes to a listening socket, hears their hellos side by side, and seats them in the
+//! hall. Decides nothing: the hall does.
+
+use std::future::{pending, poll_fn};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::sync::{Arc, mpsc};
+
+use socket2::Socket;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time;
+
+use super::Host;
+use super::pending::{Line, answer};
+use super::registry::Hall;
+use super::runtime::{race, readiness, run};
+use super::socket;
+use crate::error::{KernelError, Place};
+use crate::limits;
+use crate::wire::{Hello, Role, SessionId};
+
+/// The doorkeeper's thread.
+pub(super) fn keep_door(
+    listening: TcpListener,
+    hall: Arc<Hall>,
+    host: Host,
+    stopped: oneshot::Receiver<()>,
+    ready: &mpsc::SyncSender<Result<(), KernelError>>,
+) {
+    let kept = run(async {
+        let listening =
+            readiness(listening, Interest::READABLE).map_err(|error| socket::advise("epoll_ctl", &error))?;
+        // Whoever binds waits for this; if it is gone, so is the need for it.
+        let _ = ready.send(Ok(()));
+        race(stopped, accept_all(&listening, &hall, host)).await;
+        Ok::<(), KernelError>(())
+    });
+    if let Err(error) = kept.flatten() {
+        let _ = ready.send(Err(error));
+    }
+}
+
+async fn accept_all(listening: &AsyncFd<TcpListener>, hall: &Arc<Hall>, host: Host) {
+    let pending = Arc::new(Semaphore::new(limits::PENDING_HELLOS_MAX));
+    // Nobody closes the semaphore.
+    while let Ok(permit) = Arc::clone(&pending).acquire_owned().await {
+        match accept(listening).await {
+            Ok((socket, peer)) => {
+                tokio_uring::spawn(let_in(socket, peer, Arc::clone(hall), host, permit));
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                // Out of descriptors or memory: it may get better, and must not spin until then.
+                hall.report(None, socket::advise("accept", &error).into());
+                time::sleep(limits::HEARTBEAT_INTERVAL).await;
+            }
+        }
+    }
+}
+
+async fn accept(listening: &AsyncFd<TcpListener>) -> io::Result<(Socket, SocketAddr)> {
+    loop {
+        let mut guard = listening.readable().await?;
+        if let Ok(accepted) = guard.try_io(|listening| listening.get_ref().accept()) {
+            return accepted.map(|(socket, peer)| (socket.into(), peer));
+        }
+    }
+}
+
+/// One newcomer: a seat, or a reason and the door. If it is a control connection, it is looked after until its session
+/// begins.
+async fn let_in(socket: Socket, peer: SocketAddr, hall: Arc<Hall>, host: Host, permit: OwnedSemaphorePermit) {
+    let answered = match Line::new(socket) {
+        Ok(line) => answer(line, &hall, Some(peer), host, Place::New).await,
+        Err(error) => Err(error.into()),
+    };
+    drop(permit);
+    match answered {
+        Ok((Hello { session, role: Role::Control { .. }, .. }, second)) => {
+            watch(&hall, session, second, host).await;
+        }
+        Ok(_) => {}
+        Err(error) => hall.report(Some(peer), error),
+    }
+}
+
+/// Drops a session that does not become complete in time, or whose control connection ends before it begins.
+async fn watch(hall: &Hall, session: SessionId, second: Socket, host: Host) {
+    let watched = async {
+        let mut closed = pin!(closed(second));
+        if time::timeout(host.gather_timeout, &mut closed).await.is_err() {
+            hall.expire(session);
+            closed.await;
+        }
+        hall.abandon(session);
+    };
+    race(poll_fn(|context| hall.poll_left(session, context)), watched).await;
+}
+
+/// Ends when the other side has closed. What it sent stays unread.
+async fn closed(second: Socket) {
+    if let Ok(second) = readiness(second, Interest::READABLE) {
+        while let Ok(mut guard) = second.readable().await {
+            if guard.ready().is_read_closed() {
+                return;
+            }
+            guard.clear_ready();
+        }
+    }
+    // It cannot be watched: then its session has its time, and the one who runs it finds out.
+    pending().await
+}

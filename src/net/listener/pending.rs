@@ -1,0 +1,193 @@
+//! One connection during its hello, from either side. Knows nothing of other connections: the hall does.
+//!
+//! It keeps that a socket is handed on with nothing in flight, and that one which is not handed on is shut down.
+
+use std::future::Future;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use socket2::Socket;
+use tokio::io::Interest;
+use tokio::time;
+use tokio_uring::buf::BoundedBuf;
+use tokio_uring::net::TcpStream;
+
+use super::Host;
+use super::registry::Hall;
+use super::runtime::readiness;
+use super::socket;
+use crate::error::{Error, KernelError, PeerError, Place, Refusal, Side};
+use crate::wire::{HELLO_LEN, Hello, Malformed, SessionId, WELCOME_LEN, Welcome};
+
+pub(super) const IN_HELLO: &str = "before its hello was done";
+
+/// Bytes that are taken, and forgotten, from somebody who is turned away, so that the answer is not lost in a reset.
+const DRAIN_MAX: usize = 16 << 10;
+const DRAIN_STEP: usize = 1 << 10;
+
+/// One connection during its hello. Dropped, it is shut down, which also ends what the ring still does with it.
+pub(super) struct Line {
+    socket: Socket,
+    ring: RingEnd,
+}
+
+/// The same connection, for the ring. Dropped, it shuts the connection down, unless that was handed on.
+struct RingEnd {
+    stream: TcpStream,
+    handed_on: bool,
+}
+
+impl Line {
+    pub(super) fn new(socket: Socket) -> Result<Line, KernelError> {
+        socket::prepare(&socket)?;
+        let second = socket::duplicate(&socket)?;
+        Ok(Line { socket, ring: RingEnd { stream: TcpStream::from_std(second.into()), handed_on: false } })
+    }
+
+    pub(super) async fn dial(addr: SocketAddr, congestion: Option<&str>) -> Result<Line, Error> {
+        let socket = socket::unconnected(addr, congestion)?;
+        let connected = async {
+            match socket.connect(&addr.into()) {
+                Err(error) if error.raw_os_error() == Some(nix::libc::EINPROGRESS) => {}
+                other => return other,
+            }
+            let waiting = readiness(socket.as_fd(), Interest::WRITABLE)?;
+            let _ready = waiting.writable().await?;
+            socket.take_error()?.map_or(Ok(()), Err)
+        };
+        connected.await.map_err(|error| socket::advise("connect", &error))?;
+        Ok(Line::new(socket)?)
+    }
+
+    /// The sender's half of a hello: the socket, and the name of the other side's clock.
+    pub(super) async fn greet(self, hello: Hello, place: Place) -> Result<(OwnedFd, [u8; 16]), Error> {
+        let mut bytes = [0; HELLO_LEN];
+        hello.encode(&mut bytes);
+        self.write(&bytes, place).await?;
+        let bytes = self.read::<WELCOME_LEN>(place, "before it answered the hello").await?;
+        let welcome = Welcome::decode(&bytes).map_err(|what| not_fitting(Side::Sender, place, what))?;
+        if welcome.refusal != 0 {
+            return Err(Error::Refused {
+                by: Side::Receiver,
+                reason: Refusal::from_wire(welcome.refusal, ""),
+            });
+        }
+        if welcome.session != hello.session {
+            let message = "a welcome to another session";
+            return Err(PeerError::Unexpected { message, phase: "while the session was set up" }.into());
+        }
+        Ok((self.hand_on(), welcome.boot_id))
+    }
+
+    async fn read<const LEN: usize>(
+        &self,
+        place: Place,
+        phase: &'static str,
+    ) -> Result<[u8; LEN], PeerError> {
+        let mut bytes = vec![0; LEN];
+        let mut filled = 0;
+        while filled < LEN {
+            let (result, slice) = self.ring.stream.read(bytes.slice(filled..LEN)).await;
+            bytes = slice.into_inner();
+            match result {
+                Ok(0) => return Err(PeerError::Closed { place, phase }),
+                Ok(count) => filled += count,
+                Err(error) => return Err(PeerError::Lost { place, phase, errno: error.into() }),
+            }
+        }
+        let mut whole = [0; LEN];
+        whole.copy_from_slice(&bytes);
+        Ok(whole)
+    }
+
+    async fn write(&self, bytes: &[u8], place: Place) -> Result<(), PeerError> {
+        let (result, _) = self.ring.stream.write_all(bytes.to_vec()).await;
+        result.map_err(|error| PeerError::Lost { place, phase: "during the hello", errno: error.into() })
+    }
+
+    /// Says why not, and waits until the other side has read it and closed, within the caller's bound.
+    async fn turn_away(&self, answer: &[u8], place: Place) -> Result<(), PeerError> {
+        self.write(answer, place).await?;
+        // The end of what this side says; that it fails means that the connection has ended already.
+        let _ = self.socket.shutdown(Shutdown::Write);
+        for _ in 0..DRAIN_MAX / DRAIN_STEP {
+            self.read::<DRAIN_STEP>(place, IN_HELLO).await?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is in flight on it: every read and write was waited for by the one who owns the line.
+    fn hand_on(mut self) -> OwnedFd {
+        self.ring.handed_on = true;
+        self.socket.into()
+    }
+}
+
+impl Drop for RingEnd {
+    fn drop(&mut self) {
+        if !self.handed_on {
+            // That it fails means that the connection has ended already.
+            let _ = self.stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Reads a hello and answers it: with a seat in `hall`, or with the reason why not. Gives back a second descriptor of
+/// the connection that sits in the hall.
+pub(super) async fn answer(
+    line: Line,
+    hall: &Hall,
+    peer: Option<SocketAddr>,
+    host: Host,
+    place: Place,
+) -> Result<(Hello, Socket), Error> {
+    let mut session = SessionId([0; 16]);
+    let seated = async {
+        let bytes = line.read::<HELLO_LEN>(place, IN_HELLO).await?;
+        session = SessionId::of_hello(&bytes);
+        let hello = Hello::decode(&bytes).map_err(|what| not_fitting(Side::Receiver, place, what))?;
+        let admission =
+            hall.admit(&hello, peer).map_err(|reason| Error::Refused { by: Side::Receiver, reason })?;
+        let second = socket::duplicate(&line.socket)?;
+        line.write(&welcome_of(session, host, 0), place).await?;
+        Ok((hello, second, admission))
+    };
+    let seated = within(host.hello_timeout, place, seated).await;
+    match seated {
+        Ok((hello, second, admission)) => {
+            admission.sit(line.hand_on());
+            Ok((hello, second))
+        }
+        Err(error) => {
+            if let Error::Refused { reason, .. } = &error {
+                let answer = welcome_of(session, host, reason.to_wire().0);
+                // What is wrong with a stranger's connection is no news any more.
+                let _ = time::timeout(host.hello_timeout, line.turn_away(&answer, place)).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+pub(super) fn welcome_of(session: SessionId, host: Host, refusal: u16) -> [u8; WELCOME_LEN] {
+    let mut bytes = [0; WELCOME_LEN];
+    Welcome { session, boot_id: host.clock, refusal }.encode(&mut bytes);
+    bytes
+}
+
+fn not_fitting(by: Side, place: Place, what: Malformed) -> Error {
+    match what {
+        Malformed::Version { .. } => Error::Refused { by, reason: Refusal::Version },
+        _ => PeerError::Malformed { place, what }.into(),
+    }
+}
+
+pub(super) async fn within<T>(
+    limit: Duration,
+    place: Place,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let in_time = time::timeout(limit, work).await;
+    in_time.unwrap_or_else(|_| Err(PeerError::HelloTimeout { place }.into()))
+}

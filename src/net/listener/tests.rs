@@ -1,0 +1,504 @@
+//! Real sockets on loopback, with short patience.
+
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::thread;
+
+use socket2::SockRef;
+
+use super::pending::welcome_of;
+use super::*;
+use crate::error::{Refusal, Side};
+use crate::wire::{HELLO_LEN, Malformed, WELCOME_LEN, Welcome};
+
+const SESSION: SessionId = SessionId([1; 16]);
+const OTHER_SESSION: SessionId = SessionId([2; 16]);
+const CLOCK: [u8; 16] = [7; 16];
+
+fn hasty() -> Host {
+    Host {
+        clock: CLOCK,
+        hello_timeout: Duration::from_millis(200),
+        gather_timeout: Duration::from_millis(400),
+    }
+}
+
+fn patient() -> Host {
+    Host { gather_timeout: Duration::from_secs(60), ..hasty() }
+}
+
+fn listen(host: Host) -> Listener {
+    Listener::bind_as("127.0.0.1:0".parse().unwrap(), host).unwrap()
+}
+
+fn never() -> bool {
+    false
+}
+
+/// The next session, and who was turned away until then.
+fn next(listener: &Listener) -> (Connections, Vec<Error>) {
+    let strays = RefCell::new(Vec::new());
+    let found = listener.next(&gives_up_after(100), &mut |_, error| strays.borrow_mut().push(error));
+    (found.unwrap(), strays.into_inner())
+}
+
+/// Those who are turned away, until there are so many.
+fn strays(listener: &Listener, count: usize) -> Vec<Error> {
+    let strays = RefCell::new(Vec::new());
+    let patience = gives_up_after(100);
+    let enough = || strays.borrow().len() >= count || patience();
+    let ended = listener.next(&enough, &mut |_, error| strays.borrow_mut().push(error));
+    assert!(matches!(ended, Err(Error::Cancelled)), "{ended:?}");
+    strays.into_inner()
+}
+
+/// A test that waits for what never comes shall fail, not hang: each look is up to 50 ms later.
+fn gives_up_after(looks: u32) -> impl Fn() -> bool {
+    let left = Cell::new(looks);
+    move || {
+        left.set(left.get().saturating_sub(1));
+        left.get() == 0
+    }
+}
+
+fn control(channels: u16) -> Hello {
+    Hello { session: SESSION, role: Role::Control { channels }, boot_id: CLOCK }
+}
+
+fn data(channel: u16) -> Hello {
+    Hello { session: SESSION, role: Role::Data { channel }, boot_id: CLOCK }
+}
+
+fn bytes_of(hello: Hello) -> [u8; HELLO_LEN] {
+    let mut bytes = [0; HELLO_LEN];
+    hello.encode(&mut bytes);
+    bytes
+}
+
+/// Sends `bytes` on a new connection.
+fn send(listener: &Listener, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(listener.local_addr()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.write_all(bytes).unwrap();
+    stream
+}
+
+fn receive(stream: &mut impl Read) -> Welcome {
+    let mut bytes = [0; WELCOME_LEN];
+    stream.read_exact(&mut bytes).unwrap();
+    Welcome::decode(&bytes).unwrap()
+}
+
+fn say(listener: &Listener, hello: Hello) -> (TcpStream, Welcome) {
+    let mut stream = send(listener, &bytes_of(hello));
+    let welcome = receive(&mut stream);
+    assert_eq!(welcome.session, hello.session);
+    (stream, welcome)
+}
+
+fn said_welcome(listener: &Listener, hello: Hello) -> TcpStream {
+    let (stream, welcome) = say(listener, hello);
+    assert_eq!(welcome.refusal, 0);
+    stream
+}
+
+fn said_no(listener: &Listener, hello: Hello, reason: Refusal) {
+    let (mut stream, welcome) = say(listener, hello);
+    assert_eq!(Refusal::from_wire(welcome.refusal, ""), reason);
+    assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "it is closed");
+}
+
+fn is_refusal(error: &Error, expected: &Refusal) -> bool {
+    matches!(error, Error::Refused { by: Side::Receiver, reason } if reason == expected)
+}
+
+fn peer_error(error: &Error) -> &PeerError {
+    match error {
+        Error::Peer(error) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A whole session from a good sender.
+fn gathers(listener: &Listener) -> (Vec<TcpStream>, Connections, Vec<Error>) {
+    let sent = vec![said_welcome(listener, control(1)), said_welcome(listener, data(0))];
+    let (connections, strays) = next(listener);
+    (sent, connections, strays)
+}
+
+fn assert_joined(one: &OwnedFd, other: &OwnedFd, byte: u8) {
+    (&File::from(one.try_clone().unwrap())).write_all(&[byte]).unwrap();
+    let mut got = [0];
+    (&File::from(other.try_clone().unwrap())).read_exact(&mut got).unwrap();
+    assert_eq!(got, [byte]);
+}
+
+#[test]
+fn data_connections_that_come_in_any_order_are_put_in_order() {
+    let listener = listen(hasty());
+    let _control = said_welcome(&listener, control(4));
+    let streams: Vec<_> =
+        [2, 0, 3, 1].map(|channel| (channel, said_welcome(&listener, data(channel)))).into();
+    let (connections, strays) = next(&listener);
+    assert!(strays.is_empty(), "{strays:?}");
+    assert_eq!(connections.session, SESSION);
+    assert!(connections.same_clock);
+    assert_eq!(connections.peer, Some(_control.local_addr().unwrap()));
+    for (channel, stream) in streams {
+        let byte = u8::try_from(channel).unwrap();
+        assert_joined(&stream.into(), &connections.data[usize::from(channel)], byte);
+    }
+}
+
+#[test]
+fn connect_and_listen_meet() {
+    let listener = listen(hasty());
+    let addr = listener.local_addr();
+    let sender = thread::spawn(move || connect_as(hasty(), addr, 70, Some("reno"), &never).unwrap());
+    let (received, strays) = next(&listener);
+    let sent = sender.join().unwrap();
+    assert!(strays.is_empty(), "{strays:?}");
+    assert_eq!((sent.session, sent.data.len(), received.data.len()), (received.session, 70, 70));
+    assert!(sent.same_clock && received.same_clock);
+    assert_eq!(sent.peer, Some(addr));
+    assert_eq!(sent.congestion().unwrap().as_str(), "reno");
+    assert_joined(&sent.control, &received.control, 1);
+    for (one, other) in sent.data.iter().zip(&received.data) {
+        assert_joined(other, one, 2);
+    }
+    received.set_congestion("reno").unwrap();
+    assert_eq!(received.congestion(), sent.congestion());
+}
+
+#[test]
+fn sockets_that_are_handed_on_are_blocking_and_send_small_messages_at_once() {
+    let listener = listen(hasty());
+    let addr = listener.local_addr();
+    let sender = thread::spawn(move || connect_as(hasty(), addr, 2, None, &never).unwrap());
+    let received = next(&listener).0;
+    let sent = sender.join().unwrap();
+    for side in [&sent, &received] {
+        for socket in side.data.iter().chain([&side.control]) {
+            let flags = nix::fcntl::fcntl(socket, nix::fcntl::FcntlArg::F_GETFL).unwrap();
+            assert_eq!(flags & nix::libc::O_NONBLOCK, 0);
+            let flags = nix::fcntl::fcntl(socket, nix::fcntl::FcntlArg::F_GETFD).unwrap();
+            assert_ne!(flags & nix::libc::FD_CLOEXEC, 0);
+            let socket = SockRef::from(socket);
+            assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        }
+    }
+}
+
+#[test]
+fn the_other_side_sees_the_end_as_soon_as_a_connection_is_dropped() {
+    // Nothing may keep a second descriptor of what was handed on.
+    let listener = listen(patient());
+    let (mut streams, connections, _) = gathers(&listener);
+    drop(connections);
+    for stream in &mut streams {
+        assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
+    }
+}
+
+#[test]
+fn garbage_is_closed_and_reported_and_the_listener_lives_on() {
+    let listener = listen(hasty());
+    let mut stray = send(&listener, &[b'x'; HELLO_LEN]);
+    assert_eq!(stray.read(&mut [0; 1]).unwrap(), 0);
+    let (_streams, _connections, strays) = gathers(&listener);
+    let what = Malformed::Magic { found: 0x7878_7878 };
+    assert_eq!(strays.len(), 1);
+    assert_eq!(*peer_error(&strays[0]), PeerError::Malformed { place: Place::New, what });
+}
+
+#[test]
+fn a_hello_that_ends_early_is_reported() {
+    let listener = listen(hasty());
+    send(&listener, &bytes_of(control(1))[..20]).shutdown(Shutdown::Write).unwrap();
+    assert_eq!(
+        *peer_error(&strays(&listener, 1)[0]),
+        PeerError::Closed { place: Place::New, phase: IN_HELLO }
+    );
+}
+
+#[test]
+fn a_hello_that_takes_too_long_is_closed_and_reported() {
+    let listener = listen(hasty());
+    let mut slow = send(&listener, &bytes_of(control(1))[..63]);
+    assert_eq!(slow.read(&mut [0; 1]).unwrap(), 0);
+    assert_eq!(*peer_error(&strays(&listener, 1)[0]), PeerError::HelloTimeout { place: Place::New });
+}
+
+#[test]
+fn hellos_are_served_side_by_side() {
+    let listener = listen(Host { hello_timeout: Duration::from_secs(60), ..hasty() });
+    let _silent: Vec<_> = (0..limits::PENDING_HELLOS_MAX - 1).map(|_| send(&listener, &[])).collect();
+    let (_streams, connections, _) = gathers(&listener);
+    assert_eq!(connections.data.len(), 1);
+}
+
+#[test]
+fn silent_strangers_hold_the_door_no_longer_than_a_hello_may_take() {
+    let listener = listen(patient());
+    let _silent: Vec<_> = (0..limits::PENDING_HELLOS_MAX).map(|_| send(&listener, &[])).collect();
+    let (_streams, connections, _) = gathers(&listener);
+    assert_eq!(connections.data.len(), 1);
+}
+
+#[test]
+fn while_one_session_gathers_another_is_told_busy() {
+    let listener = listen(patient());
+    let _control = said_welcome(&listener, control(2));
+    said_no(&listener, Hello { session: OTHER_SESSION, ..control(1) }, Refusal::Busy);
+    assert!(is_refusal(&strays(&listener, 1)[0], &Refusal::Busy));
+}
+
+#[test]
+fn while_one_session_runs_another_is_told_busy_and_afterwards_it_is_welcome() {
+    let listener = listen(hasty());
+    let (_streams, connections, _) = gathers(&listener);
+    said_no(&listener, Hello { session: OTHER_SESSION, ..control(1) }, Refusal::Busy);
+    said_no(&listener, data(0), Refusal::UnknownSession);
+    drop(connections);
+    let (_streams, _connections, strays) = gathers(&listener);
+    assert_eq!(strays.len(), 2);
+}
+
+#[test]
+fn the_running_session_outlives_its_listener() {
+    let listener = listen(hasty());
+    let (streams, connections, _) = gathers(&listener);
+    drop(listener);
+    assert_joined(&streams.into_iter().next().unwrap().into(), &connections.control, 1);
+}
+
+#[test]
+fn a_data_connection_of_another_session_is_told_so() {
+    let listener = listen(patient());
+    said_no(&listener, data(0), Refusal::UnknownSession);
+    let _control = said_welcome(&listener, control(1));
+    said_no(&listener, Hello { session: OTHER_SESSION, ..data(0) }, Refusal::UnknownSession);
+    let _data = said_welcome(&listener, data(0));
+    assert_eq!(next(&listener).1.len(), 2);
+}
+
+#[test]
+fn a_channel_that_is_taken_or_out_of_range_is_refused_and_the_session_goes_on() {
+    let listener = listen(patient());
+    let _control = said_welcome(&listener, control(2));
+    let _first = said_welcome(&listener, data(1));
+    said_no(&listener, data(1), Refusal::Channel);
+    said_no(&listener, data(2), Refusal::Channel);
+    let _second = said_welcome(&listener, data(0));
+    let (connections, strays) = next(&listener);
+    assert_eq!((connections.data.len(), strays.len()), (2, 2));
+    assert!(strays.iter().all(|stray| is_refusal(stray, &Refusal::Channel)));
+}
+
+#[test]
+fn another_version_is_answered() {
+    let listener = listen(hasty());
+    let mut bytes = bytes_of(control(1));
+    bytes[9] = 2;
+    let mut stream = send(&listener, &bytes);
+    let welcome = receive(&mut stream);
+    assert_eq!((welcome.session, welcome.refusal), (SESSION, Refusal::Version.to_wire().0));
+    drop(stream);
+    assert!(is_refusal(&strays(&listener, 1)[0], &Refusal::Version));
+}
+
+#[test]
+fn somebody_turned_away_who_talks_on_still_gets_the_answer() {
+    // Closing with unread bytes would reset the connection, and the answer could be lost with it.
+    let listener = listen(hasty());
+    let mut bytes = bytes_of(data(0)).to_vec();
+    bytes.extend([0; 5000]);
+    let mut stream = send(&listener, &bytes);
+    assert_eq!(receive(&mut stream).refusal, Refusal::UnknownSession.to_wire().0);
+    assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
+}
+
+#[test]
+fn a_session_that_does_not_become_complete_is_dropped_in_time() {
+    let listener = listen(hasty());
+    let mut control_stream = said_welcome(&listener, control(3));
+    let _data = said_welcome(&listener, data(1));
+    let expired = strays(&listener, 1);
+    assert_eq!(*peer_error(&expired[0]), PeerError::GatherTimeout { came: 1, channels: 3 });
+    assert_eq!(control_stream.read(&mut [0; 1]).unwrap(), 0);
+    gathers(&listener);
+}
+
+#[test]
+fn a_session_whose_control_connection_ends_is_dropped_at_once() {
+    let listener = listen(patient());
+    drop(said_welcome(&listener, control(3)));
+    let gone = PeerError::Closed { place: Place::Control, phase: "before the session began" };
+    assert_eq!(*peer_error(&strays(&listener, 1)[0]), gone);
+    gathers(&listener);
+}
+
+#[test]
+fn a_complete_session_that_left_before_anybody_took_it_is_not_handed_out() {
+    let listener = listen(patient());
+    let mut control_stream = said_welcome(&listener, control(1));
+    let _data = said_welcome(&listener, data(0));
+    control_stream.write_all(b"settings").unwrap();
+    drop(control_stream);
+    // Busy until the end of the first one has been noticed.
+    while say(&listener, Hello { session: OTHER_SESSION, ..control(1) }).1.refusal != 0 {}
+    let gone = PeerError::Closed { place: Place::Control, phase: "before the session began" };
+    assert!(strays(&listener, 1).iter().any(|stray| matches!(stray, Error::Peer(error) if *error == gone)));
+}
+
+#[test]
+fn waiting_for_a_session_ends_with_a_cancel() {
+    let listener = listen(hasty());
+    let ended = listener.next(&|| true, &mut |_, error| panic!("{error}"));
+    assert!(matches!(ended, Err(Error::Cancelled)));
+    let ended = listener.next(&gives_up_after(3), &mut |_, error| panic!("{error}"));
+    assert!(matches!(ended, Err(Error::Cancelled)));
+}
+
+#[test]
+fn a_port_in_use_says_what_to_do() {
+    let listener = listen(hasty());
+    let error = Listener::bind(listener.local_addr()).unwrap_err();
+    assert_eq!(error.hint(), Some("another program has this port: choose another one, or stop it"));
+    assert!(matches!(error, Error::Kernel(error) if error.errno.raw() == nix::libc::EADDRINUSE));
+}
+
+#[test]
+fn the_port_is_free_as_soon_as_the_last_clone_of_the_listener_is_dropped() {
+    let listener = listen(hasty());
+    let addr = listener.local_addr();
+    let clone = listener.clone();
+    let _halfway = send(&listener, b"half a hello");
+    let _gathering = said_welcome(&listener, control(2));
+    drop(listener);
+    assert!(Listener::bind_as(addr, hasty()).is_err());
+    drop(clone);
+    Listener::bind_as(addr, hasty()).unwrap();
+}
+
+#[test]
+fn a_refused_connection_asks_whether_anybody_listens() {
+    let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = connect_as(hasty(), addr, 1, None, &never).unwrap_err();
+    assert_eq!(error.hint(), Some("is `ringlift recv` listening there?"));
+    assert!(matches!(error, Error::Kernel(error) if error.errno.raw() == nix::libc::ECONNREFUSED));
+}
+
+#[test]
+fn a_listener_that_never_answers_is_not_waited_for_longer_than_a_hello_may_take() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let error = connect_as(hasty(), silent.local_addr().unwrap(), 1, None, &never).unwrap_err();
+    assert_eq!(*peer_error(&error), PeerError::HelloTimeout { place: Place::Control });
+}
+
+#[test]
+fn connecting_ends_with_a_cancel() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = Host { hello_timeout: Duration::from_secs(60), ..hasty() };
+    let addr = silent.local_addr().unwrap();
+    let error = connect_as(host, addr, 1, None, &gives_up_after(3)).unwrap_err();
+    assert!(matches!(error, Error::Cancelled));
+    let (mut accepted, _) = silent.accept().unwrap();
+    let mut rest = Vec::new();
+    accepted.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest.len(), HELLO_LEN, "the connection is closed");
+}
+
+#[test]
+fn a_sender_understands_what_a_listener_answers() {
+    let answers = |answer: &'static [u8]| {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = server.local_addr().unwrap();
+        let serve = thread::spawn(move || {
+            let (mut stream, _) = server.accept().unwrap();
+            stream.read_exact(&mut [0; HELLO_LEN]).unwrap();
+            stream.write_all(answer).unwrap();
+        });
+        let error = connect_as(hasty(), addr, 1, None, &never).unwrap_err();
+        serve.join().unwrap();
+        error
+    };
+    let what = Malformed::Magic { found: 0x4854_5450 };
+    let http = answers(&[&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], &[b' '; 64]].concat().leak()[..64]);
+    assert_eq!(*peer_error(&http), PeerError::Malformed { place: Place::Control, what });
+    let closed = PeerError::Closed { place: Place::Control, phase: "before it answered the hello" };
+    assert_eq!(*peer_error(&answers(b"")), closed);
+    let busy = welcome_of(SESSION, hasty(), Refusal::Busy.to_wire().0);
+    assert!(is_refusal(&answers(Vec::from(busy).leak()), &Refusal::Busy));
+    let other = welcome_of(OTHER_SESSION, hasty(), 0);
+    assert!(matches!(peer_error(&answers(Vec::from(other).leak())), PeerError::Unexpected { .. }));
+}
+
+#[test]
+fn a_sender_is_told_that_a_listener_is_busy() {
+    let listener = listen(patient());
+    let _control = said_welcome(&listener, control(1));
+    let error = connect_as(hasty(), listener.local_addr(), 1, None, &never).unwrap_err();
+    assert!(is_refusal(&error, &Refusal::Busy), "{error}");
+}
+
+fn socket_pairs(count: usize) -> (Vec<OwnedFd>, Vec<OwnedFd>) {
+    (0..count).map(|_| UnixStream::pair().unwrap()).map(|(one, other)| (one.into(), other.into())).unzip()
+}
+
+#[test]
+fn sockets_of_an_embedder_are_greeted_and_welcomed_in_any_order() {
+    let (mut here, mut there) = socket_pairs(4);
+    let (control_here, control_there) = (here.remove(0), there.remove(0));
+    there.reverse();
+    let sender = thread::spawn(move || greet_as(hasty(), control_here, here, &never).unwrap());
+    let host = Host { clock: [8; 16], ..hasty() };
+    let received = welcome_as(host, control_there, there, &never).unwrap();
+    let sent = sender.join().unwrap();
+    assert_eq!((sent.session, sent.peer, received.peer), (received.session, None, None));
+    assert!(!sent.same_clock && !received.same_clock, "their hosts differ");
+    assert_eq!(sent.congestion(), None);
+    assert_joined(&sent.control, &received.control, 9);
+    for (one, other) in sent.data.iter().zip(&received.data) {
+        assert_joined(one, other, 3);
+    }
+}
+
+#[test]
+fn sockets_of_an_embedder_that_do_not_match_in_number_are_refused() {
+    let (mut here, mut there) = socket_pairs(3);
+    let (control_here, control_there) = (here.remove(0), there.remove(0));
+    there.pop();
+    let sender = thread::spawn(move || greet_as(hasty(), control_here, here, &never).unwrap_err());
+    assert!(is_refusal(&welcome_as(hasty(), control_there, there, &never).unwrap_err(), &Refusal::Channel));
+    assert!(is_refusal(&sender.join().unwrap(), &Refusal::Channel));
+}
+
+#[test]
+fn welcoming_sockets_on_which_nobody_speaks_ends_in_time() {
+    let (_here, mut there) = socket_pairs(2);
+    let control_there = there.remove(0);
+    let error = welcome_as(hasty(), control_there, there, &never).unwrap_err();
+    assert_eq!(*peer_error(&error), PeerError::HelloTimeout { place: Place::Control });
+}
+
+#[test]
+fn a_session_without_data_sockets_is_misuse() {
+    let (mut here, _there) = socket_pairs(1);
+    let error = greet_as(hasty(), here.remove(0), here, &never).unwrap_err();
+    assert!(matches!(error, Error::Misuse(Misuse::BadChannels { given: 0 })));
+}
+
+#[test]
+fn a_caller_that_is_inside_a_runtime_of_its_own_is_served() {
+    let listener = listen(hasty());
+    let addr = listener.local_addr();
+    let sender = thread::spawn(move || {
+        tokio_uring::start(async { connect_as(hasty(), addr, 1, None, &never).unwrap() })
+    });
+    let received = next(&listener).0;
+    assert_eq!(sender.join().unwrap().session, received.session);
+}

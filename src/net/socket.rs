@@ -1,0 +1,202 @@
+//! What is set on the sockets of a session, and what the kernel's errors about them mean. Knows no protocol.
+//!
+//! Every socket that passes through here is blocking: the ring waits for it inside the kernel, and would get `EAGAIN`
+//! from one that is not.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno as Name;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use crate::error::{Errno, KernelError};
+use crate::limits;
+
+/// Connections that may wait to be accepted: every data connection of a session, and some strangers.
+const BACKLOG: i32 = 1024;
+
+/// A listening socket, non-blocking because its owner waits for readiness.
+pub(crate) fn listen(addr: SocketAddr) -> Result<TcpListener, KernelError> {
+    let listening = || -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&addr.into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    listening().map_err(|error| advise("listen", &error))
+}
+
+/// A TCP socket that is ready to be connected. It is non-blocking until [`prepare`].
+pub(crate) fn unconnected(addr: SocketAddr, congestion: Option<&str>) -> Result<Socket, KernelError> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))
+        .map_err(|error| advise("socket", &error))?;
+    if let Some(name) = congestion {
+        set_one_congestion(&SockRef::from(&socket), name)?;
+    }
+    socket.set_nonblocking(true).map_err(|error| advise("fcntl(O_NONBLOCK)", &error))?;
+    Ok(socket)
+}
+
+/// Makes a connected socket fit for a session: blocking, not inherited by child processes, and for TCP without delay
+/// for small messages and with an end when the peer's host is gone.
+///
+/// The bound on unacknowledged data is `STANDSTILL_MAX` and not `SILENCE_MAX`, because the kernel counts the time in
+/// which a peer that is alive has no room, too. Heartbeats find a silent peer earlier.
+pub(crate) fn prepare(socket: &Socket) -> Result<(), KernelError> {
+    let prepared = || -> io::Result<()> {
+        if socket.r#type()? != Type::STREAM {
+            return Err(Name::EPROTOTYPE.into());
+        }
+        socket.set_nonblocking(false)?;
+        socket.set_cloexec(true)?;
+        if is_tcp(&SockRef::from(socket)) {
+            socket.set_tcp_nodelay(true)?;
+            socket.set_tcp_user_timeout(Some(limits::STANDSTILL_MAX))?;
+            socket.set_tcp_keepalive(
+                &TcpKeepalive::new().with_time(limits::SILENCE_MAX).with_interval(limits::SILENCE_MAX),
+            )?;
+        }
+        Ok(())
+    };
+    prepared().map_err(|error| advise("setsockopt", &error))
+}
+
+/// A second descriptor of the same socket.
+pub(crate) fn duplicate(socket: &Socket) -> Result<Socket, KernelError> {
+    socket.try_clone().map_err(|error| advise("fcntl(F_DUPFD_CLOEXEC)", &error))
+}
+
+/// The other end's address, if it has one.
+pub(crate) fn peer_of(socket: &Socket) -> Option<SocketAddr> {
+    socket.peer_addr().ok().and_then(|addr| addr.as_socket())
+}
+
+/// Sets the congestion control of every TCP socket among `sockets`; others have none.
+pub(crate) fn set_congestion<'a>(
+    sockets: impl IntoIterator<Item = &'a OwnedFd>,
+    name: &str,
+) -> Result<(), KernelError> {
+    sockets
+        .into_iter()
+        .map(SockRef::from)
+        .filter(is_tcp)
+        .try_for_each(|socket| set_one_congestion(&socket, name))
+}
+
+fn set_one_congestion(socket: &SockRef<'_>, name: &str) -> Result<(), KernelError> {
+    socket.set_tcp_congestion(name.as_bytes()).map_err(|error| advise("setsockopt(TCP_CONGESTION)", &error))
+}
+
+fn is_tcp(socket: &SockRef<'_>) -> bool {
+    socket.domain().is_ok_and(|domain| domain == Domain::IPV4 || domain == Domain::IPV6)
+}
+
+/// The name of a congestion control.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Congestion {
+    /// Padded with zeros; the kernel's bound (`TCP_CA_NAME_MAX`).
+    name: [u8; 16],
+}
+
+impl Congestion {
+    /// The one in effect on `socket`; none unless it is a TCP socket.
+    pub(crate) fn of(socket: &OwnedFd) -> Option<Congestion> {
+        let found = SockRef::from(socket).tcp_congestion().ok()?;
+        let mut name = [0; 16];
+        for (to, from) in name.iter_mut().zip(found.into_iter().take_while(|&byte| byte != 0)) {
+            *to = from;
+        }
+        Some(Congestion { name })
+    }
+
+    /// The name.
+    pub(crate) fn as_str(&self) -> &str {
+        let len = self.name.iter().position(|&byte| byte == 0).unwrap_or(self.name.len());
+        std::str::from_utf8(&self.name[..len]).unwrap_or("?")
+    }
+}
+
+impl fmt::Display for Congestion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Congestion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// The kernel's error with what to do about it.
+pub(crate) fn advise(operation: &'static str, error: &io::Error) -> KernelError {
+    let errno = Errno::from(error);
+    KernelError { operation, errno, hint: hint(operation, Name::from_raw(errno.raw())) }
+}
+
+fn hint(operation: &str, errno: Name) -> Option<&'static str> {
+    Some(match (operation, errno) {
+        ("listen", Name::EADDRINUSE) => "another program has this port: choose another one, or stop it",
+        ("listen", Name::EADDRNOTAVAIL) => "no interface of this host has this address",
+        ("listen", Name::EACCES) => "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one",
+        ("connect", Name::ECONNREFUSED) => "is `ringlift recv` listening there?",
+        ("connect", Name::ENETUNREACH | Name::EHOSTUNREACH) => "no route leads there: check the address",
+        ("connect", Name::ETIMEDOUT) => "no host answers there: check the address and the firewalls between",
+        ("connect", Name::EADDRNOTAVAIL) => "no local port is free for this address",
+        ("setsockopt(TCP_CONGESTION)", Name::EPERM) => {
+            "without CAP_NET_ADMIN only those in /proc/sys/net/ipv4/tcp_allowed_congestion_control are allowed"
+        }
+        ("setsockopt(TCP_CONGESTION)", _) => {
+            "/proc/sys/net/ipv4/tcp_available_congestion_control lists the names that this kernel knows now"
+        }
+        ("setsockopt", Name::ENOTSOCK | Name::EPROTOTYPE) => "a session needs connected stream sockets",
+        ("io_uring_setup", Name::EPERM | Name::ENOSYS | Name::EACCES) => {
+            "io_uring is disabled on this host: set kernel.io_uring_disabled=0 (sysctl), or allow io_uring in the container's seccomp profile"
+        }
+        ("io_uring_setup", Name::ENOMEM) => "raise the limit of locked memory (ulimit -l)",
+        (_, Name::EMFILE | Name::ENFILE) => "raise the limit of open files (ulimit -n)",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_congestion_control_that_is_set_is_read_back() {
+        let socket = unconnected("127.0.0.1:1".parse().unwrap(), Some("reno")).unwrap();
+        let socket = OwnedFd::from(socket);
+        assert_eq!(Congestion::of(&socket).unwrap().as_str(), "reno");
+    }
+
+    #[test]
+    fn an_unknown_congestion_control_says_where_the_known_ones_are_listed() {
+        let error = unconnected("127.0.0.1:1".parse().unwrap(), Some("no-such")).unwrap_err();
+        assert_eq!(error.errno.raw(), nix::libc::ENOENT);
+        assert!(error.hint.unwrap().contains("tcp_available_congestion_control"));
+    }
+
+    #[test]
+    fn a_unix_socket_has_no_congestion_control_and_takes_none() {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let one = OwnedFd::from(one);
+        assert_eq!(set_congestion([&one], "reno"), Ok(()));
+        assert_eq!(Congestion::of(&one), None);
+    }
+
+    #[test]
+    fn what_is_no_stream_socket_is_refused_with_advice() {
+        let (one, _other) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        let error = prepare(&Socket::from(OwnedFd::from(one))).unwrap_err();
+        assert_eq!(error.hint, Some("a session needs connected stream sockets"));
+        let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let error = prepare(&Socket::from(file)).unwrap_err();
+        assert_eq!(error.hint, Some("a session needs connected stream sockets"));
+    }
+}

@@ -1,0 +1,126 @@
+//! The return path: what a destination says to a source, once the source has opened that way.
+
+use std::collections::VecDeque;
+use std::os::fd::RawFd;
+
+use crate::buffer::{InFlight, Lease, Pool};
+use crate::channel::is_retryable;
+use crate::error::{Errno, Error, KernelError, PeerError, Place, QemuError};
+use crate::limits::{HEADER_ROOM, PAGE_SIZE, QEMU_ANSWERS_MAX};
+use crate::ring::{Ring, Tag};
+use crate::time::Nanos;
+use crate::wire::qemu::{REPLY_LEN_MAX, Reply};
+
+/// The return path.
+pub(super) struct Answers {
+    socket: RawFd,
+    tag: Tag,
+    is_open: bool,
+    waiting: VecDeque<Reply>,
+    lines: Pool,
+    /// What is being sent: the message, the bytes that carry it, and which of them are left.
+    sending: Option<(Reply, InFlight, usize, usize)>,
+    shut: Option<u32>,
+    /// What was sent, and when: the first so many.
+    pub(super) said: Vec<(Reply, Nanos)>,
+}
+
+impl Answers {
+    pub(super) fn new(socket: RawFd, tag: Tag) -> Result<Answers, KernelError> {
+        Ok(Answers {
+            socket,
+            tag,
+            is_open: false,
+            waiting: VecDeque::with_capacity(QEMU_ANSWERS_MAX),
+            lines: Pool::new(1, u32::try_from(PAGE_SIZE).expect("a page is small"))?,
+            sending: None,
+            shut: None,
+            said: Vec::with_capacity(QEMU_ANSWERS_MAX),
+        })
+    }
+
+    /// The source listens from now on.
+    pub(super) fn open(&mut self) {
+        self.is_open = true;
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Whether the last word was said, or is about to be.
+    pub(super) fn is_shut(&self) -> bool {
+        self.shut.is_some()
+    }
+
+    /// Whether everything that was to be said has been taken by the socket.
+    pub(super) fn is_silent(&self) -> bool {
+        self.sending.is_none() && self.waiting.is_empty()
+    }
+
+    /// Says something, unless the source does not listen or the last word was said.
+    pub(super) fn say(&mut self, reply: Reply) -> Result<(), Error> {
+        if !self.is_open || self.is_shut() {
+            return Ok(());
+        }
+        match reply {
+            Reply::Shut(value) => self.shut = Some(value),
+            _ if self.waiting.len() >= QEMU_ANSWERS_MAX => {
+                return Err(PeerError::from(QemuError::TooManyAnswers).into());
+            }
+            _ => {}
+        }
+        self.waiting.push_back(reply);
+        Ok(())
+    }
+
+    /// Sends what is next.
+    pub(super) fn go_on(&mut self, ring: &mut impl Ring) {
+        if self.sending.is_some() {
+            return;
+        }
+        let Some(reply) = self.waiting.pop_front() else { return };
+        let mut line = self.lines.take().expect("one message at a time");
+        let len = reply.encode(line.header_mut::<REPLY_LEN_MAX>());
+        let begin = HEADER_ROOM - REPLY_LEN_MAX;
+        self.send(ring, reply, line.into_flight(), begin, begin + len);
+    }
+
+    fn send(&mut self, ring: &mut impl Ring, reply: Reply, mut flight: InFlight, begin: usize, end: usize) {
+        ring.send(self.tag, self.socket, flight.lease(), begin..end, false);
+        self.sending = Some((reply, flight, begin, end));
+    }
+
+    /// A send ended. Gives the message that is all sent.
+    pub(super) fn on_sent(
+        &mut self,
+        ring: &mut impl Ring,
+        lease: Option<Lease>,
+        result: Result<usize, Errno>,
+    ) -> Result<Option<Reply>, Error> {
+        let Some((reply, mut flight, begin, end)) = self.sending.take() else { return Ok(None) };
+        lease.into_iter().for_each(|lease| flight.give_back(lease));
+        let sent = match result {
+            Ok(sent) => sent,
+            Err(errno) if is_retryable(errno) => 0,
+            Err(errno) => {
+                // nobody hears the rest
+                flight.land().into_iter().for_each(|line| self.lines.put(line));
+                self.waiting.clear();
+                self.is_open = false;
+                let phase = "when it was answered";
+                return Err(PeerError::Lost { place: Place::Main, phase, errno }.into());
+            }
+        };
+        if begin + sent < end {
+            self.send(ring, reply, flight, begin + sent, end);
+            return Ok(None);
+        }
+        flight.land().into_iter().for_each(|line| self.lines.put(line));
+        if self.said.len() < QEMU_ANSWERS_MAX {
+            self.said.push((reply, ring.now()));
+        }
+        self.go_on(ring);
+        Ok(Some(reply))
+    }
+}

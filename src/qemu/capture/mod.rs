@@ -1,0 +1,200 @@
+//! Captures of QEMU's migration stream on disk: what is in them, whether it is all there, and in which order a device takes
+//! its state.
+//!
+//! A capture is a folder with a file for each connection, `main.bin` and `multifd-0.bin` and so on: the bytes from source to
+//! destination, all of them. Names do not matter: every `*.bin` is a connection, told by its first bytes, except
+//! `*.back.bin`, what the destination answered.
+//!
+//! Files are read forward through a small buffer and what is in packets is passed over, so a capture of any size can be
+//! looked at. Nothing in a file is believed: memory, time and what is found have bounds, and a broken capture is a list of
+//! [errors](Inspection::errors), never a panic.
+
+mod channel;
+mod description;
+mod files;
+mod inspection;
+mod kept;
+mod main_connection;
+mod packets;
+mod reader;
+mod state;
+mod tail;
+mod times;
+mod verify;
+
+use std::path::PathBuf;
+
+pub use self::inspection::{Connection, Device, DeviceId, DevicePacket, Inspection, Note, Piece, Stream};
+pub use self::times::Times;
+
+pub(crate) use self::state::StateReader;
+
+pub(crate) use self::kept::full_sections;
+pub(crate) use self::tail::DeviceSection;
+
+use self::files::Named;
+use self::main_connection::Main;
+use self::packets::Packets;
+use self::reader::{At, Reader};
+use self::tail::Tail;
+use self::verify::Seen;
+use crate::error::{CaptureError, CaptureProblem, Uuid};
+use crate::wire::qemu::{Init, Kind};
+
+/// Looks into a capture: a folder, or the files of one.
+///
+/// It always comes to an end, with as much as could be found. What cannot be read or cannot be right is in
+/// [`Inspection::errors`]; the other files are looked at all the same.
+///
+/// ```
+/// let capture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/qemu/device-on-channels");
+/// let inspection = ringlift::qemu::capture::inspect(&[capture.into()]);
+///
+/// assert!(inspection.is_ok(), "{:?}", inspection.errors);
+/// let device = inspection.device("0000:00:01.0/vfio", 0).expect("it was migrated");
+/// assert_eq!((device.precopy_bytes(), device.data_bytes(), device.config_bytes()), (24, 72, 4132));
+/// ```
+pub fn inspect(paths: &[PathBuf]) -> Inspection {
+    let mut whole = Whole::default();
+    let mut opened = Vec::new();
+    for file in files::find(paths, &mut whole.inspection.errors) {
+        match open(&file) {
+            Ok((start, reader)) => opened.push(Opened { file, start, reader }),
+            Err(error) => whole.inspection.errors.push(error),
+        }
+    }
+    whole.seen.lacks_files = !whole.inspection.errors.is_empty();
+    // the main connection first: it knows the page size, which decides how long packets are
+    opened.sort_by_key(|opened| opened.start.map(|init| init.id));
+    if let Some(first) = opened.first()
+        && first.start.is_some()
+    {
+        whole.inspection.errors.push(first.file.error(0, CaptureProblem::NoMain));
+    }
+    for opened in opened {
+        match opened.start {
+            None => whole.main_connection(opened),
+            Some(init) => whole.channel(opened, init),
+        }
+    }
+    whole.conclude()
+}
+
+/// A connection's file.
+struct Opened {
+    file: Named,
+    /// How a multifd connection begins; none is the main connection.
+    start: Option<Init>,
+    reader: Reader,
+}
+
+fn open(file: &Named) -> Result<(Option<Init>, Reader), CaptureError> {
+    let mut reader = file.open()?;
+    let start = start(&mut reader).map_err(|At { offset, problem }| file.error(offset, problem))?;
+    Ok((start, reader))
+}
+
+fn start(reader: &mut Reader) -> Result<Option<Init>, At> {
+    const WHAT: &str = "the beginning of a connection";
+    let first = reader.take(WHAT)?;
+    let kind = Kind::of(first).map_err(|malformed| At::new(0, reader::broken(WHAT, malformed)))?;
+    reader.seek(0)?;
+    match kind {
+        Kind::Main => Ok(None),
+        Kind::Multifd => channel::init(reader).map(Some),
+    }
+}
+
+/// What the files together say.
+#[derive(Default)]
+struct Whole {
+    inspection: Inspection,
+    main: Main,
+    packets: Packets,
+    seen: Seen,
+}
+
+impl Whole {
+    fn main_connection(&mut self, Opened { file, mut reader, .. }: Opened) {
+        if let Some(first) = self.inspection.connections.first() {
+            let problem = CaptureProblem::SecondMain { first: first.file.clone() };
+            return self.inspection.errors.push(file.error(0, problem));
+        }
+        let result = self.walk_main(&mut reader);
+        let Main { normal_pages, zero_pages, .. } = self.main;
+        let syncs = self.main.stream.flushes;
+        let connection = connection(&file, Kind::Main, reader.len());
+        let barriers = self.main.barriers().to_vec();
+        let connection = Connection { normal_pages, zero_pages, syncs, barriers, ..connection };
+        self.inspection.connections.push(connection);
+        for At { offset, problem } in self.main.repeated.take().into_iter().chain(result.err()) {
+            self.inspection.errors.push(file.error(offset, problem));
+        }
+    }
+
+    fn walk_main(&mut self, reader: &mut Reader) -> Result<(), At> {
+        self.main.walk(reader, 0)?;
+        self.seen.live = true;
+        let mut tail = Tail::default();
+        let (begin, end) = (reader.offset(), reader.len());
+        let result = tail.walk(reader);
+        self.seen.tail = result.is_ok();
+        self.seen.description = tail.is_described;
+        self.main.stream.full_sections = tail.sections;
+        if result.is_ok() && !tail.is_described {
+            self.inspection.notes.push(Note::NoDescription { offset: begin, bytes: end - begin });
+        }
+        for section in &tail.devices {
+            let known = self.main.devices.iter_mut().map(|announced| &mut announced.device);
+            let id = DeviceId { idstr: section.idstr, instance: section.instance };
+            if let Some(device) = known.into_iter().find(|device| device.id == id) {
+                verify::full_section(device, section, reader)?;
+            }
+        }
+        result
+    }
+
+    fn channel(&mut self, Opened { file, mut reader, .. }: Opened, init: Init) {
+        let place = u16::try_from(self.inspection.connections.len()).expect("as many as there may be files");
+        let page_size = self.main.page_size;
+        let mut connection = connection(&file, Kind::Multifd, reader.len());
+        connection.id = Some(init.id);
+        connection.uuid = Some(Uuid(init.uuid));
+        let packets = &mut self.packets;
+        let result = channel::walk(&mut reader, page_size, &mut connection, |reader, packet, offset| {
+            packets.take(reader, &packet, offset, place)
+        });
+        self.inspection.connections.push(connection);
+        if let Err(At { offset, problem }) = result {
+            self.seen.broken.push(place);
+            self.inspection.errors.push(file.error(offset, problem));
+        }
+    }
+
+    /// What can be said only when all files were seen.
+    fn conclude(self) -> Inspection {
+        let Whole { mut inspection, main, packets, seen } = self;
+        verify::connections(&mut inspection, &main, &seen);
+        verify::devices(&mut inspection, main.devices, packets, &seen);
+        inspection.stream = Stream { page_size: main.page_size.bytes(), ..main.stream };
+        inspection
+    }
+}
+
+fn connection(file: &Named, kind: Kind, bytes: u64) -> Connection {
+    Connection {
+        file: file.name.clone(),
+        path: file.path.clone(),
+        kind,
+        id: None,
+        uuid: None,
+        bytes,
+        packets: 0,
+        ram_packets: 0,
+        syncs: 0,
+        barriers: Vec::new(),
+        normal_pages: 0,
+        zero_pages: 0,
+        device_packets: 0,
+    }
+}

@@ -1,0 +1,129 @@
+//! When the pieces of a connection came: a file of records beside the connection's own, each of two big-endian 64-bit numbers,
+//! the offset that was reached and the nanoseconds since the capture's first byte.
+
+use super::inspection::Connection;
+use super::reader::{At, Reader};
+use crate::error::{CaptureError, CaptureProblem};
+use crate::time::Nanos;
+
+const RECORD: &str = "a record of times";
+
+/// Reads one connection's times, forward.
+#[derive(Debug)]
+pub struct Times {
+    reader: Reader,
+    file: Box<str>,
+    /// Bytes of the connection.
+    bytes: u64,
+    last: Record,
+    next: Option<Record>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Record {
+    offset: u64,
+    at_ns: Nanos,
+}
+
+impl Times {
+    /// Opens the file beside a connection's own: `main.times` for `main.bin`.
+    pub fn open(connection: &Connection) -> Result<Times, CaptureError> {
+        let path = connection.path.with_extension("times");
+        let error = |problem| CaptureError { file: connection.file.clone(), offset: 0, problem };
+        if !path.exists() {
+            return Err(error(CaptureProblem::NoTimes));
+        }
+        let reader = Reader::open(&path).map_err(error)?;
+        let file = path.file_name().map_or(connection.file.clone(), |name| name.to_string_lossy().into());
+        let bytes = connection.bytes;
+        let mut times = Times { reader, file, bytes, last: Record::default(), next: None };
+        times.next = times.record()?;
+        Ok(times)
+    }
+
+    /// The bytes before this offset had come after so many nanoseconds.
+    pub fn reached(&mut self, elapsed: Nanos) -> Result<u64, CaptureError> {
+        while let Some(next) = self.next.filter(|next| next.at_ns <= elapsed) {
+            self.last = next;
+            self.next = self.record()?;
+        }
+        Ok(self.last.offset)
+    }
+
+    /// When the next of them came.
+    pub fn next(&self) -> Option<Nanos> {
+        self.next.map(|next| next.at_ns)
+    }
+
+    /// Both numbers grow, and the last record is the end of the connection.
+    fn record(&mut self) -> Result<Option<Record>, CaptureError> {
+        let begin = self.reader.offset();
+        let last = self.next.unwrap_or(self.last);
+        let file = &self.file;
+        let wrong = |problem| CaptureError { file: file.clone(), offset: begin, problem };
+        if self.reader.remaining() == 0 {
+            let problem = CaptureProblem::TimesEnd { offset: last.offset, bytes: self.bytes };
+            return if last.offset == self.bytes { Ok(None) } else { Err(wrong(problem)) };
+        }
+        let failed = |At { offset, problem }| CaptureError { file: file.clone(), offset, problem };
+        let mut number = || self.reader.take(RECORD).map(u64::from_be_bytes).map_err(failed);
+        let (offset, at_ns) = (number()?, number()?);
+        match offset < last.offset || at_ns < last.at_ns || offset > self.bytes {
+            true => Err(wrong(CaptureProblem::TimesOrder)),
+            false => Ok(Some(Record { offset, at_ns })),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::qemu::capture::files::Named;
+    use crate::wire::qemu::Kind;
+
+    fn connection(folder: &Path, records: &[u64]) -> Connection {
+        let numbers: Vec<u8> = records.iter().flat_map(|number| number.to_be_bytes()).collect();
+        fs::write(folder.join("main.times"), numbers).unwrap();
+        let file = Named { name: "main.bin".into(), path: folder.join("main.bin") };
+        super::super::connection(&file, Kind::Main, 300)
+    }
+
+    fn problem(records: &[u64]) -> CaptureProblem {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = Times::open(&connection(folder.path(), records));
+        opened.and_then(|mut times| times.reached(Nanos::MAX)).unwrap_err().problem
+    }
+
+    #[test]
+    fn tells_how_much_had_come_when() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut times = Times::open(&connection(folder.path(), &[64, 0, 100, 50, 200, 50, 300, 70])).unwrap();
+        assert_eq!(times.next(), Some(0));
+        assert_eq!((times.reached(0).unwrap(), times.next()), (64, Some(50)));
+        assert_eq!((times.reached(49).unwrap(), times.next()), (64, Some(50)));
+        assert_eq!((times.reached(50).unwrap(), times.next()), (200, Some(70)));
+        assert_eq!((times.reached(1000).unwrap(), times.next()), (300, None));
+    }
+
+    #[test]
+    fn times_that_do_not_fit_the_connection_are_refused() {
+        assert_eq!(problem(&[]), CaptureProblem::TimesEnd { offset: 0, bytes: 300 });
+        assert_eq!(problem(&[100, 1]), CaptureProblem::TimesEnd { offset: 100, bytes: 300 });
+        assert_eq!(problem(&[100, 1, 301, 2]), CaptureProblem::TimesOrder);
+        assert_eq!(problem(&[100, 5, 300, 4]), CaptureProblem::TimesOrder);
+        assert_eq!(problem(&[100, 5, 90, 6, 300, 7]), CaptureProblem::TimesOrder);
+        assert_eq!(problem(&[100, 5, 300]), CaptureProblem::Cut { within: RECORD });
+    }
+
+    #[test]
+    fn a_connection_without_times_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = connection(folder.path(), &[300, 1]);
+        fs::remove_file(folder.path().join("main.times")).unwrap();
+        let error = Times::open(&connection).unwrap_err();
+        assert_eq!((&*error.file, &error.problem), ("main.bin", &CaptureProblem::NoTimes));
+    }
+}

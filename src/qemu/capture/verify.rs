@@ -1,0 +1,194 @@
+//! What must fit together: connections with each other, and the packets of one device.
+
+use super::inspection::{Connection, Device, DevicePacket, Inspection, Piece};
+use super::main_connection::{Announced, Main};
+use super::packets::Packets;
+use super::reader::{At, Reader};
+use super::tail::DeviceSection;
+use crate::error::{CaptureError, CaptureProblem, DeviceProblem};
+use crate::limits::CONFIG_SIZE_MAX;
+use crate::vfio::config_state::{CONFIG_LOAD_READY_TAG, CONFIG_STATE_TAG, ConfigState, END_OF_STATE_TAG};
+use crate::wire::qemu::Kind;
+
+/// Where the number and the UUID are in a multifd connection.
+const ID_AT: u64 = 24;
+const UUID_AT: u64 = 8;
+/// Bytes of what opens a device's state.
+const TAG_LEN: usize = 8;
+
+/// How much of the capture could be read: what was not seen is not missed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    /// The main connection as far as its tail.
+    pub(super) live: bool,
+    /// The tail, to its end.
+    pub(super) tail: bool,
+    /// The description of the tail.
+    pub(super) description: bool,
+    /// Connections that could not be followed to their ends.
+    pub(super) broken: Vec<u16>,
+    /// A file could not be opened, or has another kind of content.
+    pub(super) lacks_files: bool,
+}
+
+impl Seen {
+    fn all_channels(&self) -> bool {
+        self.broken.is_empty() && !self.lacks_files
+    }
+}
+
+/// Numbers, machines and barriers of the multifd connections.
+pub(super) fn connections(inspection: &mut Inspection, main: &Main, seen: &Seen) {
+    let Inspection { connections, errors, .. } = inspection;
+    let channels = connections.iter().filter(|connection| connection.kind == Kind::Multifd).count();
+    let flushes = main.stream.flushes;
+    let expected = main.barriers().len() as u64;
+    let mut machine = main.stream.uuid.zip(connections.first().map(|first| first.file.clone()));
+    for (place, connection) in connections.iter().enumerate() {
+        let (Some(id), Some(uuid)) = (connection.id, connection.uuid) else { continue };
+        let mut say = |offset, problem| errors.push(error(connection, offset, problem));
+        match connections[..place].iter().find(|other| other.id == Some(id)) {
+            Some(first) => say(ID_AT, CaptureProblem::DuplicateId { id, first: first.file.clone() }),
+            None if usize::from(id) >= channels && !seen.lacks_files => {
+                say(ID_AT, CaptureProblem::IdBeyondLast { id, channels })
+            }
+            None => {}
+        }
+        let (expected_uuid, other) = machine.get_or_insert_with(|| (uuid, connection.file.clone()));
+        if *expected_uuid != uuid {
+            say(UUID_AT, CaptureProblem::OtherMachine { other: other.clone() });
+        }
+        let is_whole = seen.live && !seen.broken.iter().any(|broken| usize::from(*broken) == place);
+        if is_whole && connection.syncs != expected {
+            say(connection.bytes, CaptureProblem::SyncCount { found: connection.syncs, expected });
+        }
+    }
+    if let Some(first) = connections.first()
+        && (flushes > 0 && channels == 0 && !seen.lacks_files)
+    {
+        errors.push(error(first, 0, CaptureProblem::NoChannels { flushes }));
+    }
+}
+
+fn error(connection: &Connection, offset: u64, problem: CaptureProblem) -> CaptureError {
+    CaptureError { file: connection.file.clone(), offset, problem }
+}
+
+/// The full section of a VFIO device: config state, or a flag that says that it travels elsewhere.
+pub(super) fn full_section(
+    device: &mut Device,
+    section: &DeviceSection,
+    reader: &mut Reader,
+) -> Result<(), At> {
+    let wrong = |problem| At::new(section.offset, device.id.problem(problem));
+    reader.seek(section.offset)?;
+    let strange = DeviceProblem::FullSection { bytes: section.bytes };
+    let len = match u32::try_from(section.bytes) {
+        Ok(len) if (TAG_LEN..=CONFIG_SIZE_MAX).contains(&(len as usize)) => len,
+        _ => return Err(wrong(strange)),
+    };
+    let bytes = reader.take_vec(len, "the full section of a device")?;
+    let (tag, rest) = bytes.split_first_chunk().expect("it has a tag's length");
+    match u64::from_be_bytes(*tag) {
+        END_OF_STATE_TAG | CONFIG_LOAD_READY_TAG if rest.is_empty() => Ok(()),
+        CONFIG_STATE_TAG => {
+            ConfigState::decode(&bytes).map_err(|malformed| wrong(DeviceProblem::Config { malformed }))?;
+            device.main_config = Some(Piece { connection: 0, len, offset: section.offset });
+            Ok(())
+        }
+        _ => Err(wrong(strange)),
+    }
+}
+
+/// Puts each device's packets in order, and looks for what is missing or too much.
+pub(super) fn devices(inspection: &mut Inspection, announced: Vec<Announced>, packets: Packets, seen: &Seen) {
+    let Packets { devices: mut arrived, bad_configs, .. } = packets;
+    for (connection, At { offset, problem }) in bad_configs {
+        let connection = &inspection.connections[usize::from(connection)];
+        inspection.errors.push(error(connection, offset, problem));
+    }
+    for Announced { mut device, offset, has_setup, has_end, .. } in announced {
+        if let Some(at) = arrived.iter().position(|(id, _)| *id == device.id) {
+            device.packets = arrived.swap_remove(at).1;
+        }
+        let mut say = |problem| {
+            let main = &inspection.connections[0];
+            inspection.errors.push(error(main, offset, device.id.problem(problem)));
+        };
+        if seen.live && !has_setup {
+            say(DeviceProblem::NoSetup);
+        }
+        if seen.live && !has_end {
+            say(DeviceProblem::NoEnd);
+        }
+        let is_on_main = !device.main_data.is_empty() || device.main_config.is_some();
+        match (device.packets.is_empty(), is_on_main) {
+            (false, true) => say(DeviceProblem::BothWays),
+            (true, _) if device.main_config.is_none() && seen.tail && seen.all_channels() => {
+                say(if seen.description { DeviceProblem::NoConfig } else { DeviceProblem::HiddenConfig });
+            }
+            _ => {}
+        }
+        in_order(&mut device, inspection, seen);
+        inspection.devices.push(device);
+    }
+    for (id, packets) in arrived {
+        let mut device = Device::new(id);
+        device.packets = packets;
+        if let Some(first) = device.packets.first()
+            && seen.live
+        {
+            say(inspection, first, id.problem(DeviceProblem::Unknown));
+        }
+        in_order(&mut device, inspection, seen);
+        inspection.devices.push(device);
+    }
+}
+
+/// By idx, each once and without gaps, and the config state last. One damage makes one error.
+fn in_order(device: &mut Device, inspection: &mut Inspection, seen: &Seen) {
+    device.packets.sort_unstable_by_key(|packet| (packet.idx, packet.state.connection, packet.state.offset));
+    if let Some((packet, problem)) = disorder(&device.packets, &inspection.connections, seen.all_channels()) {
+        say(inspection, packet, device.id.problem(problem));
+    }
+}
+
+/// What is wrong with a device's packets, sorted by idx, and at which of them. Only when `all` channels were seen to their ends a
+/// packet is missing.
+fn disorder<'a>(
+    packets: &'a [DevicePacket],
+    connections: &[Connection],
+    all: bool,
+) -> Option<(&'a DevicePacket, DeviceProblem)> {
+    let place = |packet: &DevicePacket| {
+        (connections[usize::from(packet.state.connection)].file.clone(), packet.offset())
+    };
+    let last = packets.last()?;
+    if let Some(pair) = packets.windows(2).find(|pair| pair[0].idx == pair[1].idx) {
+        let (first, second) = (&pair[0], &pair[1]);
+        let (first_file, first_offset) = place(first);
+        return Some((second, DeviceProblem::DuplicateIdx { idx: second.idx, first_file, first_offset }));
+    }
+    let missing = u64::from(last.idx) + 1 - packets.len() as u64;
+    if missing > 0 && all {
+        let first = (0..).zip(packets).find(|(idx, packet)| *idx != packet.idx).map_or(0, |(idx, _)| idx);
+        return Some((last, DeviceProblem::MissingIdx { last: last.idx, missing, first }));
+    }
+    let mut configs = packets.iter().filter(|packet| packet.config);
+    match (configs.next(), configs.next()) {
+        (Some(first), Some(second)) => {
+            let (first_file, first_offset) = place(first);
+            Some((second, DeviceProblem::SecondConfig { first_file, first_offset }))
+        }
+        (Some(config), None) if config.idx != last.idx => {
+            Some((config, DeviceProblem::ConfigNotLast { idx: config.idx, last: last.idx }))
+        }
+        (None, _) if all => Some((last, DeviceProblem::NoConfig)),
+        _ => None,
+    }
+}
+
+fn say(inspection: &mut Inspection, packet: &DevicePacket, problem: CaptureProblem) {
+    let connection = &inspection.connections[usize::from(packet.state.connection)];
+    inspection.errors.push(error(connection, packet.offset(), problem));
+}

@@ -1,0 +1,223 @@
+//! The receiving end of QEMU's main connection: short things through a line, a device's state into a slot.
+//!
+//! Sections have no length, so nobody knows how much may be received before it was looked at. What came into the line together
+//! with the beginning of a piece of state is copied into the piece's slot (at most [`READ`] bytes); the rest of the piece is
+//! received where it belongs.
+
+use std::ops::Range;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use crate::buffer::Slot;
+use crate::channel::is_retryable;
+use crate::error::Errno;
+use crate::limits::HEADER_ROOM;
+use crate::ring::{Ring, Tag};
+use crate::wire::Malformed;
+use crate::wire::qemu::{Event, MainStream, PageSize, TailScanner};
+
+/// Bytes that are received at once while nobody knows what they are: a small part of a piece of state, and of a page of
+/// guest memory several.
+const READ: usize = 16 << 10;
+
+/// What there is to do next.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is looked at where it is made, and never stored")]
+pub(crate) enum MainStep<'a> {
+    /// Something was said.
+    Said(Event<'a>),
+    /// A piece of state of the section's device begins: [`MainRx::accept`] when there is a slot.
+    Wants,
+    /// A piece of state is complete.
+    State {
+        /// Where it is.
+        slot: Slot,
+        /// Bytes of it.
+        len: usize,
+    },
+    /// More of the tail.
+    Tail(&'a [u8]),
+    /// Nothing until more has come: [`MainRx::resume`].
+    Taken,
+}
+
+/// A piece of state that is being received.
+#[derive(Debug)]
+struct Piece {
+    /// Where it goes: nothing while there is no slot, or while the kernel fills it.
+    slot: Option<Slot>,
+    filled: usize,
+    len: usize,
+}
+
+/// The receiving end of a main connection.
+#[derive(Debug)]
+pub(crate) struct MainRx {
+    socket: OwnedFd,
+    tag: Tag,
+    stream: MainStream,
+    tail: TailScanner,
+    in_tail: bool,
+    /// Away while the kernel fills it.
+    line: Option<Slot>,
+    /// Bytes of the line that came and were not taken yet.
+    filled: Range<usize>,
+    piece: Option<Piece>,
+    /// A receive is under way.
+    is_away: bool,
+    /// Whatever comes is dropped.
+    is_abandoned: bool,
+    closed: bool,
+}
+
+impl MainRx {
+    pub(crate) fn new(socket: OwnedFd, tag: Tag, line: Slot) -> MainRx {
+        MainRx {
+            socket,
+            tag,
+            stream: MainStream::new(),
+            tail: TailScanner::new(),
+            in_tail: false,
+            line: Some(line),
+            filled: 0..0,
+            piece: None,
+            is_away: false,
+            is_abandoned: false,
+            closed: false,
+        }
+    }
+
+    pub(crate) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// Bytes that were taken.
+    pub(crate) fn offset(&self) -> u64 {
+        self.stream.offset() + self.tail.offset()
+    }
+
+    pub(crate) fn page_size(&self) -> PageSize {
+        self.stream.page_size()
+    }
+
+    /// Whether the peer has closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether all that a source sends has come.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.tail.ended().is_some()
+    }
+
+    /// Waits for more, unless it does already or the peer has closed.
+    pub(crate) fn resume(&mut self, ring: &mut impl Ring) {
+        if self.closed || self.is_away {
+            return;
+        }
+        if let Some(piece) = self.piece.as_mut().filter(|_| !self.is_abandoned) {
+            let Some(slot) = piece.slot.take() else { return };
+            let range = HEADER_ROOM + piece.filled..HEADER_ROOM + piece.len;
+            self.is_away = true;
+            ring.receive(self.tag, self.socket.as_raw_fd(), slot, range);
+            return;
+        }
+        let Some(line) = self.line.take() else { return };
+        // behind the last thing that is understood there is nothing that a slot could want
+        let end = if self.in_tail || self.is_abandoned { line.capacity() as usize } else { READ };
+        self.is_away = true;
+        ring.receive(self.tag, self.socket.as_raw_fd(), line, HEADER_ROOM..HEADER_ROOM + end);
+    }
+
+    /// A receive ended: how many bytes came. None: the peer closed.
+    pub(crate) fn on_received(
+        &mut self,
+        slot: Slot,
+        result: Result<usize, Errno>,
+    ) -> Result<Option<usize>, Errno> {
+        self.is_away = false;
+        let came = match result {
+            Ok(came) => came,
+            Err(errno) if is_retryable(errno) => 0,
+            Err(errno) => {
+                self.closed = true;
+                return Err(errno);
+            }
+        };
+        self.closed = result == Ok(0);
+        if self.is_abandoned {
+            // the kernel had either the line or a piece's slot
+            self.line.get_or_insert(slot);
+        } else if let Some(piece) = &mut self.piece {
+            let fresh = slot.bytes(HEADER_ROOM + piece.filled..HEADER_ROOM + piece.filled + came);
+            // a piece's own bytes are counted, and cannot be wrong
+            let _ = self.stream.next(fresh);
+            piece.filled += came;
+            piece.slot = Some(slot);
+        } else {
+            self.line = Some(slot);
+            self.filled = 0..came;
+        }
+        Ok((!self.closed).then_some(came))
+    }
+
+    /// Takes nothing any more, but hears when the peer closes.
+    pub(crate) fn abandon(&mut self, ring: &mut impl Ring) {
+        self.is_abandoned = true;
+        self.resume(ring);
+    }
+
+    /// Receives the piece that wants one into `slot`.
+    pub(crate) fn accept(&mut self, slot: Slot) {
+        let piece = self.piece.as_mut().expect("a piece wants a slot");
+        assert!(piece.len <= slot.capacity() as usize, "a piece is never longer than a slot");
+        piece.slot = Some(slot);
+    }
+
+    /// Takes more of what came.
+    pub(crate) fn next(&mut self) -> Result<MainStep<'_>, Malformed> {
+        while !self.is_away && !self.is_abandoned {
+            if let Some(piece) = &mut self.piece {
+                let (Some(slot), Some(line)) = (&mut piece.slot, &self.line) else {
+                    return Ok(MainStep::Wants);
+                };
+                let count = self.filled.len().min(piece.len - piece.filled);
+                let from = &line.payload(self.filled.end)[self.filled.start..][..count];
+                slot.payload_mut()[piece.filled..piece.filled + count].copy_from_slice(from);
+                let _ = self.stream.next(from);
+                self.filled.start += count;
+                piece.filled += count;
+                if piece.filled < piece.len {
+                    return Ok(MainStep::Taken);
+                }
+                let Some(Piece { slot: Some(slot), len, .. }) = self.piece.take() else {
+                    return Ok(MainStep::Taken);
+                };
+                return Ok(MainStep::State { slot, len });
+            }
+            let Some(line) = self.line.as_ref().filter(|_| !self.filled.is_empty()) else {
+                return Ok(MainStep::Taken);
+            };
+            let bytes = &line.payload(self.filled.end)[self.filled.start..];
+            if self.in_tail {
+                self.filled = 0..0;
+                self.tail.take(bytes)?;
+                return Ok(MainStep::Tail(bytes));
+            }
+            let (taken, event) = self.stream.next(bytes)?;
+            self.filled.start += taken;
+            match event {
+                None => {}
+                Some(Event::VfioDataBegin(0)) => {}
+                Some(Event::VfioDataBegin(len)) => {
+                    self.piece = Some(Piece { slot: None, filled: 0, len: len as usize });
+                }
+                Some(Event::Tail) => {
+                    self.in_tail = true;
+                    return Ok(MainStep::Said(Event::Tail));
+                }
+                Some(event) => return Ok(MainStep::Said(event)),
+            }
+        }
+        Ok(MainStep::Taken)
+    }
+}

@@ -1,0 +1,339 @@
+//! The connections of one QEMU migration: the main one and the multifd ones, in any order, told apart by their first bytes.
+//!
+//! QEMU has no hello. Its source connects first for main, and says nothing there until its multifd connections are set up;
+//! each of those begins with an init at once. So nobody is known before he speaks, and who never does is not waited for
+//! without a bound. It keeps these: of the main connection not a byte is consumed, of a multifd connection its init
+//! alone; sockets that are handed on are blocking; a stranger costs the others nothing.
+
+mod connect;
+mod newcomer;
+
+pub(crate) use self::connect::connect;
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use socket2::Socket;
+
+use self::newcomer::{Newcomer, Said};
+use crate::error::{Error, KernelError, PeerError, Place, QemuError, Uuid};
+use crate::limits;
+use crate::limits::{CANCEL_POLL, PENDING_HELLOS_MAX};
+use crate::net::socket;
+use crate::net::socket::Congestion;
+use crate::time::Nanos;
+use crate::time::nanos;
+use crate::time::now;
+use crate::wire::qemu::Init;
+use crate::worker::caller::{Event, Owner};
+
+/// What the door is called in the kernel's answers. Newcomers follow by their place, then those who were seated.
+const DOOR: u64 = 0;
+const NEWCOMER: u64 = 1;
+const SEATED: u64 = NEWCOMER + PENDING_HELLOS_MAX as u64;
+const GATHERING: &str = "before all connections had come";
+
+/// An address where a QEMU can migrate to: `migrate tcp:ADDR` on its side.
+///
+/// A clone is the same address: connections come to whoever gathers them first.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    listening: Arc<TcpListener>,
+    addr: SocketAddr,
+    patience: Duration,
+}
+
+/// Every connection of a migration. All sockets are blocking.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    /// The main connection, from its first byte on.
+    pub(crate) main: OwnedFd,
+    /// The multifd connections by their number, behind their inits.
+    pub(crate) multifd: Vec<OwnedFd>,
+    /// The virtual machine, as the inits name it.
+    pub(crate) uuid: Option<[u8; 16]>,
+    /// The other end of the main connection.
+    pub(crate) peer: Option<SocketAddr>,
+}
+
+impl Listener {
+    /// Opens `addr`; with port 0 the kernel chooses one, see [`local_addr`](Listener::local_addr).
+    pub fn bind(addr: SocketAddr) -> Result<Listener, Error> {
+        let listening = socket::listen(addr)?;
+        let addr = listening.local_addr().map_err(|error| KernelError::new("getsockname", error))?;
+        Ok(Listener { listening: Arc::new(listening), addr, patience: limits::GATHER_TIMEOUT })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Whether this host has a congestion control: found out before any peer comes.
+    pub(crate) fn check_congestion(&self, name: &str) -> Result<(), KernelError> {
+        socket::unconnected(self.addr, Some(name)).map(drop)
+    }
+
+    /// Waits for a migration with so many multifd connections. Strangers are turned away and go to `stray`.
+    pub(crate) fn gather(
+        &self,
+        channels: usize,
+        cancel: &dyn Fn() -> bool,
+        stray: &mut dyn FnMut(Option<SocketAddr>, Error),
+    ) -> Result<Gathered, Error> {
+        let mut gathering = Gathering::new(self, channels)?;
+        while !cancel() {
+            gathering.turn(stray)?;
+            if gathering.is_complete() {
+                return gathering.finish();
+            }
+        }
+        Err(Error::Cancelled)
+    }
+
+    /// The same for one who owns a migration: who hears of strangers, and who may give up.
+    pub(super) fn gather_for(
+        &self,
+        owner: &mut Owner,
+        channels: usize,
+        congestion: Option<&str>,
+    ) -> Result<Gathered, Error> {
+        let cancel = owner.cancel.clone();
+        let mut stray = |peer, error| owner.tell(&Event::Stray { peer, error });
+        let gathered = self.gather(channels, &|| cancel.is_cancelled(), &mut stray)?;
+        gathered.begin_for(owner, congestion)?;
+        Ok(gathered)
+    }
+}
+
+impl Gathered {
+    /// All are there: tells so.
+    pub(super) fn begin_for(&self, owner: &mut Owner, congestion: Option<&str>) -> Result<(), Error> {
+        if let Some(name) = congestion {
+            self.set_congestion(name)?;
+        }
+        let channels = u16::try_from(self.multifd.len()).expect("channels are bounded by CHANNELS_MAX");
+        owner.tell(&Event::Connected { peer: self.peer, channels });
+        Ok(())
+    }
+
+    fn sockets(&self) -> impl Iterator<Item = &OwnedFd> {
+        std::iter::once(&self.main).chain(&self.multifd)
+    }
+
+    /// The congestion control in effect; none unless the connections are TCP.
+    pub(crate) fn congestion(&self) -> Option<Congestion> {
+        Congestion::of(&self.main)
+    }
+
+    /// Sets the congestion control of every TCP connection.
+    pub(crate) fn set_congestion(&self, name: &str) -> Result<(), KernelError> {
+        socket::set_congestion(self.sockets(), name)
+    }
+}
+
+/// Those who came so far.
+struct Gathering<'a> {
+    listener: &'a Listener,
+    epoll: Epoll,
+    /// Nobody is let in before, because the kernel could not.
+    shut_until: Option<Nanos>,
+    door_is_open: bool,
+    newcomers: [Option<Newcomer>; PENDING_HELLOS_MAX],
+    main: Option<Socket>,
+    multifd: Vec<Option<Socket>>,
+    uuid: Option<[u8; 16]>,
+    /// When the first of them was known.
+    began: Option<Nanos>,
+    /// Somebody who was known has closed.
+    closed: Option<Place>,
+}
+
+impl<'a> Gathering<'a> {
+    fn new(listener: &'a Listener, channels: usize) -> Result<Gathering<'a>, KernelError> {
+        let epoll =
+            Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|errno| failed("epoll_create1", errno))?;
+        let door = EpollEvent::new(EpollFlags::EPOLLIN, DOOR);
+        epoll.add(&listener.listening, door).map_err(|errno| failed("epoll_ctl", errno))?;
+        Ok(Gathering {
+            listener,
+            epoll,
+            shut_until: None,
+            door_is_open: true,
+            newcomers: [const { None }; PENDING_HELLOS_MAX],
+            main: None,
+            multifd: (0..channels).map(|_| None).collect(),
+            uuid: None,
+            began: None,
+            closed: None,
+        })
+    }
+
+    fn is_complete(&self) -> bool {
+        self.main.is_some() && self.multifd.iter().all(Option::is_some)
+    }
+
+    fn finish(self) -> Result<Gathered, Error> {
+        let peer = self.main.as_ref().and_then(socket::peer_of);
+        let mut sockets = self.main.into_iter().chain(self.multifd.into_iter().flatten());
+        let mut hand_on = || -> Result<Option<OwnedFd>, KernelError> {
+            let Some(socket) = sockets.next() else { return Ok(None) };
+            socket::prepare(&socket)?;
+            Ok(Some(socket.into()))
+        };
+        let main = hand_on()?.expect("it is complete");
+        let mut multifd = Vec::new();
+        while let Some(socket) = hand_on()? {
+            multifd.push(socket);
+        }
+        Ok(Gathered { main, multifd, uuid: self.uuid, peer })
+    }
+
+    /// Waits a little for anything to happen, and does what follows from it.
+    fn turn(&mut self, stray: &mut dyn FnMut(Option<SocketAddr>, Error)) -> Result<(), Error> {
+        let now = now();
+        self.expire(now, stray)?;
+        self.keep_door(now)?;
+        let mut events = [EpollEvent::empty(); 16];
+        let patience = EpollTimeout::try_from(CANCEL_POLL).expect("a part of a second");
+        let count = match self.epoll.wait(&mut events, patience) {
+            Err(nix::errno::Errno::EINTR) => 0,
+            other => other.map_err(|errno| failed("epoll_wait", errno))?,
+        };
+        for event in &events[..count] {
+            match event.data() {
+                DOOR => self.let_in(now, stray),
+                key if key < SEATED => self.hear(key, now, stray)?,
+                key => {
+                    let place = u8::try_from(key - SEATED).map_or(Place::Main, Place::Multifd);
+                    self.closed.get_or_insert(place);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up those who say nothing, and all of it when it takes too long.
+    fn expire(&mut self, now: Nanos, stray: &mut dyn FnMut(Option<SocketAddr>, Error)) -> Result<(), Error> {
+        let patience = nanos(self.listener.patience);
+        for place in &mut self.newcomers {
+            if let Some(silent) = place.take_if(|newcomer| now >= newcomer.since + patience) {
+                stray(silent.peer, PeerError::from(QemuError::Silent).into());
+            }
+        }
+        if self.began.is_none_or(|began| now < began + patience) {
+            return Ok(());
+        }
+        if let Some(place) = self.closed {
+            return Err(PeerError::Closed { place, phase: GATHERING }.into());
+        }
+        let came = self.multifd.iter().flatten().count();
+        let (main, channels) = (self.main.is_some(), self.multifd.len());
+        Err(PeerError::from(QemuError::Gather { main, came, channels }).into())
+    }
+
+    /// Opens the door while there is room for a newcomer, and shuts it when there is none.
+    fn keep_door(&mut self, now: Nanos) -> Result<(), KernelError> {
+        let has_room = self.newcomers.iter().any(Option::is_none);
+        let open = has_room && self.shut_until.is_none_or(|until| now >= until);
+        if open != self.door_is_open {
+            let interest = if open { EpollFlags::EPOLLIN } else { EpollFlags::empty() };
+            let mut door = EpollEvent::new(interest, DOOR);
+            self.epoll
+                .modify(&self.listener.listening, &mut door)
+                .map_err(|errno| failed("epoll_ctl", errno))?;
+            self.door_is_open = open;
+        }
+        Ok(())
+    }
+
+    fn let_in(&mut self, now: Nanos, stray: &mut dyn FnMut(Option<SocketAddr>, Error)) {
+        for (key, place) in (NEWCOMER..).zip(&mut self.newcomers) {
+            if place.is_some() {
+                continue;
+            }
+            let entered = match self.listener.listening.accept() {
+                Ok((socket, peer)) => Newcomer::new(socket.into(), peer, now, &self.epoll, key),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
+                Err(error) => Err(socket::advise("accept", &error)),
+            };
+            match entered {
+                Ok(newcomer) => *place = Some(newcomer),
+                Err(error) => {
+                    // Out of descriptors or memory: it may get better, and must not spin until then.
+                    self.shut_until = Some(now + nanos(limits::HEARTBEAT_INTERVAL));
+                    return stray(None, error.into());
+                }
+            }
+        }
+    }
+
+    /// A newcomer says something: he may be known by it.
+    fn hear(
+        &mut self,
+        key: u64,
+        now: Nanos,
+        stray: &mut dyn FnMut(Option<SocketAddr>, Error),
+    ) -> Result<(), Error> {
+        let place = usize::try_from(key - NEWCOMER).ok().and_then(|at| self.newcomers.get_mut(at));
+        let Some(place) = place else { return Ok(()) };
+        // gone since the kernel said so
+        let Some(newcomer) = place.as_mut() else { return Ok(()) };
+        let said = newcomer.hear();
+        if matches!(said, Ok(Said::TooLittle)) {
+            return Ok(());
+        }
+        let Some(newcomer) = place.take() else { return Ok(()) };
+        match said {
+            Ok(Said::TooLittle) => Ok(()),
+            Ok(Said::Main) => self.seat(newcomer, None, now),
+            Ok(Said::Multifd(init)) => self.seat(newcomer, Some(init), now),
+            Err(error) if error.is_stray => {
+                stray(newcomer.peer, error.error.into());
+                Ok(())
+            }
+            Err(error) => Err(error.error.into()),
+        }
+    }
+
+    fn seat(&mut self, newcomer: Newcomer, init: Option<Init>, now: Nanos) -> Result<(), Error> {
+        let (place, key) = match init {
+            None => (Place::Main, SEATED + u64::from(u8::MAX) + 1),
+            Some(init) => (Place::Multifd(init.id), SEATED + u64::from(init.id)),
+        };
+        let seat = match init {
+            None => &mut self.main,
+            Some(init) => {
+                let channels = self.multifd.len();
+                let beyond = QemuError::BeyondLast { id: init.id, channels };
+                let seat = self.multifd.get_mut(usize::from(init.id)).ok_or(PeerError::from(beyond))?;
+                let expected = *self.uuid.get_or_insert(init.uuid);
+                if init.uuid != expected {
+                    let (found, expected) = (Uuid(init.uuid), Uuid(expected));
+                    return Err(PeerError::from(QemuError::OtherMachine { place, found, expected }).into());
+                }
+                seat
+            }
+        };
+        if seat.is_some() {
+            return Err(PeerError::from(QemuError::Twice { place }).into());
+        }
+        // from now on only its end is of interest
+        let mut end = EpollEvent::new(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLONESHOT, key);
+        self.epoll.modify(&newcomer.socket, &mut end).map_err(|errno| failed("epoll_ctl", errno))?;
+        *seat = Some(newcomer.socket);
+        self.began.get_or_insert(now);
+        Ok(())
+    }
+}
+
+fn failed(operation: &'static str, errno: nix::errno::Errno) -> KernelError {
+    socket::advise(operation, &errno.into())
+}
+
+#[cfg(test)]
+mod tests;

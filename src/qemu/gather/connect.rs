@@ -1,0 +1,81 @@
+//! The source's side: connects as a QEMU that migrates does.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::Socket;
+
+use super::{Gathered, failed};
+use crate::error::{Error, KernelError};
+use crate::limits::{CANCEL_POLL, HELLO_TIMEOUT};
+use crate::net::socket;
+use crate::time::nanos;
+use crate::time::now;
+use crate::wire::qemu::{INIT_LEN, Init};
+
+/// Connects for main, of which nothing is sent, and then for each multifd connection, whose init is sent. `inits` are in
+/// the order of their numbers.
+pub(crate) fn connect(
+    addr: SocketAddr,
+    inits: &[Init],
+    congestion: Option<&str>,
+    cancel: &dyn Fn() -> bool,
+) -> Result<Gathered, Error> {
+    let main = dial(addr, congestion, cancel)?;
+    let mut multifd = Vec::with_capacity(inits.len());
+    for init in inits {
+        let mut socket = dial(addr, congestion, cancel)?;
+        let mut bytes = [0; INIT_LEN];
+        init.encode(&mut bytes);
+        // a new connection has room for so little
+        socket.write_all(&bytes).map_err(|error| socket::advise("send", &error))?;
+        multifd.push(socket.into());
+    }
+    let uuid = inits.first().map(|init| init.uuid);
+    Ok(Gathered { main: main.into(), multifd, uuid, peer: Some(addr) })
+}
+
+fn dial(addr: SocketAddr, congestion: Option<&str>, cancel: &dyn Fn() -> bool) -> Result<Socket, Error> {
+    let socket = socket::unconnected(addr, congestion)?;
+    match socket.connect(&addr.into()) {
+        Err(error) if error.raw_os_error() == Some(nix::libc::EINPROGRESS) => await_end(&socket, cancel)?,
+        other => other.map_err(|error| refused(socket::advise("connect", &error)))?,
+    }
+    socket::prepare(&socket)?;
+    Ok(socket)
+}
+
+fn await_end(socket: &Socket, cancel: &dyn Fn() -> bool) -> Result<(), Error> {
+    let end = now() + nanos(HELLO_TIMEOUT);
+    let patience = PollTimeout::try_from(CANCEL_POLL).expect("a part of a second");
+    loop {
+        let mut waited = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+        match poll(&mut waited, patience) {
+            Ok(0) | Err(Errno::EINTR) if cancel() => return Err(Error::Cancelled),
+            Ok(0) | Err(Errno::EINTR) if now() >= end => {
+                return Err(failed("connect", Errno::ETIMEDOUT).into());
+            }
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => break,
+            Err(errno) => return Err(failed("poll", errno).into()),
+        }
+    }
+    let ended = socket.take_error().map_or_else(Err, |error| error.map_or(Ok(()), Err));
+    ended.map_err(|error| refused(socket::advise("connect", &error)).into())
+}
+
+/// Who should listen there is no ringlift of ours.
+fn refused(error: KernelError) -> KernelError {
+    match error.errno.raw() {
+        nix::libc::ECONNREFUSED => KernelError {
+            hint: Some(
+                "does a QEMU wait there, started with -incoming? it takes one migration, and then no more",
+            ),
+            ..error
+        },
+        _ => error,
+    }
+}

@@ -1,0 +1,100 @@
+//! Somebody who connected and is not known yet.
+
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use nix::sys::socket::{MsgFlags, recv};
+use socket2::Socket;
+
+use super::failed;
+use crate::error::{KernelError, PeerError, Place, QemuError};
+use crate::net::socket;
+use crate::time::Nanos;
+use crate::wire::Malformed;
+use crate::wire::qemu::{INIT_LEN, Init, Kind};
+
+/// Somebody who connected and is not known yet.
+pub(super) struct Newcomer {
+    pub(super) socket: Socket,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) since: Nanos,
+    /// What came of an init, once it is known that it is one.
+    init: Option<([u8; INIT_LEN], usize)>,
+}
+
+/// What a newcomer said so far.
+pub(super) enum Said {
+    TooLittle,
+    Main,
+    Multifd(Init),
+}
+
+/// Why a newcomer cannot stay.
+pub(super) struct Rejected {
+    pub(super) error: PeerError,
+    /// It is no QEMU: the others go on without it.
+    pub(super) is_stray: bool,
+}
+
+impl Newcomer {
+    /// The kernel tells under `key` whenever something more has come.
+    pub(super) fn new(
+        socket: Socket,
+        peer: SocketAddr,
+        since: Nanos,
+        epoll: &Epoll,
+        key: u64,
+    ) -> Result<Newcomer, KernelError> {
+        socket.set_nonblocking(true).map_err(|error| socket::advise("fcntl(O_NONBLOCK)", &error))?;
+        // by edges: a word that is not complete would be told again and again
+        let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+        epoll.add(&socket, EpollEvent::new(interest, key)).map_err(|errno| failed("epoll_ctl", errno))?;
+        Ok(Newcomer { socket, peer: Some(peer), since, init: None })
+    }
+
+    /// Looks at what came. The main connection's first bytes stay where they are, an init is taken.
+    pub(super) fn hear(&mut self) -> Result<Said, Rejected> {
+        loop {
+            let Some((bytes, filled)) = &mut self.init else {
+                let mut first = [0; 4];
+                if receive(&self.socket, &mut first, MsgFlags::MSG_PEEK)? < first.len() {
+                    return Ok(Said::TooLittle);
+                }
+                match Kind::of(first).map_err(|what| Rejected { is_stray: true, ..malformed(what) })? {
+                    Kind::Main => return Ok(Said::Main),
+                    Kind::Multifd => self.init = Some(([0; INIT_LEN], 0)),
+                }
+                continue;
+            };
+            match receive(&self.socket, &mut bytes[*filled..], MsgFlags::empty())? {
+                0 => return Ok(Said::TooLittle),
+                count => *filled += count,
+            }
+            if *filled == INIT_LEN {
+                return Init::decode(bytes).map(Said::Multifd).map_err(malformed);
+            }
+        }
+    }
+}
+
+fn malformed(what: Malformed) -> Rejected {
+    let error = QemuError::Malformed { place: Place::New, offset: 0, what }.into();
+    Rejected { error, is_stray: false }
+}
+
+/// Bytes that were there; 0 when there were none yet.
+fn receive(socket: &Socket, buffer: &mut [u8], flags: MsgFlags) -> Result<usize, Rejected> {
+    const PHASE: &str = "before it said what it is";
+    let error = loop {
+        match recv(socket.as_raw_fd(), buffer, flags) {
+            Ok(0) => break PeerError::Closed { place: Place::New, phase: PHASE },
+            Ok(count) => return Ok(count),
+            Err(Errno::EAGAIN) => return Ok(0),
+            Err(Errno::EINTR) => {}
+            Err(errno) => break PeerError::Lost { place: Place::New, phase: PHASE, errno: errno.into() },
+        }
+    };
+    Err(Rejected { error, is_stray: true })
+}

@@ -1,0 +1,308 @@
+//! The live receiver's worker: takes a migration from a running QEMU and loads the devices' state as it arrives.
+//!
+//! [`Receiving::transfer`] reads as the list of phases. The main connection is parsed as it comes up to its first full
+//! section, and drained from there on; guest memory is dropped. However it ends, each device runs what was loaded, or is
+//! reset.
+
+mod ending;
+mod main_connection;
+#[cfg(test)]
+mod simulation;
+mod tail;
+
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use self::tail::Tail;
+use super::answer::Answers;
+use super::channel::{MainRx, Multifd};
+use super::session::QemuSession;
+use super::session::devices::Admission;
+use crate::buffer::{Pool, Slot};
+use crate::channel::{Rx, RxEvent};
+use crate::error::{Errno, Error, KernelError, PeerError, Place, QemuError};
+use crate::limits::QEMU_STATE_MAX;
+use crate::phase::Phase;
+use crate::ring::{Completion, Ring};
+use crate::transfer::Finished;
+use crate::wire::Checksum;
+use crate::wire::qemu::{DevicePacket, INIT_LEN, Idstr, Packet};
+use crate::worker::caller::{Event, Owner};
+use crate::worker::control_buffers;
+use crate::worker::loading::Loading;
+use crate::worker::operation::Duty;
+use crate::worker::steps::Yield;
+use crate::worker::writers::{Device, Loader};
+
+/// Whose protocol it is, in the report's words.
+pub(super) const DIALECT: &str = "qemu";
+
+/// What the worker is made of.
+pub(super) struct Parts {
+    pub(super) main: OwnedFd,
+    /// In the order of their numbers, behind their inits.
+    pub(super) multifd: Vec<OwnedFd>,
+    /// Their names are QEMU's.
+    pub(super) devices: Vec<Device>,
+    pub(super) pool_size: u64,
+    pub(super) owner: Owner,
+}
+
+/// The live receiver's worker.
+pub(super) struct Receiving<R: Ring> {
+    // dropped first: its ring's operations end before anything that they use goes
+    loader: Loader<R>,
+    main: MainRx,
+    answers: Answers,
+    /// Multifd connections that wait until the size of memory pages is known.
+    sockets: Vec<OwnedFd>,
+    channels: Vec<Rx<Multifd>>,
+    /// Packets that have no slot yet, with their channels. At most one of each.
+    waiting: VecDeque<(usize, DevicePacket)>,
+    /// Channels that have ended.
+    ended: usize,
+    lines: Pool,
+    session: QemuSession<Slot>,
+    /// The devices can be written.
+    is_ready: bool,
+    /// The source's kernel has the last word: what becomes of the connection is no matter any more.
+    is_confirmed: bool,
+    /// What follows the live sections, where it matters.
+    tail: Option<Tail>,
+    /// Config states that the tail had, by device, until there is a slot for each.
+    configs: Vec<(usize, Vec<u8>)>,
+}
+
+/// Bytes of the smallest pool for so many devices: one packet of each, and one of the main connection.
+pub(super) fn pool_for(devices: usize) -> u64 {
+    Pool::bytes_for(devices as u64 + 1, QEMU_STATE_MAX)
+}
+
+impl<R: Ring> Receiving<R> {
+    pub(super) fn new(ring: R, parts: Parts) -> Result<Receiving<R>, KernelError> {
+        let now = ring.now();
+        let names = parts.devices.iter().map(|device| {
+            let name = Idstr::try_from(&*device.name).expect("checked when the receiver was built");
+            (name, device.instance)
+        });
+        let slots = Pool::slots_in(parts.pool_size, QEMU_STATE_MAX);
+        let session = QemuSession::new(names.collect(), slots as usize, now);
+        let mut lines = control_buffers(parts.multifd.len())?;
+        let line = lines.take().expect("there is one for the main connection");
+        let answers = Answers::new(parts.main.as_raw_fd(), Duty::Speak.tag())?;
+        let main = MainRx::new(parts.main, Duty::Hear.tag(), line);
+        let mut loader = Loader::new(ring, parts.devices, parts.owner, false);
+        let pool = Pool::new(slots, QEMU_STATE_MAX)?;
+        loader.account.pool(&pool, loader.ring.register(&pool).err());
+        loader.account.packet_size(QEMU_STATE_MAX, Checksum::None);
+        loader.account.dialect(DIALECT);
+        loader.pool = Some(pool);
+        Ok(Receiving {
+            loader,
+            main,
+            answers,
+            channels: Vec::with_capacity(parts.multifd.len()),
+            waiting: VecDeque::with_capacity(parts.multifd.len()),
+            sockets: parts.multifd,
+            ended: 0,
+            lines,
+            session,
+            is_ready: false,
+            is_confirmed: false,
+            tail: None,
+            configs: Vec::new(),
+        })
+    }
+
+    fn prepare(&mut self) -> Result<(), Error> {
+        self.enter(Phase::Settings);
+        self.every(|sink| sink.prepare().map(|()| Yield::Nothing))?;
+        self.loader.open();
+        self.is_ready = true;
+        Ok(())
+    }
+
+    /// Until every device has everything, and the source has said all.
+    fn load(&mut self) -> Result<(), Error> {
+        self.loader.account.started_at = self.loader.ring.now();
+        let mut phase = Phase::PreCopy;
+        self.enter(phase);
+        while !(self.session.is_loaded() && self.main.has_ended()) {
+            self.turn()?;
+            if phase == Phase::PreCopy && self.session.switched_over().is_some() {
+                phase = Phase::StopCopy;
+                self.enter(phase);
+            }
+        }
+        let now = self.loader.ring.now();
+        self.loader.owner.hasten();
+        self.loader.tell_progress(now, None);
+        self.loader.account.loaded(now);
+        Ok(())
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.session.enter(phase.during(), self.loader.ring.now());
+        self.loader.owner.tell(&Event::Phase(phase));
+    }
+
+    /// Begins to receive packets: their headers' length is known now.
+    fn begin_channels(&mut self) {
+        let page_size = self.main.page_size();
+        for (channel, socket) in self.sockets.drain(..).enumerate() {
+            let line = self.lines.take().expect("there is a line for each channel");
+            let mut rx = Rx::new(socket, Duty::Packet { channel }.tag(), line, Multifd(page_size));
+            rx.begin(&mut self.loader.ring);
+            self.channels.push(rx);
+        }
+    }
+
+    /// Receives what waited for a slot, as far as there are any.
+    fn admit_waiting(&mut self) -> Result<(), Error> {
+        for _ in 0..self.waiting.len() {
+            let Some((channel, packet)) = self.waiting.pop_front() else { break };
+            self.on_header(channel, packet)?;
+        }
+        Ok(())
+    }
+
+    fn on_header(&mut self, channel: usize, packet: DevicePacket) -> Result<(), Error> {
+        let offset = self.offset_of(channel);
+        match self.session.devices.admit(&packet, (place(channel), offset))? {
+            Admission::Wait => {
+                self.waiting.push_back((channel, packet));
+                Ok(())
+            }
+            Admission::Slot => {
+                let slot = self.loader.take();
+                let ring = &mut self.loader.ring;
+                let event = self.channels[channel].accept(ring, Packet::Device(packet), slot);
+                self.on_rx(channel, event)
+            }
+        }
+    }
+
+    /// Whether what is missing can come at all: when every channel waits for a slot or has ended, and no device is being
+    /// written, nothing that is still on its way can help.
+    fn check_missing(&self) -> Result<(), Error> {
+        let all_wait = self.sockets.is_empty() && self.waiting.len() + self.ended == self.channels.len();
+        let may_write = self.session.switched_over().is_some() || self.main.has_ended();
+        if !all_wait || !may_write || !self.configs.is_empty() || self.loader.is_writing() {
+            return Ok(());
+        }
+        self.session.find_missing(self.waiting.is_empty())
+    }
+
+    fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
+        match completion {
+            Completion::Moved { tag, slot, result } => match Duty::of(tag) {
+                Duty::State { device } => self.loader.on_write_end(&mut self.session, device, slot, result),
+                Duty::Packet { channel } => {
+                    let ring = &mut self.loader.ring;
+                    let event = self.channels[channel].on_received(ring, slot, result);
+                    self.session.moved(self.loader.ring.now());
+                    self.on_rx(channel, event)
+                }
+                _ => self.on_heard(slot, result),
+            },
+            Completion::Sent { lease, result, .. } => {
+                self.answers.on_sent(&mut self.loader.ring, lease, result).map(drop)
+            }
+            Completion::Released { .. } => Ok(()),
+            Completion::Done { tag } => {
+                let Duty::Step { device } = Duty::of(tag) else { return Ok(()) };
+                self.loader.on_step_end(&mut self.session, device)
+            }
+        }
+    }
+
+    fn on_rx(&mut self, channel: usize, event: RxEvent<Packet>) -> Result<(), Error> {
+        let place = place(channel);
+        let now = self.loader.ring.now();
+        match event {
+            RxEvent::Header(Packet::Device(packet)) => self.on_header(channel, packet),
+            RxEvent::Packet { header: Packet::Device(packet), slot, .. } => {
+                self.session.devices.fill(&packet, slot, now);
+                self.session.on_packet(now)
+            }
+            RxEvent::Pending | RxEvent::Header(_) | RxEvent::Packet { .. } | RxEvent::Unwanted(_) => Ok(()),
+            RxEvent::Closed => {
+                self.ended += 1;
+                self.session.on_end(place, now);
+                Ok(())
+            }
+            // a connection that has nothing more to bring may end as it likes
+            RxEvent::Cut | RxEvent::Failed(_) if self.needs_no_channels() => Ok(()),
+            RxEvent::Cut => Err(PeerError::Closed { place, phase: self.session.phase() }.into()),
+            RxEvent::Failed(errno) => Err(self.lost(place, errno)),
+            RxEvent::Malformed(what) => {
+                let offset = self.offset_of(channel);
+                Err(PeerError::from(QemuError::Malformed { place, offset, what }).into())
+            }
+        }
+    }
+
+    fn needs_no_channels(&self) -> bool {
+        self.session.is_committed() || (self.session.is_loaded() && self.main.has_ended())
+    }
+
+    /// Where a channel's current packet begins.
+    fn offset_of(&self, channel: usize) -> u64 {
+        INIT_LEN as u64 + self.channels[channel].packet_offset()
+    }
+
+    fn lost(&self, place: Place, errno: Errno) -> Error {
+        PeerError::Lost { place, phase: self.session.phase(), errno }.into()
+    }
+}
+
+fn place(channel: usize) -> Place {
+    Place::Multifd(u8::try_from(channel).expect("channels are bounded by CHANNELS_MAX"))
+}
+
+impl<R: Ring> Loading for Receiving<R> {
+    fn loader(&mut self) -> &mut Loader<R> {
+        &mut self.loader
+    }
+
+    fn is_committed(&self) -> bool {
+        self.session.is_committed()
+    }
+
+    fn transfer(&mut self) -> Result<(), Error> {
+        self.prepare()?;
+        self.load()?;
+        self.say_loaded()?;
+        self.wake_and_run()?;
+        self.session.committed();
+        self.loader.account.committed(self.loader.ring.now());
+        Ok(())
+    }
+
+    fn conclude(self, result: Result<(), Error>) -> Finished {
+        self.end(result)
+    }
+
+    fn turn(&mut self) -> Result<(), Error> {
+        let now = self.loader.ring.now();
+        if !self.session.is_committed() {
+            self.loader.owner.check(now)?;
+        }
+        self.session.check(now)?;
+        if self.is_ready {
+            self.listen()?;
+        }
+        self.admit_waiting()?;
+        self.loader.begin_writes(&mut self.session)?;
+        self.check_missing()?;
+        self.answers.go_on(&mut self.loader.ring);
+        self.loader.tell_progress(now, None);
+        self.loader.ring.wait(Some(self.session.next_deadline()))?;
+        while let Some(completion) = self.loader.ring.next() {
+            self.on_completion(completion)?;
+            // at once: the packet's bytes are in this processor's cache now
+            self.loader.begin_writes(&mut self.session)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,208 @@
+//! The live receiver as an embedder sees it: our own receiver, with a QEMU at the other end.
+
+use std::os::fd::OwnedFd;
+
+use super::Listener;
+use super::gather::Gathered;
+use super::receive;
+use super::receive::{DIALECT, Parts, Receiving};
+use crate::cancel::Cancel;
+use crate::error::{Error, Misuse};
+use crate::limits::{CHANNELS_DEFAULT, CHANNELS_MAX, POOL_SIZE_DEFAULT, POOL_SIZE_MAX};
+use crate::phase::Phase;
+use crate::report::Recorder;
+use crate::ring::uring::Uring;
+use crate::session::handover::Outcome;
+use crate::sink::Sink;
+use crate::time::now;
+use crate::transfer::Finished;
+use crate::wire::qemu::Idstr;
+use crate::worker::caller::{Event, OnEvent, Owner};
+use crate::worker::check_devices;
+use crate::worker::loading::Loading;
+use crate::worker::report_builder::Account;
+use crate::worker::writers::Device;
+
+/// How the source comes.
+enum Peer {
+    Listener(Listener),
+    Sockets { main: OwnedFd, multifd: Vec<OwnedFd> },
+}
+
+/// Takes VFIO devices' state from a QEMU that migrates, and nothing else of its virtual machine.
+///
+/// ```no_run
+/// use ringlift::{Outcome, qemu, sink::VfioSink};
+///
+/// let listener = qemu::Listener::bind("127.0.0.1:4444".parse().unwrap()).unwrap();
+/// let sink = VfioSink::open("0000:41:00.1").unwrap();
+/// let receiver = qemu::Receiver::builder().device("0000:00:01.0/vfio", sink).listener(&listener).channels(4);
+/// let finished = receiver.build().unwrap().run();
+/// assert_eq!(finished.outcome, Outcome::Complete);
+/// ```
+pub struct Receiver {
+    devices: Vec<Device>,
+    peer: Peer,
+    options: Options,
+}
+
+struct Options {
+    channels: usize,
+    pool_size: u64,
+    congestion: Option<Box<str>>,
+    on_event: Option<OnEvent>,
+    cancel: Cancel,
+}
+
+/// Builds a [`Receiver`]. What is not set has the value that its method names.
+pub struct ReceiverBuilder {
+    devices: Vec<Device>,
+    peer: Option<Peer>,
+    options: Options,
+}
+
+impl Receiver {
+    /// Begins to describe a receiver.
+    pub fn builder() -> ReceiverBuilder {
+        let options = Options {
+            channels: CHANNELS_DEFAULT,
+            pool_size: POOL_SIZE_DEFAULT,
+            congestion: None,
+            on_event: None,
+            cancel: Cancel::new(),
+        };
+        ReceiverBuilder { devices: Vec::new(), peer: None, options }
+    }
+
+    /// Waits for one migration and takes it on this thread, to whatever end. Afterwards the devices run what was loaded
+    /// (complete), or are reset (aborted).
+    pub fn run(self) -> Finished {
+        let begun = now();
+        let Options { channels, pool_size, congestion, on_event, cancel } = self.options;
+        let mut owner = Owner::new(cancel, on_event);
+        owner.tell(&Event::Phase(Phase::Connecting));
+        let mut account = Account::new(begun, self.devices.len());
+        account.dialect(DIALECT);
+        let failed = |error: Error| {
+            account.finish("receiver", Outcome::Aborted, Some(error), Recorder::default(), begun)
+        };
+        let gathered = match meet(self.peer, channels, congestion.as_deref(), &mut owner) {
+            Ok(gathered) => gathered,
+            Err(error) => return failed(error),
+        };
+        let ring = match Uring::new() {
+            Ok(ring) => ring,
+            Err(error) => return failed(error.into()),
+        };
+        owner.cancel.attach(ring.waker());
+        let congestion = gathered.congestion();
+        let Gathered { main, multifd, .. } = gathered;
+        match Receiving::new(ring, Parts { main, multifd, devices: self.devices, pool_size, owner }) {
+            Ok(mut receiving) => {
+                receiving.loader().account.congestion(congestion, false);
+                receiving.run()
+            }
+            Err(error) => failed(error.into()),
+        }
+    }
+}
+
+fn meet(peer: Peer, channels: usize, congestion: Option<&str>, owner: &mut Owner) -> Result<Gathered, Error> {
+    match peer {
+        Peer::Listener(listener) => {
+            if let Some(name) = congestion {
+                listener.check_congestion(name)?;
+            }
+            listener.gather_for(owner, channels, congestion)
+        }
+        Peer::Sockets { main, multifd } => {
+            let gathered = Gathered { main, multifd, uuid: None, peer: None };
+            gathered.begin_for(owner, congestion)?;
+            Ok(gathered)
+        }
+    }
+}
+
+impl ReceiverBuilder {
+    /// Adds a device by the name that QEMU gives it: the path of its place in the guest and `/vfio`, as in
+    /// `0000:00:01.0/vfio`.
+    pub fn device(self, idstr: impl AsRef<str>, sink: impl Sink + 'static) -> ReceiverBuilder {
+        self.boxed_device(idstr, Box::new(sink))
+    }
+
+    /// Adds a device whose kind is known only at run time.
+    pub fn boxed_device(mut self, idstr: impl AsRef<str>, sink: Box<dyn Sink>) -> ReceiverBuilder {
+        self.devices.push(Device { name: idstr.as_ref().into(), instance: 0, sink });
+        self
+    }
+
+    /// Gives the device that was added last another instance number than 0. QEMU gives none to devices with a place of
+    /// their own.
+    pub fn instance(mut self, instance: u32) -> ReceiverBuilder {
+        self.devices.iter_mut().next_back().into_iter().for_each(|device| device.instance = instance);
+        self
+    }
+
+    /// Takes the next migration that comes to a listener.
+    pub fn listener(mut self, listener: &Listener) -> ReceiverBuilder {
+        self.peer = Some(Peer::Listener(listener.clone()));
+        self
+    }
+
+    /// Uses stream sockets that are connected already: the main connection from its first byte on, and the multifd
+    /// connections in the order of their numbers, each behind the init that told it.
+    pub fn sockets(mut self, main: OwnedFd, multifd: Vec<OwnedFd>) -> ReceiverBuilder {
+        self.options.channels = multifd.len();
+        self.peer = Some(Peer::Sockets { main, multifd });
+        self
+    }
+
+    /// Multifd connections to wait for: what `multifd-channels` says at the source, and 0 when its multifd capability is
+    /// off. 2 unless set, as in QEMU.
+    pub fn channels(mut self, channels: usize) -> ReceiverBuilder {
+        self.options.channels = channels;
+        self
+    }
+
+    /// Bytes of the pool of buffers. 64 MiB unless set; a device needs about a megabyte, and so does the main connection.
+    pub fn pool_size(mut self, bytes: u64) -> ReceiverBuilder {
+        self.options.pool_size = bytes;
+        self
+    }
+
+    /// The TCP congestion control. The host's own unless set.
+    pub fn congestion(mut self, name: impl AsRef<str>) -> ReceiverBuilder {
+        self.options.congestion = Some(name.as_ref().into());
+        self
+    }
+
+    /// Hears of what happens, on the thread that runs the migration: be quick.
+    pub fn on_event(mut self, on_event: impl FnMut(&Event) + Send + 'static) -> ReceiverBuilder {
+        self.options.on_event = Some(Box::new(on_event));
+        self
+    }
+
+    /// Cancels the migration when `cancel` is used, unless the devices run already or are about to.
+    pub fn cancel(mut self, cancel: &Cancel) -> ReceiverBuilder {
+        self.options.cancel = cancel.clone();
+        self
+    }
+
+    /// Checks what was described.
+    pub fn build(self) -> Result<Receiver, Misuse> {
+        check_devices(self.devices.iter().map(|device| (&*device.name, device.instance)))?;
+        if self.devices.iter().any(|device| Idstr::try_from(&*device.name).is_err()) {
+            return Err(Misuse::BadName);
+        }
+        let Options { channels, pool_size, .. } = self.options;
+        if channels > CHANNELS_MAX {
+            return Err(Misuse::BadChannels { given: channels });
+        }
+        let needed = receive::pool_for(self.devices.len());
+        if !(needed..=POOL_SIZE_MAX).contains(&pool_size) {
+            return Err(Misuse::BadPool { given: pool_size, needed });
+        }
+        let peer = self.peer.ok_or(Misuse::NoPeer)?;
+        Ok(Receiver { devices: self.devices, peer, options: self.options })
+    }
+}

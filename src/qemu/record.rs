@@ -1,0 +1,313 @@
+//! Takes a migration of QEMU's and records what comes, as it comes: for looking at it, for measuring the source, for playing
+//! it to a destination later.
+//!
+//! To the source this is a destination that accepts everything: it answers pings, lets it switch over as soon as the devices
+//! have sent their initial state, and says in the end that all was taken. No virtual machine runs here afterwards.
+
+mod connection;
+mod devices;
+mod files;
+mod observer;
+mod recording;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use self::files::Folder;
+use self::recording::{Parts, Recording};
+use super::gather::{Gathered, Listener};
+use super::{answer_report, outcome, rate};
+use crate::buffer::Pool;
+use crate::cancel::Cancel;
+use crate::error::{Error, KernelError, Misuse, Uuid};
+use crate::limits::{CHANNELS_MAX, POOL_SIZE_DEFAULT, POOL_SIZE_MAX, QEMU_PIECE_MAX, QEMU_PIECE_MIN};
+use crate::phase::Phase;
+use crate::report::{
+    CaptureReport, CaptureSettings, ErrorReport, MainReport, PacketHistograms, PacketsReport, Warning,
+    WarningCode,
+};
+use crate::ring::Ring;
+use crate::ring::uring::Uring;
+use crate::wire::qemu::Init;
+use crate::worker::caller::{Event, OnEvent, Owner};
+use crate::worker::report_builder;
+
+/// Slots that a connection has when there are enough: one that fills while another is written, and some between.
+const SHARE: u64 = 8;
+
+/// Records a migration of QEMU's.
+///
+/// ```no_run
+/// use ringlift::qemu::{Capture, Listener};
+///
+/// let listener = Listener::bind("127.0.0.1:4444".parse().unwrap()).unwrap();
+/// // (qemu) migrate -d tcp:127.0.0.1:4444
+/// let captured = Capture::builder().listener(listener).channels(2).folder("captured").build().unwrap().run();
+/// println!("{} bytes, {:?}", captured.report.bytes, captured.error);
+/// ```
+pub struct Capture {
+    listener: Listener,
+    options: Options,
+}
+
+/// Builds a [`Capture`]. What is not set has the value that its method names.
+pub struct CaptureBuilder {
+    listener: Option<Listener>,
+    options: Options,
+}
+
+struct Options {
+    channels: usize,
+    folder: Option<PathBuf>,
+    pool_size: u64,
+    congestion: Option<Box<str>>,
+    on_event: Option<OnEvent>,
+    cancel: Cancel,
+}
+
+/// How a capture ended.
+#[derive(Debug)]
+pub struct Captured {
+    /// Why it did not end complete.
+    pub error: Option<Error>,
+    /// The figures.
+    pub report: CaptureReport,
+    /// The figures' distributions.
+    pub histograms: PacketHistograms,
+}
+
+impl Capture {
+    /// Begins to describe a capture.
+    pub fn builder() -> CaptureBuilder {
+        let options = Options {
+            channels: 0,
+            folder: None,
+            pool_size: POOL_SIZE_DEFAULT,
+            congestion: None,
+            on_event: None,
+            cancel: Cancel::new(),
+        };
+        CaptureBuilder { listener: None, options }
+    }
+
+    /// Waits for one migration and takes it on this thread, to whatever end.
+    pub fn run(self) -> Captured {
+        let mut account = Account::default();
+        account.settings.channels = self.options.channels as u64;
+        account.settings.huge_pages = "none";
+        match self.prepare(&mut account) {
+            Err(error) => account.finish(Some(error)),
+            Ok(mut recording) => {
+                let result = recording.record();
+                let error = recording.conclude(result);
+                account.see(recording);
+                account.finish(error)
+            }
+        }
+    }
+
+    fn prepare(self, account: &mut Account) -> Result<Recording<Uring>, Error> {
+        let Options { channels, folder, pool_size, congestion, on_event, cancel } = self.options;
+        let mut owner = Owner::new(cancel, on_event);
+        owner.tell(&Event::Phase(Phase::Connecting));
+        let folder = folder.map(|path| Folder::make(&path)).transpose()?;
+        if let Some(name) = congestion.as_deref() {
+            self.listener.check_congestion(name)?;
+        }
+        // before anybody comes: a source that has come must not be let down by this host
+        let mut ring = Uring::new()?;
+        owner.cancel.attach(ring.waker());
+        let (pool, share) = pool(pool_size, channels + 1, folder.is_some())?;
+        account.pool(&pool, ring.register(&pool).err());
+        let gathered = self.listener.gather_for(&mut owner, channels, congestion.as_deref())?;
+        account.connected(&gathered);
+        let record = folder.map(|folder| open(folder, &gathered)).transpose()?;
+        let Gathered { main, multifd, .. } = gathered;
+        Ok(Recording::new(ring, Parts { main, multifd, record, pool, share, owner })?)
+    }
+}
+
+/// The files of every connection.
+fn open(folder: Folder, gathered: &Gathered) -> Result<(Folder, Vec<files::Files>), Error> {
+    let mut files = vec![folder.main()?];
+    for id in 0..gathered.multifd.len() {
+        let id = u8::try_from(id).expect("channels are bounded by CHANNELS_MAX");
+        files.push(folder.multifd(&Init { uuid: gathered.uuid.unwrap_or_default(), id })?);
+    }
+    Ok((folder, files))
+}
+
+/// A pool, and how many of its slots each connection has. Without files each has one, which is used again at once.
+fn pool(size: u64, connections: usize, records: bool) -> Result<(Pool, u32), Error> {
+    let connections = connections as u64;
+    let piece = size / connections / SHARE;
+    let piece = piece.clamp(QEMU_PIECE_MIN.into(), QEMU_PIECE_MAX.into()).next_multiple_of(4096);
+    let piece = u32::try_from(piece).expect("at most QEMU_PIECE_MAX");
+    let least = if records { 2 } else { 1 };
+    let share = u64::from(Pool::slots_in(size, piece)) / connections;
+    if share < least {
+        let needed = Pool::bytes_for(least * connections, piece);
+        return Err(Misuse::BadPool { given: size, needed }.into());
+    }
+    let share = u32::try_from(if records { share } else { 1 }).expect("fewer than slots");
+    let slots = share * u32::try_from(connections).expect("few");
+    Ok((Pool::new(slots, piece)?, share))
+}
+
+impl CaptureBuilder {
+    /// Takes the next migration that comes to a listener.
+    pub fn listener(mut self, listener: Listener) -> CaptureBuilder {
+        self.listener = Some(listener);
+        self
+    }
+
+    /// Multifd connections: the source's parameter `multifd-channels`, or 0 when its capability `multifd` is off. 0 unless set.
+    pub fn channels(mut self, channels: usize) -> CaptureBuilder {
+        self.options.channels = channels;
+        self
+    }
+
+    /// Where it is recorded: a folder that is made, or an empty one. Nothing is kept unless set.
+    pub fn folder(mut self, path: impl Into<PathBuf>) -> CaptureBuilder {
+        self.options.folder = Some(path.into());
+        self
+    }
+
+    /// Bytes of memory for what came and is not written yet. 64 MiB unless set.
+    pub fn pool_size(mut self, bytes: u64) -> CaptureBuilder {
+        self.options.pool_size = bytes;
+        self
+    }
+
+    /// The TCP congestion control. The host's own unless set.
+    pub fn congestion(mut self, name: impl AsRef<str>) -> CaptureBuilder {
+        self.options.congestion = Some(name.as_ref().into());
+        self
+    }
+
+    /// Hears of what happens, on the thread that runs the capture: be quick.
+    pub fn on_event(mut self, on_event: impl FnMut(&Event) + Send + 'static) -> CaptureBuilder {
+        self.options.on_event = Some(Box::new(on_event));
+        self
+    }
+
+    /// Ends the capture when `cancel` is used.
+    pub fn cancel(mut self, cancel: &Cancel) -> CaptureBuilder {
+        self.options.cancel = cancel.clone();
+        self
+    }
+
+    /// Checks what was described.
+    pub fn build(self) -> Result<Capture, Misuse> {
+        let Options { channels, pool_size, .. } = self.options;
+        if channels > CHANNELS_MAX {
+            return Err(Misuse::BadMultifd { given: channels });
+        }
+        if pool_size > POOL_SIZE_MAX {
+            return Err(Misuse::BadPool { given: pool_size, needed: 0 });
+        }
+        if let Some(path) = &self.options.folder {
+            Folder::check(path)?;
+        }
+        let listener = self.listener.ok_or(Misuse::NoPeer)?;
+        Ok(Capture { listener, options: self.options })
+    }
+}
+
+/// What is known of a capture besides what it saw.
+#[derive(Default)]
+struct Account {
+    peer: Option<SocketAddr>,
+    uuid: Option<Uuid>,
+    settings: CaptureSettings,
+    warnings: Vec<Warning>,
+    seen: Option<Box<CaptureReport>>,
+    histograms: PacketHistograms,
+}
+
+impl Account {
+    fn connected(&mut self, gathered: &Gathered) {
+        self.peer = gathered.peer;
+        self.uuid = gathered.uuid.map(Uuid);
+        self.settings.congestion = gathered.congestion().map(|name| name.to_string()).unwrap_or_default();
+    }
+
+    fn pool(&mut self, pool: &Pool, unregistered: Option<KernelError>) {
+        let settings = &mut self.settings;
+        settings.pool = report_builder::pool_bytes(pool);
+        settings.pool_slots = pool.total().into();
+        settings.huge_pages = pool.huge_pages().name();
+        settings.registered_buffers = unregistered.is_none();
+        self.warnings.extend(report_builder::pool_warnings(pool, unregistered));
+    }
+
+    fn see(&mut self, recording: Recording<impl Ring>) {
+        let began_at = recording.began_at.unwrap_or(recording.moved_at);
+        let watch = &recording.watch;
+        for device in watch.silent_devices() {
+            self.warnings.push(Warning {
+                code: WarningCode::DeviceSilent,
+                text: format!("device {device} was announced, and no state of it came after it had stopped"),
+                hint: "a device without state is possible; else look at the source's own messages",
+            });
+        }
+        let answers = &recording.answers;
+        let seen = CaptureReport {
+            folder: recording.folder(),
+            machine: watch.machine(),
+            bytes: watch.bytes(),
+            duration_ns: recording.now().saturating_sub(began_at),
+            throughput_bytes_per_s: rate(watch.bytes(), recording.moved_at.saturating_sub(began_at)),
+            switchover_ns: watch.switchover_ns(),
+            main: watch.main_report(answers.is_open()),
+            channels: watch.channel_reports(),
+            devices: watch.device_reports(),
+            packets: watch.packets(),
+            answers: answers.said.iter().map(|said| answer_report(said, began_at)).collect(),
+            ..empty()
+        };
+        self.seen = Some(Box::new(seen));
+        self.histograms = recording.into_histograms();
+    }
+
+    fn finish(self, error: Option<Error>) -> Captured {
+        let report = CaptureReport {
+            outcome: outcome(error.as_ref()),
+            error: error.as_ref().map(|error| ErrorReport { text: error.to_string(), hint: error.hint() }),
+            peer: self.peer.map(|peer| peer.to_string()),
+            uuid: self.uuid.map(|uuid| uuid.to_string()),
+            settings: self.settings,
+            host: report_builder::host(),
+            warnings: self.warnings,
+            ..self.seen.map_or_else(empty, |seen| *seen)
+        };
+        Captured { error, report, histograms: self.histograms }
+    }
+}
+
+fn empty() -> CaptureReport {
+    CaptureReport {
+        schema: "ringlift.capture.v1",
+        outcome: "failed",
+        error: None,
+        folder: None,
+        peer: None,
+        machine: None,
+        uuid: None,
+        bytes: 0,
+        duration_ns: 0,
+        throughput_bytes_per_s: 0.0,
+        switchover_ns: None,
+        main: MainReport::default(),
+        channels: Vec::new(),
+        devices: Vec::new(),
+        packets: PacketsReport::default(),
+        answers: Vec::new(),
+        settings: CaptureSettings::default(),
+        host: Default::default(),
+        warnings: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

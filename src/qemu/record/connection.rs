@@ -1,0 +1,216 @@
+//! One connection that is recorded: receives into slots, and writes them to a file in the order in which they came.
+//!
+//! At most one receive and one write are under way. While the file is being written, what comes fills slots up; a connection
+//! that holds its share of them receives no more, and its socket holds the source back.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use crate::buffer::{Pool, Slot};
+use crate::channel::is_retryable;
+use crate::descriptor::kind_of;
+use crate::error::Errno;
+use crate::limits::{HEADER_ROOM, PAGE_SIZE};
+use crate::ring::{Carrier, Directions, Ring};
+use crate::worker::io_mode;
+use crate::worker::operation::Duty;
+
+/// A slot with less room than this is not received into any more: the next one is.
+const ROOM_MIN: usize = PAGE_SIZE;
+
+/// A connection that is recorded.
+pub(super) struct Intake {
+    number: usize,
+    socket: OwnedFd,
+    outlet: Option<Outlet>,
+    /// Slots that it may hold, and those that it does.
+    share: u32,
+    held: u32,
+    /// Bytes in the slot that is received into, and those that were written or left.
+    filled: usize,
+    begin: usize,
+    receiving: bool,
+    ended: bool,
+}
+
+struct Outlet {
+    file: RawFd,
+    carrier: Carrier,
+    /// Of the slot that is being written.
+    writing: Option<Range<usize>>,
+    waiting: VecDeque<(Slot, Range<usize>)>,
+}
+
+/// What the end of a receive meant.
+pub(super) enum Came {
+    Bytes,
+    Nothing,
+    End,
+    Failed(Errno),
+}
+
+impl Intake {
+    /// Connection `number` into a file, if there is one, which outlives this.
+    pub(super) fn new(number: usize, socket: OwnedFd, file: Option<&File>, share: u32) -> Intake {
+        let outlet = file.map(|file| Outlet {
+            file: file.as_raw_fd(),
+            carrier: io_mode::choose(kind_of(file.as_fd()), io_mode::cpus()),
+            writing: None,
+            waiting: VecDeque::with_capacity(share as usize),
+        });
+        Intake { number, socket, outlet, share, held: 0, filled: 0, begin: 0, receiving: false, ended: false }
+    }
+
+    pub(super) fn socket(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    /// Whether nothing more comes.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether the kernel has nothing to do for it.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.receiving && self.outlet.as_ref().is_none_or(|outlet| outlet.writing.is_none())
+    }
+
+    /// Ends it from this side. What came is written all the same.
+    pub(super) fn shut_down(&mut self, ring: &mut impl Ring) {
+        ring.shut_down(self.socket(), Directions::Both);
+    }
+
+    /// Receives on, if it does not and may take another slot.
+    pub(super) fn go_on(&mut self, ring: &mut impl Ring, pool: &mut Pool) {
+        if self.receiving || self.ended || self.held >= self.share {
+            return;
+        }
+        let Some(slot) = pool.take() else { return };
+        self.held += 1;
+        (self.begin, self.filled) = (0, 0);
+        self.receive(ring, slot);
+    }
+
+    fn receive(&mut self, ring: &mut impl Ring, slot: Slot) {
+        let range = HEADER_ROOM + self.filled..HEADER_ROOM + slot.capacity() as usize;
+        ring.receive(Duty::Packet { channel: self.number }.tag(), self.socket(), slot, range);
+        self.receiving = true;
+    }
+
+    /// A receive ended: `take` sees the bytes that came.
+    pub(super) fn on_received(
+        &mut self,
+        ring: &mut impl Ring,
+        pool: &mut Pool,
+        slot: Slot,
+        result: Result<usize, Errno>,
+        take: impl FnOnce(&[u8]),
+    ) -> Came {
+        self.receiving = false;
+        let count = match result {
+            Ok(0) => {
+                self.end(ring, pool, slot);
+                return Came::End;
+            }
+            Ok(count) => count,
+            Err(errno) if is_retryable(errno) => {
+                self.receive(ring, slot);
+                return Came::Nothing;
+            }
+            Err(errno) => {
+                self.end(ring, pool, slot);
+                return Came::Failed(errno);
+            }
+        };
+        take(slot.bytes(HEADER_ROOM + self.filled..HEADER_ROOM + self.filled + count));
+        self.filled += count;
+        self.pass_on(ring, pool, slot);
+        Came::Bytes
+    }
+
+    /// A slot has something in it: it is written, filled up, or used again when nothing is kept.
+    fn pass_on(&mut self, ring: &mut impl Ring, pool: &mut Pool, slot: Slot) {
+        let room = slot.capacity() as usize - self.filled;
+        match &mut self.outlet {
+            None => {
+                self.filled = 0;
+                self.receive(ring, slot);
+            }
+            Some(outlet) if outlet.writing.is_some() && room >= ROOM_MIN => self.receive(ring, slot),
+            Some(outlet) => {
+                outlet.give(ring, self.number, slot, self.begin..self.filled);
+                self.go_on(ring, pool);
+            }
+        }
+    }
+
+    fn end(&mut self, ring: &mut impl Ring, pool: &mut Pool, slot: Slot) {
+        self.ended = true;
+        match &mut self.outlet {
+            Some(outlet) if self.begin < self.filled => {
+                outlet.give(ring, self.number, slot, self.begin..self.filled);
+            }
+            _ => {
+                self.held -= 1;
+                pool.put(slot);
+            }
+        }
+    }
+
+    /// A write ended.
+    pub(super) fn on_written(
+        &mut self,
+        ring: &mut impl Ring,
+        pool: &mut Pool,
+        slot: Slot,
+        result: Result<usize, Errno>,
+    ) -> Result<(), Errno> {
+        let Some(outlet) = &mut self.outlet else { return Ok(()) };
+        let Some(mut range) = outlet.writing.take() else { return Ok(()) };
+        let written = match result {
+            Ok(0) => Err(Errno::from_raw(nix::libc::ENOSPC)),
+            Err(errno) if is_retryable(errno) => Ok(0),
+            other => other,
+        };
+        match written {
+            Ok(count) if count < range.len() => {
+                range.start += count;
+                outlet.write(ring, self.number, slot, range);
+                return Ok(());
+            }
+            Ok(_) => {}
+            Err(errno) => {
+                // nothing can be written behind a gap: from now on it keeps nothing
+                outlet.waiting.drain(..).for_each(|(slot, _)| pool.put(slot));
+                pool.put(slot);
+                self.outlet = None;
+                return Err(errno);
+            }
+        }
+        self.held -= 1;
+        pool.put(slot);
+        if let Some((slot, range)) = outlet.waiting.pop_front() {
+            outlet.write(ring, self.number, slot, range);
+        }
+        self.go_on(ring, pool);
+        Ok(())
+    }
+}
+
+impl Outlet {
+    /// Writes a part of a slot when it is its turn.
+    fn give(&mut self, ring: &mut impl Ring, number: usize, slot: Slot, range: Range<usize>) {
+        match self.writing {
+            None => self.write(ring, number, slot, range),
+            Some(_) => self.waiting.push_back((slot, range)),
+        }
+    }
+
+    fn write(&mut self, ring: &mut impl Ring, number: usize, slot: Slot, range: Range<usize>) {
+        let bytes = HEADER_ROOM + range.start..HEADER_ROOM + range.end;
+        ring.write(Duty::State { device: number }.tag(), self.file, slot, bytes, self.carrier);
+        self.writing = Some(range);
+    }
+}

@@ -1,0 +1,302 @@
+//! The worker: receives every connection of a migration, writes it, follows it, and answers the source.
+//!
+//! [`Recording::record`] ends in every case: when all connections have closed, when all is there and the source does not close,
+//! when a bound of time has passed, or with the first thing that is wrong. Then [`Recording::conclude`] says the last word
+//! and writes what came: files are kept, whatever the end.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use super::connection::{Came, Intake};
+use super::files::{Files, Folder, failed};
+use super::observer::{Watch, Wish};
+use crate::buffer::{Pool, Slot};
+use crate::error::{Errno, Error, KernelError, PeerError, Place, QemuError};
+use crate::limits::{
+    LAST_WORD_MAX, LINGER_MAX, PROGRESS_INTERVAL, REASON_PATIENCE, SETTLE_MAX, SILENCE_MAX, STANDSTILL_MAX,
+};
+use crate::phase::Phase;
+use crate::qemu::answer::Answers;
+use crate::report::PacketHistograms;
+use crate::ring::{Completion, Ring};
+use crate::time::Nanos;
+use crate::time::nanos;
+use crate::wire::qemu::Reply;
+use crate::worker::caller::{Event, Owner};
+use crate::worker::operation::Duty;
+
+const RECORDING: &str = "while the migration was recorded";
+
+/// What a recording is made of.
+pub(super) struct Parts {
+    pub(super) main: OwnedFd,
+    pub(super) multifd: Vec<OwnedFd>,
+    /// Where it goes, and the files there: the main connection's, then the others by their number.
+    pub(super) record: Option<(Folder, Vec<Files>)>,
+    pub(super) pool: Pool,
+    /// Slots for each connection.
+    pub(super) share: u32,
+    pub(super) owner: Owner,
+}
+
+/// The worker.
+pub(super) struct Recording<R: Ring> {
+    // in the order in which they are dropped: operations end (ring) before anything that they use goes
+    ring: R,
+    pub(super) answers: Answers,
+    intakes: Vec<Intake>,
+    pool: Pool,
+    pub(super) watch: Watch,
+    record: Option<(Folder, Vec<Files>)>,
+    owner: Owner,
+    /// What comes is looked at.
+    follows: bool,
+    pub(super) began_at: Option<Nanos>,
+    /// When the last byte came.
+    pub(super) moved_at: Nanos,
+}
+
+impl<R: Ring> Recording<R> {
+    pub(super) fn new(ring: R, parts: Parts) -> Result<Recording<R>, KernelError> {
+        let answers = Answers::new(parts.main.as_raw_fd(), Duty::Speak.tag())?;
+        let watch = Watch::new(parts.multifd.len());
+        let file =
+            |number: usize| parts.record.as_ref().and_then(|(_, files)| Some(&files.get(number)?.bytes));
+        let sockets = std::iter::once(parts.main).chain(parts.multifd).enumerate();
+        let intakes =
+            sockets.map(|(number, socket)| Intake::new(number, socket, file(number), parts.share)).collect();
+        let moved_at = ring.now();
+        Ok(Recording {
+            ring,
+            answers,
+            intakes,
+            pool: parts.pool,
+            watch,
+            record: parts.record,
+            owner: parts.owner,
+            follows: true,
+            began_at: None,
+            moved_at,
+        })
+    }
+
+    /// Takes a migration to its end.
+    pub(super) fn record(&mut self) -> Result<(), Error> {
+        self.owner.tell(&Event::Phase(Phase::PreCopy));
+        self.intakes[0].go_on(&mut self.ring, &mut self.pool);
+        loop {
+            let now = self.ring.now();
+            self.owner.check(now)?;
+            if self.is_over(now)? {
+                return Ok(());
+            }
+            self.answers.go_on(&mut self.ring);
+            self.tell_progress(now);
+            self.ring.wait(Some(now + nanos(PROGRESS_INTERVAL)))?;
+            while let Some(completion) = self.ring.next() {
+                self.on_completion(completion)?;
+            }
+        }
+    }
+
+    /// Whether the end has come, and whether it is a good one.
+    fn is_over(&mut self, now: Nanos) -> Result<bool, Error> {
+        if self.intakes.iter().all(Intake::has_ended) {
+            return self.watch.missing().map_or(Ok(true), |missing| Err(missing.into()));
+        }
+        let closed = self.watch.first_closed();
+        if !self.watch.main_has_ended() && closed.is_none() {
+            let stands = now >= self.moved_at + nanos(STANDSTILL_MAX);
+            let standstill = PeerError::Standstill { phase: RECORDING };
+            return if stands { Err(standstill.into()) } else { Ok(false) };
+        }
+        match (self.watch.missing(), closed) {
+            // What is missing may still be on its way. QEMU closes all connections at once, so when one has closed that
+            // is not for long.
+            (Some(missing), Some((place, offset, at))) if now >= at + nanos(LINGER_MAX) => {
+                let missing = missing.to_string().into();
+                Err(PeerError::from(QemuError::Left { place, offset, missing }).into())
+            }
+            (Some(missing), None) if now >= self.moved_at + nanos(SILENCE_MAX) => Err(missing.into()),
+            (Some(_), _) => Ok(false),
+            (None, _) => {
+                let is_quiet = now >= self.moved_at + nanos(REASON_PATIENCE);
+                if !self.watch.awaits_devices() || is_quiet {
+                    self.answers.say(Reply::Shut(0))?;
+                }
+                Ok(now >= self.moved_at + nanos(LINGER_MAX) && self.answers.is_silent())
+            }
+        }
+    }
+
+    fn tell_progress(&mut self, now: Nanos) {
+        let (watch, began_at) = (&self.watch, self.began_at.unwrap_or(now));
+        self.owner.progress(now, began_at, || (watch.bytes(), None));
+    }
+
+    fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
+        match completion {
+            Completion::Moved { tag, slot, result } => match Duty::of(tag) {
+                Duty::Packet { channel } => self.on_received(channel, slot, result),
+                Duty::State { device } => self.on_written(device, slot, result),
+                _ => Ok(()),
+            },
+            Completion::Sent { lease, result, .. } => {
+                let said = self.answers.on_sent(&mut self.ring, lease, result)?;
+                match (said, &self.record) {
+                    (Some(reply), Some((folder, _))) => folder.answered(reply),
+                    _ => Ok(()),
+                }
+            }
+            Completion::Released { .. } | Completion::Done { .. } => Ok(()),
+        }
+    }
+
+    fn on_received(&mut self, number: usize, slot: Slot, result: Result<usize, Errno>) -> Result<(), Error> {
+        let now = self.ring.now();
+        let Recording { ring, pool, intakes, watch, answers, owner, .. } = self;
+        let mut followed = Ok(());
+        let mut count = 0;
+        let came = intakes[number].on_received(ring, pool, slot, result, |bytes| {
+            count = bytes.len();
+            followed = match number {
+                _ if !self.follows => {
+                    watch.pass(number, count, now);
+                    Ok(())
+                }
+                0 => follow_main(watch, answers, owner, bytes, now),
+                _ => watch.on_channel(number - 1, bytes, now).map_err(Error::from),
+            };
+        });
+        let came = match came {
+            Came::Bytes => self.on_bytes(number, count, now),
+            Came::Nothing => Ok(()),
+            Came::End => self.on_end(number, now),
+            // the source has what it wants, and need not be polite
+            Came::Failed(_) if self.watch.is_complete() => self.on_end(number, now),
+            Came::Failed(errno) => {
+                Err(PeerError::Lost { place: place(number), phase: RECORDING, errno }.into())
+            }
+        };
+        followed.and(came)
+    }
+
+    fn on_bytes(&mut self, number: usize, count: usize, now: Nanos) -> Result<(), Error> {
+        let began_at = *self.began_at.get_or_insert(now);
+        self.moved_at = now;
+        if number == 0 && self.follows && self.watch.knows_page_size() {
+            // from now on the others can be understood
+            for intake in &mut self.intakes {
+                intake.go_on(&mut self.ring, &mut self.pool);
+            }
+        }
+        match &mut self.record {
+            Some((_, files)) => files[number].came(count, now - began_at),
+            None => Ok(()),
+        }
+    }
+
+    fn on_end(&mut self, number: usize, now: Nanos) -> Result<(), Error> {
+        if !self.follows {
+            return Ok(());
+        }
+        match number {
+            0 => Ok(self.watch.on_main_closed()?),
+            _ => Ok(self.watch.on_channel_closed(number - 1, now)?),
+        }
+    }
+
+    fn on_written(&mut self, number: usize, slot: Slot, result: Result<usize, Errno>) -> Result<(), Error> {
+        let written = self.intakes[number].on_written(&mut self.ring, &mut self.pool, slot, result);
+        written.map_err(|errno| match &self.record {
+            Some((_, files)) => failed("writing", &files[number].bytes_path, &errno.into()),
+            None => KernelError::new("write", errno).into(),
+        })
+    }
+
+    /// Says the last word, and writes everything that came. Gives what went wrong, first of all and at last.
+    pub(super) fn conclude(&mut self, result: Result<(), Error>) -> Option<Error> {
+        self.follows = false;
+        if result.is_err() {
+            // a source that does not listen is told nothing
+            let _ = self.answers.say(Reply::Shut(1));
+        }
+        let mut ended = self.speak_out();
+        for intake in &mut self.intakes {
+            intake.shut_down(&mut self.ring);
+        }
+        let end = self.ring.now() + nanos(SETTLE_MAX);
+        while !self.intakes.iter().all(Intake::is_idle) && self.ring.now() < end {
+            ended = ended.and(self.ring.wait(Some(end)).map_err(Error::from));
+            if ended.is_err() && matches!(ended, Err(Error::Kernel(_))) {
+                break;
+            }
+            while let Some(completion) = self.ring.next() {
+                ended = ended.and(self.on_completion(completion));
+            }
+        }
+        for files in self.record.iter_mut().flat_map(|(_, files)| files) {
+            ended = ended.and(files.finish());
+        }
+        self.owner.hasten();
+        self.tell_progress(self.ring.now());
+        self.owner.tell(&Event::Phase(Phase::Done));
+        result.and(ended).err()
+    }
+
+    /// Hands everything that is to be said to the source, and leaves it the time to hear it before the connection ends: what it has
+    /// sent and nobody read turns the end into a reset.
+    fn speak_out(&mut self) -> Result<(), Error> {
+        let has_news = !self.answers.is_silent();
+        let mut ended = Ok(());
+        for (patience, unless_silent) in [(LAST_WORD_MAX, true), (REASON_PATIENCE, false)] {
+            let end = self.ring.now() + nanos(patience);
+            while has_news && self.ring.now() < end && !(unless_silent && self.answers.is_silent()) {
+                self.answers.go_on(&mut self.ring);
+                self.ring.wait(Some(end))?;
+                while let Some(completion) = self.ring.next() {
+                    ended = ended.and(self.on_completion(completion));
+                }
+            }
+        }
+        ended
+    }
+
+    pub(super) fn into_histograms(self) -> PacketHistograms {
+        self.watch.into_histograms()
+    }
+
+    pub(super) fn folder(&self) -> Option<String> {
+        self.record.as_ref().map(|(folder, _)| folder.path().display().to_string())
+    }
+
+    pub(super) fn now(&self) -> Nanos {
+        self.ring.now()
+    }
+}
+
+fn follow_main(
+    watch: &mut Watch,
+    answers: &mut Answers,
+    owner: &mut Owner,
+    bytes: &[u8],
+    now: Nanos,
+) -> Result<(), Error> {
+    let mut answered = Ok(());
+    let followed = watch.on_main(bytes, now, &mut |wish| match wish {
+        Wish::Listen => answers.open(),
+        Wish::Answer(reply) => {
+            if answered.is_ok() {
+                answered = answers.say(reply);
+            }
+        }
+        Wish::Stopped => owner.tell(&Event::Phase(Phase::StopCopy)),
+    });
+    answered.and(followed.map_err(Error::from))
+}
+
+fn place(number: usize) -> Place {
+    match number.checked_sub(1) {
+        None => Place::Main,
+        Some(id) => Place::Multifd(u8::try_from(id).expect("channels are bounded by CHANNELS_MAX")),
+    }
+}

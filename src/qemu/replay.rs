@@ -1,0 +1,244 @@
+//! Plays a capture into a QEMU that waits for a migration.
+//!
+//! The bytes of every connection are sent as they were captured, read by the ring and sent by the ring, a few slots for
+//! each. In which order the connections take turns is [`gates`]' business; [`pump`] does what they allow.
+
+mod barriers;
+mod connection;
+mod milestones;
+mod pace;
+mod progress;
+mod reporting;
+mod return_path;
+mod worker;
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+pub use self::pace::Pace;
+
+use self::barriers::Gates;
+use self::connection::{Lane, SLOTS};
+use self::pace::Recording;
+use self::progress::Progress;
+use self::reporting::Account;
+use self::return_path::{Ear, LINE};
+use self::worker::Pump;
+use super::capture::{Connection, Inspection};
+use super::gather::{Gathered, connect};
+use crate::buffer::Pool;
+use crate::cancel::Cancel;
+use crate::error::{CaptureError, CaptureProblem, Error, KernelError, Place};
+use crate::limits::{PAGE_SIZE, POOL_SIZE_DEFAULT, QEMU_PIECE_MAX, QEMU_PIECE_MIN};
+use crate::phase::Phase;
+use crate::report::ReplayReport;
+use crate::ring::Ring;
+use crate::ring::uring::Uring;
+use crate::time::now;
+use crate::wire::qemu::{INIT_LEN, Init};
+use crate::worker::caller::{Event, OnEvent, Owner};
+
+/// Plays a capture into a QEMU destination.
+///
+/// ```no_run
+/// let capture = ringlift::qemu::capture::inspect(&["captured".into()]);
+/// let replayed = ringlift::qemu::Replay::builder(capture, "192.0.2.1:4444".parse().unwrap()).build().run();
+/// assert!(replayed.error.is_none());
+/// ```
+pub struct Replay {
+    capture: Inspection,
+    to: SocketAddr,
+    pace: Pace,
+    congestion: Option<Box<str>>,
+    cancel: Cancel,
+    on_event: Option<OnEvent>,
+}
+
+/// Builds a [`Replay`]. What is not set has the value that its method names.
+pub struct ReplayBuilder(Replay);
+
+/// What is to be sent, and when.
+struct Script {
+    gates: Gates,
+    recording: Option<Recording>,
+    files: Vec<File>,
+}
+
+/// How a replay ended.
+#[derive(Debug)]
+pub struct Replayed {
+    /// Why the destination did not take it; none when it did.
+    pub error: Option<Error>,
+    /// The figures.
+    pub report: ReplayReport,
+}
+
+impl Replay {
+    /// Begins to describe a replay of a capture that is whole to a QEMU that waits there.
+    pub fn builder(capture: Inspection, to: SocketAddr) -> ReplayBuilder {
+        ReplayBuilder(Replay {
+            capture,
+            to,
+            pace: Pace::default(),
+            congestion: None,
+            cancel: Cancel::new(),
+            on_event: None,
+        })
+    }
+
+    /// Runs it on this thread, to whatever end.
+    pub fn run(mut self) -> Replayed {
+        let mut owner = Owner::new(self.cancel.clone(), self.on_event.take());
+        owner.tell(&Event::Phase(Phase::Connecting));
+        let mut account = Account::new(&self.capture, self.to, self.pace);
+        let error = match self.prepare(owner, &mut account) {
+            Err(error) => Some(error),
+            Ok(mut pump) => {
+                let error = pump.run().err();
+                account.see(&pump, now());
+                error
+            }
+        };
+        Replayed { report: account.finish(error.as_ref()), error }
+    }
+
+    /// Everything that can be found out before anybody is disturbed, and then the connections.
+    fn prepare(&self, mut owner: Owner, account: &mut Account) -> Result<Pump<Uring>, Error> {
+        let script = self.script()?;
+        let mut ring = Uring::new()?;
+        owner.cancel.attach(ring.waker());
+        let pool = make_pool(self.capture.connections.len())?;
+        account.pool(&pool, ring.register(&pool).err());
+        let gathered = self.connect(&owner)?;
+        account.connected(&gathered);
+        owner.tell(&Event::Connected { peer: gathered.peer, channels: count(&gathered) });
+        let sockets = std::iter::once(gathered.main).chain(gathered.multifd);
+        Ok(self.pump(ring, pool, script, sockets, owner)?)
+    }
+
+    /// What is to be sent, and when.
+    fn script(&self) -> Result<Script, CaptureError> {
+        if let Some(error) = self.capture.errors.first() {
+            return Err(error.clone());
+        }
+        let gates = milestones::gates(&self.capture)?;
+        let recording = match self.pace {
+            Pace::Full => None,
+            Pace::Recorded => Some(Recording::open(&self.capture)?),
+        };
+        let files = self.capture.connections.iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Script { gates, recording, files })
+    }
+
+    /// The worker, whose connections are there.
+    fn pump<R: Ring>(
+        &self,
+        ring: R,
+        pool: Pool,
+        script: Script,
+        sockets: impl Iterator<Item = OwnedFd>,
+        owner: Owner,
+    ) -> Result<Pump<R>, KernelError> {
+        let captured = &self.capture.connections;
+        let line = u32::try_from(LINE).expect("a line is short");
+        let mut lines = Pool::new(u32::try_from(captured.len()).expect("connections are bounded"), line)?;
+        let connections = captured.iter().zip(sockets).zip(script.files).enumerate();
+        let both = connections.map(|(number, ((connection, socket), file))| {
+            let ear = Ear::new(number, socket.as_raw_fd(), lines.take().expect("there is a line for each"));
+            let place = connection.id.map_or(Place::Main, Place::Multifd);
+            (Lane::new(place, number, file, connection.bytes - begin(connection), socket), ear)
+        });
+        let (lanes, ears) = both.unzip();
+        let now = ring.now();
+        let begins: Vec<_> = captured.iter().map(begin).collect();
+        Ok(Pump {
+            ring,
+            lanes,
+            ears,
+            pool,
+            files: captured.iter().map(|connection| connection.file.clone()).collect(),
+            gates: script.gates,
+            recording: script.recording,
+            owner,
+            progress: Progress::new(&self.capture, &begins, now),
+            expects_answer: self.capture.stream.return_path_at.is_some(),
+            total: captured.iter().map(|connection| connection.bytes).sum(),
+            moved_at: now,
+            ack_until: None,
+            unacknowledged: false,
+        })
+    }
+
+    fn connect(&self, owner: &Owner) -> Result<Gathered, Error> {
+        let init = |connection: &Connection| Some(Init { id: connection.id?, uuid: connection.uuid?.0 });
+        let inits: Vec<_> = self.capture.connections.iter().filter_map(init).collect();
+        let wants_end = || owner.check(now()).is_err();
+        connect(self.to, &inits, self.congestion.as_deref(), &wants_end)
+    }
+}
+
+/// What of a connection is sent when it is made: a multifd connection's init.
+fn begin(connection: &Connection) -> u64 {
+    if connection.id.is_some() { INIT_LEN as u64 } else { 0 }
+}
+
+fn count(gathered: &Gathered) -> u16 {
+    u16::try_from(gathered.multifd.len()).expect("channels are bounded by CHANNELS_MAX")
+}
+
+/// A connection's file, where the first byte is that the pump sends.
+fn open(connection: &Connection) -> Result<File, CaptureError> {
+    let failed = |operation| {
+        move |error: std::io::Error| {
+            let problem = CaptureProblem::Io { operation, errno: error.into() };
+            CaptureError { file: connection.file.clone(), offset: 0, problem }
+        }
+    };
+    let mut file = File::open(&connection.path).map_err(failed("open"))?;
+    file.seek(SeekFrom::Start(begin(connection))).map_err(failed("seek"))?;
+    Ok(file)
+}
+
+/// Slots for so many connections: the size that is fastest, or less where they are many.
+fn make_pool(connections: usize) -> Result<Pool, KernelError> {
+    let slots = u32::try_from(connections * SLOTS).expect("connections are bounded");
+    let share = POOL_SIZE_DEFAULT / u64::from(slots.max(1)) / PAGE_SIZE as u64 * PAGE_SIZE as u64;
+    let size = share.clamp(QEMU_PIECE_MIN.into(), QEMU_PIECE_MAX.into());
+    Pool::new(slots, u32::try_from(size).expect("it is at most QEMU_PIECE_MAX"))
+}
+
+impl ReplayBuilder {
+    /// How fast it is played. At full speed unless set.
+    pub fn pace(mut self, pace: Pace) -> ReplayBuilder {
+        self.0.pace = pace;
+        self
+    }
+
+    /// The TCP congestion control. The host's own unless set.
+    pub fn congestion(mut self, name: impl AsRef<str>) -> ReplayBuilder {
+        self.0.congestion = Some(name.as_ref().into());
+        self
+    }
+
+    /// Hears of what happens, on the thread that runs the replay: be quick.
+    pub fn on_event(mut self, on_event: impl FnMut(&Event) + Send + 'static) -> ReplayBuilder {
+        self.0.on_event = Some(Box::new(on_event));
+        self
+    }
+
+    /// Cancels the replay when `cancel` is used.
+    pub fn cancel(mut self, cancel: &Cancel) -> ReplayBuilder {
+        self.0.cancel = cancel.clone();
+        self
+    }
+
+    /// All of it can be done.
+    pub fn build(self) -> Replay {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests;

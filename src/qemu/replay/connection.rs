@@ -1,0 +1,170 @@
+//! One connection of a capture: read from its file ahead of need, sent as far as it may go.
+//!
+//! It keeps these: one read and one send at a time, so that bytes stay in order; a slot is being read into, filled, or being
+//! sent; at most [`SLOTS`] are in use.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use crate::buffer::{InFlight, Lease, Pool, Slot};
+use crate::channel::is_retryable;
+use crate::descriptor::kind_of;
+use crate::error::{Errno, Place};
+use crate::limits::HEADER_ROOM;
+use crate::ring::{Carrier, Directions, Ring};
+use crate::worker::io_mode;
+use crate::worker::operation::Duty;
+
+/// Slots of each connection: one is sent, one is read into, and two keep both going when one of them is slow.
+pub(super) const SLOTS: usize = 4;
+
+/// A connection of a capture.
+pub(super) struct Lane {
+    pub(super) place: Place,
+    number: usize,
+    file: File,
+    socket: OwnedFd,
+    /// Bytes of the file that are still to be read.
+    unread: u64,
+    carrier: Carrier,
+    reading: bool,
+    filled: VecDeque<Piece>,
+    sending: Option<Sending>,
+    in_use: usize,
+}
+
+/// Bytes that were read and not sent.
+struct Piece {
+    slot: Slot,
+    range: Range<usize>,
+}
+
+struct Sending {
+    flight: InFlight,
+    range: Range<usize>,
+    /// The send goes so far, which may be less than what is there.
+    end: usize,
+}
+
+impl Lane {
+    /// `file` stands where the first byte is that is sent, and has `unread` of them.
+    pub(super) fn new(place: Place, number: usize, file: File, unread: u64, socket: OwnedFd) -> Lane {
+        let carrier = io_mode::choose(kind_of(file.as_fd()), io_mode::cpus());
+        let filled = VecDeque::with_capacity(SLOTS);
+        Lane {
+            place,
+            number,
+            file,
+            socket,
+            unread,
+            carrier,
+            reading: false,
+            filled,
+            sending: None,
+            in_use: 0,
+        }
+    }
+
+    /// Whether an operation is under way that the kernel or the destination has to end.
+    pub(super) fn is_busy(&self) -> bool {
+        self.reading || self.sending.is_some()
+    }
+
+    /// Reads on while there is room.
+    pub(super) fn read_ahead(&mut self, ring: &mut impl Ring, pool: &mut Pool) {
+        if self.reading || self.unread == 0 || self.in_use >= SLOTS {
+            return;
+        }
+        let Some(slot) = pool.take() else { return };
+        let len = self.unread.min(slot.capacity().into());
+        let end = HEADER_ROOM + usize::try_from(len).expect("not more than a slot holds");
+        self.in_use += 1;
+        self.reading = true;
+        let tag = Duty::State { device: self.number }.tag();
+        ring.read(tag, self.file.as_raw_fd(), slot, HEADER_ROOM..end, self.carrier);
+    }
+
+    /// A read ended. `Ok(false)`: the file has become shorter than it was.
+    pub(super) fn on_read(
+        &mut self,
+        pool: &mut Pool,
+        slot: Slot,
+        result: Result<usize, Errno>,
+    ) -> Result<bool, Errno> {
+        self.reading = false;
+        let count = match result {
+            Ok(count) if count > 0 => count,
+            ended => {
+                self.in_use -= 1;
+                pool.put(slot);
+                return match ended {
+                    Err(errno) if !is_retryable(errno) => Err(errno),
+                    Err(_) => Ok(true),
+                    Ok(_) => Ok(false),
+                };
+            }
+        };
+        self.unread = self.unread.saturating_sub(count as u64);
+        self.filled.push_back(Piece { slot, range: HEADER_ROOM..HEADER_ROOM + count });
+        Ok(true)
+    }
+
+    /// Sends what was read, at most so many bytes, unless it sends already. Whether it began to.
+    pub(super) fn send(&mut self, ring: &mut impl Ring, allowed: u64) -> bool {
+        if self.sending.is_some() || allowed == 0 {
+            return false;
+        }
+        let Some(Piece { slot, range }) = self.filled.pop_front() else { return false };
+        let len = usize::try_from(allowed).unwrap_or(usize::MAX).min(range.len());
+        let end = range.start + len;
+        self.go_on(ring, Sending { flight: slot.into_flight(), range, end });
+        true
+    }
+
+    fn go_on(&mut self, ring: &mut impl Ring, mut sending: Sending) {
+        let (lease, range) = (sending.flight.lease(), sending.range.start..sending.end);
+        let tag = Duty::Packet { channel: self.number }.tag();
+        // copied by the kernel: a slot is free again when its send ends, and few of them are enough
+        ring.send(tag, self.socket.as_raw_fd(), lease, range, false);
+        self.sending = Some(sending);
+    }
+
+    /// A send ended: how many bytes the socket took.
+    pub(super) fn on_sent(
+        &mut self,
+        ring: &mut impl Ring,
+        pool: &mut Pool,
+        lease: Option<Lease>,
+        result: Result<usize, Errno>,
+    ) -> Result<u64, Errno> {
+        let Some(mut sending) = self.sending.take() else { return Ok(0) };
+        lease.into_iter().for_each(|lease| sending.flight.give_back(lease));
+        let sent = match result {
+            Ok(0) => Err(Errno::from_raw(nix::libc::EPIPE)),
+            Err(errno) if is_retryable(errno) => Ok(0),
+            other => other,
+        };
+        sending.range.start += *sent.as_ref().unwrap_or(&0);
+        match &sent {
+            Ok(_) if sending.range.start < sending.end => self.go_on(ring, sending),
+            _ => self.land(pool, sending),
+        }
+        sent.map(|count| count as u64)
+    }
+
+    fn land(&mut self, pool: &mut Pool, sending: Sending) {
+        let Ok(slot) = sending.flight.land() else { return };
+        if sending.range.is_empty() {
+            self.in_use -= 1;
+            pool.put(slot);
+        } else {
+            self.filled.push_front(Piece { slot, range: sending.range });
+        }
+    }
+
+    pub(super) fn shut_down(&self, ring: &mut impl Ring, directions: Directions) {
+        ring.shut_down(self.socket.as_raw_fd(), directions);
+    }
+}

@@ -1,0 +1,44 @@
+//! Where the gates of a capture are, as its inspection found them.
+
+use std::ops::Range;
+
+use super::barriers::{ChannelMarks, Circle, Gates, MainMarks};
+use crate::error::{CaptureError, CaptureProblem};
+use crate::qemu::capture::Inspection;
+use crate::wire::qemu::INIT_LEN;
+
+/// The gates of a capture that is whole. One whose connections wait for each other is refused.
+pub(super) fn gates(capture: &Inspection) -> Result<Gates, CaptureError> {
+    let stream = &capture.stream;
+    let [main, channels @ ..] = &capture.connections[..] else {
+        let file = "the capture".into();
+        return Err(CaptureError { file, offset: 0, problem: CaptureProblem::NoMain });
+    };
+    let is_ready = capture.devices.iter().any(|device| device.init_data_sent_at.is_some());
+    let marks = MainMarks {
+        len: main.bytes,
+        flushes: main.barriers.clone(),
+        switchover: stream.switchover_at,
+        tail: stream.tail_at,
+        // a source says that it has sent what comes first only when it waits for the answer
+        awaits_ack: is_ready && stream.return_path_at.is_some(),
+    };
+    let channel = |(place, connection): (usize, &crate::qemu::capture::Connection)| ChannelMarks {
+        len: connection.bytes,
+        syncs: connection.barriers.clone(),
+        device: device_state(capture, place),
+    };
+    let channels = (1..).zip(channels).map(channel).collect();
+    Gates::new(marks, channels, INIT_LEN as u64).map_err(|Circle { connection, offset }| {
+        let file = capture.connections[connection].file.clone();
+        CaptureError { file, offset, problem: CaptureProblem::Circle }
+    })
+}
+
+/// From the first packet of device state on a connection to the end of the last.
+fn device_state(capture: &Inspection, place: usize) -> Option<Range<u64>> {
+    let packets = capture.devices.iter().flat_map(|device| &device.packets);
+    let here = packets.filter(|packet| usize::from(packet.state.connection) == place);
+    here.map(|packet| packet.offset()..packet.state.offset + u64::from(packet.state.len))
+        .reduce(|all, packet| all.start.min(packet.start)..all.end.max(packet.end))
+}

@@ -1,0 +1,116 @@
+//! What was sent when. Pure: positions and `now` in, figures out.
+
+use crate::limits::QEMU_ANSWERS_MAX;
+use crate::qemu::capture::{Device, Inspection};
+use crate::time::Nanos;
+use crate::wire::qemu::Reply;
+
+/// What was sent of a capture, and what was answered.
+#[derive(Debug)]
+pub(super) struct Progress {
+    pub(super) began: Nanos,
+    connections: Vec<Connection>,
+    devices: Vec<Option<Nanos>>,
+    pub(super) switchover_at: Option<Nanos>,
+    pub(super) shut_at: Option<Nanos>,
+    /// The first of them; a destination could answer for ever.
+    pub(super) answers: Vec<(Reply, Nanos)>,
+}
+
+#[derive(Debug, Default)]
+struct Connection {
+    begins: u64,
+    sent: u64,
+    first_at: Option<Nanos>,
+    last_at: Nanos,
+    /// Where a device's last state on this connection ends, and whose it is; ascending.
+    ends: Vec<(u64, usize)>,
+    /// Those that were sent.
+    passed: usize,
+}
+
+impl Progress {
+    /// Nothing was sent but so much of each connection.
+    pub(super) fn new(inspection: &Inspection, begins: &[u64], now: Nanos) -> Progress {
+        let mut connections: Vec<_> = begins
+            .iter()
+            .map(|&begins| Connection { begins, sent: begins, ..Connection::default() })
+            .collect();
+        for (number, device) in inspection.devices.iter().enumerate() {
+            for (place, connection) in connections.iter_mut().enumerate() {
+                connection.ends.extend(last_on(device, place).map(|end| (end, number)));
+            }
+        }
+        connections.iter_mut().for_each(|connection| connection.ends.sort_unstable());
+        Progress {
+            began: now,
+            connections,
+            devices: vec![None; inspection.devices.len()],
+            switchover_at: None,
+            shut_at: None,
+            answers: Vec::with_capacity(QEMU_ANSWERS_MAX),
+        }
+    }
+
+    /// A connection has come so far.
+    pub(super) fn advance(&mut self, connection: usize, sent: u64, now: Nanos) {
+        let connection = &mut self.connections[connection];
+        connection.sent = sent;
+        connection.last_at = now;
+        while let Some(&(_, device)) = connection.ends.get(connection.passed).filter(|(end, _)| *end <= sent)
+        {
+            self.devices[device] = Some(now);
+            connection.passed += 1;
+        }
+    }
+
+    /// A connection sends something.
+    pub(super) fn begin(&mut self, connection: usize, now: Nanos) {
+        self.connections[connection].first_at.get_or_insert(now);
+    }
+
+    pub(super) fn answer(&mut self, reply: Reply, now: Nanos) {
+        if self.answers.len() < QEMU_ANSWERS_MAX {
+            self.answers.push((reply, now));
+        }
+    }
+
+    pub(super) fn sent(&self, connection: usize) -> u64 {
+        self.connections[connection].sent
+    }
+
+    /// Bytes of all connections.
+    pub(super) fn bytes(&self) -> u64 {
+        self.connections.iter().map(|connection| connection.sent).sum()
+    }
+
+    /// When the last of all bytes was sent.
+    pub(super) fn last_at(&self) -> Nanos {
+        self.connections.iter().map(|connection| connection.last_at).max().unwrap_or(0).max(self.began)
+    }
+
+    /// Bytes that were sent of a connection in how many nanoseconds.
+    pub(super) fn pace(&self, connection: usize) -> (u64, Nanos) {
+        let Connection { begins, sent, first_at, last_at, .. } = self.connections[connection];
+        (sent - begins, first_at.map_or(0, |first| last_at.saturating_sub(first)))
+    }
+
+    /// From SWITCHOVER_START to the last of a device's state.
+    pub(super) fn device_ns(&self, device: usize) -> Option<Nanos> {
+        Some(self.devices[device]?.saturating_sub(self.switchover_at?))
+    }
+
+    /// From SWITCHOVER_START to the last of all devices' state.
+    pub(super) fn switchover_ns(&self) -> Option<Nanos> {
+        let last = self.devices.iter().flatten().max()?;
+        Some(last.saturating_sub(self.switchover_at?))
+    }
+}
+
+/// Where a device's state that came after it stopped ends on one connection.
+fn last_on(device: &Device, connection: usize) -> Option<u64> {
+    let packets = device.packets.iter().map(|packet| packet.state);
+    let stopped = packets.chain(device.main_data.iter().copied()).chain(device.main_config);
+    let here = stopped.filter(|piece| usize::from(piece.connection) == connection);
+    here.map(|piece| piece.offset + u64::from(piece.len)).max()
+}

@@ -1,0 +1,74 @@
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::thread;
+
+use super::*;
+use crate::error::PeerError;
+use crate::limits::STANDSTILL_MAX;
+use crate::report::WarningCode;
+use crate::time::Nanos;
+use crate::time::nanos;
+
+fn fixture() -> Inspection {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qemu/device-on-channels-ack");
+    crate::qemu::capture::inspect(&[path])
+}
+
+/// A pump that is connected, and the other ends of its connections.
+fn connected() -> (Replay, Account, Pump<Uring>, Vec<TcpStream>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let replay = Replay::builder(fixture(), listener.local_addr().unwrap()).build();
+    let mut account = Account::new(&replay.capture, replay.to, replay.pace);
+    let pump = replay.prepare(Owner::new(Cancel::new(), None), &mut account).unwrap();
+    let streams = (0..3).map(|_| listener.accept().unwrap().0).collect();
+    (replay, account, pump, streams)
+}
+
+#[test]
+fn a_word_that_does_not_come_before_the_switchover_is_not_waited_for_for_ever() {
+    let (replay, mut account, mut pump, streams) = connected();
+    let soon = pump.ring.now() + 50_000_000;
+    pump.ack_until = Some(soon);
+    let len = usize::try_from(replay.capture.connections[0].bytes).unwrap();
+    let readers = streams.into_iter().enumerate().map(|(number, mut stream)| {
+        thread::spawn(move || {
+            if number == 0 {
+                stream.read_exact(&mut vec![0; len]).unwrap();
+                stream.write_all(&[0, 1, 0, 4, 0, 0, 0, 0]).unwrap();
+            }
+            stream.read_to_end(&mut Vec::new()).unwrap();
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    pump.run().unwrap();
+    assert!(pump.unacknowledged && pump.progress.switchover_at.unwrap() >= soon);
+    account.see(&pump, pump.ring.now());
+    drop(pump);
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+    let report = account.finish(None);
+    assert!(report.warnings.iter().any(|warning| warning.code == WarningCode::NotAcknowledged));
+}
+
+#[test]
+fn a_destination_that_takes_nothing_is_given_up() {
+    let (_replay, _account, mut pump, _streams) = connected();
+    // a destination without its word: main stands before the switchover, the channels behind their barriers
+    pump.ack_until = Some(Nanos::MAX);
+    pump.moved_at = pump.ring.now() - nanos(STANDSTILL_MAX);
+    let error = pump.run().unwrap_err();
+    assert!(matches!(error, Error::Peer(PeerError::Standstill { .. })), "{error}");
+}
+
+#[test]
+fn slots_are_fewer_bytes_where_connections_are_many() {
+    let bytes = |connections| {
+        let pool = make_pool(connections).unwrap();
+        (pool.total(), pool.sample().unwrap().capacity())
+    };
+    assert_eq!(bytes(1), (4, QEMU_PIECE_MAX));
+    assert_eq!(bytes(3), (12, QEMU_PIECE_MAX));
+    assert_eq!(bytes(256), (1024, QEMU_PIECE_MIN));
+}
+
+mod simulation;

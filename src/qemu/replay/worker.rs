@@ -1,0 +1,256 @@
+//! The worker of a replay: reads files, sends what the gates and the clock let go, hears answers.
+
+use super::barriers::Gates;
+use super::connection::Lane;
+use super::pace::Recording;
+use super::progress::Progress;
+use super::return_path::Ear;
+use crate::buffer::Pool;
+use crate::error::{CaptureError, CaptureProblem, Errno, Error, PeerError, Place, QemuError};
+use crate::limits::{REASON_PATIENCE, SILENCE_MAX, STANDSTILL_MAX};
+use crate::phase::Phase;
+use crate::ring::{Completion, Directions, Ring};
+use crate::time::Nanos;
+use crate::time::nanos;
+use crate::wire::qemu::Reply;
+use crate::worker::caller::{Event, Owner};
+use crate::worker::operation::Duty;
+
+/// The worker. Connection 0 is main; channel n is connection n + 1.
+pub(super) struct Pump<R: Ring> {
+    // in the order in which they are dropped: operations end (ring) before anything that they use goes
+    pub(super) ring: R,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) ears: Vec<Ear>,
+    pub(super) pool: Pool,
+    /// As they are called in errors.
+    pub(super) files: Vec<Box<str>>,
+    pub(super) gates: Gates,
+    pub(super) recording: Option<Recording>,
+    pub(super) owner: Owner,
+    pub(super) progress: Progress,
+    /// The capture asks the destination to answer.
+    pub(super) expects_answer: bool,
+    pub(super) total: u64,
+    /// When anything was sent last.
+    pub(super) moved_at: Nanos,
+    /// How long SWITCHOVER_START waits for the destination's word.
+    pub(super) ack_until: Option<Nanos>,
+    /// That word did not come.
+    pub(super) unacknowledged: bool,
+}
+
+impl<R: Ring> Pump<R> {
+    /// Sends everything, and waits for the destination's last word.
+    pub(super) fn run(&mut self) -> Result<(), Error> {
+        let replayed = self.replay();
+        let replayed = replayed.map_err(|error| self.hear_reason(error));
+        self.lanes.iter().for_each(|lane| lane.shut_down(&mut self.ring, Directions::Both));
+        replayed
+    }
+
+    fn replay(&mut self) -> Result<(), Error> {
+        self.owner.tell(&Event::Phase(Phase::PreCopy));
+        while (0..self.lanes.len()).any(|connection| !self.gates.is_over(connection)) {
+            self.turn("while the capture was sent")?;
+        }
+        self.owner.hasten();
+        self.tell_progress(self.ring.now());
+        self.owner.tell(&Event::Phase(Phase::Loading));
+        // as a source does: it keeps its connections until the destination has said SHUT, and closes them if it says nothing
+        if !self.expects_answer {
+            self.lanes.iter().for_each(|lane| lane.shut_down(&mut self.ring, Directions::Sending));
+        }
+        while !self.is_answered() {
+            self.turn("while the destination loaded")?;
+        }
+        Ok(())
+    }
+
+    fn is_answered(&self) -> bool {
+        if self.expects_answer { self.progress.shut_at.is_some() } else { !self.ears[0].is_open() }
+    }
+
+    /// Begins what can begin, waits for something to end, and looks at it.
+    fn turn(&mut self, phase: &'static str) -> Result<(), Error> {
+        let now = self.ring.now();
+        self.owner.check(now)?;
+        if now >= self.moved_at + nanos(STANDSTILL_MAX) {
+            return Err(PeerError::Standstill { phase }.into());
+        }
+        let until = self.go_on(now)?;
+        self.ring.wait(Some(until))?;
+        while let Some(completion) = self.ring.next() {
+            self.on_completion(completion)?;
+        }
+        // judged behind the sends that ended together with it
+        if self.progress.shut_at.is_some() && !self.is_sent() {
+            return Err(self.shut(0));
+        }
+        self.tell_progress(self.ring.now());
+        Ok(())
+    }
+
+    /// Begins what can begin, and tells when to look again at the latest.
+    fn go_on(&mut self, now: Nanos) -> Result<Nanos, Error> {
+        let mut until = self.moved_at + nanos(STANDSTILL_MAX);
+        if self.gates.awaits_ack() {
+            let patience = *self.ack_until.get_or_insert(now + nanos(SILENCE_MAX));
+            if now >= patience {
+                self.unacknowledged = true;
+                self.gates.acknowledge();
+            }
+            until = until.min(patience);
+        }
+        let elapsed = now.saturating_sub(self.progress.began);
+        for connection in 0..self.lanes.len() {
+            self.ears[connection].listen(&mut self.ring);
+            let lane = &mut self.lanes[connection];
+            lane.read_ahead(&mut self.ring, &mut self.pool);
+            let mut limit = self.gates.limit(connection);
+            if let Some(recording) = &mut self.recording {
+                limit = limit.min(recording.reached(connection, elapsed)?);
+                let next = recording.next(connection).map(|next| self.progress.began.saturating_add(next));
+                until = until.min(next.unwrap_or(until));
+            }
+            let sent = self.gates.sent(connection);
+            if lane.send(&mut self.ring, limit.saturating_sub(sent)) {
+                self.progress.begin(connection, now);
+            }
+        }
+        if self.recording.is_some() && !self.lanes.iter().any(Lane::is_busy) && !self.is_sent() {
+            // the clock alone holds it back, or the destination's word, which has its own patience
+            self.moved_at = now;
+        }
+        Ok(until.max(now))
+    }
+
+    fn is_sent(&self) -> bool {
+        self.progress.bytes() >= self.total
+    }
+
+    fn tell_progress(&mut self, now: Nanos) {
+        let (bytes, total) = (self.progress.bytes(), self.total);
+        self.owner.progress(now, self.progress.began, || (bytes, Some(total)));
+    }
+
+    fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
+        match completion {
+            Completion::Moved { tag, slot, result } => match Duty::of(tag) {
+                Duty::State { device } => {
+                    let read = self.lanes[device].on_read(&mut self.pool, slot, result);
+                    self.on_read(device, read)
+                }
+                Duty::Listen { connection } => {
+                    let heard = self.ears[connection].on_received(slot, result);
+                    self.on_heard(connection, heard)
+                }
+                _ => Ok(()),
+            },
+            Completion::Sent { tag, lease, result } => {
+                let Duty::Packet { channel } = Duty::of(tag) else { return Ok(()) };
+                let sent = self.lanes[channel].on_sent(&mut self.ring, &mut self.pool, lease, result);
+                self.on_sent(channel, sent)
+            }
+            Completion::Released { .. } | Completion::Done { .. } => Ok(()),
+        }
+    }
+
+    fn on_read(&self, connection: usize, read: Result<bool, Errno>) -> Result<(), Error> {
+        let problem = match read {
+            Ok(true) => return Ok(()),
+            Ok(false) => CaptureProblem::Cut { within: "what it had when it was looked at" },
+            Err(errno) => CaptureProblem::Io { operation: "read", errno },
+        };
+        let offset = self.gates.sent(connection);
+        Err(CaptureError { file: self.files[connection].clone(), offset, problem }.into())
+    }
+
+    fn on_sent(&mut self, connection: usize, sent: Result<u64, Errno>) -> Result<(), Error> {
+        let count = sent.map_err(|errno| self.left(connection, Some(errno)))?;
+        let now = self.ring.now();
+        let sent = self.gates.sent(connection) + count;
+        self.gates.advance(connection, sent);
+        if self.progress.switchover_at.is_none() && self.gates.is_switched() {
+            self.progress.switchover_at = Some(now);
+            self.owner.tell(&Event::Phase(Phase::StopCopy));
+        }
+        self.progress.advance(connection, sent, now);
+        self.moved_at = now;
+        Ok(())
+    }
+
+    fn on_heard(&mut self, connection: usize, heard: Result<bool, Errno>) -> Result<(), Error> {
+        while connection == 0
+            && let Some(reply) = self.ears[0].next().map_err(|what| {
+                PeerError::from(QemuError::Malformed { place: Place::Main, offset: 0, what })
+            })?
+        {
+            self.on_reply(reply)?;
+        }
+        if self.ears[connection].has_heard() && (connection > 0 || !self.expects_answer) {
+            return Err(PeerError::from(QemuError::Unasked { place: self.lanes[connection].place }).into());
+        }
+        // a destination that has all of a channel may close it; what it says or does on main decides
+        let is_end = match connection {
+            0 if self.expects_answer => self.progress.shut_at.is_some(),
+            0 => self.is_sent() && heard.is_ok(),
+            _ => self.gates.is_over(connection),
+        };
+        match heard {
+            Ok(true) => Ok(()),
+            _ if is_end => Ok(()),
+            ended => Err(self.left(connection, ended.err())),
+        }
+    }
+
+    fn on_reply(&mut self, reply: Reply) -> Result<(), Error> {
+        if !self.expects_answer {
+            return Err(PeerError::from(QemuError::Unasked { place: Place::Main }).into());
+        }
+        let now = self.ring.now();
+        self.progress.answer(reply, now);
+        let since = std::time::Duration::from_nanos(now.saturating_sub(self.progress.began));
+        self.owner.tell(&Event::Answer { reply, since });
+        match reply {
+            Reply::SwitchoverAck => self.gates.acknowledge(),
+            Reply::Shut(0) => self.progress.shut_at = Some(now),
+            Reply::Shut(value) => return Err(self.shut(value)),
+            Reply::Pong(_) | Reply::Other { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// The destination says that it is over, and it is not, or not well.
+    fn shut(&self, value: u32) -> Error {
+        PeerError::from(QemuError::DestinationShut { value, sent: self.progress.bytes(), total: self.total })
+            .into()
+    }
+
+    /// The destination went away.
+    fn left(&self, connection: usize, errno: Option<Errno>) -> Error {
+        let (place, sent) = (self.lanes[connection].place, self.gates.sent(connection));
+        let left = QemuError::DestinationLeft { place, sent, total: self.gates.len(connection), errno };
+        PeerError::from(left).into()
+    }
+
+    /// A destination that gives up closes its connections, and says SHUT, in any order: that word says most.
+    fn hear_reason(&mut self, error: Error) -> Error {
+        let is_sign = matches!(&error, Error::Peer(PeerError::Qemu(QemuError::DestinationLeft { .. })));
+        let end = self.ring.now() + nanos(REASON_PATIENCE);
+        while is_sign && self.expects_answer && self.ears[0].is_open() && self.ring.now() < end {
+            self.ears[0].listen(&mut self.ring);
+            if self.ring.wait(Some(end)).is_err() {
+                break;
+            }
+            while let Some(completion) = self.ring.next() {
+                if let Err(reason @ Error::Peer(PeerError::Qemu(QemuError::DestinationShut { .. }))) =
+                    self.on_completion(completion)
+                {
+                    return reason;
+                }
+            }
+        }
+        error
+    }
+}

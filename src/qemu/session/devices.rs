@@ -1,0 +1,288 @@
+//! The devices of a migration from a QEMU: their packets in order, and who may have a slot.
+//!
+//! QEMU gives no credit: packets come on whatever connection was free, as fast as it takes them, and a connection whose
+//! packet has no slot waits with it; TCP holds the source back. That no wait is for ever follows from one rule and one fact.
+//!
+//! *The rule*: a slot is kept back for each device's next packet, unless that one has a slot or the one before it is being
+//! written, and one for the main connection, unless it has one. Any other packet gets a slot only while there are more.
+//!
+//! *The fact*: a source hands packets to its connections in one order for all devices, in which each device's packets are in
+//! order of idx. So let nothing be on its way and everything wait, and look at the earliest packet that has no slot. All
+//! that came before it on its connection has been received, so it is at the head. All packets of its device before it have
+//! slots, so they have been written, and it is the next of its device. So a slot is kept back for it: it does not wait.
+//!
+//! A source that breaks that order cannot make anything hang: when every connection waits or has ended and no device is
+//! being written, nothing can come any more, and that is an error which names what is missing.
+
+use std::collections::VecDeque;
+
+use super::{mismatch, unexpected};
+use crate::error::{Error, PeerError, Place, QemuError};
+use crate::limits::{QEMU_AHEAD_MAX, QEMU_WINDOW_MAX};
+use crate::session::queue::Turn;
+use crate::session::reorder::{Problem, Reorder};
+use crate::session::totals::Totals;
+use crate::time::Nanos;
+use crate::wire::qemu::{DevicePacket, Idstr, Section};
+
+/// Which way a packet came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Main,
+    Channels,
+}
+
+#[derive(Debug)]
+struct Incoming<H> {
+    name: Idstr,
+    instance: u32,
+    /// The number of its sections on the main connection.
+    section: Option<u32>,
+    /// What came on the main connection, in order.
+    main: VecDeque<Turn<H>>,
+    reorder: Reorder<Turn<H>>,
+    /// The state of the stopped device travels this way, once that is known.
+    way: Option<Way>,
+    /// What is being written came this way.
+    writing: Option<Way>,
+    totals: Totals,
+    precopy_bytes: u64,
+}
+
+impl<H> Incoming<H> {
+    fn new((name, instance): (Idstr, u32), window: usize) -> Incoming<H> {
+        Incoming {
+            name,
+            instance,
+            section: None,
+            main: VecDeque::new(),
+            reorder: Reorder::new(window),
+            way: None,
+            writing: None,
+            totals: Totals::default(),
+            precopy_bytes: 0,
+        }
+    }
+
+    /// Whether a slot is kept back for its next packet.
+    fn is_owed(&self) -> bool {
+        let has_one = self.reorder.is_next_claimed() || self.writing == Some(Way::Channels);
+        !has_one && self.way != Some(Way::Main) && !self.reorder.is_complete()
+    }
+}
+
+/// Whether a packet may be received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// A slot is its own now.
+    Slot,
+    /// Not yet.
+    Wait,
+}
+
+/// A device that nothing came of on channels.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unclear {
+    pub(crate) device: usize,
+    pub(crate) name: Idstr,
+    pub(crate) instance: u32,
+    /// Its other state came on the main connection.
+    pub(crate) needs_config: bool,
+}
+
+impl Unclear {
+    /// Why it cannot run.
+    pub(crate) fn without_config(&self) -> Error {
+        unexpected(self.name, "state on the main connection, and no config state behind it")
+    }
+}
+
+/// The devices of one migration.
+#[derive(Debug)]
+pub(crate) struct Devices<H> {
+    all: Vec<Incoming<H>>,
+    /// Slots that nobody has.
+    free: usize,
+    /// Slots that what came on the main connection has.
+    main_has: usize,
+    /// Whose section is open.
+    open: Option<usize>,
+    /// That is its last one.
+    is_last: bool,
+    switched_over: bool,
+}
+
+impl<H> Devices<H> {
+    pub(super) fn new(names: Vec<(Idstr, u32)>, slots: usize) -> Devices<H> {
+        assert!(slots > names.len(), "a slot for each device and one for the main connection");
+        let window = slots.min(QEMU_WINDOW_MAX);
+        let all = names.into_iter().map(|name| Incoming::new(name, window)).collect();
+        Devices { all, free: slots, main_has: 0, open: None, is_last: false, switched_over: false }
+    }
+
+    /// What a device was given so far, and how much of that before it stopped.
+    pub(crate) fn totals(&self, device: usize) -> (Totals, u64) {
+        (self.all[device].totals, self.all[device].precopy_bytes)
+    }
+
+    fn find(&self, name: Idstr, instance: u32) -> Result<usize, Error> {
+        let is_it = |incoming: &Incoming<H>| incoming.name == name && incoming.instance == instance;
+        self.all.iter().position(is_it).ok_or_else(|| mismatch(name))
+    }
+
+    /// A device's first section.
+    pub(super) fn begin(&mut self, section: &Section) -> Result<(), Error> {
+        let device = self.find(section.idstr, section.instance)?;
+        let incoming = &mut self.all[device];
+        if incoming.section.replace(section.id).is_some() {
+            return Err(unexpected(incoming.name, "two START sections"));
+        }
+        (self.open, self.is_last) = (Some(device), false);
+        Ok(())
+    }
+
+    /// A device that the source has said nothing of.
+    pub(super) fn never_began(&self) -> Option<Idstr> {
+        self.all.iter().find(|incoming| incoming.section.is_none()).map(|incoming| incoming.name)
+    }
+
+    /// A device whose packets came on channels.
+    pub(super) fn on_channels(&self) -> Option<Idstr> {
+        let is_there = |incoming: &&Incoming<H>| incoming.way == Some(Way::Channels);
+        self.all.iter().find(is_there).map(|incoming| incoming.name)
+    }
+
+    /// The section with this number goes on, perhaps for the last time.
+    pub(super) fn open(&mut self, id: u32, is_last: bool) {
+        self.is_last = is_last;
+        self.open = self.all.iter().position(|incoming| incoming.section == Some(id));
+    }
+
+    /// The devices have stopped: their packets may be written.
+    pub(super) fn switch_over(&mut self) {
+        self.switched_over = true;
+    }
+
+    /// Slots that are kept back.
+    fn owed(&self) -> usize {
+        self.all.iter().filter(|incoming| incoming.is_owed()).count() + usize::from(self.main_has == 0)
+    }
+
+    /// A packet's header came at this place, or it waited there: whether it may be received now.
+    pub(crate) fn admit(
+        &mut self,
+        packet: &DevicePacket,
+        (place, offset): (Place, u64),
+    ) -> Result<Admission, Error> {
+        let device = self.find(packet.idstr, packet.instance)?;
+        let (idx, has_more) = (u64::from(packet.idx), self.free > self.owed());
+        let incoming = &mut self.all[device];
+        let disorder = |problem| {
+            let device = packet.idstr.as_str().into();
+            Error::from(PeerError::from(QemuError::Order { place, offset, device, idx: packet.idx, problem }))
+        };
+        let wrong = |problem: Problem| disorder(problem.words());
+        if incoming.way == Some(Way::Main) {
+            return Err(disorder("after state on the main connection"));
+        }
+        incoming.reorder.check(idx, packet.config).map_err(wrong)?;
+        if idx - incoming.reorder.next() > QEMU_AHEAD_MAX as u64 {
+            return Err(disorder("further ahead of its turn than connections can hold"));
+        }
+        let is_owed = idx == incoming.reorder.next() && incoming.is_owed();
+        if !incoming.reorder.is_near(idx) || !(is_owed || has_more) {
+            return Ok(Admission::Wait);
+        }
+        incoming.reorder.claim(idx, packet.config, u64::MAX).map_err(wrong)?;
+        incoming.way = Some(Way::Channels);
+        self.free -= 1;
+        Ok(Admission::Slot)
+    }
+
+    /// An admitted packet is complete.
+    pub(crate) fn fill(&mut self, packet: &DevicePacket, handle: H, now: Nanos) {
+        let device = self.find(packet.idstr, packet.instance).expect("it was admitted");
+        let turn =
+            Turn { handle, len: packet.len as usize, config: packet.config, read_at: 0, arrived_at: now };
+        self.all[device].reorder.fill(packet.idx.into(), turn);
+    }
+
+    /// Whether a piece of state of the main connection may be received now; if so, a slot is its own.
+    pub(crate) fn admit_main(&mut self) -> bool {
+        let fits = self.main_has == 0 || self.free > self.owed();
+        if fits {
+            self.free -= 1;
+            self.main_has += 1;
+        }
+        fits
+    }
+
+    /// A piece of state of the main connection is complete: it is of the device whose section is open.
+    pub(crate) fn fill_main(&mut self, handle: H, len: usize, now: Nanos) -> Result<(), Error> {
+        let device = self.open.expect("state travels in a device's section");
+        let incoming = &mut self.all[device];
+        let has_stopped = self.switched_over || self.is_last;
+        if has_stopped && incoming.way.replace(Way::Main) == Some(Way::Channels) {
+            return Err(unexpected(
+                incoming.name,
+                "state on the main connection after packets on multifd channels",
+            ));
+        }
+        if !has_stopped {
+            incoming.precopy_bytes += len as u64;
+        }
+        incoming.main.push_back(Turn { handle, len, config: false, read_at: 0, arrived_at: now });
+        Ok(())
+    }
+
+    /// Devices whose config state may be on the main connection, because nothing came on channels.
+    pub(crate) fn unclear(&self) -> impl Iterator<Item = Unclear> {
+        let unclear = self.all.iter().enumerate().filter(|(_, incoming)| incoming.way != Some(Way::Channels));
+        unclear.map(|(device, incoming)| Unclear {
+            device,
+            name: incoming.name,
+            instance: incoming.instance,
+            needs_config: incoming.way == Some(Way::Main),
+        })
+    }
+
+    /// The config state of a device came on the main connection; it has a slot.
+    pub(crate) fn fill_config(&mut self, device: usize, handle: H, len: usize, now: Nanos) {
+        let incoming = &mut self.all[device];
+        incoming.way = Some(Way::Main);
+        incoming.main.push_back(Turn { handle, len, config: true, read_at: 0, arrived_at: now });
+    }
+
+    /// The first device that lacks a packet, and which. Of devices that nothing came of on channels only when the main
+    /// connection is over.
+    pub(super) fn missing(&self, main_is_over: bool) -> Option<(&str, u64)> {
+        self.all.iter().find_map(|incoming| {
+            let is_known = main_is_over || incoming.way == Some(Way::Channels);
+            let idx = incoming.reorder.missing().filter(|_| is_known && incoming.way != Some(Way::Main))?;
+            Some((incoming.name.as_str(), idx))
+        })
+    }
+
+    pub(super) fn pop(&mut self, device: usize) -> Option<Turn<H>> {
+        let incoming = &mut self.all[device];
+        let (way, turn) = match incoming.main.pop_front() {
+            Some(turn) => (Way::Main, turn),
+            None if self.switched_over => (Way::Channels, incoming.reorder.pop()?.1),
+            None => return None,
+        };
+        incoming.writing = Some(way);
+        incoming.totals.packets += 1;
+        incoming.totals.bytes += turn.len as u64;
+        if turn.config {
+            incoming.totals.config_bytes = turn.len as u64;
+        }
+        Some(turn)
+    }
+
+    pub(super) fn written(&mut self, device: usize) {
+        if self.all[device].writing.take() == Some(Way::Main) {
+            self.main_has -= 1;
+        }
+        self.free += 1;
+    }
+}

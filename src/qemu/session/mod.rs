@@ -1,0 +1,241 @@
+//! A migration that comes from a QEMU: what its main connection says, what the source is answered, and what is still missing.
+//!
+//! There are no heartbeats and no credit. A source in its live phase says something on its main connection several times a
+//! second, so one that moves nothing for [`STANDSTILL_MAX`] is given up. Memory is bounded by who may have a slot: see
+//! [`devices`]. The order of a device's state is that of the main connection first, then by idx: what a device sent before
+//! it stopped always travels there, and all of it was parsed when `SWITCHOVER_START` comes.
+
+pub(crate) mod ack;
+pub(crate) mod devices;
+
+use self::ack::Acknowledgement;
+use self::devices::Devices;
+use crate::error::{Error, PeerError, Place, QemuError, Refusal, Side};
+use crate::limits::{QEMU_LEFTOVERS_MAX, STANDSTILL_MAX};
+use crate::session::handover::{Outcome, Taking};
+use crate::session::queue::{Turn, Turns};
+use crate::time::Nanos;
+use crate::time::nanos;
+use crate::wire::qemu::{Command, Event, Idstr, Reply, Section};
+
+/// The destination's side of one migration.
+#[derive(Debug)]
+pub(crate) struct QemuSession<H> {
+    pub(crate) devices: Devices<H>,
+    taking: Taking,
+    ack: Acknowledgement,
+    /// The source was told that it may switch over.
+    is_acked: bool,
+    switched_over: Option<Nanos>,
+    /// What follows has no length.
+    in_tail: bool,
+    main_is_over: bool,
+    /// When data moved last, and a device's state on a channel.
+    moved: Nanos,
+    state_moved: Nanos,
+    /// The first multifd connection that ended, and when.
+    ended: Option<(Place, Nanos)>,
+    phase: &'static str,
+}
+
+impl<H> QemuSession<H> {
+    /// For these devices, with so many slots for them.
+    pub(crate) fn new(names: Vec<(Idstr, u32)>, slots: usize, now: Nanos) -> QemuSession<H> {
+        QemuSession {
+            taking: Taking::new(names.len()),
+            devices: Devices::new(names, slots),
+            ack: Acknowledgement::default(),
+            is_acked: false,
+            switched_over: None,
+            in_tail: false,
+            main_is_over: false,
+            moved: now,
+            state_moved: now,
+            ended: None,
+            phase: "while connecting",
+        }
+    }
+
+    pub(crate) fn enter(&mut self, phase: &'static str, now: Nanos) {
+        self.phase = phase;
+        self.moved = now;
+    }
+
+    pub(crate) fn phase(&self) -> &'static str {
+        self.phase
+    }
+
+    /// When the source's devices stopped.
+    pub(crate) fn switched_over(&self) -> Option<Nanos> {
+        self.switched_over
+    }
+
+    /// Bytes came on some connection.
+    pub(crate) fn moved(&mut self, now: Nanos) {
+        self.moved = now;
+    }
+
+    /// What the main connection says, and what is answered if the source listens.
+    pub(crate) fn on_main(&mut self, event: &Event<'_>, now: Nanos) -> Result<Option<Reply>, Error> {
+        match *event {
+            Event::Command(Command::Ping(number)) => return Ok(Some(Reply::Pong(number))),
+            Event::Command(Command::SwitchoverStart) => {
+                self.check_all_began()?;
+                self.switched_over.get_or_insert(now);
+                self.devices.switch_over();
+            }
+            Event::Start(section) => self.on_start(&section)?,
+            Event::Part(id) => {
+                self.check_all_began()?;
+                self.devices.open(id, false);
+            }
+            Event::End(id) => {
+                self.check_all_began()?;
+                self.devices.open(id, true);
+            }
+            Event::Tail => {
+                self.check_all_began()?;
+                self.in_tail = true;
+                self.check_switchover()?;
+            }
+            _ => {}
+        }
+        self.ack.see(event);
+        let is_due = !self.is_acked && self.ack.is_due();
+        self.is_acked |= is_due;
+        Ok(is_due.then_some(Reply::SwitchoverAck))
+    }
+
+    fn on_start(&mut self, section: &Section) -> Result<(), Error> {
+        if section.idstr.is_vfio() { self.devices.begin(section) } else { Ok(()) }
+    }
+
+    /// Every device's setup comes before any device goes on.
+    fn check_all_began(&self) -> Result<(), Error> {
+        match self.devices.never_began() {
+            None => Ok(()),
+            Some(name) => Err(mismatch(name)),
+        }
+    }
+
+    /// Packets of devices are for after SWITCHOVER_START.
+    fn check_switchover(&self) -> Result<(), Error> {
+        let early =
+            if self.in_tail && self.switched_over.is_none() { self.devices.on_channels() } else { None };
+        early.map_or(Ok(()), |name| {
+            Err(unexpected(
+                name,
+                "packets on multifd channels, and no SWITCHOVER_START before its last sections",
+            ))
+        })
+    }
+
+    /// All that the main connection has to bring has come.
+    pub(crate) fn main_is_over(&mut self, now: Nanos) {
+        if !self.main_is_over {
+            self.main_is_over = true;
+            self.state_moved = now;
+        }
+    }
+
+    /// A device's packet came on a channel.
+    pub(crate) fn on_packet(&mut self, now: Nanos) -> Result<(), Error> {
+        self.state_moved = now;
+        self.check_switchover()
+    }
+
+    /// A multifd connection ended between two packets.
+    pub(crate) fn on_end(&mut self, place: Place, now: Nanos) {
+        self.ended.get_or_insert((place, now));
+    }
+
+    /// What everything waits for, when nothing is left on the channels that could bring it: they all have ended, or some wait.
+    pub(crate) fn find_missing(&self, all_ended: bool) -> Result<(), Error> {
+        let Some((name, idx)) = self.devices.missing(self.main_is_over) else { return Ok(()) };
+        let device = name.into();
+        Err(PeerError::from(match all_ended {
+            true => QemuError::Missing { device, idx },
+            false => QemuError::Disorder { device, idx },
+        })
+        .into())
+    }
+
+    /// Whether the source is still with us. When the devices are ours that is no matter.
+    pub(crate) fn check(&self, now: Nanos) -> Result<(), Error> {
+        if self.is_committed() {
+            return Ok(());
+        }
+        if now >= self.moved + nanos(STANDSTILL_MAX) {
+            return Err(PeerError::Standstill { phase: self.phase }.into());
+        }
+        match self.leftovers_end() {
+            Some((place, end)) if now >= end => Err(PeerError::Closed { place, phase: self.phase }.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Until when the rest must have come, once a connection has ended, and which.
+    fn leftovers_end(&self) -> Option<(Place, Nanos)> {
+        let (place, at) = self.ended?;
+        let since = if self.main_is_over { at.max(self.state_moved) } else { at };
+        let waits = !self.main_is_over || self.devices.missing(true).is_some();
+        waits.then_some((place, since + nanos(QEMU_LEFTOVERS_MAX)))
+    }
+
+    /// When `check` must be called again at the latest.
+    pub(crate) fn next_deadline(&self) -> Nanos {
+        let standstill = self.moved + nanos(STANDSTILL_MAX);
+        self.leftovers_end().map_or(standstill, |(_, end)| standstill.min(end))
+    }
+
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.taking.is_loaded()
+    }
+
+    /// Every device would run, and the source has sent everything: from now on they are ours. False if not.
+    pub(crate) fn commit(&mut self) -> bool {
+        self.main_is_over && self.taking.commit()
+    }
+
+    pub(crate) fn is_committed(&self) -> bool {
+        self.taking.is_committed()
+    }
+
+    /// Every device runs.
+    pub(crate) fn committed(&mut self) {
+        self.taking.committed();
+    }
+
+    /// What it came to, when it ended here.
+    pub(crate) fn outcome(&self) -> Outcome {
+        self.taking.outcome()
+    }
+}
+
+impl<H> Turns<H> for QemuSession<H> {
+    fn pop(&mut self, device: usize) -> Option<Turn<H>> {
+        self.devices.pop(device)
+    }
+
+    fn written(&mut self, device: usize, now: Nanos) {
+        self.devices.written(device);
+        self.moved = now;
+        self.state_moved = now;
+    }
+
+    fn loaded(&mut self, device: usize) {
+        self.taking.loaded(device);
+    }
+}
+
+/// A device that is on one side only.
+fn mismatch(name: Idstr) -> Error {
+    Error::Refused { by: Side::Receiver, reason: Refusal::DeviceMismatch { name: name.as_str().into() } }
+}
+
+fn unexpected(name: Idstr, what: &'static str) -> Error {
+    PeerError::from(QemuError::Unexpected { device: name.as_str().into(), what }).into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! What is counted while packets move: six histograms and two stopwatches. Made once, written without allocation.
+
+use hdrhistogram::Histogram;
+
+use super::transfer::{Backpressure, Latency, StageLatency};
+use crate::limits::LATENCY_NS_MAX;
+
+/// A stage of a packet's journey.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Read,
+    Queue,
+    Send,
+    Reorder,
+    Write,
+    EndToEnd,
+}
+
+/// How long packets took, stage by stage, in nanoseconds. Three significant digits, up to one hour.
+#[derive(Debug, Clone)]
+pub struct Histograms {
+    /// Reading a packet from the device.
+    pub read: Histogram<u64>,
+    /// From read to handed to a socket.
+    pub queue: Histogram<u64>,
+    /// From handed to the socket to taken by it.
+    pub send: Histogram<u64>,
+    /// From arrived to its turn.
+    pub reorder: Histogram<u64>,
+    /// Writing a packet into the device.
+    pub write: Histogram<u64>,
+    /// From the read's begin at the source to the write's end at the destination.
+    pub end_to_end: Histogram<u64>,
+}
+
+impl Default for Histograms {
+    fn default() -> Histograms {
+        let empty = || {
+            Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3)
+                .expect("the bounds are constants that fit together")
+        };
+        Histograms {
+            read: empty(),
+            queue: empty(),
+            send: empty(),
+            reorder: empty(),
+            write: empty(),
+            end_to_end: empty(),
+        }
+    }
+}
+
+impl Histograms {
+    fn stage_mut(&mut self, stage: Stage) -> &mut Histogram<u64> {
+        match stage {
+            Stage::Read => &mut self.read,
+            Stage::Queue => &mut self.queue,
+            Stage::Send => &mut self.send,
+            Stage::Reorder => &mut self.reorder,
+            Stage::Write => &mut self.write,
+            Stage::EndToEnd => &mut self.end_to_end,
+        }
+    }
+
+    /// All of them in numbers.
+    pub fn latency(&self) -> Latency {
+        Latency {
+            read: stage_latency(&self.read),
+            queue: stage_latency(&self.queue),
+            send: stage_latency(&self.send),
+            reorder: stage_latency(&self.reorder),
+            write: stage_latency(&self.write),
+            end_to_end: stage_latency(&self.end_to_end),
+        }
+    }
+}
+
+pub(super) fn stage_latency(histogram: &Histogram<u64>) -> StageLatency {
+    StageLatency {
+        count: histogram.len(),
+        min: if histogram.is_empty() { 0 } else { histogram.min() },
+        p50: histogram.value_at_quantile(0.5),
+        p90: histogram.value_at_quantile(0.9),
+        p99: histogram.value_at_quantile(0.99),
+        p999: histogram.value_at_quantile(0.999),
+        max: histogram.max(),
+    }
+}
+
+/// Measures how often and how long something held.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stopwatch {
+    since: Option<u64>,
+    times: u64,
+    total_ns: u64,
+}
+
+impl Stopwatch {
+    fn see(&mut self, holds: bool, now: u64) {
+        match (holds, self.since) {
+            (true, None) => {
+                self.since = Some(now);
+                self.times += 1;
+            }
+            (false, Some(since)) => {
+                self.since = None;
+                self.total_ns += now.saturating_sub(since);
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+}
+
+/// Records one side of one transfer.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder {
+    pub(crate) histograms: Histograms,
+    credit: Stopwatch,
+    pool: Stopwatch,
+}
+
+impl Recorder {
+    pub(crate) fn record(&mut self, stage: Stage, from: u64, to: u64) {
+        self.histograms.stage_mut(stage).saturating_record(to.saturating_sub(from));
+    }
+
+    /// Whether packets wait for the receiver's credit.
+    pub(crate) fn see_credit_stall(&mut self, holds: bool, now: u64) {
+        self.credit.see(holds, now);
+    }
+
+    /// Whether a read waits for a free slot.
+    pub(crate) fn see_pool_stall(&mut self, holds: bool, now: u64) {
+        self.pool.see(holds, now);
+    }
+
+    pub(crate) fn backpressure(&mut self, now: u64) -> Backpressure {
+        self.credit.see(false, now);
+        self.pool.see(false, now);
+        Backpressure {
+            credit_stalls: self.credit.times,
+            pool_stalls: self.pool.times,
+            stalled_ns: self.credit.total_ns + self.pool.total_ns,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_each_stage_apart() {
+        let mut recorder = Recorder::default();
+        recorder.record(Stage::Read, 100, 350);
+        recorder.record(Stage::Write, 0, u64::MAX);
+        let latency = recorder.histograms.latency();
+        assert_eq!((latency.read.count, latency.read.min, latency.read.max), (1, 250, 250));
+        assert_eq!(latency.write.count, 1);
+        assert_eq!(latency.send, StageLatency::default());
+    }
+
+    #[test]
+    fn a_stall_counts_once_however_often_it_is_seen() {
+        let mut recorder = Recorder::default();
+        for (holds, now) in [(true, 10), (true, 15), (false, 30), (false, 40), (true, 50)] {
+            recorder.see_credit_stall(holds, now);
+        }
+        recorder.see_pool_stall(true, 55);
+        let seen = recorder.backpressure(60);
+        assert_eq!((seen.credit_stalls, seen.pool_stalls, seen.stalled_ns), (2, 1, 20 + 10 + 5));
+    }
+}

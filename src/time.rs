@@ -1,0 +1,23 @@
+//! Time: nanoseconds of the host's monotonic clock.
+//!
+//! Pure code is handed `now` and never asks for it. The ring has a clock of its own (the simulated one runs as its test
+//! likes); [`now`] is for what happens before there is a ring.
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+/// A point in time, or a span: nanoseconds of the host's monotonic clock.
+pub type Nanos = u64;
+
+/// The host's monotonic clock.
+#[expect(clippy::cast_sign_loss, reason = "the monotonic clock counts from the start of the host")]
+pub(crate) fn now() -> Nanos {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every kernel has this clock");
+    time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
+}
+
+/// A duration of `limits` in nanoseconds.
+pub(crate) const fn nanos(duration: Duration) -> Nanos {
+    duration.as_secs() * 1_000_000_000 + duration.subsec_nanos() as Nanos
+}

@@ -1,0 +1,191 @@
+//! The receiver as an embedder sees it: the mirror image of the sender.
+
+use std::os::fd::OwnedFd;
+
+use super::Finished;
+use super::receive::{Parts, Receiving};
+use super::sender::count;
+use crate::cancel::Cancel;
+use crate::error::{Error, Misuse};
+use crate::limits::{POOL_SIZE_MAX, POOL_SIZE_TRUSTED};
+use crate::net::listener;
+use crate::net::listener::{Connections, Listener};
+use crate::phase::Phase;
+use crate::report::Recorder;
+use crate::ring::uring::Uring;
+use crate::session::handover::Outcome;
+use crate::sink::Sink;
+use crate::time::now;
+use crate::worker::caller::{Event, OnEvent, Owner};
+use crate::worker::check_devices;
+use crate::worker::loading::Loading;
+use crate::worker::report_builder::Account;
+use crate::worker::writers::Device;
+
+/// How the peer comes.
+enum Peer {
+    Listener(Listener),
+    Sockets { control: OwnedFd, data: Vec<OwnedFd> },
+}
+
+/// Takes devices' state from a [`Sender`](crate::Sender).
+///
+/// ```no_run
+/// use ringlift::{Listener, Outcome, Receiver, sink::Verify};
+///
+/// let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+/// println!("listening on {}", listener.local_addr());
+/// let finished = Receiver::builder().device("net0", Verify::new()).listener(&listener).build().unwrap().run();
+/// assert_eq!(finished.outcome, Outcome::Complete);
+/// ```
+pub struct Receiver {
+    devices: Vec<Device>,
+    peer: Peer,
+    options: Options,
+}
+
+struct Options {
+    pool_max: u64,
+    congestion: Option<Box<str>>,
+    on_event: Option<OnEvent>,
+    cancel: Cancel,
+}
+
+/// Builds a [`Receiver`]. What is not set has the value that its method names.
+pub struct ReceiverBuilder {
+    devices: Vec<Device>,
+    peer: Option<Peer>,
+    options: Options,
+}
+
+impl Receiver {
+    /// Begins to describe a receiver.
+    pub fn builder() -> ReceiverBuilder {
+        let options =
+            Options { pool_max: POOL_SIZE_TRUSTED, congestion: None, on_event: None, cancel: Cancel::new() };
+        ReceiverBuilder { devices: Vec::new(), peer: None, options }
+    }
+
+    /// Waits for one transfer and runs it on this thread, to whatever end. Afterwards the devices run what was loaded
+    /// (complete), or are reset (aborted).
+    pub fn run(self) -> Finished {
+        let begun = now();
+        let mut owner = Owner::new(self.options.cancel, self.options.on_event);
+        owner.tell(&Event::Phase(Phase::Connecting));
+        let account = Account::new(begun, self.devices.len());
+        let failed = |error: Error| {
+            account.finish("receiver", Outcome::Aborted, Some(error), Recorder::default(), begun)
+        };
+        let connections = match meet(self.peer, self.options.congestion.as_deref(), &mut owner) {
+            Ok(connections) => connections,
+            Err(error) => return failed(error),
+        };
+        owner.tell(&Event::Connected { peer: connections.peer, channels: count(&connections) });
+        let ring = match Uring::new() {
+            Ok(ring) => ring,
+            Err(error) => return failed(error.into()),
+        };
+        owner.cancel.attach(ring.waker());
+        let congestion = connections.congestion();
+        let parts = Parts {
+            control: connections.control,
+            data: connections.data,
+            busy: connections.busy,
+            devices: self.devices,
+            pool_max: self.options.pool_max,
+            same_clock: connections.same_clock,
+            owner,
+        };
+        match Receiving::new(ring, parts) {
+            Ok(mut receiving) => {
+                receiving.account().congestion(congestion, false);
+                receiving.run()
+            }
+            Err(error) => failed(error.into()),
+        }
+    }
+}
+
+fn meet(peer: Peer, congestion: Option<&str>, owner: &mut Owner) -> Result<Connections, Error> {
+    let cancel = owner.cancel.clone();
+    let wants_end = || cancel.is_cancelled();
+    let connections = match peer {
+        Peer::Listener(listener) => {
+            if let Some(name) = congestion {
+                listener.check_congestion(name)?;
+            }
+            listener.next(&wants_end, &mut |peer, error| owner.tell(&Event::Stray { peer, error }))?
+        }
+        Peer::Sockets { control, data } => listener::welcome(control, data, &wants_end)?,
+    };
+    if let Some(name) = congestion {
+        connections.set_congestion(name)?;
+    }
+    Ok(connections)
+}
+
+impl ReceiverBuilder {
+    /// Adds a device. The sender must have one of the same name.
+    pub fn device(self, name: impl AsRef<str>, sink: impl Sink + 'static) -> ReceiverBuilder {
+        self.boxed_device(name, Box::new(sink))
+    }
+
+    /// Adds a device whose kind is known only at run time.
+    pub fn boxed_device(mut self, name: impl AsRef<str>, sink: Box<dyn Sink>) -> ReceiverBuilder {
+        self.devices.push(Device { name: name.as_ref().into(), instance: 0, sink });
+        self
+    }
+
+    /// Gives the device that was added last another instance number than 0: devices may share a name.
+    pub fn instance(mut self, instance: u32) -> ReceiverBuilder {
+        self.devices.iter_mut().next_back().into_iter().for_each(|device| device.instance = instance);
+        self
+    }
+
+    /// Takes the next session that comes to a listener. For the one after it, a new receiver is built on the same
+    /// listener.
+    pub fn listener(mut self, listener: &Listener) -> ReceiverBuilder {
+        self.peer = Some(Peer::Listener(listener.clone()));
+        self
+    }
+
+    /// Uses stream sockets that are connected already: one for control, and the data connections in any order.
+    pub fn sockets(mut self, control: OwnedFd, data: Vec<OwnedFd>) -> ReceiverBuilder {
+        self.peer = Some(Peer::Sockets { control, data });
+        self
+    }
+
+    /// Bytes of the largest pool that is made on the sender's word. 1 GiB unless set.
+    pub fn pool_max(mut self, bytes: u64) -> ReceiverBuilder {
+        self.options.pool_max = bytes;
+        self
+    }
+
+    /// The TCP congestion control. The host's own unless set.
+    pub fn congestion(mut self, name: impl AsRef<str>) -> ReceiverBuilder {
+        self.options.congestion = Some(name.as_ref().into());
+        self
+    }
+
+    /// Hears of what happens, on the thread that runs the transfer: be quick.
+    pub fn on_event(mut self, on_event: impl FnMut(&Event) + Send + 'static) -> ReceiverBuilder {
+        self.options.on_event = Some(Box::new(on_event));
+        self
+    }
+
+    /// Cancels the transfer when `cancel` is used.
+    pub fn cancel(mut self, cancel: &Cancel) -> ReceiverBuilder {
+        self.options.cancel = cancel.clone();
+        self
+    }
+
+    /// Checks what was described.
+    pub fn build(self) -> Result<Receiver, Misuse> {
+        check_devices(self.devices.iter().map(|device| (&*device.name, device.instance)))?;
+        if self.options.pool_max > POOL_SIZE_MAX {
+            return Err(Misuse::BadPool { given: self.options.pool_max, needed: 0 });
+        }
+        let peer = self.peer.ok_or(Misuse::NoPeer)?;
+        Ok(Receiver { devices: self.devices, peer, options: self.options })
+    }
+}

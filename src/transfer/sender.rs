@@ -1,0 +1,305 @@
+//! The sender as an embedder sees it.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use super::Finished;
+use super::send::{Device, Parts, Sending};
+use crate::buffer::Pool;
+use crate::cancel::Cancel;
+use crate::channel::ZeroCopy;
+use crate::error::{Error, Misuse};
+use crate::limits::{
+    CHANNELS_DEFAULT, CHANNELS_MAX, PACKET_SIZE_DEFAULT, PACKET_SIZE_MAX, PACKET_SIZE_MIN, POOL_SIZE_DEFAULT,
+    POOL_SIZE_MAX,
+};
+use crate::net::listener;
+use crate::net::listener::Connections;
+use crate::phase::Phase;
+use crate::report::Recorder;
+use crate::ring::uring::Uring;
+use crate::session::handover::Outcome;
+use crate::source::Source;
+use crate::time::nanos;
+use crate::time::now;
+use crate::wire::Checksum;
+use crate::worker::caller::{Event, OnEvent, Owner};
+use crate::worker::report_builder::Account;
+use crate::worker::{check_devices, slot_size};
+
+/// How the peer is reached.
+pub(super) enum Peer {
+    Address(SocketAddr),
+    Sockets { control: OwnedFd, data: Vec<OwnedFd> },
+}
+
+/// Moves devices' state to a [`Receiver`](crate::Receiver).
+///
+/// ```no_run
+/// use ringlift::{Outcome, Sender, source::Synthetic};
+///
+/// let finished = Sender::builder()
+///     .device("net0", Synthetic::new(64 << 20))
+///     .connect("192.0.2.1:4321".parse().unwrap())
+///     .channels(4)
+///     .build()
+///     .unwrap()
+///     .run();
+/// assert_eq!(finished.outcome, Outcome::Complete);
+/// println!("{} bytes/s", finished.report.throughput_bytes_per_s);
+/// ```
+pub struct Sender {
+    devices: Vec<Device>,
+    peer: Peer,
+    options: Options,
+}
+
+struct Options {
+    channels: u16,
+    packet_size: u32,
+    pool_size: u64,
+    zero_copy: ZeroCopy,
+    checksum: Checksum,
+    congestion: Option<Box<str>>,
+    deadline: Option<Duration>,
+    before_switchover: Option<Box<dyn FnOnce() + Send>>,
+    on_event: Option<OnEvent>,
+    cancel: Cancel,
+}
+
+/// Builds a [`Sender`]. What is not set has the value that its method names.
+pub struct SenderBuilder {
+    devices: Vec<Device>,
+    peer: Option<Peer>,
+    options: Options,
+}
+
+impl Sender {
+    /// Begins to describe a sender.
+    pub fn builder() -> SenderBuilder {
+        let options = Options {
+            channels: u16::try_from(CHANNELS_DEFAULT).expect("a small number"),
+            packet_size: PACKET_SIZE_DEFAULT,
+            pool_size: POOL_SIZE_DEFAULT,
+            zero_copy: ZeroCopy::default(),
+            checksum: Checksum::default(),
+            congestion: None,
+            deadline: None,
+            before_switchover: None,
+            on_event: None,
+            cancel: Cancel::new(),
+        };
+        SenderBuilder { devices: Vec::new(), peer: None, options }
+    }
+
+    /// Runs the transfer on this thread, to whatever end. Afterwards the devices are released (complete), back where they
+    /// were (aborted), or stopped with their state intact (in doubt).
+    pub fn run(self) -> Finished {
+        let begun = now();
+        let Options { channels, packet_size, pool_size, zero_copy, checksum, .. } = self.options;
+        let mut owner = Owner::new(self.options.cancel, self.options.on_event);
+        owner.deadline = self.options.deadline.map(|deadline| begun.saturating_add(nanos(deadline)));
+        owner.tell(&Event::Phase(Phase::Connecting));
+        let met = meet(self.peer, channels, self.options.congestion.as_deref(), &owner);
+        let mut account = Account::new(begun, self.devices.len());
+        account.packet_size(packet_size, checksum);
+        let failed = |error: Error| {
+            account.finish("sender", Outcome::Aborted, Some(error), Recorder::default(), begun)
+        };
+        let connections = match met {
+            Ok(connections) => connections,
+            Err(error) => return failed(error),
+        };
+        owner.tell(&Event::Connected { peer: connections.peer, channels: count(&connections) });
+        let ring = match Uring::new() {
+            Ok(ring) => ring,
+            Err(error) => return failed(error.into()),
+        };
+        owner.cancel.attach(ring.waker());
+        let congestion = connections.congestion();
+        let loopback = connections.peer.is_some_and(|peer| peer.ip().is_loopback());
+        let parts = Parts {
+            control: connections.control,
+            data: connections.data,
+            devices: self.devices,
+            packet_size,
+            pool_size,
+            checksum,
+            zero_copy,
+            before_switchover: self.options.before_switchover,
+            owner,
+        };
+        match Sending::new(ring, parts) {
+            Ok(mut sending) => {
+                sending.account().packet_size(packet_size, checksum);
+                sending.account().congestion(congestion, loopback);
+                sending.run()
+            }
+            Err(error) => failed(error.into()),
+        }
+    }
+}
+
+fn meet(peer: Peer, channels: u16, congestion: Option<&str>, owner: &Owner) -> Result<Connections, Error> {
+    let wants_end = || owner.check(now()).is_err();
+    let connections = match peer {
+        Peer::Address(addr) => listener::connect(addr, channels, congestion, &wants_end),
+        Peer::Sockets { control, data } => listener::greet(control, data, &wants_end),
+    };
+    // "cancelled" may be the deadline
+    connections.map_err(|error| match error {
+        Error::Cancelled => owner.check(now()).err().unwrap_or(Error::Cancelled),
+        other => other,
+    })
+}
+
+pub(crate) fn count(connections: &Connections) -> u16 {
+    u16::try_from(connections.data.len()).expect("channels are bounded by CHANNELS_MAX")
+}
+
+impl SenderBuilder {
+    /// Adds a device. The receiver must have one of the same name.
+    pub fn device(self, name: impl AsRef<str>, source: impl Source + 'static) -> SenderBuilder {
+        self.boxed_device(name, Box::new(source))
+    }
+
+    /// Adds a device whose kind is known only at run time.
+    pub fn boxed_device(mut self, name: impl AsRef<str>, source: Box<dyn Source>) -> SenderBuilder {
+        self.devices.push(Device { name: name.as_ref().into(), instance: 0, source });
+        self
+    }
+
+    /// Gives the device that was added last another instance number than 0: devices may share a name.
+    pub fn instance(mut self, instance: u32) -> SenderBuilder {
+        self.devices.iter_mut().next_back().into_iter().for_each(|device| device.instance = instance);
+        self
+    }
+
+    /// Connects to a receiver that listens.
+    pub fn connect(mut self, address: SocketAddr) -> SenderBuilder {
+        self.peer = Some(Peer::Address(address));
+        self
+    }
+
+    /// Uses stream sockets that are connected already: one for control, and the data connections.
+    pub fn sockets(mut self, control: OwnedFd, data: Vec<OwnedFd>) -> SenderBuilder {
+        self.options.channels = u16::try_from(data.len()).unwrap_or(u16::MAX);
+        self.peer = Some(Peer::Sockets { control, data });
+        self
+    }
+
+    /// Data connections, 1 to 255. 2 unless set; sockets that are given count themselves.
+    pub fn channels(mut self, channels: u16) -> SenderBuilder {
+        self.options.channels = channels;
+        self
+    }
+
+    /// Most payload bytes of a packet, 4 KiB to 16 MiB. 1 MiB unless set.
+    pub fn packet_size(mut self, bytes: u32) -> SenderBuilder {
+        self.options.packet_size = bytes;
+        self
+    }
+
+    /// Bytes of the pool, on each side. 64 MiB unless set.
+    pub fn pool_size(mut self, bytes: u64) -> SenderBuilder {
+        self.options.pool_size = bytes;
+        self
+    }
+
+    /// Whether sends are zero-copy. `Auto` unless set.
+    pub fn zero_copy(mut self, zero_copy: ZeroCopy) -> SenderBuilder {
+        self.options.zero_copy = zero_copy;
+        self
+    }
+
+    /// How payloads are checked. CRC32C unless set.
+    pub fn checksum(mut self, checksum: Checksum) -> SenderBuilder {
+        self.options.checksum = checksum;
+        self
+    }
+
+    /// The TCP congestion control. The host's own unless set.
+    pub fn congestion(mut self, name: impl AsRef<str>) -> SenderBuilder {
+        self.options.congestion = Some(name.as_ref().into());
+        self
+    }
+
+    /// How long everything up to Commit may take, from the call of `run`. What takes longer is rolled back.
+    pub fn deadline(mut self, deadline: Duration) -> SenderBuilder {
+        self.options.deadline = Some(deadline);
+        self
+    }
+
+    /// Called when pre-copy has done what it can, directly before the devices stop: pause the virtual machine's
+    /// processors here, within a few seconds (no heartbeat leaves meanwhile). If the transfer is aborted afterwards, resuming them is the caller's, after `run` has returned.
+    pub fn before_switchover(mut self, pause: impl FnOnce() + Send + 'static) -> SenderBuilder {
+        self.options.before_switchover = Some(Box::new(pause));
+        self
+    }
+
+    /// Hears of what happens, on the thread that runs the transfer: be quick.
+    pub fn on_event(mut self, on_event: impl FnMut(&Event) + Send + 'static) -> SenderBuilder {
+        self.options.on_event = Some(Box::new(on_event));
+        self
+    }
+
+    /// Cancels the transfer when `cancel` is used.
+    pub fn cancel(mut self, cancel: &Cancel) -> SenderBuilder {
+        self.options.cancel = cancel.clone();
+        self
+    }
+
+    /// Checks what was described.
+    pub fn build(self) -> Result<Sender, Misuse> {
+        let Options { channels, packet_size, pool_size, .. } = self.options;
+        check_devices(self.devices.iter().map(|device| (&*device.name, device.instance)))?;
+        if !(1..=CHANNELS_MAX).contains(&usize::from(channels)) {
+            return Err(Misuse::BadChannels { given: channels.into() });
+        }
+        if !(PACKET_SIZE_MIN..=PACKET_SIZE_MAX).contains(&packet_size) {
+            return Err(Misuse::BadPacketSize { given: packet_size.into() });
+        }
+        let needed = Pool::bytes_for(self.devices.len() as u64, slot_size(packet_size));
+        if !(needed..=POOL_SIZE_MAX).contains(&pool_size) {
+            return Err(Misuse::BadPool { given: pool_size, needed });
+        }
+        let peer = self.peer.ok_or(Misuse::NoPeer)?;
+        Ok(Sender { devices: self.devices, peer, options: self.options })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Null;
+
+    fn builder() -> SenderBuilder {
+        Sender::builder().device("a", Null::new(1)).connect(([127, 0, 0, 1], 1).into())
+    }
+
+    fn refused(builder: SenderBuilder) -> Misuse {
+        builder.build().err().expect("impossible settings")
+    }
+
+    #[test]
+    fn refuses_impossible_settings_before_anything_happens() {
+        assert!(builder().build().is_ok());
+        assert_eq!(refused(Sender::builder()), Misuse::NoDevices);
+        assert_eq!(refused(Sender::builder().device("a", Null::new(1))), Misuse::NoPeer);
+        assert_eq!(refused(builder().device("", Null::new(1))), Misuse::BadName);
+        assert_eq!(refused(builder().device("a\n", Null::new(1))), Misuse::BadName);
+        assert_eq!(
+            refused(builder().device("a", Null::new(1))),
+            Misuse::DuplicateDevice { name: "a".into() }
+        );
+        assert!(builder().device("a", Null::new(1)).instance(1).build().is_ok());
+        assert_eq!(refused(builder().channels(0)), Misuse::BadChannels { given: 0 });
+        assert_eq!(refused(builder().channels(256)), Misuse::BadChannels { given: 256 });
+        assert_eq!(refused(builder().packet_size(4095)), Misuse::BadPacketSize { given: 4095 });
+        assert!(matches!(refused(builder().pool_size(1 << 20)), Misuse::BadPool { given: 0x10_0000, .. }));
+        let many =
+            (0..257).fold(builder(), |builder, number| builder.device(format!("d{number}"), Null::new(1)));
+        assert_eq!(refused(many), Misuse::TooManyDevices { given: 258 });
+    }
+}
