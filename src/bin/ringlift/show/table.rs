@@ -72,9 +72,12 @@ fn overview(sides: &[&Figures]) -> String {
 fn zero_copy(figures: &Figures) -> String {
     let sent: u64 = figures.channels.iter().map(|channel| channel.zero_copy_sent).sum();
     let copied: u64 = figures.channels.iter().map(|channel| channel.zero_copy_copied).sum();
-    match sent {
-        0 => format!("{}: none", figures.settings.zero_copy),
-        _ => format!("{}: {sent} packets, {copied} copied all the same", figures.settings.zero_copy),
+    let setting = &figures.settings.zero_copy;
+    match (sent, copied) {
+        (0, _) => format!("{setting}: none"),
+        (_, 0) => format!("{setting}: {sent} sent, none copied by the kernel"),
+        _ if copied == sent => format!("{setting}: {sent} sent, all {sent} copied by the kernel"),
+        _ => format!("{setting}: {sent} sent, {copied} copied by the kernel"),
     }
 }
 
@@ -177,10 +180,22 @@ mod tests {
         assert!(text.starts_with("sender complete\n"), "{text}");
         assert!(text.contains("net0     256.00 MiB       257"), "{text}");
         assert!(text.contains("2.50 GB/s"), "{text}");
-        assert!(text.contains("auto: 10 packets, 0 copied all the same"), "{text}");
+        assert!(text.contains("auto: 10 sent, none copied by the kernel"), "{text}");
         assert!(text.contains("\nread "), "{text}");
         assert!(!text.contains("reorder"), "{text}");
         assert!(text.is_ascii(), "{text}");
+    }
+
+    #[test]
+    fn zero_copy_sends_that_the_kernel_copied_are_counted() {
+        let mut figures = Figures::of(&report()).unwrap();
+        assert_eq!(zero_copy(&figures), "auto: 10 sent, none copied by the kernel");
+        figures.channels[0].zero_copy_copied = 4;
+        assert_eq!(zero_copy(&figures), "auto: 10 sent, 4 copied by the kernel");
+        figures.channels[0].zero_copy_copied = 10;
+        assert_eq!(zero_copy(&figures), "auto: 10 sent, all 10 copied by the kernel");
+        figures.channels[0].zero_copy_sent = 0;
+        assert_eq!(zero_copy(&figures), "auto: none");
     }
 
     #[test]
