@@ -1,13 +1,13 @@
-//! Embeds a receiver: takes in the device that the example `send_device` moves away.
+//! Embeds a receiver: takes in the device that the example `send_device` sends.
 //!
 //! ```text
-//! cargo run --example receive_device                    # says where it listens
+//! cargo run --example receive_device                    # prints where it listens
 //! cargo run --example send_device -- 127.0.0.1:PORT
 //! ```
 //!
-//! It shows a [`Sink`] that takes a stream of records in any pieces, config state that is checked before the sender is
-//! told *loaded*, a listener, events, and a cancel from another thread: who waits too long for a sender gives up. Needs
-//! none of ringlift's features.
+//! It shows a [`Sink`] that takes a stream of records cut into arbitrary pieces, config state that is checked before
+//! *loaded* is sent, a listener, events, and a cancel from another thread, which gives up waiting for a sender after a
+//! while. Needs none of ringlift's features.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example is a command")]
 
@@ -25,7 +25,7 @@ use ringlift::{Cancel, Event, Finished, Listener, Outcome, Receiver};
 /// The device's memory.
 const PAGES: usize = 16 << 10;
 const PAGE_SIZE: usize = 1024;
-/// What travels: a page's number and its bytes. A page that comes again replaces what came before.
+/// One record of the stream: a page's number and its bytes. A page that arrives again replaces the earlier one.
 const RECORD_SIZE: usize = 4 + PAGE_SIZE;
 /// How long it waits for the end of a transfer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -54,7 +54,7 @@ fn take_in() -> Result<ExitCode, Box<dyn Error>> {
     Ok(conclude(&lock(&pad), &finished))
 }
 
-/// Cancels from another thread, unless what it returns is dropped before.
+/// Cancels from another thread, unless the returned sender is dropped first.
 fn cancel_after(patience: Duration, cancel: &Cancel) -> mpsc::Sender<()> {
     let (over, is_over) = mpsc::channel();
     let cancel = cancel.clone();
@@ -82,7 +82,7 @@ fn conclude(pad: &Scratchpad, finished: &Finished) -> ExitCode {
             println!("complete: {} writes, crc32c {:08x}", pad.writes, crc32c(0, &pad.memory));
             ExitCode::SUCCESS
         }
-        // a receiver is never in doubt: without a commit it does not run
+        // a receiver is never in doubt: without a commit the device does not run
         Outcome::Aborted | Outcome::InDoubt => {
             assert!(!pad.running && pad.memory.iter().all(|&byte| byte == 0), "the device is reset");
             let error = finished.error.as_ref().map_or("no reason".into(), ToString::to_string);
@@ -105,10 +105,10 @@ impl Default for Scratchpad {
     }
 }
 
-/// The device's part as a sink.
+/// The device as a sink.
 struct Incoming {
     pad: Arc<Mutex<Scratchpad>>,
-    /// The begin of a record whose rest is yet to come.
+    /// The start of a record whose rest has not arrived yet.
     partial: Vec<u8>,
     /// The memory's checksum at the source.
     expected: Option<u32>,
@@ -130,7 +130,7 @@ impl Sink for Incoming {
         self.rollback()
     }
 
-    /// The engine gives what it has: where it cuts the stream means nothing.
+    /// The engine passes on whatever it has: the points at which it cuts the stream mean nothing.
     fn drain(&mut self, bytes: &[u8]) -> Result<usize, DeviceError> {
         if self.partial.is_empty() && bytes.len() >= RECORD_SIZE {
             self.apply(&bytes[..RECORD_SIZE])?;
@@ -156,7 +156,7 @@ impl Sink for Incoming {
         Ok(())
     }
 
-    /// The last moment at which the source can still go on: what is wrong must be found here.
+    /// The last moment at which the source can still go on: anything that is wrong must be found here.
     fn seal(&mut self) -> Result<(), DeviceError> {
         let found = crc32c(0, &lock(&self.pad).memory);
         if !self.partial.is_empty() || self.expected != Some(found) {

@@ -1,13 +1,13 @@
-//! Embeds a sender: moves a device of the embedder's own, whose guest goes on writing to it until the last moment.
+//! Embeds a sender: moves the embedder's own device, whose guest keeps writing to it until the last moment.
 //!
 //! ```text
-//! cargo run --example receive_device                    # says where it listens
+//! cargo run --example receive_device                    # prints where it listens
 //! cargo run --example send_device -- 127.0.0.1:PORT
 //! ```
 //!
 //! It shows a [`Source`] with pre-copy and config state, sockets that the embedder has connected itself (so they may be
 //! tunnelled, secured or tuned as it likes), progress from events, a pause before the switchover, and a cancel from
-//! another thread: with `--cancel` the owner changes their mind while the guest is paused, and the guest runs on.
+//! another thread: with `--cancel` the caller cancels while the guest is paused, and the guest continues to run.
 //! Needs none of ringlift's features.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example is a command")]
@@ -29,7 +29,7 @@ use ringlift::{Cancel, Event, Finished, Outcome, Sender};
 /// The device's memory.
 const PAGES: usize = 16 << 10;
 const PAGE_SIZE: usize = 1024;
-/// What travels: a page's number and its bytes. A page that was written again is sent again.
+/// One record of the stream: a page's number and its bytes. A page that was written again is sent again.
 const RECORD_SIZE: usize = 4 + PAGE_SIZE;
 const CHANNELS: usize = 2;
 
@@ -66,7 +66,7 @@ fn move_away(address: SocketAddr, cancels: bool) -> Result<ExitCode, Box<dyn Err
     Ok(conclude(&machine, &finished))
 }
 
-/// What the owner does, on a thread of their own: pauses the guest when asked to, and may cancel from there.
+/// The caller's side, on a thread of its own: pauses the guest when asked to, and may cancel from there.
 fn pauser(machine: &Arc<Machine>, cancel: &Cancel, cancels: bool) -> impl FnOnce() + Send + use<> {
     let (ask, asked) = mpsc::channel::<mpsc::Sender<()>>();
     let (machine, cancel) = (Arc::clone(machine), cancel.clone());
@@ -76,7 +76,7 @@ fn pauser(machine: &Arc<Machine>, cancel: &Cancel, cancels: bool) -> impl FnOnce
             if cancels {
                 cancel.cancel();
             }
-            // whoever asked may be gone
+            // the worker that asked may be gone
             let _ = paused.send(());
         }
     });
@@ -121,7 +121,7 @@ fn conclude(machine: &Machine, finished: &Finished) -> ExitCode {
             ExitCode::FAILURE
         }
         (Outcome::InDoubt, error) => {
-            // look at the destination before anything is resumed or discarded: `finished.parked` holds the device until it
+            // check the destination before anything is resumed or discarded: `finished.parked` holds the device until it
             // is taken back or released
             println!("in doubt: {}", error.as_ref().map_or("no reason".into(), ToString::to_string));
             ExitCode::from(3)
@@ -135,7 +135,7 @@ struct Machine {
     changed: Condvar,
 }
 
-/// The device: memory, and which of its pages were written since they were sent.
+/// The device: memory, and which of its pages have been written since they were last sent.
 struct Scratchpad {
     memory: Vec<u8>,
     dirty: Vec<bool>,
@@ -186,7 +186,7 @@ impl Machine {
 }
 
 impl Scratchpad {
-    /// What the guest does: a few bytes somewhere.
+    /// What the guest does: it writes a few bytes somewhere.
     fn write(&mut self) {
         self.writes += 1;
         let at = usize::try_from(self.writes.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40).unwrap_or(0);
@@ -196,7 +196,7 @@ impl Scratchpad {
         self.dirty[(at + 7) / PAGE_SIZE] = true;
     }
 
-    /// Puts a page that was written into `record`; false when there is none.
+    /// Puts a written page into `record`; false when there is none.
     fn take_dirty(&mut self, record: &mut [u8]) -> bool {
         let Some(page) = self.dirty.iter().position(|&dirty| dirty) else { return false };
         self.dirty[page] = false;
@@ -207,7 +207,7 @@ impl Scratchpad {
     }
 }
 
-/// The device's part as a source.
+/// The device as a source.
 struct Outgoing {
     machine: Arc<Machine>,
 }
@@ -217,13 +217,13 @@ impl Source for Outgoing {
         Some((PAGES * RECORD_SIZE) as u64)
     }
 
-    /// From here on everything counts as written once.
+    /// Marks every page as written, so that each is sent at least once.
     fn start(&mut self) -> Result<Flow, DeviceError> {
         self.machine.lock().dirty.fill(true);
         Ok(Flow::PreCopy)
     }
 
-    /// Whole records, as many as fit. Before the stop, "none" means "nothing new"; after it, "the end".
+    /// Returns whole records, as many as fit. Before the stop, none means "nothing new"; after it, "the end".
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, DeviceError> {
         let mut pad = self.machine.lock();
         let mut filled = 0;
@@ -241,7 +241,7 @@ impl Source for Outgoing {
         Ok((dirty * RECORD_SIZE) as u64)
     }
 
-    /// The guest is paused already, by the hook before the switchover.
+    /// The hook before the switchover has already paused the guest.
     fn stop(&mut self) -> Result<(), DeviceError> {
         match self.machine.lock().running {
             false => Ok(()),
@@ -249,7 +249,7 @@ impl Source for Outgoing {
         }
     }
 
-    /// Registers, and the memory's checksum: the destination can see that it has all of it.
+    /// Registers, and the memory's checksum, with which the destination verifies that it has all of it.
     fn config(&mut self, buffer: &mut [u8]) -> Result<usize, DeviceError> {
         let pad = self.machine.lock();
         buffer[..8].copy_from_slice(&pad.writes.to_be_bytes());
@@ -257,7 +257,7 @@ impl Source for Outgoing {
         Ok(12)
     }
 
-    /// The destination runs the guest: here it never runs again.
+    /// The destination runs the guest: it never runs here again.
     fn release(&mut self) -> Result<(), DeviceError> {
         Ok(())
     }
