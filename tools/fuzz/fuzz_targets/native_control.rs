@@ -44,7 +44,7 @@ fuzz_target!(init: seeds(), |input: &[u8]| {
     let Some(header) = accepted(without_allocation(|| ControlHeader::decode(bytes))) else { return };
     assert!(header.len as usize <= CONTROL_BODY_MAX);
     check(&header, body);
-    // and with a length and a check that fit: a fuzzer does not guess them
+    // and again with a matching length and check, which a fuzzer does not guess
     let mut mended = ControlHeader { len: u32::try_from(body.len()).expect("short"), ..header };
     let mut mended_bytes = [0; CONTROL_HEADER_LEN];
     mended.encode(&mut mended_bytes);

@@ -17,7 +17,7 @@ fn seeds() {
     }
 }
 
-/// The same with a check that fits: a fuzzer does not guess one.
+/// The same bytes with a matching check, which a fuzzer does not guess.
 fn mended(bytes: &[u8; DATA_HEADER_LEN]) -> [u8; DATA_HEADER_LEN] {
     let mut mended = *bytes;
     let (checked, check) = mended.split_last_chunk_mut::<4>().expect("64 bytes");

@@ -1,4 +1,4 @@
-//! The first message of a connection, and its answer: what is accepted is written back byte by byte.
+//! The first message of a connection, and its answer: accepted bytes are written back byte by byte.
 
 #![no_main]
 
@@ -22,7 +22,7 @@ fn seeds() {
     }
 }
 
-/// The same with a check that fits: a fuzzer does not guess one.
+/// The same bytes with a matching check, which a fuzzer does not guess.
 fn mended(bytes: &[u8; HELLO_LEN]) -> [u8; HELLO_LEN] {
     let mut mended = *bytes;
     let (checked, check) = mended.split_last_chunk_mut::<4>().expect("64 bytes");

@@ -1,4 +1,4 @@
-//! The offer, the one message with counts and lengths in it, from its body alone: its header is made to fit.
+//! The offer, the only message that contains counts and lengths, from its body alone: a matching header is generated.
 
 #![no_main]
 

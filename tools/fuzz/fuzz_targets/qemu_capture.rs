@@ -1,5 +1,5 @@
-//! A whole capture, files and all: whatever is in it, looking into it ends, takes little memory and says what is wrong in words;
-//! and what is called whole is whole.
+//! A whole capture, including its files: whatever is in it, the inspection ends, takes little memory and describes the
+//! errors that it finds; and a capture that it reports as whole is whole.
 
 #![no_main]
 
@@ -13,9 +13,9 @@ use ringlift_fuzz::{example, seed, with_peak};
 /// Separates the files of a capture in the input.
 const SEPARATOR: &[u8] = b"\xff\xf1\x1e\xff";
 const FILES: [&str; 4] = ["main.bin", "multifd-0.bin", "multifd-1.bin", "multifd-2.bin"];
-/// What looking into a capture takes beside its findings: a buffer for each file.
+/// The memory that an inspection takes besides its findings: a buffer for each file.
 const MEMORY_FIXED: u64 = 256 << 10;
-/// And for each byte of input.
+/// And the memory that it takes for each byte of input.
 const MEMORY_FACTOR: u64 = 32;
 
 fn seeds() {
@@ -28,7 +28,7 @@ fn seeds() {
     seed("channels", &files[1..].join(SEPARATOR));
 }
 
-/// A folder of this process.
+/// A folder for this process.
 fn folder() -> PathBuf {
     env::temp_dir().join(format!("ringlift-fuzz-{}", process::id()))
 }
@@ -50,7 +50,7 @@ fn inspect(input: &[u8]) -> Inspection {
     }
     let (found, peak) = with_peak(|| capture::inspect(&[folder]));
     let max = MEMORY_FIXED + MEMORY_FACTOR * input.len() as u64;
-    assert!(peak <= max, "{peak} bytes at once for an input of {}", input.len());
+    assert!(peak <= max, "a peak of {peak} bytes for an input of {}", input.len());
     found
 }
 

@@ -1,4 +1,4 @@
-//! The config state of a device: its parts are the bytes that were handed in, one behind the other, and all of them.
+//! The config state of a device: its parts are exactly the bytes that were passed in, one after the other, none left out.
 
 #![no_main]
 
@@ -7,10 +7,10 @@ use ringlift::vfio::config_state::{CONFIG_STATE_TAG, ConfigState, END_OF_STATE_T
 
 use ringlift_fuzz::{accepted, seed, without_allocation};
 
-/// Tags, version and the levels of four pins.
+/// The tags, the version and the levels of four pins.
 const FIXED_LEN: usize = 8 + 4 + 16 + 8;
 
-/// The same with what a fuzzer would have to guess.
+/// The same body with the tags and version that a fuzzer would have to guess.
 fn tagged(body: &[u8]) -> Vec<u8> {
     [&CONFIG_STATE_TAG.to_be_bytes()[..], &[0, 0, 0, 2], body, &END_OF_STATE_TAG.to_be_bytes()].concat()
 }
@@ -32,7 +32,7 @@ fn check(bytes: &[u8]) {
     let Some(state) = accepted(without_allocation(|| ConfigState::decode(bytes))) else { return };
     assert!(matches!(state.space.len(), 256 | 4096));
     assert!(state.subsections.is_empty() || state.subsections[0] == 0x05);
-    // most vectors there can be
+    // the largest number of vectors possible
     assert!(state.msix.len() <= 2048 * 16 + 256);
     let len = FIXED_LEN + state.space.len() + state.msix.len() + state.subsections.len();
     assert_eq!(len, bytes.len());

@@ -1,4 +1,4 @@
-//! A multifd connection in pieces: packets follow each other without gaps, and how the bytes arrive makes no difference.
+//! A multifd connection in pieces: packets follow each other without gaps, whatever pieces the bytes arrive in.
 
 #![no_main]
 
@@ -17,7 +17,7 @@ fn seeds() {
     }
 }
 
-/// How a walk went.
+/// The result of a walk.
 #[derive(Debug, PartialEq)]
 struct Walk {
     frames: Vec<Frame>,
@@ -37,7 +37,7 @@ fn walk<'a>(mut deframer: Deframer, pieces: impl Iterator<Item = &'a [u8]>) -> W
                     assert_eq!(deframer.offset(), before + taken as u64);
                     piece = &piece[taken..];
                     let Some(frame) = frame else {
-                        assert!(piece.is_empty(), "without a frame it took all");
+                        assert!(piece.is_empty(), "without a frame the whole piece is taken");
                         break;
                     };
                     frames.push(frame);

@@ -1,4 +1,4 @@
-//! The first bytes of QEMU's connections: what is accepted is written back byte by byte.
+//! The first bytes of QEMU's connections: accepted bytes are written back byte by byte.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! A main connection in pieces: what it comes by is in an order that a source can have sent, and how the bytes arrive makes no
-//! difference.
+//! A main connection in pieces: its events come in an order that a source can have sent, whatever pieces the bytes arrive
+//! in.
 
 #![no_main]
 
@@ -19,10 +19,10 @@ fn seeds() {
     assert_eq!(walk.events.last(), Some(&(Event::Tail, 5)), "{:?}", walk.error);
 }
 
-/// How a walk went. Only the cuts in a device's state may differ.
+/// The result of a walk. Only where a device's state is cut may differ.
 #[derive(Debug, Default, PartialEq)]
 struct Walk<'a> {
-    /// Each with the bytes of device state that came before it.
+    /// Each event with the number of bytes of device state before it.
     events: Vec<(Event<'a>, usize)>,
     data: Vec<u8>,
     offset: u64,
@@ -48,7 +48,7 @@ fn walk<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Walk<'a> {
                     assert_eq!(stream.offset(), before + taken as u64);
                     piece = &piece[taken..];
                     let Some(event) = event else {
-                        assert!(piece.is_empty(), "without an event it took all");
+                        assert!(piece.is_empty(), "without an event the whole piece is taken");
                         break;
                     };
                     walk.push(event);
@@ -74,7 +74,7 @@ fn assert_in_order(walk: &Walk<'_>, bytes: &[u8]) {
     let (mut started, mut open, mut data) = (HashSet::new(), None, 0);
     let (mut total, mut blocks) = (0_u64, 0_usize);
     for (at, &(event, came)) in walk.events.iter().enumerate() {
-        assert_eq!(came, data, "as much state as was announced, before anything else comes");
+        assert_eq!(came, data, "all of the announced state comes before anything else");
         match event {
             Event::Header => assert_eq!(at, 0),
             Event::Machine(_) => assert_eq!(at, 1),

@@ -1,5 +1,5 @@
-//! The beginning of a multifd packet: what is accepted is within its bounds and is written back byte by byte, as far as it
-//! is understood; and whatever can be written is read as it was.
+//! The beginning of a multifd packet: an accepted packet is within its bounds and is written back byte by byte, as far as it
+//! is interpreted; and whatever can be written is read back unchanged.
 
 #![no_main]
 
@@ -8,9 +8,9 @@ use ringlift::limits::{CONFIG_SIZE_MAX, QEMU_STATE_MAX};
 use ringlift::wire::qemu::{DevicePacket, Idstr, PREFIX_LEN, Packet, PageSize, RamPacket, SyncPacket};
 use ringlift_fuzz::{Input, accepted, input, seed, without_allocation};
 
-/// Most bytes behind the prefix of a RAM packet: its header with 512 pages of 1 KiB, and the pages.
+/// The most bytes that can follow the prefix of a RAM packet: its header with 512 pages of 1 KiB, and the pages.
 const RAM_REST_MAX: u32 = 320 + 8 * 512 + (512 << 10);
-/// In a RAM packet the name of a memory block begins here, which nobody asks for.
+/// In a RAM packet, the name of the memory block begins here. ringlift does not use it.
 const RAM_NAME_AT: usize = 64;
 
 fn seeds() {
@@ -45,14 +45,14 @@ fn read(bytes: &[u8; PREFIX_LEN], page_size: PageSize) {
         }
         Packet::Sync(sync) => {
             assert!(sync.rest <= RAM_REST_MAX);
-            // bytes 12 to 15, room for pages, may hold what a RAM packet has there
+            // bytes 12 to 15, the number of pages there is room for, may hold the same as in a RAM packet
             assert_eq!((&again[..12], &again[16..RAM_NAME_AT]), (&bytes[..12], &bytes[16..RAM_NAME_AT]));
         }
     }
     assert_eq!(Packet::decode(&again, page_size), Ok(packet));
 }
 
-/// Bytes 0 to 31 are numbers of a packet, those from 32 on are a name.
+/// Bytes 0 to 31 are a packet's numbers, those from 32 on are a name.
 fn write(bytes: &[u8; PREFIX_LEN], page_size: PageSize) {
     let number = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let pages_max = (512 << 10) / page_size.bytes();

@@ -1,5 +1,5 @@
-//! What a destination says to the source: what is accepted is written back byte by byte, and a message that is incomplete is
-//! never taken for a whole one.
+//! What a destination sends to the source: an accepted message is written back byte by byte, and an incomplete one is never
+//! taken for a whole one.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! The end of a main connection: it is found where a description ends and nowhere else, whatever stands before it and however
-//! the bytes arrive.
+//! The end of a main connection: it is found where a description ends and nowhere else, whatever comes before it and
+//! whatever pieces the bytes arrive in.
 
 #![no_main]
 
@@ -17,7 +17,7 @@ fn seeds() {
     seed("false", &input(&example::close(b"{\"a\0")));
 }
 
-/// How many bytes were taken, the description's length when the end was found, and whether more came behind it.
+/// The number of bytes taken, the description's length if the end was found, and whether more bytes followed it.
 fn scan<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (u64, Option<u32>, bool) {
     let mut scanner = TailScanner::new();
     for piece in pieces {
@@ -46,7 +46,7 @@ fuzz_target!(init: seeds(), |input: &[u8]| {
         assert!(json.starts_with(b"{") || json.starts_with(b"["));
         assert!(json.ends_with(b"}") || json.ends_with(b"]"));
     } else {
-        // not over yet: then a close is found, whatever came before it
+        // the end was not found yet: then a close is found, whatever came before it
         let (_, ended, has_more) = scan([input.bytes, &example::close(JSON)].into_iter());
         assert!(ended.is_some() && (has_more || ended == u32::try_from(JSON.len()).ok()));
     }

@@ -1,4 +1,5 @@
-//! The times of a capture: what is accepted goes forward, ends where the connection ends, and takes no more memory than a buffer.
+//! The times of a capture: accepted times only go forward, end where the connection ends, and take no more memory than a
+//! buffer.
 
 #![no_main]
 

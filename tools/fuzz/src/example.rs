@@ -1,4 +1,4 @@
-//! A small migration, as QEMU sends it: what targets begin with.
+//! A small migration as QEMU sends it: the source of the targets' seeds.
 
 use ringlift::vfio::config_state::{CONFIG_STATE_TAG, END_OF_STATE_TAG};
 use ringlift::wire::qemu::{DevicePacket, INIT_LEN, Idstr, Init, PREFIX_LEN, Packet, PageSize, RamPacket, SyncPacket};
@@ -14,7 +14,7 @@ fn footer(id: u8) -> [u8; 5] {
     [0x7e, 0, 0, 0, id]
 }
 
-/// The main connection with something of everything, as far as the device's setup.
+/// The main connection up to and including the device's setup, with a bit of everything in it.
 pub fn main_setup() -> Vec<u8> {
     let mut bytes = b"QEVM\0\0\0\x03\x07\0\0\0\x0bpc-q35-10.0".to_vec();
     bytes.extend(b"\x05\x1econfiguration/target-page-bits\0\0\0\x01\0\0\0\x0c");
@@ -50,7 +50,7 @@ pub fn close(json: &[u8]) -> Vec<u8> {
     [b"\x7e\0\0\0\x2a\0\x06".as_slice(), &len.to_be_bytes(), json].concat()
 }
 
-/// All of the main connection.
+/// The whole main connection.
 pub fn main_connection() -> Vec<u8> {
     let json = br#"{"page_size": 4096, "devices": [
         {"name": "timer", "instance_id": 0, "version": 2, "fields": [{"name": "a", "array_len": 2, "size": 4},
@@ -65,13 +65,14 @@ pub fn main_connection() -> Vec<u8> {
     bytes
 }
 
-/// The device's config state, of a plain PCI function.
+/// The device's config state, that of a plain PCI function.
 pub fn config_state() -> Vec<u8> {
     let (tag, end) = (CONFIG_STATE_TAG.to_be_bytes(), END_OF_STATE_TAG.to_be_bytes());
     [&tag[..], &[0, 0, 0, 2], &[0; 256 + 16], &end].concat()
 }
 
-/// The ends of a multifd connection's packets, and its bytes: channel 0 has the device's first packet, channel 1 the others.
+/// The offsets where a multifd connection's packets end, and its bytes: channel 0 has the device's first packet, channel 1
+/// the others.
 pub fn channel(id: u8) -> (Vec<usize>, Vec<u8>) {
     let page_size = PageSize::default();
     let idstr = Idstr::new(DEVICE).expect("a name");

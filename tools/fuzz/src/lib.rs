@@ -1,4 +1,4 @@
-//! What the targets share: an input cut into pieces, and what is asked of every decoder.
+//! Code shared by the targets: an input cut into pieces, and the checks that apply to every decoder.
 
 pub mod example;
 
@@ -7,18 +7,18 @@ use std::{env, fs};
 
 use ringlift::wire::Malformed;
 
-/// Puts a file to begin with into the folder that `FUZZ_SEEDS` names. The targets call it before libFuzzer reads that
-/// folder, so that seeds come from the encoders and are never out of date.
+/// Writes a seed into the folder that `FUZZ_SEEDS` names. The targets call it before libFuzzer reads that
+/// folder, so seeds come from the encoders and are never out of date.
 pub fn seed(name: &str, bytes: &[u8]) {
     if let Some(folder) = env::var_os("FUZZ_SEEDS") {
         fs::write(Path::new(&folder).join(name), bytes).expect("a folder that can be written to");
     }
 }
 
-/// Bytes at an input's end that say how it is used; before them it is what a peer sends.
+/// Number of bytes at an input's end that control how it is used; the bytes before them are what a peer sends.
 pub const SETTINGS_LEN: usize = 8;
 
-/// What a peer sends, and how.
+/// What a peer sends, and how it is delivered.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
     /// The bytes.
@@ -32,12 +32,12 @@ impl<'a> Input<'a> {
         input.split_last_chunk().map(|(bytes, &settings)| Input { bytes, settings })
     }
 
-    /// A choice that is not part of the bytes.
+    /// A setting that is not part of the bytes.
     pub fn choice(&self) -> u8 {
         self.settings[SETTINGS_LEN - 1]
     }
 
-    /// The bytes in pieces of one to 255 bytes, as the settings say; with a size of zero, all of the rest at once.
+    /// The bytes in pieces of one to 255 bytes, as the settings specify; a size of zero gives all of the rest in one piece.
     pub fn pieces(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let mut rest = self.bytes;
         let mut sizes = self.settings.into_iter().take(SETTINGS_LEN - 1).cycle();
@@ -56,17 +56,17 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The input that `bytes` are in, with settings that cut them small.
+/// An input made of `bytes`, with settings that cut them into small pieces.
 pub fn input(bytes: &[u8]) -> Vec<u8> {
     [bytes, &[1, 2, 3, 5, 64, 200, 7, 0xff]].concat()
 }
 
-/// Does it, and asserts that no memory was allocated.
+/// Runs `decode`, and asserts that it allocated no memory.
 pub fn without_allocation<T>(decode: impl FnOnce() -> T) -> T {
     within_memory(0, decode)
 }
 
-/// Does it, and asserts that no more than `bytes_max` were allocated, all of it together.
+/// Runs `decode`, and asserts that it allocated no more than `bytes_max` in total.
 pub fn within_memory<T>(bytes_max: usize, decode: impl FnOnce() -> T) -> T {
     let mut result = None;
     let allocated = allocation_counter::measure(|| result = Some(decode()));
@@ -74,20 +74,20 @@ pub fn within_memory<T>(bytes_max: usize, decode: impl FnOnce() -> T) -> T {
     result.expect("it was done")
 }
 
-/// Does it, and says how much memory it held at most at one time.
+/// Runs `act`, and returns the most memory that it held at any one time.
 pub fn with_peak<T>(act: impl FnOnce() -> T) -> (T, u64) {
     let mut result = None;
     let allocated = allocation_counter::measure(|| result = Some(act()));
     (result.expect("it was done"), allocated.bytes_max)
 }
 
-/// An error's words are one printable line, whatever the peer sent.
+/// Asserts that an error's message is one printable line, whatever the peer sent.
 pub fn assert_says_what(error: &Malformed) {
     let words = error.to_string();
     assert!(!words.is_empty() && !words.contains(char::is_control), "{words:?}");
 }
 
-/// Like `Result::ok`, and the error can be told to a user.
+/// Like `Result::ok`, and asserts that the error can be shown to a user.
 pub fn accepted<T>(result: Result<T, Malformed>) -> Option<T> {
     result.inspect_err(assert_says_what).ok()
 }
