@@ -1,7 +1,9 @@
 //! A small migration as QEMU sends it: the source of the targets' seeds.
 
 use ringlift::vfio::config_state::{CONFIG_STATE_TAG, END_OF_STATE_TAG};
-use ringlift::wire::qemu::{DevicePacket, INIT_LEN, Idstr, Init, PREFIX_LEN, Packet, PageSize, RamPacket, SyncPacket};
+use ringlift::wire::qemu::{
+    DevicePacket, INIT_LEN, Idstr, Init, PREFIX_LEN, Packet, PageSize, RamPacket, SyncPacket,
+};
 
 /// The only device.
 pub const DEVICE: &[u8] = b"0000:00:01.0/vfio";
