@@ -1,9 +1,9 @@
-//! A port of the card that the kernel's sample driver mtty makes, whoever reaches its registers: a scratch register and a
-//! receive FIFO, and what is sent on a port lands in its own FIFO.
+//! A port of the card that the kernel's sample driver mtty provides, whatever way its registers are reached: a scratch
+//! register and a receive FIFO. Bytes sent on a port land in its own FIFO.
 
 use std::error::Error;
 
-/// Registers of a port, each a byte.
+/// Registers of a port, one byte each.
 const DATA: u64 = 0;
 const FIFO_CONTROL: u64 = 2;
 const MODEM_CONTROL: u64 = 4;
@@ -13,7 +13,7 @@ const SCRATCH: u64 = 7;
 const ENABLE_AND_CLEAR_FIFO: u8 = 0x07;
 const LOOP_BACK: u8 = 0x10;
 const DATA_READY: u8 = 0x01;
-/// The FIFO has 16, and looks empty when it is full.
+/// The FIFO holds 16 bytes, and looks empty when it is full.
 pub(crate) const TEXT_MAX: usize = 15;
 
 pub(crate) trait Port {
@@ -27,7 +27,7 @@ pub(crate) trait Port {
         fifo.iter().try_for_each(|byte| self.write(DATA, *byte))
     }
 
-    /// `a5:VFIO!`: scratch register and FIFO. Reading a FIFO empties it, so it is filled again.
+    /// `a5:VFIO!`: scratch register and FIFO. Reading a FIFO empties it, so this refills it.
     fn show(&mut self) -> Result<String, Box<dyn Error>> {
         let mut fifo = Vec::new();
         while self.read(LINE_STATUS)? & DATA_READY != 0 && fifo.len() < TEXT_MAX {
@@ -39,7 +39,7 @@ pub(crate) trait Port {
     }
 }
 
-/// What `fill` is told: a hexadecimal byte and a text.
+/// The arguments of `fill`: a hexadecimal byte and a text.
 pub(crate) fn content<'a>(scratch: &str, text: &'a str) -> Result<(u8, &'a [u8]), Box<dyn Error>> {
     if text.len() > TEXT_MAX {
         return Err(format!("'{text}' is longer than {TEXT_MAX} bytes").into());

@@ -1,8 +1,8 @@
 # shellcheck shell=dash
 #
-# lib.sh - what the scenarios in the test guest share, to be sourced: checks, processes of ringlift, the cards.
-# Prints "ok TITLE" or "FAIL TITLE" for each check, and what the processes said below the first that fails in a scenario.
-# shellcheck disable=SC2034 # what is set here is for who sources this
+# lib.sh - code shared by the scenarios in the test guest, to be sourced: checks, ringlift processes, the cards.
+# Prints "ok TITLE" or "FAIL TITLE" for each check, and the processes' messages below the first one that fails in a scenario.
+# shellcheck disable=SC2034 # used by the scripts that source this
 set -u
 
 A=$UUID_A B=$UUID_B
@@ -18,7 +18,7 @@ begin() { # SCENARIO
     rm -f ./*.pid ./*.out ./*.err ./*.status ./*.json
 }
 
-check() { # TITLE COMMAND [ARGS]: the command says whether it is so
+check() { # TITLE COMMAND [ARGS]: passes if the command succeeds
     title=$1
     shift
     if "$@" > why 2>&1; then
@@ -38,7 +38,7 @@ is() { # FOUND EXPECTED
     [ "$1" = "$2" ] || { echo "found '$1', expected '$2'"; return 1; }
 }
 
-says() { # NAME WORDS: on stderr
+says() { # NAME TEXT: printed on its stderr
     grep -qF -- "$2" "$1.err" || { echo "$1 does not say '$2'"; return 1; }
 }
 
@@ -48,17 +48,17 @@ has_hint() { # NAME
 
 # --- processes ----------------------------------------------------------------------------
 
-start() { # NAME ARGS: ringlift
+start() { # NAME ARGS: ringlift with these
     name=$1
     shift
     spawn "$name" ./ringlift "$@"
 }
 
-spawn() { # NAME PROGRAM ARGS: in the background; NAME.pid, .out, .err and, when it ends, .status
+spawn() { # NAME PROGRAM ARGS: in the background; writes NAME.pid, .out, .err and, when it ends, .status
     name=$1
     shift
     rm -f "$name".*
-    # shellcheck disable=SC2016 # the inner shell becomes the process whose number it writes
+    # shellcheck disable=SC2016 # the inner shell becomes the process whose id it writes
     { sh -c 'echo $$ > "$0.pid"; exec "$@"' "$name" "$@" < $input > "$name.out" 2> "$name.err"; echo $? > "$name.status"; } &
 }
 
@@ -71,12 +71,12 @@ wait_for() { # COMMAND [ARGS]: until it succeeds
     done
 }
 
-status_of() { # NAME: how it ended
+status_of() { # NAME: prints its exit status
     wait_for [ -s "$1.status" ] || { kill -KILL "$(cat "$1.pid")"; wait_for [ -s "$1.status" ]; echo "hangs"; return; }
     cat "$1.status"
 }
 
-listener() { # NAME ARGS: ringlift, and returns when it listens; sets $address
+listener() { # NAME ARGS: starts ringlift and returns when it listens; sets $address
     start "$@"
     wait_for grep -q '^listening on ' "$1.err" || [ -s "$1.status" ]
     address=$(sed -n 's/^listening on //p' "$1.err")
@@ -92,11 +92,11 @@ show() { ./mtty "$1" show; }
 fill() { ./mtty "$1" fill "$2" "$3"; } # DEVICE SCRATCH TEXT
 shows() { is "$(show "$1" 2>&1)" "$2"; } # DEVICE LINE
 
-resets() { dmesg | grep -c 'mtty_reset: called'; } # as the driver notes them
+resets() { dmesg | grep -c 'mtty_reset: called'; } # as logged by the driver
 
-# --- reports: one key a line --------------------------------------------------------------
+# --- reports: one key per line ------------------------------------------------------------
 
-value() { # FILE KEY: the first
+value() { # FILE KEY: prints the first value of that key
     sed -n "s/^ *\"$2\": \"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}$/\1/p" "$1" | head -n 1
 }
 device_value() { # FILE DEVICE KEY

@@ -1,6 +1,7 @@
-//! Looks into a card of the kernel's sample driver mtty, from outside of any transfer: what `tools/guest/test` compares.
+//! Inspects a card of the kernel's sample driver mtty from outside any transfer, so that `tools/guest/test` can compare states.
 //!
-//! A card has two serial ports. `fill` gives both a content that `show` can tell from any other; `show` leaves it as it was.
+//! A card has two serial ports. `fill` gives both a content that `show` can distinguish from any other; `show` leaves the card
+//! as it was.
 
 #![expect(clippy::print_stdout, reason = "a command")]
 
@@ -17,9 +18,9 @@ const USAGE: &str = "\
 usage: mtty DEVICE show                  one line: migration state, and each port's scratch register and FIFO
        mtty DEVICE fill BYTE TEXT        scratch register (hexadecimal) and FIFO of port 0; port 1 gets the opposite
        mtty DEVICE reset                 VFIO_DEVICE_RESET
-       mtty DEVICE state STATE           to another migration state
-       mtty DEVICE hold                  keeps it open until stdin ends, and says \"held\" when it has it
-DEVICE is what the command ringlift takes after \"vfio:\".";
+       mtty DEVICE state STATE           changes to another migration state
+       mtty DEVICE hold                  keeps it open until stdin ends, and prints \"held\" once it is open
+DEVICE is written as in ringlift's arguments after \"vfio:\".";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

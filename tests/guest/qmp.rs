@@ -1,4 +1,4 @@
-//! Drives a QEMU through its control socket (QMP), for the scenarios of `tools/guest/test`. Every wait has an end.
+//! Controls a QEMU through its control socket (QMP), for the scenarios of `tools/guest/test`. Every wait has a time limit.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command")]
 #![expect(clippy::disallowed_methods, reason = "a command has a clock and may sleep")]
@@ -17,16 +17,16 @@ use serde_json::{Value, json};
 use card::{Port, content};
 
 const USAGE: &str = "\
-usage: qmp SOCKET EXECUTE [ARGUMENTS]           a command of QMP with its arguments (JSON): what it returns, as JSON
-       qmp SOCKET hmp COMMAND...                commands of the human monitor: what each prints
-       qmp SOCKET wait EXECUTE MEMBER VALUE...  until the command returns an object whose MEMBER has one of the values,
-                                                which is printed
-       qmp SOCKET show                          scratch register and FIFO of port 0 of the guest's mtty card, read by
-                                                I/O of the guest
+usage: qmp SOCKET EXECUTE [ARGUMENTS]           runs a QMP command with its arguments (JSON); prints what it returns, as JSON
+       qmp SOCKET hmp COMMAND...                runs human monitor commands; prints the output of each
+       qmp SOCKET wait EXECUTE MEMBER VALUE...  repeats the command until it returns an object whose MEMBER has one of the
+                                                values; prints that value
+       qmp SOCKET show                          scratch register and FIFO of port 0 of the guest's mtty card, read with
+                                                the guest's own I/O
        qmp SOCKET fill BYTE TEXT                gives them that content, as a driver in the guest would
-A socket that is not there yet is waited for.";
+If the socket does not exist yet, the command waits for it.";
 
-/// A machine in a machine that is emulated takes its time.
+/// A machine inside an emulated machine is slow.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(50);
 const CARD: &str = "PCI device 4348:3253";
@@ -77,7 +77,7 @@ struct Monitor {
 
 impl Monitor {
     fn connect(path: &str) -> Result<Monitor, Box<dyn Error>> {
-        let socket = until("nobody listens", || match UnixStream::connect(path) {
+        let socket = until("nothing was listening", || match UnixStream::connect(path) {
             Ok(socket) => Ok(Some(socket)),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
                 Ok(None)
@@ -100,14 +100,14 @@ impl Monitor {
             }
             if let Some(returned) = answer.get_mut("return") {
                 return Ok(returned.take());
-            } // else it is an event
+            } // anything else is an event
         }
     }
 
     fn answer(&mut self) -> Result<Value, Box<dyn Error>> {
         let mut line = String::new();
         match self.answers.read_line(&mut line) {
-            Ok(0) => Err("QEMU has closed the socket".into()),
+            Ok(0) => Err("QEMU closed the socket".into()),
             Ok(_) => Ok(serde_json::from_str(&line)?),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 Err(format!("no answer in {} s", PATIENCE.as_secs()).into())
@@ -127,11 +127,11 @@ impl Monitor {
             last = self.execute(query, json!({}))?;
             Ok(values.iter().find(|value| last[member] == ***value).map(ToString::to_string))
         })
-        .map_err(|error| format!("{error}; at last it was {last}").into())
+        .map_err(|error| format!("{error}; the last answer was {last}").into())
     }
 }
 
-/// Registers of the card, reached by instructions `in` and `out` of the guest.
+/// The card's registers, reached with the guest's instructions `in` and `out`.
 struct GuestPort<'a> {
     monitor: &'a mut Monitor,
     base: u64,
@@ -139,12 +139,12 @@ struct GuestPort<'a> {
 
 impl GuestPort<'_> {
     fn find(monitor: &mut Monitor) -> Result<GuestPort<'_>, Box<dyn Error>> {
-        let base = until("the card has no I/O port", || Ok(io_port(&monitor.human("info pci")?)))?;
+        let base = until("the card had no I/O port", || Ok(io_port(&monitor.human("info pci")?)))?;
         Ok(GuestPort { monitor, base })
     }
 }
 
-/// Where the firmware has put the card's first region: `info pci` has a headline for each device, its regions below.
+/// Where the firmware has put the card's first region: `info pci` has a heading for each device, with its regions below.
 fn io_port(info_pci: &str) -> Option<u64> {
     let mut lines = info_pci.lines().skip_while(|line| !line.contains(CARD));
     let address = lines.find_map(|line| line.split_once("BAR0: I/O at 0x")?.1.split_whitespace().next())?;

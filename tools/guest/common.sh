@@ -1,26 +1,26 @@
 # shellcheck shell=bash
 #
-# common.sh - what "build" and "qemu" share, to be sourced: the cache, progress words, packages from apt, one build at
-# a time.
+# common.sh - code shared by "build" and "qemu", to be sourced: the cache, progress messages, packages from apt, one
+# build at a time.
 
-# shellcheck disable=SC2034 # for who sources this
+# shellcheck disable=SC2034 # used by the scripts that source this
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${RINGLIFT_GUEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ringlift-guest}
 
-progress=2 # the descriptor that progress words go to
+progress=2 # the descriptor that progress messages go to
 say() { printf 'guest %s %3ds: %s\n' "${0##*/}" "$SECONDS" "$*" >&"$progress"; }
 die() { say "FAILED: $*"; exit 1; }
 
-usage() { # prints the comment at the head of a tool
+usage() { # prints the comment at the top of a tool
     sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
     exit 125
 }
 
-key() { sha256sum | cut -c 1-16; } # of standard input, for the name of a cache entry
+key() { sha256sum | cut -c 1-16; } # a hash of standard input, for the name of a cache entry
 
 [ "$(uname -m)" = x86_64 ] || die "the guest is for x86-64 machines only"
 
-# --- packages: no registry is named, whatever apt knows is asked by a package's name -------
+# --- packages: no registry is named; apt's own sources are asked for packages by name -------
 
 # shellcheck source=/dev/null
 codename=$(. /etc/os-release && echo "${VERSION_CODENAME-}")
@@ -35,16 +35,16 @@ apt_install() { apt install --no-install-recommends "$@"; }
 
 apt_die() { tail -n 15 "$cache/packages.log" >&2; die "$*; see $cache/packages.log"; }
 
-refresh_lists() { # once; again only when the sources changed
+refresh_lists() { # once; again only if the sources have changed
     [ "$lists_fresh" = 0 ] || return 0
     say "updating the package lists"
-    apt update || say "apt-get update reported errors; going on with the lists there are"
+    apt update || say "apt-get update reported errors; continuing with the existing lists"
     lists_fresh=1
 }
 
-may_install() { # PACKAGE...: says so when that is not possible
-    command -v apt-get > /dev/null || die "without apt-get this cannot install: $*"
-    [ "$(id -u)" = 0 ] || die "only root can install what is missing: $*"
+may_install() { # PACKAGE...: ends with a message if that is not possible
+    command -v apt-get > /dev/null || die "cannot install without apt-get: $*"
+    [ "$(id -u)" = 0 ] || die "only root can install missing packages: $*"
     refresh_lists
 }
 
@@ -75,9 +75,9 @@ add_backports() { # from the archive that the release itself comes from
     refresh_lists
 }
 
-# --- one build at a time, in a directory that only a finished result leaves -----------------
+# --- one build at a time, in a directory from which only a finished result is moved ---------
 
-work='' pid='' # a process group that ends with this one
+work='' pid='' # pid: a process group that ends with this process
 
 # shellcheck disable=SC2317 # called by the trap
 cleanup() {
@@ -86,7 +86,7 @@ cleanup() {
     rm -rf "$work"
 }
 
-alone() { # waits for others; then $work is an empty directory in the cache
+alone() { # waits for other builds; $work is then an empty directory in the cache
     mkdir -p "$cache"
     exec 9> "$cache/lock"
     flock -n 9 || { say "waiting for another build"; flock 9; }
