@@ -3,7 +3,7 @@
 #
 # qemu.sh - runs in the test guest, beside the programs ringlift, mtty and qmp and a QEMU: migrations of machines that
 # have a card of the kernel's own VFIO driver, between a real QEMU and ringlift. tools/guest/test starts it.
-# At last it prints "the end".
+# The last line that it prints is "the end".
 # shellcheck source=tests/guest/lib.sh
 . "$PWD/lib.sh"
 
@@ -12,14 +12,14 @@ IDSTR=0000:00:01.0/vfio
 C=5f0c6b1e-3d52-4c1b-9a77-72696e676c03 D=5f0c6b1e-3d52-4c1b-9a77-72696e676c04
 ONE_PORT=5f0c6b1e-3d52-4c1b-9a77-72696e676c05
 ACK='return-path switchover-ack'
-cards=$A # of the source
+cards=$A # the source's cards
 by='' memory='' port=4400
 full_memory='-m 128 -machine memory-backend=full -object memory-backend-file,id=full,mem-path=full.memory,size=128M,share=on'
 cp "$OLDPWD"/qmp . || exit 1
 
 # --- machines -----------------------------------------------------------------------------
 
-machine() { # NAME TRANSFER CARDS ARGS: a QEMU with these, whose state goes over the channels if TRANSFER is on
+machine() { # NAME TRANSFER CARDS ARGS: starts a QEMU with these cards; their state goes over the channels if TRANSFER is on
     name=$1 migration=enable-migration=on,x-migration-multifd-transfer=$2 uuids=$3
     shift 3
     for uuid in $uuids; do
@@ -30,7 +30,7 @@ machine() { # NAME TRANSFER CARDS ARGS: a QEMU with these, whose state goes over
         -object iommufd,id=iommufd -qmp "unix:$name.qmp,server=on,wait=off" "$@"
 }
 
-control() { # NAME ARGS OF QMP
+control() { # NAME QMP-ARGS
     machine=$1
     shift
     [ ! -s "$machine.status" ] || { echo "$machine has ended"; return 1; }
@@ -51,20 +51,20 @@ configure() { # NAME CHANNELS CAPABILITIES
         "{\"multifd-channels\":$2,\"max-bandwidth\":10737418240,\"downtime-limit\":5000}" > control.out
 }
 
-# Runs, with card A. Port 0 of that is written by the machine's own I/O, port 1 has "a5:VFIO!" from before; B has a content
-# of its own.
+# Starts a machine with card A. The machine's own I/O writes the card's port 0, port 1 has "a5:VFIO!" from before; B has
+# different content.
 source_machine() { # TRANSFER CHANNELS CAPABILITIES SCRATCH TEXT
     for card in "$A" "$B"; do ./mtty "$card" reset; done
     fill "$A" 5a '!OIFV'
     fill "$B" 11 untouched
     B_AS_IT_WAS=$(show "$B") PORT_0="$4:$5" PORTS="$4:$5 a5:VFIO!" resets_before=$(resets)
-    # shellcheck disable=SC2086 # arguments
+    # shellcheck disable=SC2086 # several arguments
     machine src "$1" "$cards" $memory
     control src fill "$4" "$5" > control.out
     configure src "$2" "$3"
 }
 
-destination_machine() { # TRANSFER CHANNELS CAPABILITIES ARGS: with card B; sets $address
+destination_machine() { # TRANSFER CHANNELS CAPABILITIES ARGS: starts a machine with card B; sets $address
     transfer=$1 channels=$2 capabilities=$3
     shift 3
     port=$((port + 1))
@@ -82,19 +82,19 @@ guest_shows() { is "$(control "$1" show)" "$2"; } # NAME PORT-0
 # --- checks -------------------------------------------------------------------------------
 
 check_source_completed() {
-    check "the source says completed" is "$(migrated)" completed
+    check "the source reports completed" is "$(migrated)" completed
     check "the source is stopped" reaches src postmigrate
     quit src
 }
 
 check_source_runs_on() {
-    check "the source says failed" is "$(migrated)" failed
-    check "the source runs on" reaches src running
+    check "the source reports failed" is "$(migrated)" failed
+    check "the source keeps running" reaches src running
     check "the source's guest has what it had" guest_shows src "$PORT_0"
     control src fill 99 'goes on' > control.out
     check "the source's guest can write" guest_shows src '99:goes on'
     quit src
-    check "its card shows that, too, and was stopped with the machine" shows "$A" "STOP 99:goes on a5:VFIO!"
+    check "its card shows that too, and was stopped with the machine" shows "$A" "STOP 99:goes on a5:VFIO!"
 }
 
 check_destination_runs() {
@@ -105,7 +105,7 @@ check_destination_runs() {
 }
 
 check_b_is_untouched() {
-    check "the second card runs and has nothing of the source" shows "$B" "$B_AS_IT_WAS"
+    check "the second card runs and has none of the source's state" shows "$B" "$B_AS_IT_WAS"
 }
 
 check_exit() { # NAME STATUS
@@ -114,11 +114,11 @@ check_exit() { # NAME STATUS
 
 # --- scenarios ----------------------------------------------------------------------------
 
-way() { # CHANNELS CAPABILITIES TRANSFER: in words
+way() { # CHANNELS CAPABILITIES TRANSFER: describes them
     echo "$1 channels${2:+, switchover-ack}, state $3 the channels"
 }
 
-# Needs nothing of ringlift: if this fails, the rest says nothing.
+# Does not involve ringlift: if this fails, the other results mean nothing.
 machine_to_machine() { # CHANNELS CAPABILITIES TRANSFER
     begin "QEMU to QEMU: $(way "$1" "$2" "$3")${by:+, by iommufd}"
     source_machine "$3" "$1" "$2" a5 'direct'
@@ -128,14 +128,14 @@ machine_to_machine() { # CHANNELS CAPABILITIES TRANSFER
     check_destination_runs
 }
 
-# The kernel has two ways to give a card to QEMU: a container, as everywhere here, and iommufd.
+# The kernel has two ways to give a card to QEMU: a container, as everywhere else here, and iommufd.
 machine_to_machine_by_iommufd() {
     by=,iommufd=iommufd
     machine_to_machine 4 "$ACK" off
     by=''
 }
 
-capture() { # CHANNELS ARGS: in the background, into a new folder "captured" if there are none
+capture() { # CHANNELS ARGS: in the background, into a new folder "captured" if there are no ARGS
     channels=$1
     shift
     rm -rf captured
@@ -149,7 +149,7 @@ recv() { # CHANNELS DEVICE ARGS: in the background
     listener recv recv --dialect qemu --listen 127.0.0.1:0 --channels "$channels" --device "$device" "$@" --once --json recv.json
 }
 
-through_a_capture() { # CHANNELS CAPABILITIES TRANSFER ARGS OF REPLAY
+through_a_capture() { # CHANNELS CAPABILITIES TRANSFER REPLAY-ARGS
     begin "QEMU to a capture: $(way "$1" "$2" "$3")"
     channels=$1 capabilities=$2 transfer=$3
     shift 3
@@ -162,7 +162,7 @@ through_a_capture() { # CHANNELS CAPABILITIES TRANSFER ARGS OF REPLAY
 
     start inspect qemu inspect captured --json inspect.json
     check_exit inspect 0
-    check "inspect finds all of it well" is "$(value inspect.json ok)" true
+    check "inspect finds no error in it" is "$(value inspect.json ok)" true
     check "inspect finds the card's 96 bytes" \
         is $(($(value inspect.json data_bytes) + $(value inspect.json precopy_bytes))) 96
 
@@ -192,13 +192,13 @@ into_nothing() {
     check "nothing was recorded" [ ! -e captured ]
 }
 
-# What was captured last, into a machine with more memory.
+# Replays the last capture into a machine with more memory.
 destination_refuses() { # CHANNELS CAPABILITIES TRANSFER
     begin "a capture to a QEMU that refuses it"
     destination_machine "$3" "$1" "$2" -m 32
     start replay qemu replay captured --to "$address" --json replay.json
     check_exit replay 1
-    check "replay says why, and what to do" has_hint replay
+    check "replay says why it failed, and what to do" has_hint replay
     check_exit dst 1
 }
 
@@ -226,13 +226,13 @@ two_cards() {
     check_exit recv 0
     check_source_completed
     check "the first one has what the source's guest wrote" shows "$B" "RUNNING $PORTS"
-    check "the second one has what the second one had" shows "$D" "RUNNING 22:second dd:dnoces"
+    check "the second one has what the source's second card had" shows "$D" "RUNNING 22:second dd:dnoces"
     cards=$A
     for uuid in "$C" "$D"; do echo 1 > /sys/bus/mdev/devices/"$uuid"/remove; done
 }
 
-# It stays there for many seconds: its memory is $full_memory, and QEMU sends hardly more than a packet of each channel in
-# one of the tenths of a second that its limit is for.
+# The source stays in pre-copy for many seconds: its memory is $full_memory, and QEMU sends hardly more than one packet per
+# channel in each of the tenths of a second to which its limit applies.
 in_pre_copy() {
     control src migrate-set-parameters '{"max-bandwidth":100000,"downtime-limit":1}' > control.out
     migrate
@@ -240,22 +240,22 @@ in_pre_copy() {
     usleep 500000
 }
 
-# The source's machine is stopped and all but the switchover is done. From here on a QEMU 10.0 whose peer goes away may hang
-# for ever, whoever the peer was; so nothing but the source itself fails here.
+# The source's machine is stopped and everything but the switchover is done. From here on a QEMU 10.0 whose peer goes away
+# may hang for ever, whatever the peer was; so only the source itself fails here.
 at_the_switchover() {
     migrate
     control src wait query-migrate status pre-switchover failed
 }
 
 card_refuses() {
-    begin "the card refuses what comes"
+    begin "the card refuses the state"
     echo "$ONE_PORT" > /sys/class/mdev_bus/mtty/mdev_supported_types/mtty-1/create
     source_machine on 2 "$ACK" f0 'refused'
     recv 2 "$IDSTR=vfio:$ONE_PORT"
     migrate
     check_exit recv 1
     check "recv names the device" says recv $IDSTR
-    check "recv says why, and what to do" has_hint recv
+    check "recv says why it failed, and what to do" has_hint recv
     check_source_runs_on
     echo 1 > /sys/bus/mdev/devices/"$ONE_PORT"/remove
 }
@@ -285,7 +285,7 @@ broken_capture() {
     begin "a capture that was cut short"
     start inspect qemu inspect captured --json inspect.json
     check_exit inspect 1
-    check "the report says that it is not well" is "$(value inspect.json ok)" false
+    check "the report says that it is not ok" is "$(value inspect.json ok)" false
     check "inspect names a file" says inspect main.bin
     fill "$B" 11 untouched
     B_AS_IT_WAS=$(show "$B")
@@ -294,7 +294,7 @@ broken_capture() {
     check_b_is_untouched
     start replay qemu replay captured --to 127.0.0.1:9
     check_exit replay 1
-    check "replay names a file, too" says replay main.bin
+    check "replay also names a file" says replay main.bin
 }
 
 receiver_cancelled() {
@@ -315,7 +315,7 @@ source_killed() {
     check "it is under way" is "$(at_the_switchover)" pre-switchover
     signal src KILL
     check_exit recv 1
-    check "recv says why, and what to do" has_hint recv
+    check "recv says why it failed, and what to do" has_hint recv
     check "the card was reset" is_more "$(resets)" "$resets_before"
     check_b_is_untouched
 }
@@ -326,7 +326,7 @@ wrong_channels() { # EXPECTED OPENED COMMAND
     if [ "$3" = recv ]; then recv "$1" "$IDSTR=vfio:$B"; else capture "$1"; fi
     migrate
     check_exit "$3" 1
-    check "$3 says why, and what to do" has_hint "$3"
+    check "$3 says why it failed, and what to do" has_hint "$3"
     check_source_runs_on
     check_b_is_untouched
 }

@@ -2,8 +2,8 @@
 # shellcheck shell=dash
 #
 # scenarios.sh - runs in the test guest, beside the programs ringlift and mtty: transfers between devices of the kernel's
-# own VFIO driver, each over two real processes. tools/guest/test starts it.
-# At last it prints "the end".
+# own VFIO driver, each between two real processes. tools/guest/test starts it.
+# The last line that it prints is "the end".
 # shellcheck source=tests/guest/lib.sh
 . "$PWD/lib.sh"
 
@@ -24,9 +24,9 @@ send() { # ARGS: in the background
 received() { cat /sys/class/net/lo/statistics/rx_bytes; }
 has_received() { [ "$(received)" -ge "$1" ]; }
 
-# A device's state is too small to be caught on its way. Beside it travels one that takes seconds, so that the device itself
-# is loaded, and waits.
-in_the_middle() { # a transfer of A to B under way; returns when 32 MiB are moved
+# A device's state is too small to be caught in flight. A second one that takes seconds travels beside it, so the device
+# itself is loaded, and waits.
+in_the_middle() { # starts a transfer of A to B; returns when 32 MiB have been moved
     before=$(received)
     recv --device "card=vfio:$B" --device pad=verify
     send --device "card=vfio:$A" --device pad=synthetic:4GiB --channels 2
@@ -41,7 +41,7 @@ by_group() { # UUID
 }
 by_node() { for node in "/sys/bus/mdev/devices/$1/vfio-dev/"vfio*; do echo "/dev/vfio/devices/${node##*/}"; done; }
 
-# Both running, A with this content and B with one of its own.
+# Both devices run, A with this content and B with different content.
 prepare() { # SCRATCH TEXT
     ./mtty "$A" reset
     ./mtty "$B" reset
@@ -50,9 +50,9 @@ prepare() { # SCRATCH TEXT
     A_AS_IT_WAS=$(show "$A") B_AS_IT_WAS=$(show "$B") resets_before=$(resets)
 }
 
-# --- what both sides say ------------------------------------------------------------------
+# --- what both sides report ---------------------------------------------------------------
 
-check_complete() { # DEVICE-NAME...: both ended well, and agree on what was moved
+check_complete() { # DEVICE-NAME...: both succeeded, and agree on what was moved
     check "both exit with 0" is "$(status_of send) $(status_of recv)" "0 0"
     check "both reports say complete" is "$(value send.json outcome) $(value recv.json outcome)" "complete complete"
     for device in "$@"; do
@@ -64,7 +64,7 @@ check_complete() { # DEVICE-NAME...: both ended well, and agree on what was move
             check "$device: both sides have the same $key" \
                 is "$(device_value recv.json "$device" $key)" "$(device_value send.json "$device" $key)"
         done
-        check "$device: its checksum is there" is "$(device_value send.json "$device" crc32c | tr -d '0-9a-f')" ""
+        check "$device: its checksum is hexadecimal" is "$(device_value send.json "$device" crc32c | tr -d '0-9a-f')" ""
         check "$device: its checksum is not empty" test -n "$(device_value send.json "$device" crc32c)"
     done
 }
@@ -120,17 +120,17 @@ check_a_runs_on() {
 }
 
 check_b_is_untouched() {
-    check "the sink runs and has nothing of the source" shows "$B" "$B_AS_IT_WAS"
+    check "the sink runs and has none of the source's state" shows "$B" "$B_AS_IT_WAS"
 }
 
-# mtty forgets its migration state in a reset and keeps its registers, so a device that was loaded already still shows what
-# was loaded. What can be seen is that ringlift had it reset, and that it runs as the kernel has it after that.
+# A reset clears mtty's migration state but keeps its registers, so a device that was already loaded still shows what was
+# loaded. What can be checked is that ringlift had it reset, and that it then runs, as the kernel leaves it after a reset.
 check_b_was_reset() { # LINE-OF-B
     check "the sink was reset" is_more "$(resets)" "$resets_before"
     check "the sink runs" shows "$B" "$1"
 }
 
-# Whatever happened before: A's state, as it is, arrives in B.
+# Whatever happened before: A's present state arrives in B.
 check_another_try() { # LINE-OF-B
     recv --device "card=vfio:$B"
     send --device "card=vfio:$A"
@@ -144,7 +144,7 @@ receiver_killed() {
     check "it is under way" in_the_middle
     signal recv KILL
     check_aborted 1 137
-    check "send says why, and what to do" has_hint send
+    check "send says why it failed, and what to do" has_hint send
     check "send's report says aborted" is "$(value send.json outcome)" aborted
     check_a_runs_on
     check "the sink, as the killed process left it, does not run" shows "$B" "STOP c0:kept 3f:tpek"
@@ -157,10 +157,10 @@ sender_killed() {
     check "it is under way" in_the_middle
     signal send KILL
     check_aborted 137 1
-    check "recv says why, and what to do" has_hint recv
+    check "recv says why it failed, and what to do" has_hint recv
     check "recv's report says aborted" is "$(value recv.json outcome)" aborted
     check_b_was_reset "RUNNING c1:orphan 3e:nahpro"
-    check "the source stands still where the killed process left it" shows "$A" "STOP_COPY c1:orphan 3e:nahpro"
+    check "the source is stopped where the killed process left it" shows "$A" "STOP_COPY c1:orphan 3e:nahpro"
     check_another_try "RUNNING c1:orphan 3e:nahpro"
 }
 
@@ -192,7 +192,7 @@ through_a_file() {
     recv --device "card=file:card.state"
     send --device "card=vfio:$A"
     check "both exit with 0" is "$(status_of send) $(status_of recv)" "0 0"
-    check "the file has the device's state alone" is "$(wc -c < card.state)" 96
+    check "the file has only the device's state" is "$(wc -c < card.state)" 96
 
     begin "file to device"
     recv --device "card=vfio:$B"
@@ -201,8 +201,8 @@ through_a_file() {
     check "the sink shows what the file has" shows "$B" "RUNNING d0:on paper 2f:repap no"
 }
 
-# The source gives half of a state, and then nothing and no end. (A pipe is opened for both ways, because opening it for one
-# waits for the other, and a process that ends in the background would interrupt that.)
+# The source sends half of a state, and then neither more data nor an end. (The pipe is opened for reading and writing,
+# because opening it for only one waits for the other end, and a process that ends in the background would interrupt that.)
 half_loaded() { # SIGNAL SEND-STATUS
     begin "SIG$1 to the sender when the sink is half loaded"
     prepare d2 'at home'
@@ -225,7 +225,7 @@ half_loaded() { # SIGNAL SEND-STATUS
 }
 
 one_receiver() {
-    begin "one receiver, one transfer after the other"
+    begin "one receiver, several transfers in turn"
     prepare d3 'second'
     serve --device "card=vfio:$B"
     send --device card=file:junk.state
@@ -234,7 +234,7 @@ one_receiver() {
     send --device "card=vfio:$A"
     check "a device: send exits with 0" is "$(status_of send)" 0
     signal recv TERM
-    check "recv, told to stop, exits with 130" is "$(status_of recv)" 130
+    check "recv exits with 130 after SIGTERM" is "$(status_of recv)" 130
     check "the sink has the state" shows "$B" "RUNNING d3:second 2c:dnoces"
 }
 
@@ -244,7 +244,7 @@ broken_state() { # TITLE FILE ERRNO
     recv --device "card=vfio:$B"
     send --device "card=file:$2"
     check_aborted 1 1
-    check "recv says what the device said" says recv "$3"
+    check "recv reports the device's errno" says recv "$3"
     check "recv names the device" says recv "device card: "
     check "send says that it was the other side's device" says send "error: "
     check_b_is_untouched
@@ -255,7 +255,7 @@ broken_states() {
     { cat card.state; echo; } > long.state
     printf '%050d' 7 > junk.state
     : > empty.state
-    broken_state "junk for a state" junk.state EFAULT
+    broken_state "junk instead of a state" junk.state EFAULT
     broken_state "a state that is cut short" short.state EINVAL
     broken_state "a state that is too long" long.state ENOMEM
     broken_state "no state at all" empty.state EINVAL
@@ -275,9 +275,9 @@ devices() {
     start alone devices
     check "it exits with 0" is "$(status_of alone)" 0
     for uuid in "$A" "$B"; do
-        check "$uuid is there, with what it can do" has_device "$uuid" "STOP_COPY P2P PRE_COPY" 96
+        check "$uuid is listed, with what it supports" has_device "$uuid" "STOP_COPY P2P PRE_COPY" 96
     done
-    check "asking changed nothing" shows "$A" "RUNNING e0:listed 1f:detsil"
+    check "listing changed nothing" shows "$A" "RUNNING e0:listed 1f:detsil"
     for way in by_group by_node; do
         mkfifo held.pipe
         ./mtty "$($way "$B")" hold < held.pipe > held.out &
@@ -306,7 +306,7 @@ little_memory() {
     check "the demo succeeds" is $? 0
     check "it warns that the pool is not registered" grep -q no_registered_buffers alone.out
     check "the warning has a hint" says alone "hint: "
-    check "the settings say so, too" grep -q '"registered_buffers":false' alone.out
+    check "the settings show that, too" grep -q '"registered_buffers":false' alone.out
 }
 
 no_ring() {
@@ -318,7 +318,7 @@ no_ring() {
     check "send says so" says alone io_uring
     check "send names the setting" says alone kernel.io_uring_disabled
     start alone recv --listen 127.0.0.1:0 --once --device "card=vfio:$B"
-    check "recv exits with 1, and before any sender comes" is "$(status_of alone)" 1
+    check "recv exits with 1, before any sender connects" is "$(status_of alone)" 1
     check "recv says so" says alone io_uring
     check "recv names the setting" says alone kernel.io_uring_disabled
     check "the source is untouched" shows "$A" "$A_AS_IT_WAS"
