@@ -29,7 +29,7 @@ pub use device::DeviceError;
 pub(crate) use device::WRITING;
 pub use errno::Errno;
 pub use misuse::Misuse;
-pub use peer::{PeerError, Place};
+pub use peer::{CreditProblem, OrderProblem, PeerError, Place};
 pub use qemu::{QemuError, Uuid};
 pub use refusal::Refusal;
 

@@ -1,32 +1,49 @@
-//! The phases of a transfer, those of either side.
+//! What a side of a transfer is doing: the one list that events, errors and the sessions share. Knows nothing of them; keeps
+//! that a phase has one number, which never changes, and its words in one place.
 
 use std::fmt;
 
-/// What a side is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a side is doing. The number of a phase ([`Phase::code`]) is stable: it is never changed and never given to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
 #[non_exhaustive]
 pub enum Phase {
     /// Waiting for the connections.
-    Connecting,
+    Connecting = 1,
     /// Agreeing on settings, getting devices ready.
-    Settings,
+    Settings = 2,
     /// Moving state of devices that still run.
-    PreCopy,
+    PreCopy = 3,
     /// Stopping the devices.
-    Switchover,
+    Switchover = 4,
     /// Moving the rest of the state of stopped devices.
-    StopCopy,
+    StopCopy = 5,
     /// The destination takes the state in.
-    Loading,
+    Loading = 6,
     /// The devices change hands.
-    Commit,
+    Commit = 7,
     /// Bringing the devices back to where they were.
-    RollingBack,
+    RollingBack = 8,
     /// Over.
-    Done,
+    Done = 9,
+    /// Setting up one connection. In errors only.
+    Hello = 10,
+    /// Waiting for the rest of a session's connections. In errors only.
+    Gathering = 11,
+    /// Recording a QEMU's migration. In errors only.
+    Recording = 12,
+    /// Sending a capture to a QEMU. In errors only.
+    Replaying = 13,
+    /// Answering a QEMU source. In errors only.
+    Answering = 14,
 }
 
 impl Phase {
+    /// The phase's stable number.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
     /// In words that follow "the peer closed the control connection".
     pub(crate) fn during(self) -> &'static str {
         match self {
@@ -39,6 +56,11 @@ impl Phase {
             Phase::Commit => "after commit",
             Phase::RollingBack => "while rolling back",
             Phase::Done => "after the end",
+            Phase::Hello => "during the hello",
+            Phase::Gathering => "before all connections had come",
+            Phase::Recording => "while the migration was recorded",
+            Phase::Replaying => "while the capture was sent",
+            Phase::Answering => "while it was being answered",
         }
     }
 }
@@ -55,6 +77,11 @@ impl fmt::Display for Phase {
             Phase::Commit => "commit",
             Phase::RollingBack => "rolling back",
             Phase::Done => "done",
+            Phase::Hello => "hello",
+            Phase::Gathering => "gathering connections",
+            Phase::Recording => "recording",
+            Phase::Replaying => "replaying",
+            Phase::Answering => "answering",
         })
     }
 }

@@ -13,7 +13,7 @@ use common::peer::{
 use common::{Running, content, send};
 use ringlift::error::{Error, PeerError, Place, Refusal, Side};
 use ringlift::source::Synthetic;
-use ringlift::wire::{Checksum, Control, Role, SessionId};
+use ringlift::wire::{Checksum, Control, ControlKind, Role, SessionId};
 use ringlift::{Finished, Outcome, Sender};
 
 const CONTROL: &str = "the peer sent what is no message of this protocol on the control connection: ";
@@ -84,11 +84,12 @@ fn answers_that_are_no_welcome_are_named() {
             with(welcome_bytes(session, 0), 8, &[0, 2]).to_vec(),
         ),
         (
-            "the peer sent a welcome to another session while the session was set up".to_owned(),
+            "the peer answered the hello on the control connection with a welcome to another session"
+                .to_owned(),
             welcome_bytes(session, 0).to_vec(),
         ),
         (
-            "the peer closed the control connection before it answered the hello".to_owned(),
+            "the peer closed the control connection during the hello".to_owned(),
             welcome_bytes(session, 0)[..63].to_vec(),
         ),
     ] {
@@ -247,19 +248,25 @@ fn a_receiver_that_says_it_loaded_something_else_is_not_believed() {
 #[test]
 fn words_that_do_not_belong_there_are_unexpected_when_everything_was_sent() {
     let text = |message: &str| format!("the peer sent {message} while the devices loaded");
-    let cases: [(&str, Vec<Control>); 6] = [
-        ("committed", vec![Control::Committed]),
-        ("ready", vec![Control::Ready]),
-        ("commit", vec![Control::Commit]),
-        ("loaded", vec![Control::Loaded { device: 1, packets: 4, bytes: 10_000, crc32c: 0 }]),
-        ("a credit limit that shrinks", vec![Control::Credit { device: 0, limit: 3 }]),
-        ("credit for a device that does not exist", vec![Control::Credit { device: 1, limit: 3 }]),
+    let cases: [(String, Vec<Control>); 6] = [
+        (text("committed"), vec![Control::Committed]),
+        (text("ready"), vec![Control::Ready]),
+        (text("commit"), vec![Control::Commit]),
+        (text("loaded"), vec![Control::Loaded { device: 1, packets: 4, bytes: 10_000, crc32c: 0 }]),
+        (
+            "device 0: the peer sent a credit limit that shrinks".to_owned(),
+            vec![Control::Credit { device: 0, limit: 3 }],
+        ),
+        (
+            "device 1: the peer sent credit for a device that does not exist".to_owned(),
+            vec![Control::Credit { device: 1, limit: 3 }],
+        ),
     ];
     for (what, messages) in cases {
         let (error, last) = after_everything(|peer, _| messages.iter().for_each(|message| peer.say(message)));
         // the last packet may not count as sent yet
         let said = error.to_string().replace("in the middle of the state", "while the devices loaded");
-        assert_eq!(said, text(what));
+        assert_eq!(said, what);
         assert!(matches!(last, Some(Control::Abort { code: 1, .. })), "{last:?}");
     }
 }
@@ -278,7 +285,10 @@ fn a_device_that_is_loaded_twice_is_unexpected() {
     drop(peer);
     let finished = sending.finish();
     assert_eq!(finished.outcome, Outcome::Aborted);
-    assert!(matches!(finished.error, Some(Error::Peer(PeerError::Unexpected { message: "loaded", .. }))));
+    assert!(matches!(
+        finished.error,
+        Some(Error::Peer(PeerError::Unexpected { message: ControlKind::Loaded, .. }))
+    ));
     assert_eq!(journal.steps().last(), Some(&"rollback"));
 }
 
@@ -297,7 +307,10 @@ fn loaded_before_everything_was_sent_is_unexpected() {
     giver.journal.let_go("config");
     assert!(matches!(last.flatten(), Some(Control::Abort { code: 1, .. })), "it says why");
     let error = giver.fails();
-    assert!(matches!(error, Error::Peer(PeerError::Unexpected { message: "loaded", .. })), "{error}");
+    assert!(
+        matches!(error, Error::Peer(PeerError::Unexpected { message: ControlKind::Loaded, .. })),
+        "{error}"
+    );
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn strangers_at_the_door_are_named_and_disturb_nobody() {
         let said = format!("the peer sent what is no message of this protocol on a new connection: {what}");
         assert!(strays.contains(&said), "{said}, but {strays:#?}");
     }
-    assert!(strays.iter().any(|said| said == "the peer closed a new connection before its hello was done"));
+    assert!(strays.iter().any(|said| said == "the peer closed a new connection during the hello"));
     assert!(strays.iter().any(|said| said == "refused by the receiver: it speaks another protocol version"));
     assert!(strays.iter().any(|said| said.contains("belongs to no session here")));
 }

@@ -96,9 +96,9 @@ fn named_modules(line: &str) -> Vec<&str> {
 const MAY_KNOW: [(&str, &[&str]); 14] = [
     ("time", &[]),
     ("limits", &[]),
-    ("error", &["limits", "time", "wire", "vfio"]),
+    ("error", &["limits", "phase", "time", "wire", "vfio"]),
     ("wire", &["limits", "error", "time"]),
-    ("session", &["limits", "error", "time", "wire"]),
+    ("session", &["limits", "error", "phase", "time", "wire"]),
     ("buffer", &["limits", "error"]),
     ("ring", &["limits", "error", "time", "buffer"]),
     ("channel", &["limits", "error", "time", "buffer", "ring", "wire"]),
@@ -107,7 +107,7 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
     ("source", &["limits", "error", "vfio", "descriptor"]),
     ("sink", &["limits", "error", "vfio", "descriptor", "source"]),
     ("report", &["limits", "error", "time"]),
-    ("net", &["limits", "error", "time", "wire", "cancel"]),
+    ("net", &["limits", "error", "phase", "time", "wire", "cancel"]),
 ];
 
 #[test]

@@ -1,9 +1,12 @@
-//! The peer broke the protocol, fell silent or went away.
+//! The peer broke the protocol, fell silent or went away. Knows no descriptor and no clock; keeps that what the peer did is
+//! a value that can be matched, and that words are made of it in `Display` alone.
 
 use std::fmt;
 
 use super::{Errno, QemuError};
 use crate::limits;
+use crate::phase::Phase;
+use crate::wire::ControlKind;
 
 /// The peer broke the protocol, fell silent or went away.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,12 +21,26 @@ pub enum PeerError {
         what: crate::wire::Malformed,
     },
     /// A well-formed message at the wrong time.
-    #[error("the peer sent {message} {phase}")]
+    #[error("the peer sent {message} {}", phase.during())]
     Unexpected {
-        /// The message's name.
-        message: &'static str,
+        /// Which message.
+        message: ControlKind,
         /// What this side was doing.
-        phase: &'static str,
+        phase: Phase,
+    },
+    /// A welcome to a session that this side did not ask for.
+    #[error("the peer answered the hello on {place} with a welcome to another session")]
+    WrongSession {
+        /// On which connection.
+        place: Place,
+    },
+    /// Credit that cannot be right.
+    #[error("device {device}: the peer sent {problem}")]
+    Credit {
+        /// The device's number, as the peer sent it.
+        device: u32,
+        /// What was wrong with it.
+        problem: CreditProblem,
     },
     /// A packet outside the order that the protocol promises.
     #[error("device {device}: the peer sent packet {idx} {problem}")]
@@ -33,7 +50,7 @@ pub enum PeerError {
         /// The packet's number.
         idx: u64,
         /// What was wrong with it.
-        problem: &'static str,
+        problem: OrderProblem,
     },
     /// Payload that is not what was sent.
     #[error(
@@ -68,34 +85,34 @@ pub enum PeerError {
         sent_crc32c: u32,
     },
     /// A connection ended in the middle.
-    #[error("the peer closed {place} {phase}")]
+    #[error("the peer closed {place} {}", phase.during())]
     Closed {
         /// Which connection.
         place: Place,
         /// What this side was doing.
-        phase: &'static str,
+        phase: Phase,
     },
     /// A connection failed.
-    #[error("{place} failed {phase}: {errno}")]
+    #[error("{place} failed {}: {errno}", phase.during())]
     Lost {
         /// Which connection.
         place: Place,
         /// What this side was doing.
-        phase: &'static str,
+        phase: Phase,
         /// The kernel's word.
         errno: Errno,
     },
     /// No word for too long.
-    #[error("the peer has said nothing for {} s {phase}", limits::SILENCE_MAX.as_secs())]
+    #[error("the peer has said nothing for {} s {}", limits::SILENCE_MAX.as_secs(), phase.during())]
     Silent {
         /// What this side was doing.
-        phase: &'static str,
+        phase: Phase,
     },
     /// Words, but no progress for too long.
-    #[error("no data has moved for {} s {phase}", limits::STANDSTILL_MAX.as_secs())]
+    #[error("no data has moved for {} s {}", limits::STANDSTILL_MAX.as_secs(), phase.during())]
     Standstill {
         /// What this side was doing.
-        phase: &'static str,
+        phase: Phase,
     },
     /// Hello was not answered in time.
     #[error("no answer to the hello on {place} within {} s", limits::HELLO_TIMEOUT.as_secs())]
@@ -138,7 +155,11 @@ impl PeerError {
 
     pub(super) fn hint(&self) -> Option<&'static str> {
         Some(match self {
-            PeerError::Malformed { .. } | PeerError::Unexpected { .. } | PeerError::Order { .. } => {
+            PeerError::Malformed { .. }
+            | PeerError::Unexpected { .. }
+            | PeerError::WrongSession { .. }
+            | PeerError::Credit { .. }
+            | PeerError::Order { .. } => {
                 "the other end is no ringlift, or a broken one: check the address and the versions"
             }
             PeerError::Checksum { .. } | PeerError::LoadedDiffers { .. } => {
@@ -155,6 +176,60 @@ impl PeerError {
             PeerError::Aborted { .. } => "the other side's own message says more",
             PeerError::Qemu(error) => error.hint(),
             PeerError::Cancelled => return None,
+        })
+    }
+}
+
+/// Why a packet does not belong where its number says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OrderProblem {
+    /// It came before.
+    Duplicate,
+    /// It is past the limit.
+    BeyondCredit,
+    /// It is past the config packet.
+    AfterConfig,
+    /// A config packet came already.
+    SecondConfig,
+    /// It is a config packet, and data past it came already.
+    ConfigBeforeData,
+}
+
+impl OrderProblem {
+    /// In words that follow "the peer sent packet 5".
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            OrderProblem::Duplicate => "twice",
+            OrderProblem::BeyondCredit => "without credit for it",
+            OrderProblem::AfterConfig => "after the config packet",
+            OrderProblem::SecondConfig => "as a second config packet",
+            OrderProblem::ConfigBeforeData => "as config packet, but data after it",
+        }
+    }
+}
+
+impl fmt::Display for OrderProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words())
+    }
+}
+
+/// Why credit cannot be right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CreditProblem {
+    /// No device of the session has this number.
+    UnknownDevice,
+    /// The limit is lower than the one before.
+    Shrinks,
+}
+
+impl fmt::Display for CreditProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CreditProblem::UnknownDevice => "credit for a device that does not exist",
+            CreditProblem::Shrinks => "a credit limit that shrinks",
         })
     }
 }

@@ -29,10 +29,11 @@ use super::socket::Congestion;
 use crate::error::{Error, KernelError, Misuse, PeerError, Place};
 use crate::limits;
 use crate::limits::CANCEL_POLL;
+use crate::phase::Phase;
 use crate::wire::{Hello, Role, SessionId};
 
 use self::acceptor::keep_door;
-use self::pending::{IN_HELLO, Line, answer, within};
+use self::pending::{Line, answer, within};
 pub(crate) use self::registry::Busy;
 use self::registry::{Complete, Hall};
 use runtime::{all, thread_gone, unless_cancelled};
@@ -268,7 +269,7 @@ fn welcome_as(
             answers.push(answer(line, &hall, peer, host, Place::New));
         }
         all(answers).await?;
-        let complete = hall.take().ok_or(PeerError::Closed { place: Place::Control, phase: IN_HELLO })?;
+        let complete = hall.take().ok_or(PeerError::Closed { place: Place::Control, phase: Phase::Hello })?;
         Ok(Connections { busy: None, ..Connections::listened(complete, host) })
     })
 }

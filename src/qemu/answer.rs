@@ -7,6 +7,7 @@ use crate::buffer::{InFlight, Lease, Pool};
 use crate::channel::is_retryable;
 use crate::error::{Errno, Error, KernelError, PeerError, Place, QemuError};
 use crate::limits::{HEADER_ROOM, PAGE_SIZE, QEMU_ANSWERS_MAX};
+use crate::phase::Phase;
 use crate::ring::{Ring, Tag};
 use crate::time::Nanos;
 use crate::wire::qemu::{REPLY_LEN_MAX, Reply};
@@ -108,7 +109,7 @@ impl Answers {
                 flight.land().into_iter().for_each(|line| self.lines.put(line));
                 self.waiting.clear();
                 self.is_open = false;
-                let phase = "when it was answered";
+                let phase = Phase::Answering;
                 return Err(PeerError::Lost { place: Place::Main, phase, errno }.into());
             }
         };

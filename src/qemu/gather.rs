@@ -24,6 +24,7 @@ use crate::limits;
 use crate::limits::{CANCEL_POLL, PENDING_HELLOS_MAX};
 use crate::net::socket;
 use crate::net::socket::Congestion;
+use crate::phase::Phase;
 use crate::time::Nanos;
 use crate::time::nanos;
 use crate::time::now;
@@ -34,7 +35,6 @@ use crate::worker::caller::{Event, Owner};
 const DOOR: u64 = 0;
 const NEWCOMER: u64 = 1;
 const SEATED: u64 = NEWCOMER + PENDING_HELLOS_MAX as u64;
-const GATHERING: &str = "before all connections had come";
 
 /// An address where a QEMU can migrate to: `migrate tcp:ADDR` on its side.
 ///
@@ -228,7 +228,7 @@ impl<'a> Gathering<'a> {
             return Ok(());
         }
         if let Some(place) = self.closed {
-            return Err(PeerError::Closed { place, phase: GATHERING }.into());
+            return Err(PeerError::Closed { place, phase: Phase::Gathering }.into());
         }
         let came = self.multifd.iter().flatten().count();
         let (main, channels) = (self.main.is_some(), self.multifd.len());

@@ -2,6 +2,7 @@
 
 use crate::error::PeerError;
 use crate::limits::{HEARTBEAT_INTERVAL, SILENCE_MAX, STANDSTILL_MAX};
+use crate::phase::Phase;
 use crate::time::Nanos;
 use crate::time::nanos;
 
@@ -39,7 +40,7 @@ impl Liveness {
     }
 
     /// Whether the peer is still with us (P-39, P-40).
-    pub(crate) fn check(&self, now: Nanos, phase: &'static str) -> Result<(), PeerError> {
+    pub(crate) fn check(&self, now: Nanos, phase: Phase) -> Result<(), PeerError> {
         if now >= self.heard + nanos(SILENCE_MAX) {
             return Err(PeerError::Silent { phase });
         }
@@ -79,16 +80,22 @@ mod tests {
     fn gives_a_silent_peer_up() {
         let mut live = Liveness::new(0);
         live.heard(3 * SECOND);
-        assert_eq!(live.check(13 * SECOND - 1, "testing"), Ok(()));
-        assert_eq!(live.check(13 * SECOND, "testing"), Err(PeerError::Silent { phase: "testing" }));
+        assert_eq!(live.check(13 * SECOND - 1, Phase::StopCopy), Ok(()));
+        assert_eq!(
+            live.check(13 * SECOND, Phase::StopCopy),
+            Err(PeerError::Silent { phase: Phase::StopCopy })
+        );
     }
 
     #[test]
     fn heartbeats_alone_do_not_keep_a_peer_alive() {
         let mut live = Liveness::new(0);
         live.heard(60 * SECOND);
-        assert_eq!(live.check(60 * SECOND, "testing"), Err(PeerError::Standstill { phase: "testing" }));
+        assert_eq!(
+            live.check(60 * SECOND, Phase::StopCopy),
+            Err(PeerError::Standstill { phase: Phase::StopCopy })
+        );
         live.moved(59 * SECOND);
-        assert_eq!(live.check(60 * SECOND, "testing"), Ok(()));
+        assert_eq!(live.check(60 * SECOND, Phase::StopCopy), Ok(()));
     }
 }

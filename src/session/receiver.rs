@@ -11,6 +11,7 @@ use super::reorder::Reorder;
 use super::totals::Totals;
 use crate::error::{Error, PeerError, Place, Refusal};
 use crate::limits::CONTROL_QUEUE_MAX;
+use crate::phase::Phase;
 use crate::time::Nanos;
 use crate::wire::{Checksum, Control, DataHeader, Offer};
 
@@ -86,7 +87,7 @@ pub(crate) struct ReceiverSession<H> {
     outbox: VecDeque<Control>,
     switched_over: Option<Nanos>,
     /// What the receiver is doing, for messages.
-    phase: &'static str,
+    phase: Phase,
 }
 
 impl<H> ReceiverSession<H> {
@@ -102,16 +103,16 @@ impl<H> ReceiverSession<H> {
             live: Liveness::new(now),
             outbox: VecDeque::with_capacity(CONTROL_QUEUE_MAX),
             switched_over: None,
-            phase: "while agreeing on settings",
+            phase: Phase::Settings,
         }
     }
 
-    pub(crate) fn enter(&mut self, phase: &'static str, now: Nanos) {
+    pub(crate) fn enter(&mut self, phase: Phase, now: Nanos) {
         self.phase = phase;
         self.live.moved(now);
     }
 
-    pub(crate) fn phase(&self) -> &'static str {
+    pub(crate) fn phase(&self) -> Phase {
         self.phase
     }
 
@@ -175,7 +176,7 @@ impl<H> ReceiverSession<H> {
         incoming.reorder.claim(header.idx, header.config, limit).map_err(|problem| PeerError::Order {
             device: header.device.into(),
             idx: header.idx,
-            problem: problem.words(),
+            problem,
         })
     }
 
@@ -284,7 +285,7 @@ impl<H> ReceiverSession<H> {
             Control::Abort { text, .. } => return Err(PeerError::Aborted { text }.into()),
             Control::Cancel => return Err(PeerError::Cancelled.into()),
             // P-10
-            other => return Err(PeerError::Unexpected { message: other.name(), phase: self.phase }.into()),
+            other => return Err(PeerError::Unexpected { message: other.kind(), phase: self.phase }.into()),
         }
         self.live.moved(now);
         Ok(())

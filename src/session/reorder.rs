@@ -5,32 +5,7 @@
 //! once; nothing a peer sends makes it grow.
 
 /// Why a packet is not wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Problem {
-    /// It came before.
-    Duplicate,
-    /// It is past the limit.
-    BeyondCredit,
-    /// It is past the config packet.
-    AfterConfig,
-    /// A config packet came already.
-    SecondConfig,
-    /// It is a config packet, and data past it came already.
-    ConfigBeforeData,
-}
-
-impl Problem {
-    /// In words that follow "the peer sent packet 5".
-    pub(crate) fn words(self) -> &'static str {
-        match self {
-            Problem::Duplicate => "twice",
-            Problem::BeyondCredit => "without credit for it",
-            Problem::AfterConfig => "after the config packet",
-            Problem::SecondConfig => "as a second config packet",
-            Problem::ConfigBeforeData => "as config packet, but data after it",
-        }
-    }
-}
+pub(crate) use crate::error::OrderProblem as Problem;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place<H> {

@@ -7,10 +7,11 @@ use super::handover::{Giving, Outcome};
 use super::liveness::Liveness;
 use super::round_robin::RoundRobin;
 use super::totals::Totals;
-use crate::error::{Error, PeerError, Refusal, Side};
+use crate::error::{CreditProblem, Error, PeerError, Refusal, Side};
 use crate::limits::CONTROL_QUEUE_MAX;
+use crate::phase::Phase;
 use crate::time::Nanos;
-use crate::wire::{Checksum, Control, DataHeader, Offer};
+use crate::wire::{Checksum, Control, ControlKind, DataHeader, Offer};
 
 /// A packet on its way to a channel.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ pub(crate) struct SenderSession<H> {
     outbox: VecDeque<Control>,
     promised: bool,
     /// What the sender is doing, for messages.
-    phase: &'static str,
+    phase: Phase,
 }
 
 impl<H> SenderSession<H> {
@@ -75,16 +76,16 @@ impl<H> SenderSession<H> {
             live: Liveness::new(now),
             outbox,
             promised: false,
-            phase: "while agreeing on settings",
+            phase: Phase::Settings,
         }
     }
 
-    pub(crate) fn enter(&mut self, phase: &'static str, now: Nanos) {
+    pub(crate) fn enter(&mut self, phase: Phase, now: Nanos) {
         self.phase = phase;
         self.live.moved(now);
     }
 
-    pub(crate) fn phase(&self) -> &'static str {
+    pub(crate) fn phase(&self) -> Phase {
         self.phase
     }
 
@@ -241,24 +242,22 @@ impl<H> SenderSession<H> {
                 return Err(PeerError::Cancelled.into());
             }
             // P-10
-            other => return Err(PeerError::Unexpected { message: other.name(), phase: self.phase }.into()),
+            other => return Err(PeerError::Unexpected { message: other.kind(), phase: self.phase }.into()),
         }
         self.live.moved(now);
         Ok(())
     }
 
     fn raise(&mut self, device: u16, limit: u64) -> Result<(), PeerError> {
-        let outgoing = self.devices.get_mut(usize::from(device)).ok_or(PeerError::Unexpected {
-            message: "credit for a device that does not exist",
-            phase: self.phase,
-        })?;
+        let wrong = |problem| PeerError::Credit { device: device.into(), problem };
+        let outgoing = self.devices.get_mut(usize::from(device));
+        let outgoing = outgoing.ok_or(wrong(CreditProblem::UnknownDevice))?;
         // P-25
-        let shrunk = |_| PeerError::Unexpected { message: "a credit limit that shrinks", phase: self.phase };
-        outgoing.allowance.raise(limit).map_err(shrunk)
+        outgoing.allowance.raise(limit).map_err(|_| wrong(CreditProblem::Shrinks))
     }
 
     fn loaded(&mut self, device: u16, packets: u64, bytes: u64, crc32c: u32) -> Result<(), PeerError> {
-        let unexpected = PeerError::Unexpected { message: "loaded", phase: self.phase };
+        let unexpected = PeerError::Unexpected { message: ControlKind::Loaded, phase: self.phase };
         let Some(outgoing) = self.devices.get(usize::from(device)) else { return Err(unexpected) };
         if !outgoing.config_queued || !outgoing.queue.is_empty() {
             return Err(unexpected);
@@ -372,12 +371,24 @@ mod tests {
             assert!(matches!(fresh.on_control(message, 0), Err(Error::Peer(PeerError::Unexpected { .. }))));
         }
         let mut session = ready(1);
-        for message in [
-            Control::Accept,
-            Control::Credit { device: 1, limit: 1 },
-            Control::Loaded { device: 9, packets: 0, bytes: 0, crc32c: 0 },
-        ] {
+        for message in [Control::Accept, Control::Loaded { device: 9, packets: 0, bytes: 0, crc32c: 0 }] {
             assert!(matches!(session.on_control(message, 0), Err(Error::Peer(PeerError::Unexpected { .. }))));
+        }
+    }
+
+    #[test]
+    fn refuses_credit_for_no_device_and_credit_that_shrinks() {
+        let mut session = ready(1);
+        session.on_control(Control::Credit { device: 0, limit: 4 }, 0).unwrap();
+        for (device, limit, expected) in
+            [(1, 4, CreditProblem::UnknownDevice), (0, 3, CreditProblem::Shrinks)]
+        {
+            let Err(Error::Peer(PeerError::Credit { device: found, problem })) =
+                session.on_control(Control::Credit { device, limit }, 0)
+            else {
+                panic!("it cannot be right")
+            };
+            assert_eq!((found, problem), (device.into(), expected));
         }
     }
 

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use crate::buffer::{Lease, Pool, Slot};
 use crate::channel::{ControlRx, ControlTx};
 use crate::error::{Errno, Error, PeerError, Place};
+use crate::phase::Phase;
 use crate::ring::{Directions, Ring};
 use crate::wire::Control;
 use crate::worker::operation::Duty;
@@ -54,7 +55,7 @@ impl Link {
         ring: &mut impl Ring,
         lease: Option<Lease>,
         result: Result<usize, Errno>,
-        phase: &'static str,
+        phase: Phase,
     ) -> Result<(), Error> {
         let lost = |errno| PeerError::Lost { place: Place::Control, phase, errno };
         Ok(self.tx.on_sent(ring, lease, result).map_err(lost)?)
@@ -66,7 +67,7 @@ impl Link {
         ring: &mut impl Ring,
         line: Slot,
         result: Result<usize, Errno>,
-        phase: &'static str,
+        phase: Phase,
         mut take: impl FnMut(Control) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let place = Place::Control;

@@ -198,7 +198,7 @@ impl<R: Ring> Receiving<R> {
     }
 
     fn enter(&mut self, phase: Phase) {
-        self.session.enter(phase.during(), self.loader.ring.now());
+        self.session.enter(phase, self.loader.ring.now());
         self.loader.owner.tell(&Event::Phase(phase));
     }
 

@@ -245,7 +245,7 @@ impl<R: Ring> Sending<R> {
     }
 
     fn enter(&mut self, phase: Phase) {
-        self.session.enter(phase.during(), self.ring.now());
+        self.session.enter(phase, self.ring.now());
         self.owner.tell(&Event::Phase(phase));
     }
 

@@ -1,6 +1,8 @@
 //! Messages on the control connection: a fixed header, then a body. Knows nothing of who may say what and when; keeps
 //! that a decoded message is whole and within its bounds, and that its length is bounded before it is read.
 
+use std::fmt;
+
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -81,20 +83,101 @@ pub enum Control {
     Heartbeat,
 }
 
-/// Message kinds as they travel.
-mod kind {
-    pub(super) const OFFER: u16 = 1;
-    pub(super) const ACCEPT: u16 = 2;
-    pub(super) const REFUSE: u16 = 3;
-    pub(super) const READY: u16 = 4;
-    pub(super) const CREDIT: u16 = 5;
-    pub(super) const SWITCHOVER: u16 = 6;
-    pub(super) const LOADED: u16 = 7;
-    pub(super) const COMMIT: u16 = 8;
-    pub(super) const COMMITTED: u16 = 9;
-    pub(super) const ABORT: u16 = 10;
-    pub(super) const CANCEL: u16 = 11;
-    pub(super) const HEARTBEAT: u16 = 12;
+/// Which message, by the number that travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u16)]
+#[non_exhaustive]
+pub enum ControlKind {
+    /// [`Control::Offer`].
+    Offer = 1,
+    /// [`Control::Accept`].
+    Accept = 2,
+    /// [`Control::Refuse`].
+    Refuse = 3,
+    /// [`Control::Ready`].
+    Ready = 4,
+    /// [`Control::Credit`].
+    Credit = 5,
+    /// [`Control::Switchover`].
+    Switchover = 6,
+    /// [`Control::Loaded`].
+    Loaded = 7,
+    /// [`Control::Commit`].
+    Commit = 8,
+    /// [`Control::Committed`].
+    Committed = 9,
+    /// [`Control::Abort`].
+    Abort = 10,
+    /// [`Control::Cancel`].
+    Cancel = 11,
+    /// [`Control::Heartbeat`].
+    Heartbeat = 12,
+}
+
+impl ControlKind {
+    const ALL: [ControlKind; 12] = [
+        ControlKind::Offer,
+        ControlKind::Accept,
+        ControlKind::Refuse,
+        ControlKind::Ready,
+        ControlKind::Credit,
+        ControlKind::Switchover,
+        ControlKind::Loaded,
+        ControlKind::Commit,
+        ControlKind::Committed,
+        ControlKind::Abort,
+        ControlKind::Cancel,
+        ControlKind::Heartbeat,
+    ];
+
+    /// The number that travels.
+    pub fn code(self) -> u16 {
+        self as u16
+    }
+
+    /// P-10: a number that names nothing is no message.
+    fn of(code: u16) -> Result<ControlKind, Malformed> {
+        let found = ControlKind::ALL.into_iter().find(|kind| kind.code() == code);
+        found.ok_or(Malformed::Value { field: "kind", found: code.into() })
+    }
+
+    /// The message's name, for errors.
+    pub fn name(self) -> &'static str {
+        match self {
+            ControlKind::Offer => "offer",
+            ControlKind::Accept => "accept",
+            ControlKind::Refuse => "refuse",
+            ControlKind::Ready => "ready",
+            ControlKind::Credit => "credit",
+            ControlKind::Switchover => "switchover",
+            ControlKind::Loaded => "loaded",
+            ControlKind::Commit => "commit",
+            ControlKind::Committed => "committed",
+            ControlKind::Abort => "abort",
+            ControlKind::Cancel => "cancel",
+            ControlKind::Heartbeat => "heartbeat",
+        }
+    }
+
+    /// The fewest and the most bytes of body that it has.
+    fn body_bounds(self) -> (usize, usize) {
+        let exactly = |len| (len, len);
+        match self {
+            ControlKind::Offer => (OFFER_MIN, OFFER_MAX),
+            ControlKind::Refuse | ControlKind::Abort => (REASON_MIN, REASON_MAX),
+            ControlKind::Credit => exactly(size_of::<CreditLayout>()),
+            ControlKind::Loaded => exactly(size_of::<LoadedLayout>()),
+            ControlKind::Accept | ControlKind::Ready | ControlKind::Switchover => exactly(0),
+            ControlKind::Commit | ControlKind::Committed => exactly(0),
+            ControlKind::Cancel | ControlKind::Heartbeat => exactly(0),
+        }
+    }
+}
+
+impl fmt::Display for ControlKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 const MAGIC: u32 = u32::from_be_bytes(*b"RLct");
@@ -151,7 +234,7 @@ impl ControlHeader {
         reserved_is_zero(&layout.reserved)?;
         let header =
             ControlHeader { kind: layout.kind.get(), len: layout.len.get(), crc32c: layout.crc32c.get() };
-        let (len_min, len_max) = body_bounds(header.kind)?;
+        let (len_min, len_max) = ControlKind::of(header.kind)?.body_bounds();
         let len = u64::from(header.len);
         if len > len_max as u64 {
             return Err(Malformed::TooLong { field: "body", found: len, max: len_max as u64 });
@@ -184,55 +267,28 @@ impl ControlHeader {
     }
 }
 
-/// The fewest and the most bytes of body that a kind has.
-fn body_bounds(kind: u16) -> Result<(usize, usize), Malformed> {
-    let exactly = |len| Ok((len, len));
-    match kind {
-        kind::OFFER => Ok((OFFER_MIN, OFFER_MAX)),
-        kind::REFUSE | kind::ABORT => Ok((REASON_MIN, REASON_MAX)),
-        kind::CREDIT => exactly(size_of::<CreditLayout>()),
-        kind::LOADED => exactly(size_of::<LoadedLayout>()),
-        kind::ACCEPT | kind::READY | kind::SWITCHOVER | kind::COMMIT => exactly(0),
-        kind::COMMITTED | kind::CANCEL | kind::HEARTBEAT => exactly(0),
-        // P-10
-        _ => Err(Malformed::Value { field: "kind", found: kind.into() }),
-    }
-}
-
 impl Control {
+    /// Which message it is.
+    pub fn kind(&self) -> ControlKind {
+        match self {
+            Control::Offer(_) => ControlKind::Offer,
+            Control::Accept => ControlKind::Accept,
+            Control::Refuse { .. } => ControlKind::Refuse,
+            Control::Ready => ControlKind::Ready,
+            Control::Credit { .. } => ControlKind::Credit,
+            Control::Switchover => ControlKind::Switchover,
+            Control::Loaded { .. } => ControlKind::Loaded,
+            Control::Commit => ControlKind::Commit,
+            Control::Committed => ControlKind::Committed,
+            Control::Abort { .. } => ControlKind::Abort,
+            Control::Cancel => ControlKind::Cancel,
+            Control::Heartbeat => ControlKind::Heartbeat,
+        }
+    }
+
     /// The message's name, for errors.
     pub fn name(&self) -> &'static str {
-        match self {
-            Control::Offer(_) => "offer",
-            Control::Accept => "accept",
-            Control::Refuse { .. } => "refuse",
-            Control::Ready => "ready",
-            Control::Credit { .. } => "credit",
-            Control::Switchover => "switchover",
-            Control::Loaded { .. } => "loaded",
-            Control::Commit => "commit",
-            Control::Committed => "committed",
-            Control::Abort { .. } => "abort",
-            Control::Cancel => "cancel",
-            Control::Heartbeat => "heartbeat",
-        }
-    }
-
-    fn kind(&self) -> u16 {
-        match self {
-            Control::Offer(_) => kind::OFFER,
-            Control::Accept => kind::ACCEPT,
-            Control::Refuse { .. } => kind::REFUSE,
-            Control::Ready => kind::READY,
-            Control::Credit { .. } => kind::CREDIT,
-            Control::Switchover => kind::SWITCHOVER,
-            Control::Loaded { .. } => kind::LOADED,
-            Control::Commit => kind::COMMIT,
-            Control::Committed => kind::COMMITTED,
-            Control::Abort { .. } => kind::ABORT,
-            Control::Cancel => kind::CANCEL,
-            Control::Heartbeat => kind::HEARTBEAT,
-        }
+        self.kind().name()
     }
 
     /// Writes header and body to the start of `out` and returns how many bytes they are. Allocates nothing.
@@ -250,7 +306,7 @@ impl Control {
         }
         let Ok(len) = u32::try_from(body.len) else { return 0 };
         let written = body.len;
-        ControlHeader::of(self.kind(), len, &body_out[..written]).encode(header_out);
+        ControlHeader::of(self.kind().code(), len, &body_out[..written]).encode(header_out);
         CONTROL_HEADER_LEN + written
     }
 
@@ -298,21 +354,21 @@ impl Control {
     }
 
     fn decode_body(kind: u16, body: &mut Reader<'_>) -> Result<Control, Malformed> {
-        Ok(match kind {
-            kind::OFFER => Control::Offer(Offer::decode(body)?),
-            kind::ACCEPT => Control::Accept,
-            kind::REFUSE => match decode_reason(body)? {
+        Ok(match ControlKind::of(kind)? {
+            ControlKind::Offer => Control::Offer(Offer::decode(body)?),
+            ControlKind::Accept => Control::Accept,
+            ControlKind::Refuse => match decode_reason(body)? {
                 (0, _) => return Err(Malformed::Value { field: "code", found: 0 }),
                 (code, text) => Control::Refuse { code, text },
             },
-            kind::READY => Control::Ready,
-            kind::CREDIT => {
+            ControlKind::Ready => Control::Ready,
+            ControlKind::Credit => {
                 let credit: CreditLayout = body.take()?;
                 reserved_is_zero(&credit.reserved)?;
                 Control::Credit { device: credit.device.get(), limit: credit.limit.get() }
             }
-            kind::SWITCHOVER => Control::Switchover,
-            kind::LOADED => {
+            ControlKind::Switchover => Control::Switchover,
+            ControlKind::Loaded => {
                 let loaded: LoadedLayout = body.take()?;
                 reserved_is_zero(&loaded.reserved)?;
                 Control::Loaded {
@@ -322,15 +378,14 @@ impl Control {
                     crc32c: loaded.crc32c.get(),
                 }
             }
-            kind::COMMIT => Control::Commit,
-            kind::COMMITTED => Control::Committed,
-            kind::ABORT => {
+            ControlKind::Commit => Control::Commit,
+            ControlKind::Committed => Control::Committed,
+            ControlKind::Abort => {
                 let (code, text) = decode_reason(body)?;
                 Control::Abort { code, text }
             }
-            kind::CANCEL => Control::Cancel,
-            kind::HEARTBEAT => Control::Heartbeat,
-            _ => return Err(Malformed::Value { field: "kind", found: kind.into() }),
+            ControlKind::Cancel => Control::Cancel,
+            ControlKind::Heartbeat => Control::Heartbeat,
         })
     }
 }

@@ -10,7 +10,7 @@ pub mod qemu;
 mod text;
 
 pub use check::{crc32c, crc32c_combine};
-pub use control::{CONTROL_HEADER_LEN, Control, ControlHeader, DeviceOffer, Offer};
+pub use control::{CONTROL_HEADER_LEN, Control, ControlHeader, ControlKind, DeviceOffer, Offer};
 pub(crate) use cursor::{be32, be64};
 pub use data::{DATA_HEADER_LEN, DataHeader};
 pub use hello::{HELLO_LEN, Hello, Role, SessionId, WELCOME_LEN, Welcome};

@@ -18,9 +18,8 @@ use super::registry::Hall;
 use super::runtime::readiness;
 use super::socket;
 use crate::error::{Error, KernelError, PeerError, Place, Refusal, Side};
+use crate::phase::Phase;
 use crate::wire::{HELLO_LEN, Hello, Malformed, SessionId, WELCOME_LEN, Welcome};
-
-pub(super) const IN_HELLO: &str = "before its hello was done";
 
 /// Bytes that are taken, and forgotten, from somebody who is turned away, so that the answer is not lost in a reset.
 const DRAIN_MAX: usize = 16 << 10;
@@ -65,7 +64,7 @@ impl Line {
         let mut bytes = [0; HELLO_LEN];
         hello.encode(&mut bytes);
         self.write(&bytes, place).await?;
-        let bytes = self.read::<WELCOME_LEN>(place, "before it answered the hello").await?;
+        let bytes = self.read::<WELCOME_LEN>(place).await?;
         let welcome = Welcome::decode(&bytes).map_err(|what| not_fitting(Side::Sender, place, what))?;
         if welcome.refusal != 0 {
             return Err(Error::Refused {
@@ -74,17 +73,13 @@ impl Line {
             });
         }
         if welcome.session != hello.session {
-            let message = "a welcome to another session";
-            return Err(PeerError::Unexpected { message, phase: "while the session was set up" }.into());
+            return Err(PeerError::WrongSession { place }.into());
         }
         Ok((self.hand_on(), welcome.boot_id))
     }
 
-    async fn read<const LEN: usize>(
-        &self,
-        place: Place,
-        phase: &'static str,
-    ) -> Result<[u8; LEN], PeerError> {
+    async fn read<const LEN: usize>(&self, place: Place) -> Result<[u8; LEN], PeerError> {
+        let phase = Phase::Hello;
         let mut bytes = vec![0; LEN];
         let mut filled = 0;
         while filled < LEN {
@@ -103,7 +98,7 @@ impl Line {
 
     async fn write(&self, bytes: &[u8], place: Place) -> Result<(), PeerError> {
         let (result, _) = self.ring.stream.write_all(bytes.to_vec()).await;
-        result.map_err(|error| PeerError::Lost { place, phase: "during the hello", errno: error.into() })
+        result.map_err(|error| PeerError::Lost { place, phase: Phase::Hello, errno: error.into() })
     }
 
     /// Says why not, and waits until the other side has read it and closed, within the caller's bound.
@@ -112,7 +107,7 @@ impl Line {
         // The end of what this side says; that it fails means that the connection has ended already.
         let _ = self.socket.shutdown(Shutdown::Write);
         for _ in 0..DRAIN_MAX / DRAIN_STEP {
-            self.read::<DRAIN_STEP>(place, IN_HELLO).await?;
+            self.read::<DRAIN_STEP>(place).await?;
         }
         Ok(())
     }
@@ -144,7 +139,7 @@ pub(super) async fn answer(
 ) -> Result<(Hello, Socket), Error> {
     let mut session = SessionId([0; 16]);
     let seated = async {
-        let bytes = line.read::<HELLO_LEN>(place, IN_HELLO).await?;
+        let bytes = line.read::<HELLO_LEN>(place).await?;
         session = SessionId::of_hello(&bytes);
         let hello = Hello::decode(&bytes).map_err(|what| not_fitting(Side::Receiver, place, what))?;
         let admission =

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::error::{Error, PeerError, Place, Refusal};
 use crate::limits;
+use crate::phase::Phase;
 use crate::wire::{Hello, Role, SessionId};
 
 /// Strays that are remembered until the owner looks: older ones are forgotten.
@@ -179,7 +180,7 @@ impl Hall {
     /// Its control connection is closed: drops `session`.
     pub(super) fn abandon(&self, session: SessionId) {
         self.drop_gathering(session, |_| {
-            Some(PeerError::Closed { place: Place::Control, phase: "before the session began" })
+            Some(PeerError::Closed { place: Place::Control, phase: Phase::Gathering })
         });
     }
 

@@ -12,6 +12,7 @@ use socket2::SockRef;
 use super::pending::welcome_of;
 use super::*;
 use crate::error::{Refusal, Side};
+use crate::phase::Phase;
 use crate::wire::{HELLO_LEN, Malformed, WELCOME_LEN, Welcome};
 
 const SESSION: SessionId = SessionId([1; 16]);
@@ -220,7 +221,7 @@ fn a_hello_that_ends_early_is_reported() {
     send(&listener, &bytes_of(control(1))[..20]).shutdown(Shutdown::Write).unwrap();
     assert_eq!(
         *peer_error(&strays(&listener, 1)[0]),
-        PeerError::Closed { place: Place::New, phase: IN_HELLO }
+        PeerError::Closed { place: Place::New, phase: Phase::Hello }
     );
 }
 
@@ -336,7 +337,7 @@ fn a_session_that_does_not_become_complete_is_dropped_in_time() {
 fn a_session_whose_control_connection_ends_is_dropped_at_once() {
     let listener = listen(patient());
     drop(said_welcome(&listener, control(3)));
-    let gone = PeerError::Closed { place: Place::Control, phase: "before the session began" };
+    let gone = PeerError::Closed { place: Place::Control, phase: Phase::Gathering };
     assert_eq!(*peer_error(&strays(&listener, 1)[0]), gone);
     gathers(&listener);
 }
@@ -350,7 +351,7 @@ fn a_complete_session_that_left_before_anybody_took_it_is_not_handed_out() {
     drop(control_stream);
     // Busy until the end of the first one has been noticed.
     while say(&listener, Hello { session: OTHER_SESSION, ..control(1) }).1.refusal != 0 {}
-    let gone = PeerError::Closed { place: Place::Control, phase: "before the session began" };
+    let gone = PeerError::Closed { place: Place::Control, phase: Phase::Gathering };
     assert!(strays(&listener, 1).iter().any(|stray| matches!(stray, Error::Peer(error) if *error == gone)));
 }
 
@@ -429,12 +430,12 @@ fn a_sender_understands_what_a_listener_answers() {
     let what = Malformed::Magic { found: 0x4854_5450 };
     let http = answers(&[&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], &[b' '; 64]].concat().leak()[..64]);
     assert_eq!(*peer_error(&http), PeerError::Malformed { place: Place::Control, what });
-    let closed = PeerError::Closed { place: Place::Control, phase: "before it answered the hello" };
+    let closed = PeerError::Closed { place: Place::Control, phase: Phase::Hello };
     assert_eq!(*peer_error(&answers(b"")), closed);
     let busy = welcome_of(SESSION, hasty(), Refusal::Busy.to_wire().0);
     assert!(is_refusal(&answers(Vec::from(busy).leak()), &Refusal::Busy));
     let other = welcome_of(OTHER_SESSION, hasty(), 0);
-    assert!(matches!(peer_error(&answers(Vec::from(other).leak())), PeerError::Unexpected { .. }));
+    assert!(matches!(peer_error(&answers(Vec::from(other).leak())), PeerError::WrongSession { .. }));
 }
 
 #[test]

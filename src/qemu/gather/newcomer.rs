@@ -11,6 +11,7 @@ use socket2::Socket;
 use super::failed;
 use crate::error::{KernelError, PeerError, Place, QemuError};
 use crate::net::socket;
+use crate::phase::Phase;
 use crate::time::Nanos;
 use crate::wire::Malformed;
 use crate::wire::qemu::{INIT_LEN, Init, Kind};
@@ -86,7 +87,7 @@ fn malformed(what: Malformed) -> Rejected {
 
 /// Bytes that were there; 0 when there were none yet.
 fn receive(socket: &Socket, buffer: &mut [u8], flags: MsgFlags) -> Result<usize, Rejected> {
-    const PHASE: &str = "before it said what it is";
+    const PHASE: Phase = Phase::Gathering;
     let error = loop {
         match recv(socket.as_raw_fd(), buffer, flags) {
             Ok(0) => break PeerError::Closed { place: Place::New, phase: PHASE },

@@ -17,9 +17,6 @@ use crate::worker::caller::Event;
 use crate::worker::ending::Ending;
 use crate::worker::loading::Loading;
 
-/// In words that follow "the main connection was lost".
-const TELLING: &str = "while the source was told that all is loaded";
-
 impl<R: Ring> Ending for Receiving<R> {
     type Ring = R;
 
@@ -40,11 +37,11 @@ impl<R: Ring> Receiving<R> {
     /// Tells the source that it may let go. The word counts as said when the source's kernel has confirmed it; nothing runs
     /// before. A source that cannot be reached any more has not heard it, and runs its devices.
     pub(super) fn say_loaded(&mut self) -> Result<(), Error> {
-        self.session.enter(Phase::Commit.during(), self.loader.ring.now());
+        self.session.enter(Phase::Commit, self.loader.ring.now());
         self.loader.owner.tell(&Event::Phase(Phase::Commit));
         if self.answers.is_open() && self.main.is_closed() {
             // it does not wait for the word: it has given up, and runs its devices
-            let (place, phase) = (Place::Main, "before it was told that all is loaded");
+            let (place, phase) = (Place::Main, Phase::Answering);
             return Err(PeerError::Closed { place, phase }.into());
         }
         assert!(self.session.commit(), "every device is loaded and the main connection has ended");
@@ -54,7 +51,7 @@ impl<R: Ring> Receiving<R> {
             let now = self.loader.ring.now();
             if now >= end {
                 let (place, errno) = (Place::Main, nix::errno::Errno::ETIMEDOUT.into());
-                return Err(PeerError::Lost { place, phase: TELLING, errno }.into());
+                return Err(PeerError::Lost { place, phase: Phase::Answering, errno }.into());
             }
             self.answers.go_on(&mut self.loader.ring);
             // looked at before what ended is taken: when the connection is gone, nothing is unconfirmed, and that is heard

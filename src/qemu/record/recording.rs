@@ -24,8 +24,6 @@ use crate::wire::qemu::Reply;
 use crate::worker::caller::{Event, Owner};
 use crate::worker::operation::Duty;
 
-const RECORDING: &str = "while the migration was recorded";
-
 /// What a recording is made of.
 pub(super) struct Parts {
     pub(super) main: OwnedFd,
@@ -106,7 +104,7 @@ impl<R: Ring> Recording<R> {
         let closed = self.watch.first_closed();
         if !self.watch.main_has_ended() && closed.is_none() {
             let stands = now >= self.moved_at + nanos(STANDSTILL_MAX);
-            let standstill = PeerError::Standstill { phase: RECORDING };
+            let standstill = PeerError::Standstill { phase: Phase::Recording };
             return if stands { Err(standstill.into()) } else { Ok(false) };
         }
         match (self.watch.missing(), closed) {
@@ -174,7 +172,7 @@ impl<R: Ring> Recording<R> {
             // the source has what it wants, and need not be polite
             Came::Failed(_) if self.watch.is_complete() => self.on_end(number, now),
             Came::Failed(errno) => {
-                Err(PeerError::Lost { place: place(number), phase: RECORDING, errno }.into())
+                Err(PeerError::Lost { place: place(number), phase: Phase::Recording, errno }.into())
             }
         };
         followed.and(came)

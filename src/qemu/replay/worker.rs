@@ -52,7 +52,7 @@ impl<R: Ring> Pump<R> {
     fn replay(&mut self) -> Result<(), Error> {
         self.owner.tell(&Event::Phase(Phase::PreCopy));
         while (0..self.lanes.len()).any(|connection| !self.gates.is_over(connection)) {
-            self.turn("while the capture was sent")?;
+            self.turn(Phase::Replaying)?;
         }
         self.owner.hasten();
         self.tell_progress(self.ring.now());
@@ -62,7 +62,7 @@ impl<R: Ring> Pump<R> {
             self.lanes.iter().for_each(|lane| lane.shut_down(&mut self.ring, Directions::Sending));
         }
         while !self.is_answered() {
-            self.turn("while the destination loaded")?;
+            self.turn(Phase::Loading)?;
         }
         Ok(())
     }
@@ -72,7 +72,7 @@ impl<R: Ring> Pump<R> {
     }
 
     /// Begins what can begin, waits for something to end, and looks at it.
-    fn turn(&mut self, phase: &'static str) -> Result<(), Error> {
+    fn turn(&mut self, phase: Phase) -> Result<(), Error> {
         let now = self.ring.now();
         self.owner.check(now)?;
         if now >= self.moved_at + nanos(STANDSTILL_MAX) {

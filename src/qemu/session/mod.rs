@@ -12,6 +12,7 @@ use self::ack::Acknowledgement;
 use self::devices::Devices;
 use crate::error::{Error, PeerError, Place, QemuError, Refusal, Side};
 use crate::limits::{QEMU_LEFTOVERS_MAX, STANDSTILL_MAX};
+use crate::phase::Phase;
 use crate::session::handover::{Outcome, Taking};
 use crate::session::queue::{Turn, Turns};
 use crate::time::Nanos;
@@ -35,7 +36,7 @@ pub(crate) struct QemuSession<H> {
     state_moved: Nanos,
     /// The first multifd connection that ended, and when.
     ended: Option<(Place, Nanos)>,
-    phase: &'static str,
+    phase: Phase,
 }
 
 impl<H> QemuSession<H> {
@@ -52,16 +53,16 @@ impl<H> QemuSession<H> {
             moved: now,
             state_moved: now,
             ended: None,
-            phase: "while connecting",
+            phase: Phase::Connecting,
         }
     }
 
-    pub(crate) fn enter(&mut self, phase: &'static str, now: Nanos) {
+    pub(crate) fn enter(&mut self, phase: Phase, now: Nanos) {
         self.phase = phase;
         self.moved = now;
     }
 
-    pub(crate) fn phase(&self) -> &'static str {
+    pub(crate) fn phase(&self) -> Phase {
         self.phase
     }
 

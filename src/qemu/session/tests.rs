@@ -206,12 +206,12 @@ fn pings_are_answered_and_switchover_is_acknowledged_once() {
 #[test]
 fn a_source_that_moves_nothing_is_given_up() {
     let mut session = switched_over(1, 4);
-    session.enter("testing", 0);
+    session.enter(Phase::StopCopy, 0);
     session.moved(10 * SECOND);
     let end = session.next_deadline();
     assert_eq!(end, 10 * SECOND + nanos(STANDSTILL_MAX));
     assert!(session.check(end - 1).is_ok());
-    assert_eq!(text(session.check(end)), "no data has moved for 60 s testing");
+    assert_eq!(text(session.check(end)), "no data has moved for 60 s in the middle of the state");
 }
 
 #[test]
@@ -219,11 +219,14 @@ fn after_the_end_of_one_channel_the_rest_has_to_come_soon() {
     let place = Place::Multifd(3);
     let leftovers = nanos(QEMU_LEFTOVERS_MAX);
     let mut session = switched_over(1, 4);
-    session.enter("testing", 0);
+    session.enter(Phase::StopCopy, 0);
     session.on_end(place, SECOND);
     session.moved(2 * SECOND);
     assert_eq!(session.next_deadline(), SECOND + leftovers);
-    assert_eq!(text(session.check(SECOND + leftovers)), "the peer closed multifd channel 3 testing");
+    assert_eq!(
+        text(session.check(SECOND + leftovers)),
+        "the peer closed multifd channel 3 in the middle of the state"
+    );
     // behind the main connection's end it is device state that counts
     session.main_is_over(3 * SECOND);
     session.on_packet(4 * SECOND).unwrap();

@@ -347,7 +347,7 @@ proptest! {
             let at = at.index(body.len());
             body[at] = value;
         }
-        let bytes = sealed(message.kind(), &body);
+        let bytes = sealed(message.kind().code(), &body);
         if let Ok(message) = decoded(&bytes) {
             prop_assert_eq!(encoded(&message), bytes);
         }
