@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use crate::error::{DeviceError, Errno};
+use crate::error::{DeviceError, DeviceOperation, Errno};
 
 /// What to expect of reads from a source's descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(crate) fn kind_of(fd: BorrowedFd<'_>) -> FdKind {
 pub(crate) fn make_ready(
     fd: BorrowedFd<'_>,
     wrong: OFlag,
-    operation: &'static str,
+    operation: DeviceOperation,
 ) -> Result<(), DeviceError> {
     let failed = |errno: nix::errno::Errno| DeviceError::Io { operation, errno: errno.into() };
     let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).map_err(failed)?);
@@ -44,6 +44,6 @@ pub(crate) fn make_ready(
 }
 
 /// An error that names the path.
-pub(crate) fn open_error(operation: &'static str, path: &Path, error: &io::Error) -> DeviceError {
+pub(crate) fn open_error(operation: DeviceOperation, path: &Path, error: &io::Error) -> DeviceError {
     DeviceError::Open { operation, path: path.display().to_string().into(), errno: Errno::from(error) }
 }

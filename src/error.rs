@@ -16,6 +16,7 @@
 
 mod capture;
 mod device;
+mod device_operation;
 mod errno;
 mod misuse;
 mod peer;
@@ -26,7 +27,7 @@ use std::fmt;
 
 pub use capture::{CaptureError, CaptureProblem, DeviceProblem, TailDifference};
 pub use device::DeviceError;
-pub(crate) use device::WRITING;
+pub use device_operation::DeviceOperation;
 pub use errno::Errno;
 pub use misuse::Misuse;
 pub use peer::{CreditProblem, OrderProblem, PeerError, Place};

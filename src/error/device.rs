@@ -1,10 +1,7 @@
-//! A device could not be read, written or brought to a state.
+//! A device could not be read, written or brought to a state. Knows nothing of the device's name: the session adds it.
 
-use super::Errno;
+use super::{DeviceOperation, Errno};
 use crate::limits;
-
-/// What the engine does to a sink; worth a hint of its own.
-pub(crate) const WRITING: &str = "writing its state";
 
 /// A device could not be read, written or brought to a state. The session adds the device's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,7 +11,7 @@ pub enum DeviceError {
     #[error("{operation} failed: {errno}")]
     Io {
         /// What was tried.
-        operation: &'static str,
+        operation: DeviceOperation,
         /// The kernel's word.
         errno: Errno,
     },
@@ -22,7 +19,7 @@ pub enum DeviceError {
     #[error("{operation} {path} failed: {errno}")]
     Open {
         /// What was tried.
-        operation: &'static str,
+        operation: DeviceOperation,
         /// On which path.
         path: Box<str>,
         /// The kernel's word.
@@ -141,8 +138,8 @@ impl DeviceError {
             DeviceError::WrongState { .. } => {
                 "somebody else may be moving it, or a transfer was cut off: reset the device"
             }
-            DeviceError::Open { operation: "open" | "create", path, .. }
-                if !path.starts_with("/dev/vfio") =>
+            DeviceError::Open { operation, path, .. }
+                if operation.is_on_a_file() && !path.starts_with("/dev/vfio") =>
             {
                 "check the path and the permissions"
             }
@@ -156,7 +153,7 @@ impl DeviceError {
             DeviceError::Content { .. } | DeviceError::Length { .. } => {
                 "give recv `verify` only for a device that the sender makes with `synthetic`"
             }
-            DeviceError::Io { operation: WRITING, .. } => {
+            DeviceError::Io { operation: DeviceOperation::Write, .. } => {
                 "both sides need the same device, driver and firmware, and a file needs room"
             }
             DeviceError::Io { .. } | DeviceError::Stuck => "the kernel log may say more",

@@ -20,7 +20,7 @@ use nix::unistd::{AccessFlags, access};
 use super::{FdKind, Sink};
 use crate::descriptor::kind_of;
 use crate::descriptor::{make_ready, open_error};
-use crate::error::DeviceError;
+use crate::error::{DeviceError, DeviceOperation};
 
 /// Writes into a descriptor from its current position on.
 ///
@@ -42,7 +42,7 @@ impl FdSink {
 
 impl Sink for FdSink {
     fn prepare(&mut self) -> Result<(), DeviceError> {
-        make_ready(self.file.as_fd(), OFlag::O_RDONLY, "write to descriptor")
+        make_ready(self.file.as_fd(), OFlag::O_RDONLY, DeviceOperation::WriteToDescriptor)
     }
 
     fn fd(&self) -> Option<(BorrowedFd<'_>, FdKind)> {
@@ -51,7 +51,7 @@ impl Sink for FdSink {
 
     fn seal(&mut self) -> Result<(), DeviceError> {
         match self.kind {
-            FdKind::Memory => self.file.sync_all().map_err(|error| failed("fsync", error)),
+            FdKind::Memory => self.file.sync_all().map_err(|error| failed(DeviceOperation::Sync, error)),
             FdKind::Waits => Ok(()),
         }
     }
@@ -109,10 +109,11 @@ impl FileSink {
     /// Will write to `path`. Nothing is created yet, but what can be known to fail later fails here.
     pub fn create(path: impl AsRef<Path>) -> Result<FileSink, DeviceError> {
         let path = path.as_ref();
-        let target = resolve(path).map_err(|error| open_error("write", path, &error))?;
-        check_target(&target).map_err(|error| open_error("write", path, &error))?;
+        let target =
+            resolve(path).map_err(|error| open_error(DeviceOperation::OpenForWriting, path, &error))?;
+        check_target(&target).map_err(|error| open_error(DeviceOperation::OpenForWriting, path, &error))?;
         check_folder(folder(&target))
-            .map_err(|error| open_error("create a file in", folder(&target), &error))?;
+            .map_err(|error| open_error(DeviceOperation::CreateIn, folder(&target), &error))?;
         Ok(FileSink { target, part: None, placed: Placed::No })
     }
 
@@ -157,7 +158,7 @@ impl Sink for FileSink {
     fn prepare(&mut self) -> Result<(), DeviceError> {
         self.rollback()?;
         let part = create_part(&self.target)
-            .map_err(|error| open_error("create a file in", folder(&self.target), &error))?;
+            .map_err(|error| open_error(DeviceOperation::CreateIn, folder(&self.target), &error))?;
         self.part = Some(part);
         Ok(())
     }
@@ -167,22 +168,25 @@ impl Sink for FileSink {
     }
 
     fn seal(&mut self) -> Result<(), DeviceError> {
-        let part = self.part.as_ref().ok_or(failed("fsync", Number::ENOENT.into()))?;
+        let part = self.part.as_ref().ok_or(failed(DeviceOperation::Sync, Number::ENOENT.into()))?;
         if let Ok(old) = fs::metadata(&self.target) {
             let mode = Permissions::from_mode(old.permissions().mode() & 0o777);
-            part.file.set_permissions(mode).map_err(|error| failed("chmod", error))?;
+            part.file
+                .set_permissions(mode)
+                .map_err(|error| failed(DeviceOperation::SetPermissions, error))?;
         }
-        part.file.sync_all().map_err(|error| failed("fsync", error))
+        part.file.sync_all().map_err(|error| failed(DeviceOperation::Sync, error))
     }
 
     fn run(&mut self) -> Result<(), DeviceError> {
-        let part = self.part.as_ref().ok_or(failed("rename", Number::ENOENT.into()))?.path.clone();
-        self.place(&part).map_err(|error| failed("rename", error))
+        let part =
+            self.part.as_ref().ok_or(failed(DeviceOperation::Rename, Number::ENOENT.into()))?.path.clone();
+        self.place(&part).map_err(|error| failed(DeviceOperation::Rename, error))
     }
 
     fn rollback(&mut self) -> Result<(), DeviceError> {
-        self.unplace().map_err(|error| failed("bring the old file back", error))?;
-        self.discard_part().map_err(|error| failed("remove the unfinished file", error))
+        self.unplace().map_err(|error| failed(DeviceOperation::RestoreFile, error))?;
+        self.discard_part().map_err(|error| failed(DeviceOperation::RemoveFile, error))
     }
 }
 
@@ -264,7 +268,7 @@ fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     Ok(renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE)?)
 }
 
-fn failed(operation: &'static str, error: io::Error) -> DeviceError {
+fn failed(operation: DeviceOperation, error: io::Error) -> DeviceError {
     DeviceError::Io { operation, errno: error.into() }
 }
 

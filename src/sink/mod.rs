@@ -27,7 +27,7 @@ pub use vfio::VfioSink;
 /// parallel.
 ///
 /// ```
-/// use ringlift::error::{DeviceError, Errno};
+/// use ringlift::error::{DeviceError, DeviceOperation, Errno};
 /// use ringlift::sink::Sink;
 ///
 /// /// Takes sixteen bytes, and no more.
@@ -43,7 +43,8 @@ pub use vfio::VfioSink;
 ///         Ok(n)
 ///     }
 ///     fn seal(&mut self) -> Result<(), DeviceError> {
-///         if self.written == 16 { Ok(()) } else { Err(DeviceError::Io { operation: "load timer", errno: Errno::from_raw(22) }) }
+///         let operation = DeviceOperation::Custom("load timer");
+///         if self.written == 16 { Ok(()) } else { Err(DeviceError::Io { operation, errno: Errno::from_raw(22) }) }
 ///     }
 ///     fn run(&mut self) -> Result<(), DeviceError> { self.running = true; Ok(()) }
 ///     fn rollback(&mut self) -> Result<(), DeviceError> { *self = Timer::default(); Ok(()) }

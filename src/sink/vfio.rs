@@ -114,6 +114,7 @@ mod tests {
     use nix::errno::Errno as Raw;
 
     use super::*;
+    use crate::error::DeviceOperation;
     use crate::source::{Source, VfioSource};
     use crate::vfio::fake::{Call, FakeKernel, Operation};
 
@@ -254,7 +255,7 @@ mod tests {
 
         let error = sink.rollback().unwrap_err();
 
-        assert_eq!(error, DeviceError::Io { operation: "VFIO_DEVICE_RESET", errno: Raw::ENOTTY.into() });
+        assert_eq!(error, DeviceError::Io { operation: DeviceOperation::Reset, errno: Raw::ENOTTY.into() });
         assert_eq!(kernel.device_state(), Stop);
         sink.rollback().unwrap();
         assert_eq!(kernel.device_state(), Running);

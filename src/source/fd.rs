@@ -13,7 +13,7 @@ use nix::fcntl::OFlag;
 
 use super::{FdKind, Flow, Source};
 use crate::descriptor::{kind_of, make_ready, open_error};
-use crate::error::DeviceError;
+use crate::error::{DeviceError, DeviceOperation};
 
 /// Reads a descriptor from its current position to its end.
 ///
@@ -47,7 +47,7 @@ impl Source for FdSource {
     }
 
     fn start(&mut self) -> Result<Flow, DeviceError> {
-        make_ready(self.file.as_fd(), OFlag::O_WRONLY, "read from descriptor")?;
+        make_ready(self.file.as_fd(), OFlag::O_WRONLY, DeviceOperation::ReadFromDescriptor)?;
         if self.kind == FdKind::Memory {
             self.origin = Some(self.file.stream_position().map_err(seek_error)?);
         }
@@ -82,7 +82,7 @@ impl FileSource {
     /// Opens the file. Waits for a writer when it is a FIFO.
     pub fn open(path: impl AsRef<Path>) -> Result<FileSource, DeviceError> {
         let path = path.as_ref();
-        let file = open_source(path).map_err(|error| open_error("open", path, &error))?;
+        let file = open_source(path).map_err(|error| open_error(DeviceOperation::Open, path, &error))?;
         Ok(FileSource(FdSource::new(file.into())))
     }
 }
@@ -124,7 +124,7 @@ fn open_source(path: &Path) -> io::Result<File> {
 }
 
 fn seek_error(error: io::Error) -> DeviceError {
-    DeviceError::Io { operation: "seek", errno: error.into() }
+    DeviceError::Io { operation: DeviceOperation::Seek, errno: error.into() }
 }
 
 #[cfg(test)]
@@ -210,7 +210,7 @@ mod tests {
         let (_rx, tx) = io::pipe().unwrap();
         let error = FdSource::new(tx.into()).start().unwrap_err();
         let errno = Errno::from_raw(nix::libc::EBADF);
-        assert_eq!(error, DeviceError::Io { operation: "read from descriptor", errno });
+        assert_eq!(error, DeviceError::Io { operation: DeviceOperation::ReadFromDescriptor, errno });
     }
 
     #[test]
@@ -235,7 +235,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("missing");
         let errno_of = |path: &Path| match FileSource::open(path).unwrap_err() {
-            DeviceError::Open { operation: "open", path: named, errno } => {
+            DeviceError::Open { operation: DeviceOperation::Open, path: named, errno } => {
                 assert_eq!(*named, *path.display().to_string());
                 errno.raw()
             }

@@ -1,7 +1,7 @@
 //! A device that is made up: content by seed and offset, as large as asked for. [`crate::sink::Verify`] checks it.
 
 use super::{Flow, Source, pattern};
-use crate::error::{DeviceError, Errno};
+use crate::error::{DeviceError, DeviceOperation, Errno};
 
 /// Makes deterministic content.
 ///
@@ -48,7 +48,7 @@ impl Source for Synthetic {
 
     fn config(&mut self, buffer: &mut [u8]) -> Result<usize, DeviceError> {
         let trailer = buffer.first_chunk_mut().ok_or(DeviceError::Io {
-            operation: "write config state",
+            operation: DeviceOperation::WriteTrailer,
             errno: Errno::from_raw(nix::libc::ENOSPC),
         })?;
         pattern::write_trailer(self.seed, self.size, trailer);

@@ -11,7 +11,7 @@ use super::{Finished, receive, send};
 use crate::buffer::Pool;
 use crate::cancel::Cancel;
 use crate::channel::ZeroCopy;
-use crate::error::{DeviceError, Errno, Error, PeerError};
+use crate::error::{DeviceError, DeviceOperation, Errno, Error, PeerError};
 use crate::limits::LINGER_MAX;
 use crate::ring::sim::{Cut, Dice, SimFile, SimRing, World};
 use crate::session::handover::Outcome;
@@ -50,7 +50,10 @@ pub(crate) struct FakeSink {
 fn step(log: &Log, fails: Option<&'static str>, name: &'static str) -> Result<(), DeviceError> {
     log.lock().unwrap().push(name);
     if fails == Some(name) {
-        return Err(DeviceError::Io { operation: name, errno: Errno::from_raw(nix::libc::EIO) });
+        return Err(DeviceError::Io {
+            operation: DeviceOperation::Custom(name),
+            errno: Errno::from_raw(nix::libc::EIO),
+        });
     }
     Ok(())
 }

@@ -36,7 +36,7 @@
 
 use super::config_state::{CONFIG_STATE_TAG, ConfigState};
 use super::kernel::{Kernel, Region};
-use crate::error::{DeviceError, Errno};
+use crate::error::{DeviceError, DeviceOperation, Errno};
 
 const MAGIC: [u8; 8] = *b"RLPCICFG";
 const VERSION: u16 = 1;
@@ -53,10 +53,10 @@ const COMMAND_WRITTEN: u32 = 0x0547;
 const COMMAND_VERIFIED: u32 = 0x0407;
 
 /// Registers of one byte that are written whole.
-const PLAIN: [(&str, usize); 3] = [
-    ("write the cache line size", 0x0c),
-    ("write the latency timer", 0x0d),
-    ("write the interrupt line", 0x3c),
+const PLAIN: [(DeviceOperation, usize); 3] = [
+    (DeviceOperation::WriteCacheLineSize, 0x0c),
+    (DeviceOperation::WriteLatencyTimer, 0x0d),
+    (DeviceOperation::WriteInterruptLine, 0x3c),
 ];
 
 /// A field of the config space: little-endian, of one to four bytes.
@@ -142,11 +142,11 @@ fn load_command(
     if wanted == command.of(ours) {
         return Ok(());
     }
-    write(kernel, region, "write the command register", COMMAND, &wanted.to_le_bytes()[..2])?;
+    write(kernel, region, DeviceOperation::WriteCommand, COMMAND, &wanted.to_le_bytes()[..2])?;
     let written = command.of(&read_region(kernel, region)?);
     if (written ^ wanted) & verified != 0 {
         let errno = nix::errno::Errno::EIO.into();
-        return Err(DeviceError::Io { operation: "read back the command register as it was written", errno });
+        return Err(DeviceError::Io { operation: DeviceOperation::VerifyCommand, errno });
     }
     Ok(())
 }
@@ -205,7 +205,7 @@ fn same(field: &'static str, found: u32, expected: u32) -> Result<(), DeviceErro
 
 /// The config region, cut to what a config space can have.
 fn region(kernel: &dyn Kernel) -> Result<Option<Region>, DeviceError> {
-    let region = kernel.config_region().map_err(|errno| failed("find the PCI config space", errno))?;
+    let region = kernel.config_region().map_err(|errno| failed(DeviceOperation::FindConfigSpace, errno))?;
     Ok(region
         .filter(|region| region.size >= SPACE_MIN as u64)
         .map(|region| Region { size: region.size.min(SPACE_MAX as u64), ..region }))
@@ -217,21 +217,23 @@ fn read_space(kernel: &dyn Kernel) -> Result<Option<Vec<u8>>, DeviceError> {
 
 fn read_region(kernel: &dyn Kernel, region: Region) -> Result<Vec<u8>, DeviceError> {
     let mut space = vec![0; usize::try_from(region.size).expect("cut to 4096 bytes")];
-    kernel.read_at(&mut space, region.offset).map_err(|errno| failed("read the PCI config space", errno))?;
+    kernel
+        .read_at(&mut space, region.offset)
+        .map_err(|errno| failed(DeviceOperation::ReadConfigSpace, errno))?;
     Ok(space)
 }
 
 fn write(
     kernel: &dyn Kernel,
     region: Region,
-    operation: &'static str,
+    operation: DeviceOperation,
     offset: usize,
     bytes: &[u8],
 ) -> Result<(), DeviceError> {
     kernel.write_at(bytes, region.offset + offset as u64).map_err(|errno| failed(operation, errno))
 }
 
-fn failed(operation: &'static str, errno: Errno) -> DeviceError {
+fn failed(operation: DeviceOperation, errno: Errno) -> DeviceError {
     DeviceError::Io { operation, errno }
 }
 
@@ -369,7 +371,7 @@ mod tests {
         assert!(matches!(save(&source, &mut [0; 512]), Err(DeviceError::Io { .. })));
         assert!(matches!(
             load(&fresh, &blob),
-            Err(DeviceError::Io { operation: "write the latency timer", errno }) if errno == Raw::EPERM.into()
+            Err(DeviceError::Io { operation: DeviceOperation::WriteLatencyTimer, errno }) if errno == Raw::EPERM.into()
         ));
     }
 

@@ -16,7 +16,7 @@ use super::kernel::{Kernel, PrecopyInfo};
 use super::locate::{Roots, Way};
 use super::state::{Features, Recover, State};
 use super::sys::OpenDevice;
-use crate::error::{DeviceError, Errno};
+use crate::error::{DeviceError, DeviceOperation, Errno};
 
 /// A VFIO device that can migrate.
 ///
@@ -62,7 +62,7 @@ impl Device {
         let file = File::from(fd);
         if !is_vfio_device(&file) {
             return Err(DeviceError::Io {
-                operation: "find a VFIO device behind the descriptor",
+                operation: DeviceOperation::FindBehindDescriptor,
                 errno: Raw::ENOTTY.into(),
             });
         }
@@ -73,7 +73,7 @@ impl Device {
     pub(crate) fn with_kernel(kernel: Box<dyn Kernel>) -> Result<Device, DeviceError> {
         let features = read_features(kernel.as_ref())?;
         let mut device = Device { data: None, kernel, features, state: State::Error, poison: None };
-        device.state = device.ask_state().map_err(|errno| io("read the migration state", errno))?;
+        device.state = device.ask_state().map_err(|errno| io(DeviceOperation::MigrationState, errno))?;
         Ok(device)
     }
 
@@ -114,7 +114,7 @@ impl Device {
 
     /// Resets the device: RUNNING, with nothing in it.
     pub fn reset(&mut self) -> Result<(), DeviceError> {
-        self.try_reset().map_err(|errno| io("VFIO_DEVICE_RESET", errno))
+        self.try_reset().map_err(|errno| io(DeviceOperation::Reset, errno))
     }
 
     /// Whether a failed change could not be undone, and no reset has helped since.
@@ -133,14 +133,14 @@ impl Device {
 
     /// Bytes that STOP_COPY would give, as the driver estimates now.
     pub fn stop_copy_size(&self) -> Result<u64, DeviceError> {
-        self.kernel.stop_copy_size().map_err(|errno| io("read the stop-copy size", errno))
+        self.kernel.stop_copy_size().map_err(|errno| io(DeviceOperation::StopCopySize, errno))
     }
 
     /// What pre-copy could still give. Only in the PRE_COPY states.
     pub fn precopy_info(&self) -> Result<PrecopyInfo, DeviceError> {
         let data = self.data_fd().ok_or(Errno::from(Raw::EBADF));
         data.and_then(|data| self.kernel.precopy_info(data))
-            .map_err(|errno| io("VFIO_MIG_GET_PRECOPY_INFO", errno))
+            .map_err(|errno| io(DeviceOperation::PrecopyInfo, errno))
     }
 
     /// Writes the config state of a PCI device into `buffer` and returns its length in bytes; 0 for a device without
@@ -160,14 +160,14 @@ impl Device {
     pub fn read_region(&self, idx: u32, offset: u64, buffer: &mut [u8]) -> Result<(), DeviceError> {
         self.place_in_region(idx, offset, buffer.len())
             .and_then(|place| self.kernel.read_at(buffer, place))
-            .map_err(|errno| io("read a region", errno))
+            .map_err(|errno| io(DeviceOperation::ReadRegion, errno))
     }
 
     /// Writes to region `idx`, from `offset` in it. [`read_region`](Device::read_region) has the indexes.
     pub fn write_region(&mut self, idx: u32, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
         self.place_in_region(idx, offset, bytes.len())
             .and_then(|place| self.kernel.write_at(bytes, place))
-            .map_err(|errno| io("write a region", errno))
+            .map_err(|errno| io(DeviceOperation::WriteRegion, errno))
     }
 
     /// Where in the device's file; `EINVAL` when it is not all in the region, because the next one may follow on it.
@@ -269,7 +269,7 @@ pub(super) fn read_features(kernel: &dyn Kernel) -> Result<Features, DeviceError
     match kernel.migration_flags() {
         Ok(flags) => Some(Features::from_kernel(flags)).filter(|f| f.stop_copy()).ok_or(unsupported),
         Err(errno) if errno == Raw::ENOTTY.into() => Err(unsupported),
-        Err(errno) => Err(io("read the migration features", errno)),
+        Err(errno) => Err(io(DeviceOperation::MigrationFeatures, errno)),
     }
 }
 
@@ -286,7 +286,7 @@ fn is_vfio_device(file: &File) -> bool {
     metadata.file_type().is_char_device() && class.ends_with("class/vfio-dev")
 }
 
-fn io(operation: &'static str, errno: Errno) -> DeviceError {
+fn io(operation: DeviceOperation, errno: Errno) -> DeviceError {
     DeviceError::Io { operation, errno }
 }
 

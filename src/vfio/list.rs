@@ -14,8 +14,7 @@ use super::device::{open_kernel, read_features};
 use super::kernel::Kernel;
 use super::locate::Roots;
 use super::state::Features;
-use super::sys::BIND_IOMMUFD;
-use crate::error::DeviceError;
+use crate::error::{DeviceError, DeviceOperation};
 
 /// A VFIO device of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,7 +132,9 @@ fn explain(error: DeviceError) -> Migration {
     match error {
         DeviceError::Open { errno, .. } if errno == Raw::EBUSY.into() => Migration::InUse,
         // A node opens any number of times; the kernel refuses the second binding with EINVAL.
-        DeviceError::Open { operation: BIND_IOMMUFD, errno, .. } if errno == Raw::EINVAL.into() => {
+        DeviceError::Open { operation: DeviceOperation::BindIommufd, errno, .. }
+            if errno == Raw::EINVAL.into() =>
+        {
             Migration::InUse
         }
         DeviceError::Unsupported { .. } => Migration::Unsupported,
@@ -201,9 +202,9 @@ mod tests {
             explain(DeviceError::Open { operation, path: "/dev/vfio/7".into(), errno: errno.into() })
         };
 
-        assert_eq!(open("open", Raw::EBUSY), Migration::InUse);
-        assert_eq!(open(BIND_IOMMUFD, Raw::EINVAL), Migration::InUse);
-        assert!(matches!(open("open", Raw::EACCES), Migration::Unknown(_)));
+        assert_eq!(open(DeviceOperation::Open, Raw::EBUSY), Migration::InUse);
+        assert_eq!(open(DeviceOperation::BindIommufd, Raw::EINVAL), Migration::InUse);
+        assert!(matches!(open(DeviceOperation::Open, Raw::EACCES), Migration::Unknown(_)));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno as Raw;
 
-use crate::error::DeviceError;
+use crate::error::{DeviceError, DeviceOperation};
 
 /// Where the kernel shows its devices. Tests put a folder of their own here.
 #[derive(Debug, Clone)]
@@ -65,12 +65,12 @@ impl Roots {
             _ => typed.to_owned(),
         };
         let folder = fs::canonicalize(&folder).map_err(|error| DeviceError::Open {
-            operation: "find the device",
+            operation: DeviceOperation::FindDevice,
             path: folder.to_string_lossy().into(),
             errno: error.into(),
         })?;
         self.by_folder(&folder).ok_or_else(|| DeviceError::Open {
-            operation: "find a VFIO node or group of",
+            operation: DeviceOperation::FindNode,
             path: folder.to_string_lossy().into(),
             errno: Raw::ENODEV.into(),
         })

@@ -30,7 +30,7 @@ use vfio_bindings::bindings::vfio;
 
 use super::kernel::{Kernel, PrecopyInfo, Region};
 use super::lease::{Lease, Registry};
-use crate::error::{DeviceError, Errno};
+use crate::error::{DeviceError, DeviceOperation, Errno};
 
 /// An opened VFIO device.
 #[derive(Debug)]
@@ -65,11 +65,11 @@ impl OpenDevice {
     ) -> Result<OpenDevice, DeviceError> {
         let member = Member::join(GROUPS.lease(node, || Group::open(node, container))?, name)?;
         let name_argument = CString::new(name).map_err(|_| {
-            open_error("find the device in its group", Path::new(name), nix::errno::Errno::EINVAL)
+            open_error(DeviceOperation::FindInGroup, Path::new(name), nix::errno::Errno::EINVAL)
         })?;
         let file = ioctl_string(member.group.value().file.as_fd(), GROUP_GET_DEVICE_FD, &name_argument)
             .and_then(adopt)
-            .map_err(|errno| open_error("VFIO_GROUP_GET_DEVICE_FD for", Path::new(name), errno))?;
+            .map_err(|errno| open_error(DeviceOperation::GroupDevice, Path::new(name), errno))?;
         Ok(OpenDevice { file: file.into(), _attached: Attached::Group { _member: member } })
     }
 
@@ -83,20 +83,17 @@ impl OpenDevice {
             ..Default::default()
         };
         ioctl_struct(file.as_fd(), DEVICE_BIND_IOMMUFD, &mut bind)
-            .map_err(|errno| open_error(BIND_IOMMUFD, node, errno))?;
+            .map_err(|errno| open_error(DeviceOperation::BindIommufd, node, errno))?;
         let mut attach = vfio::vfio_device_attach_iommufd_pt {
             argsz: argument_size::<vfio::vfio_device_attach_iommufd_pt>(),
             pt_id: lease.value().address_space,
             ..Default::default()
         };
         ioctl_struct(file.as_fd(), DEVICE_ATTACH_IOMMUFD_PT, &mut attach)
-            .map_err(|errno| open_error("VFIO_DEVICE_ATTACH_IOMMUFD_PT on", node, errno))?;
+            .map_err(|errno| open_error(DeviceOperation::AttachIommufd, node, errno))?;
         Ok(OpenDevice { file, _attached: Attached::Iommufd { _lease: lease } })
     }
 }
-
-/// The operation that says `EINVAL` when a device is in use already (its node can be opened nevertheless).
-pub(super) const BIND_IOMMUFD: &str = "VFIO_DEVICE_BIND_IOMMUFD on";
 
 impl Kernel for OpenDevice {
     fn migration_flags(&self) -> Result<u64, Errno> {
@@ -200,16 +197,16 @@ impl Group {
             ..Default::default()
         };
         ioctl_struct(file.as_fd(), GROUP_GET_STATUS, &mut status)
-            .map_err(|errno| open_error("VFIO_GROUP_GET_STATUS on", node, errno))?;
+            .map_err(|errno| open_error(DeviceOperation::GroupStatus, node, errno))?;
         if status.flags & vfio::VFIO_GROUP_FLAGS_VIABLE == 0 {
-            let operation = "find every device bound to vfio in the group";
+            let operation = DeviceOperation::GroupViable;
             return Err(open_error(operation, node, nix::errno::Errno::EPERM));
         }
         let mut container_number: c_int = container.as_raw_fd();
         ioctl_struct(file.as_fd(), GROUP_SET_CONTAINER, &mut container_number)
-            .map_err(|errno| open_error("VFIO_GROUP_SET_CONTAINER on", node, errno))?;
+            .map_err(|errno| open_error(DeviceOperation::GroupContainer, node, errno))?;
         ioctl_value(container.as_fd(), SET_IOMMU, c_ulong::from(vfio::VFIO_TYPE1v2_IOMMU))
-            .map_err(|errno| open_error("VFIO_SET_IOMMU (type 1 v2) for the group", node, errno))?;
+            .map_err(|errno| open_error(DeviceOperation::SetIommu, node, errno))?;
         Ok(Group { file, _container: container, members: Mutex::default() })
     }
 }
@@ -228,7 +225,7 @@ impl Member {
         let is_new = members.insert(name.into());
         drop(members);
         if !is_new {
-            return Err(open_error("open", Path::new(name), nix::errno::Errno::EBUSY));
+            return Err(open_error(DeviceOperation::Open, Path::new(name), nix::errno::Errno::EBUSY));
         }
         Ok(Member { group, name: name.into() })
     }
@@ -257,7 +254,7 @@ impl Iommufd {
             out_ioas_id: 0,
         };
         ioctl_struct(file.as_fd(), IOAS_ALLOC, &mut alloc)
-            .map_err(|errno| open_error("IOMMU_IOAS_ALLOC on", node, errno))?;
+            .map_err(|errno| open_error(DeviceOperation::AllocateIoas, node, errno))?;
         Ok(Iommufd { file, address_space: alloc.out_ioas_id })
     }
 }
@@ -270,10 +267,10 @@ fn open_file(node: &Path) -> Result<File, DeviceError> {
         .read(true)
         .write(true)
         .open(node)
-        .map_err(|error| open_error("open", node, Errno::from(error)))
+        .map_err(|error| open_error(DeviceOperation::Open, node, Errno::from(error)))
 }
 
-fn open_error(operation: &'static str, path: &Path, errno: impl Into<Errno>) -> DeviceError {
+fn open_error(operation: DeviceOperation, path: &Path, errno: impl Into<Errno>) -> DeviceError {
     DeviceError::Open { operation, path: path.to_string_lossy().into(), errno: errno.into() }
 }
 

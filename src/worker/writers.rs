@@ -8,7 +8,7 @@ use super::operation::Duty;
 use super::report_builder::Account;
 use super::steps::{Held, StepResult, Yield, unless_panicked};
 use crate::buffer::{Pool, Slot};
-use crate::error::{DeviceError, Errno, Error, WRITING};
+use crate::error::{DeviceError, DeviceOperation, Errno, Error};
 use crate::limits::HEADER_ROOM;
 use crate::report::{Recorder, Stage};
 use crate::ring::{Carrier, Ring};
@@ -173,7 +173,7 @@ impl<R: Ring> Loader<R> {
         self.put(slot);
         let writer = &mut self.writers[device];
         writer.writing = Writing::Idle;
-        let error = DeviceError::Io { operation: WRITING, errno };
+        let error = DeviceError::Io { operation: DeviceOperation::Write, errno };
         Err(Error::Device { device: writer.name.clone(), error })
     }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use ringlift::error::{DeviceError, Errno};
+use ringlift::error::{DeviceError, DeviceOperation, Errno};
 use ringlift::sink::Sink;
 use ringlift::source::{Flow, Source};
 
@@ -34,7 +34,10 @@ struct Notes {
 
 /// The error of a device that was told to fail.
 pub(crate) fn failure() -> DeviceError {
-    DeviceError::Io { operation: "failing as told", errno: Errno::from_raw(nix::libc::EIO) }
+    DeviceError::Io {
+        operation: DeviceOperation::Custom("failing as told"),
+        errno: Errno::from_raw(nix::libc::EIO),
+    }
 }
 
 impl Journal {

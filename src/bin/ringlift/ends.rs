@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use ringlift::error::{DeviceError, Errno, Error};
+use ringlift::error::{DeviceError, DeviceOperation, Errno, Error};
 use ringlift::sink::{Discard, FdSink, FileSink, Sink, Verify, VfioSink};
 use ringlift::source::{FdSource, FileSource, Null, Source, Synthetic, VfioSource};
 
@@ -87,7 +87,7 @@ fn inherited(fd: u32, options: &mut OpenOptions) -> Result<OwnedFd, DeviceError>
         _ => reopen(fd, options.custom_flags(nix::libc::O_NOCTTY), &path),
     };
     opened.map_err(|error| DeviceError::Open {
-        operation: "open",
+        operation: DeviceOperation::Open,
         path: path.into(),
         errno: Errno::from(error),
     })

@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use super::{Device, Sending};
 use crate::buffer::Slot;
-use crate::error::{DeviceError, Errno, Error};
+use crate::error::{DeviceError, DeviceOperation, Errno, Error};
 use crate::limits::{CONFIG_SIZE_MAX, HEADER_ROOM, PRECOPY_FACTOR_MAX, PRECOPY_POLL};
 use crate::report::Stage;
 use crate::ring::{Carrier, Ring};
@@ -149,7 +149,7 @@ impl<R: Ring> Sending<R> {
             Err(errno) => {
                 self.pool.put(slot);
                 self.readers[device].reading = Reading::Idle;
-                let error = DeviceError::Io { operation: "reading its state", errno };
+                let error = DeviceError::Io { operation: DeviceOperation::Read, errno };
                 return Err(Error::Device { device: self.readers[device].name.clone(), error });
             }
         }

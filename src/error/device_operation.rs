@@ -1,0 +1,147 @@
+//! What is done to a device: which operation an error is about. Knows no device; keeps that code decides by a value, and that
+//! the words for it stand here alone.
+
+use std::fmt;
+
+/// An operation on a device, a file or a descriptor. In words it stands before a path or "failed".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DeviceOperation {
+    /// The engine reads the device's state.
+    Read,
+    /// The engine writes the device's state.
+    Write,
+    /// Opens a file, a node or a group.
+    Open,
+    /// Looks at a file that is to be written.
+    OpenForWriting,
+    /// Creates a file in a folder.
+    CreateIn,
+    /// Checks that a descriptor can be read.
+    ReadFromDescriptor,
+    /// Checks that a descriptor can be written.
+    WriteToDescriptor,
+    /// Finds or changes the position in a file.
+    Seek,
+    /// Makes a file durable.
+    Sync,
+    /// Gives a file the permissions of the one before.
+    SetPermissions,
+    /// Gives a complete file its name.
+    Rename,
+    /// Gives the file from before its name back.
+    RestoreFile,
+    /// Removes a file that will never be complete.
+    RemoveFile,
+    /// Writes the config state of a synthetic source.
+    WriteTrailer,
+    /// Finds a device by its path or address.
+    FindDevice,
+    /// Finds the VFIO node or group of a device.
+    FindNode,
+    /// Finds a device by its name in a group.
+    FindInGroup,
+    /// Finds a VFIO device behind a descriptor.
+    FindBehindDescriptor,
+    /// `VFIO_GROUP_GET_STATUS`.
+    GroupStatus,
+    /// Checks that every device of a group is bound to vfio.
+    GroupViable,
+    /// `VFIO_GROUP_SET_CONTAINER`.
+    GroupContainer,
+    /// `VFIO_SET_IOMMU`.
+    SetIommu,
+    /// `VFIO_GROUP_GET_DEVICE_FD`.
+    GroupDevice,
+    /// `VFIO_DEVICE_BIND_IOMMUFD`: fails with `EINVAL` when the device is in use already.
+    BindIommufd,
+    /// `VFIO_DEVICE_ATTACH_IOMMUFD_PT`.
+    AttachIommufd,
+    /// `IOMMU_IOAS_ALLOC`.
+    AllocateIoas,
+    /// Reads what the driver can do.
+    MigrationFeatures,
+    /// Reads the migration state.
+    MigrationState,
+    /// Reads how much STOP_COPY would give.
+    StopCopySize,
+    /// `VFIO_MIG_GET_PRECOPY_INFO`.
+    PrecopyInfo,
+    /// `VFIO_DEVICE_RESET`.
+    Reset,
+    /// Reads of a region of the device.
+    ReadRegion,
+    /// Writes to a region of the device.
+    WriteRegion,
+    /// Finds the PCI config space.
+    FindConfigSpace,
+    /// Reads the PCI config space.
+    ReadConfigSpace,
+    /// Writes a register of the PCI config space.
+    WriteCacheLineSize,
+    /// Writes a register of the PCI config space.
+    WriteLatencyTimer,
+    /// Writes a register of the PCI config space.
+    WriteInterruptLine,
+    /// Writes the PCI command register.
+    WriteCommand,
+    /// Checks that the PCI command register took what was written.
+    VerifyCommand,
+    /// An operation of an embedder's own source or sink, in words.
+    Custom(&'static str),
+}
+
+impl DeviceOperation {
+    /// Whether it is done to a file of this host and not to a device.
+    pub(super) fn is_on_a_file(self) -> bool {
+        matches!(self, DeviceOperation::Open | DeviceOperation::OpenForWriting | DeviceOperation::CreateIn)
+    }
+}
+
+impl fmt::Display for DeviceOperation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DeviceOperation::Read => "reading its state",
+            DeviceOperation::Write => "writing its state",
+            DeviceOperation::Open => "open",
+            DeviceOperation::OpenForWriting => "write",
+            DeviceOperation::CreateIn => "create a file in",
+            DeviceOperation::ReadFromDescriptor => "read from descriptor",
+            DeviceOperation::WriteToDescriptor => "write to descriptor",
+            DeviceOperation::Seek => "seek",
+            DeviceOperation::Sync => "fsync",
+            DeviceOperation::SetPermissions => "chmod",
+            DeviceOperation::Rename => "rename",
+            DeviceOperation::RestoreFile => "bring the old file back",
+            DeviceOperation::RemoveFile => "remove the unfinished file",
+            DeviceOperation::WriteTrailer => "write config state",
+            DeviceOperation::FindDevice => "find the device",
+            DeviceOperation::FindNode => "find a VFIO node or group of",
+            DeviceOperation::FindInGroup => "find the device in its group",
+            DeviceOperation::FindBehindDescriptor => "find a VFIO device behind the descriptor",
+            DeviceOperation::GroupStatus => "VFIO_GROUP_GET_STATUS on",
+            DeviceOperation::GroupViable => "find every device bound to vfio in the group",
+            DeviceOperation::GroupContainer => "VFIO_GROUP_SET_CONTAINER on",
+            DeviceOperation::SetIommu => "VFIO_SET_IOMMU (type 1 v2) for the group",
+            DeviceOperation::GroupDevice => "VFIO_GROUP_GET_DEVICE_FD for",
+            DeviceOperation::BindIommufd => "VFIO_DEVICE_BIND_IOMMUFD on",
+            DeviceOperation::AttachIommufd => "VFIO_DEVICE_ATTACH_IOMMUFD_PT on",
+            DeviceOperation::AllocateIoas => "IOMMU_IOAS_ALLOC on",
+            DeviceOperation::MigrationFeatures => "read the migration features",
+            DeviceOperation::MigrationState => "read the migration state",
+            DeviceOperation::StopCopySize => "read the stop-copy size",
+            DeviceOperation::PrecopyInfo => "VFIO_MIG_GET_PRECOPY_INFO",
+            DeviceOperation::Reset => "VFIO_DEVICE_RESET",
+            DeviceOperation::ReadRegion => "read a region",
+            DeviceOperation::WriteRegion => "write a region",
+            DeviceOperation::FindConfigSpace => "find the PCI config space",
+            DeviceOperation::ReadConfigSpace => "read the PCI config space",
+            DeviceOperation::WriteCacheLineSize => "write the cache line size",
+            DeviceOperation::WriteLatencyTimer => "write the latency timer",
+            DeviceOperation::WriteInterruptLine => "write the interrupt line",
+            DeviceOperation::WriteCommand => "write the command register",
+            DeviceOperation::VerifyCommand => "read back the command register as it was written",
+            DeviceOperation::Custom(words) => words,
+        })
+    }
+}
