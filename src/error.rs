@@ -18,6 +18,7 @@ mod capture;
 mod device;
 mod device_operation;
 mod errno;
+mod kernel;
 mod misuse;
 mod peer;
 mod qemu;
@@ -29,6 +30,7 @@ pub use capture::{CaptureError, CaptureProblem, DeviceProblem, TailDifference};
 pub use device::DeviceError;
 pub use device_operation::DeviceOperation;
 pub use errno::Errno;
+pub use kernel::{KernelError, KernelOperation};
 pub use misuse::Misuse;
 pub use peer::{CreditProblem, OrderProblem, PeerError, Place};
 pub use qemu::{QemuError, Uuid};
@@ -138,28 +140,5 @@ impl fmt::Display for Side {
             Side::Sender => "sender",
             Side::Receiver => "receiver",
         })
-    }
-}
-
-/// This host's kernel said no.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{operation} failed: {errno}")]
-pub struct KernelError {
-    /// What was tried.
-    pub operation: &'static str,
-    /// The kernel's word.
-    pub errno: Errno,
-    /// What to do about it.
-    pub hint: Option<&'static str>,
-}
-
-impl KernelError {
-    /// An error without advice.
-    pub fn new(operation: &'static str, errno: impl Into<Errno>) -> KernelError {
-        KernelError { operation, errno: errno.into(), hint: None }
-    }
-
-    fn hint(&self) -> Option<&'static str> {
-        self.hint
     }
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use nix::libc;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
-use crate::error::KernelError;
+use crate::error::{KernelError, KernelOperation};
 use crate::limits::{HEADER_ROOM, PAGE_SIZE};
 
 const HUGE_PAGE: usize = 2 << 20;
@@ -79,11 +79,7 @@ fn map(len: usize) -> Result<(Region, HugePages), KernelError> {
     }
     // SAFETY: as above.
     let base = unsafe { mmap_anonymous(None, size, rights, flags) }
-        .map_err(|errno| KernelError {
-            operation: "mapping the buffer pool",
-            errno: errno.into(),
-            hint: Some("this host has too little memory for the pool: use a smaller --pool"),
-        })?
+        .map_err(|errno| KernelError::new(KernelOperation::MapPool, errno))?
         .cast();
     let region = Region { base, len };
     // SAFETY: advice on the mapping that was just made; it changes no content.

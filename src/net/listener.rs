@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 
 use super::socket;
 use super::socket::Congestion;
-use crate::error::{Error, KernelError, Misuse, PeerError, Place};
+use crate::error::{Error, KernelError, KernelOperation, Misuse, PeerError, Place};
 use crate::limits;
 use crate::limits::CANCEL_POLL;
 use crate::phase::Phase;
@@ -93,7 +93,8 @@ impl Listener {
 
     fn bind_as(addr: SocketAddr, host: Host) -> Result<Listener, Error> {
         let listening = socket::listen(addr)?;
-        let addr = listening.local_addr().map_err(|error| KernelError::new("getsockname", error))?;
+        let addr =
+            listening.local_addr().map_err(|error| KernelError::new(KernelOperation::LocalAddress, error))?;
         let hall = Hall::new(1..=limits::CHANNELS_MAX);
         let (stop, stopped) = oneshot::channel();
         let (tell_ready, ready) = mpsc::sync_channel(1);
@@ -103,7 +104,7 @@ impl Listener {
                 let hall = Arc::clone(&hall);
                 move || keep_door(listening, hall, host, stopped, &tell_ready)
             })
-            .map_err(|error| KernelError::new("start a thread", error))?;
+            .map_err(|error| KernelError::new(KernelOperation::StartThread, error))?;
         let door = Door { addr, hall, host, stop: Some(stop), doorkeeper: Some(doorkeeper) };
         ready.recv().unwrap_or_else(|_| Err(thread_gone()))?;
         Ok(Listener { door: Arc::new(door) })
@@ -235,7 +236,7 @@ fn greet_as(
         let pick = async |place: Place| {
             let number = if let Place::Channel(number) = place { number } else { channels };
             let line = lines.borrow_mut().get_mut(usize::from(number)).and_then(Option::take);
-            line.ok_or_else(|| KernelError::new("find a socket", nix::errno::Errno::EBADF).into())
+            line.ok_or_else(|| KernelError::new(KernelOperation::FindSocket, nix::errno::Errno::EBADF).into())
         };
         let introduced = introduce(host, session, channels, &pick).await?;
         Ok(Connections { peer, ..introduced })

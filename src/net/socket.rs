@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use nix::errno::Errno as Name;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::error::{Errno, KernelError};
+use crate::error::{KernelError, KernelOperation};
 use crate::limits;
 
 /// Connections that may wait to be accepted: every data connection of a session, and some strangers.
@@ -27,17 +27,19 @@ pub(crate) fn listen(addr: SocketAddr) -> Result<TcpListener, KernelError> {
         socket.set_nonblocking(true)?;
         Ok(socket.into())
     };
-    listening().map_err(|error| advise("listen", &error))
+    listening().map_err(|error| KernelError::new(KernelOperation::Listen, &error))
 }
 
 /// A TCP socket that is ready to be connected. It is non-blocking until [`prepare`].
 pub(crate) fn unconnected(addr: SocketAddr, congestion: Option<&str>) -> Result<Socket, KernelError> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))
-        .map_err(|error| advise("socket", &error))?;
+        .map_err(|error| KernelError::new(KernelOperation::Socket, &error))?;
     if let Some(name) = congestion {
         set_one_congestion(&SockRef::from(&socket), name)?;
     }
-    socket.set_nonblocking(true).map_err(|error| advise("fcntl(O_NONBLOCK)", &error))?;
+    socket
+        .set_nonblocking(true)
+        .map_err(|error| KernelError::new(KernelOperation::SetNonBlocking, &error))?;
     Ok(socket)
 }
 
@@ -62,12 +64,12 @@ pub(crate) fn prepare(socket: &Socket) -> Result<(), KernelError> {
         }
         Ok(())
     };
-    prepared().map_err(|error| advise("setsockopt", &error))
+    prepared().map_err(|error| KernelError::new(KernelOperation::SetOptions, &error))
 }
 
 /// A second descriptor of the same socket.
 pub(crate) fn duplicate(socket: &Socket) -> Result<Socket, KernelError> {
-    socket.try_clone().map_err(|error| advise("fcntl(F_DUPFD_CLOEXEC)", &error))
+    socket.try_clone().map_err(|error| KernelError::new(KernelOperation::Duplicate, &error))
 }
 
 /// The other end's address, if it has one.
@@ -88,7 +90,9 @@ pub(crate) fn set_congestion<'a>(
 }
 
 fn set_one_congestion(socket: &SockRef<'_>, name: &str) -> Result<(), KernelError> {
-    socket.set_tcp_congestion(name.as_bytes()).map_err(|error| advise("setsockopt(TCP_CONGESTION)", &error))
+    socket
+        .set_tcp_congestion(name.as_bytes())
+        .map_err(|error| KernelError::new(KernelOperation::SetCongestion, &error))
 }
 
 fn is_tcp(socket: &SockRef<'_>) -> bool {
@@ -132,37 +136,6 @@ impl fmt::Debug for Congestion {
     }
 }
 
-/// The kernel's error with what to do about it.
-pub(crate) fn advise(operation: &'static str, error: &io::Error) -> KernelError {
-    let errno = Errno::from(error);
-    KernelError { operation, errno, hint: hint(operation, Name::from_raw(errno.raw())) }
-}
-
-fn hint(operation: &str, errno: Name) -> Option<&'static str> {
-    Some(match (operation, errno) {
-        ("listen", Name::EADDRINUSE) => "another program has this port: choose another one, or stop it",
-        ("listen", Name::EADDRNOTAVAIL) => "no interface of this host has this address",
-        ("listen", Name::EACCES) => "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one",
-        ("connect", Name::ECONNREFUSED) => "is `ringlift recv` listening there?",
-        ("connect", Name::ENETUNREACH | Name::EHOSTUNREACH) => "no route leads there: check the address",
-        ("connect", Name::ETIMEDOUT) => "no host answers there: check the address and the firewalls between",
-        ("connect", Name::EADDRNOTAVAIL) => "no local port is free for this address",
-        ("setsockopt(TCP_CONGESTION)", Name::EPERM) => {
-            "without CAP_NET_ADMIN only those in /proc/sys/net/ipv4/tcp_allowed_congestion_control are allowed"
-        }
-        ("setsockopt(TCP_CONGESTION)", _) => {
-            "/proc/sys/net/ipv4/tcp_available_congestion_control lists the names that this kernel knows now"
-        }
-        ("setsockopt", Name::ENOTSOCK | Name::EPROTOTYPE) => "a session needs connected stream sockets",
-        ("io_uring_setup", Name::EPERM | Name::ENOSYS | Name::EACCES) => {
-            "io_uring is disabled on this host: set kernel.io_uring_disabled=0 (sysctl), or allow io_uring in the container's seccomp profile"
-        }
-        ("io_uring_setup", Name::ENOMEM) => "raise the limit of locked memory (ulimit -l)",
-        (_, Name::EMFILE | Name::ENFILE) => "raise the limit of open files (ulimit -n)",
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,7 +152,7 @@ mod tests {
     fn an_unknown_congestion_control_says_where_the_known_ones_are_listed() {
         let error = unconnected("127.0.0.1:1".parse().unwrap(), Some("no-such")).unwrap_err();
         assert_eq!(error.errno.raw(), nix::libc::ENOENT);
-        assert!(error.hint.unwrap().contains("tcp_available_congestion_control"));
+        assert!(error.hint().unwrap().contains("tcp_available_congestion_control"));
     }
 
     #[test]
@@ -194,9 +167,9 @@ mod tests {
     fn what_is_no_stream_socket_is_refused_with_advice() {
         let (one, _other) = std::os::unix::net::UnixDatagram::pair().unwrap();
         let error = prepare(&Socket::from(OwnedFd::from(one))).unwrap_err();
-        assert_eq!(error.hint, Some("a session needs connected stream sockets"));
+        assert_eq!(error.hint(), Some("a session needs connected stream sockets"));
         let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
         let error = prepare(&Socket::from(file)).unwrap_err();
-        assert_eq!(error.hint, Some("a session needs connected stream sockets"));
+        assert_eq!(error.hint(), Some("a session needs connected stream sockets"));
     }
 }

@@ -19,7 +19,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use socket2::Socket;
 
 use self::newcomer::{Newcomer, Said};
-use crate::error::{Error, KernelError, PeerError, Place, QemuError, Uuid};
+use crate::error::{Error, KernelError, KernelOperation, PeerError, Place, QemuError, Uuid};
 use crate::limits;
 use crate::limits::{CANCEL_POLL, PENDING_HELLOS_MAX};
 use crate::net::socket;
@@ -63,7 +63,8 @@ impl Listener {
     /// Opens `addr`; with port 0 the kernel chooses one, see [`local_addr`](Listener::local_addr).
     pub fn bind(addr: SocketAddr) -> Result<Listener, Error> {
         let listening = socket::listen(addr)?;
-        let addr = listening.local_addr().map_err(|error| KernelError::new("getsockname", error))?;
+        let addr =
+            listening.local_addr().map_err(|error| KernelError::new(KernelOperation::LocalAddress, error))?;
         Ok(Listener { listening: Arc::new(listening), addr, patience: limits::GATHER_TIMEOUT })
     }
 
@@ -154,10 +155,12 @@ struct Gathering<'a> {
 
 impl<'a> Gathering<'a> {
     fn new(listener: &'a Listener, channels: usize) -> Result<Gathering<'a>, KernelError> {
-        let epoll =
-            Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|errno| failed("epoll_create1", errno))?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .map_err(|errno| KernelError::new(KernelOperation::EpollCreate, errno))?;
         let door = EpollEvent::new(EpollFlags::EPOLLIN, DOOR);
-        epoll.add(&listener.listening, door).map_err(|errno| failed("epoll_ctl", errno))?;
+        epoll
+            .add(&listener.listening, door)
+            .map_err(|errno| KernelError::new(KernelOperation::EpollControl, errno))?;
         Ok(Gathering {
             listener,
             epoll,
@@ -201,7 +204,7 @@ impl<'a> Gathering<'a> {
         let patience = EpollTimeout::try_from(CANCEL_POLL).expect("a part of a second");
         let count = match self.epoll.wait(&mut events, patience) {
             Err(nix::errno::Errno::EINTR) => 0,
-            other => other.map_err(|errno| failed("epoll_wait", errno))?,
+            other => other.map_err(|errno| KernelError::new(KernelOperation::EpollWait, errno))?,
         };
         for event in &events[..count] {
             match event.data() {
@@ -244,7 +247,7 @@ impl<'a> Gathering<'a> {
             let mut door = EpollEvent::new(interest, DOOR);
             self.epoll
                 .modify(&self.listener.listening, &mut door)
-                .map_err(|errno| failed("epoll_ctl", errno))?;
+                .map_err(|errno| KernelError::new(KernelOperation::EpollControl, errno))?;
             self.door_is_open = open;
         }
         Ok(())
@@ -259,7 +262,7 @@ impl<'a> Gathering<'a> {
                 Ok((socket, peer)) => Newcomer::new(socket.into(), peer, now, &self.epoll, key),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
-                Err(error) => Err(socket::advise("accept", &error)),
+                Err(error) => Err(KernelError::new(KernelOperation::Accept, &error)),
             };
             match entered {
                 Ok(newcomer) => *place = Some(newcomer),
@@ -324,15 +327,13 @@ impl<'a> Gathering<'a> {
         }
         // from now on only its end is of interest
         let mut end = EpollEvent::new(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLONESHOT, key);
-        self.epoll.modify(&newcomer.socket, &mut end).map_err(|errno| failed("epoll_ctl", errno))?;
+        self.epoll
+            .modify(&newcomer.socket, &mut end)
+            .map_err(|errno| KernelError::new(KernelOperation::EpollControl, errno))?;
         *seat = Some(newcomer.socket);
         self.began.get_or_insert(now);
         Ok(())
     }
-}
-
-fn failed(operation: &'static str, errno: nix::errno::Errno) -> KernelError {
-    socket::advise(operation, &errno.into())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use io_uring::opcode;
 
-use crate::error::{Errno, KernelError};
+use crate::error::{KernelError, KernelOperation};
 
 /// What the kernel said of itself.
 #[derive(Debug, Clone)]
@@ -24,8 +24,6 @@ pub(crate) struct Abilities {
     pub(crate) zero_copy: bool,
 }
 
-const HINT: &str = "ringlift needs Linux 5.11 or later, and 6.1 or later to be fast: boot a newer kernel";
-
 /// Whether this kernel will do, and what it lends.
 pub(crate) fn judge(facts: &Facts) -> Result<Abilities, KernelError> {
     let knows = |code: u8| facts.operations.contains(&code);
@@ -39,26 +37,14 @@ pub(crate) fn judge(facts: &Facts) -> Result<Abilities, KernelError> {
     let will_do =
         facts.timed_wait && facts.current_position && facts.fast_poll && needed.into_iter().all(knows);
     if !will_do {
-        let errno = Errno::from(nix::errno::Errno::ENOSYS);
-        return Err(KernelError { operation: "finding io_uring's operations", errno, hint: Some(HINT) });
+        return Err(KernelError::new(KernelOperation::RingFeatures, nix::errno::Errno::ENOSYS));
     }
     Ok(Abilities { zero_copy: knows(opcode::SendZc::CODE) })
 }
 
-/// Why `io_uring_setup` failed, with the advice that fits.
+/// Why `io_uring_setup` failed.
 pub(crate) fn setup_failed(error: &std::io::Error) -> KernelError {
-    use nix::libc::{EACCES, EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM};
-    let errno = Errno::from(error);
-    let hint = match errno.raw() {
-        EPERM | EACCES => Some(
-            "io_uring is disabled on this host: set the sysctl kernel.io_uring_disabled to 0, or allow io_uring in the container's seccomp profile",
-        ),
-        ENOSYS => Some(HINT),
-        ENOMEM => Some("raise RLIMIT_MEMLOCK (ulimit -l), or free memory"),
-        EMFILE | ENFILE => Some("raise the limit of open files (ulimit -n)"),
-        _ => None,
-    };
-    KernelError { operation: "io_uring_setup", errno, hint }
+    KernelError::new(KernelOperation::RingSetup, error)
 }
 
 #[cfg(test)]
@@ -90,7 +76,7 @@ mod tests {
         ];
         for facts in old {
             let error = judge(&facts).unwrap_err();
-            assert!(error.hint.unwrap().contains("Linux 5.11"), "{facts:?}");
+            assert!(error.hint().unwrap().contains("Linux 5.11"), "{facts:?}");
         }
     }
 
@@ -98,6 +84,6 @@ mod tests {
     fn names_the_sysctl_when_io_uring_is_disabled() {
         let error = setup_failed(&std::io::Error::from_raw_os_error(nix::libc::EPERM));
         assert_eq!(error.to_string(), "io_uring_setup failed: EPERM (Operation not permitted)");
-        assert!(error.hint.unwrap().contains("kernel.io_uring_disabled"));
+        assert!(error.hint().unwrap().contains("kernel.io_uring_disabled"));
     }
 }

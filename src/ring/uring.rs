@@ -25,7 +25,7 @@ use super::waker::Waker;
 use super::{Carrier, Completion, Directions, Job, Ring, Tag};
 use crate::buffer;
 use crate::buffer::{Lease, Pool, RegionId, Slot};
-use crate::error::{Errno, KernelError};
+use crate::error::{Errno, KernelError, KernelOperation};
 use crate::limits;
 use crate::time::Nanos;
 use crate::time::now;
@@ -254,13 +254,7 @@ impl Ring for Uring {
         // SAFETY: the buffers are a mapping that stays until the ring is gone: the pool's slots keep it, and those that
         // operations hold are in the table.
         let registered = unsafe { self.ring.submitter().register_buffers(&buffers) };
-        registered.map_err(|error| KernelError {
-            operation: "registering the buffer pool",
-            errno: Errno::from(error),
-            hint: Some(
-                "raise RLIMIT_MEMLOCK (ulimit -l) above the size of the pool, or use a smaller --pool",
-            ),
-        })?;
+        registered.map_err(|error| KernelError::new(KernelOperation::RegisterPool, error))?;
         self.registered = Some(Registered { region: slot.region(), piece });
         Ok(())
     }
@@ -273,7 +267,8 @@ impl Ring for Uring {
         let mut bytes: libc::c_int = 0;
         // SAFETY: the kernel writes one int, into `bytes`, which outlives the call.
         let done = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
-        nix::errno::Errno::result(done).map_err(|errno| KernelError::new("ioctl(SIOCOUTQ)", errno))?;
+        nix::errno::Errno::result(done)
+            .map_err(|errno| KernelError::new(KernelOperation::Unconfirmed, errno))?;
         Ok(usize::try_from(bytes).unwrap_or(0))
     }
 
@@ -322,7 +317,7 @@ impl Ring for Uring {
             Some(_) | None => return Ok(()),
         };
         match submitted {
-            Err(error) if !is_passing(&error) => Err(KernelError::new("io_uring_enter", error)),
+            Err(error) if !is_passing(&error) => Err(KernelError::new(KernelOperation::RingEnter, error)),
             Ok(_) | Err(_) => Ok(()),
         }
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::Tag;
-use crate::error::KernelError;
+use crate::error::{KernelError, KernelOperation};
 
 /// Wakes one ring up, from any thread.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(crate) struct Waker {
 impl Waker {
     pub(super) fn new() -> Result<Waker, KernelError> {
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-            .map_err(|errno| KernelError::new("eventfd", errno))?;
+            .map_err(|errno| KernelError::new(KernelOperation::EventFd, errno))?;
         Ok(Waker { event, done: Mutex::default() })
     }
 

@@ -269,7 +269,7 @@ pub(crate) fn pool_warnings(pool: &Pool, unregistered: Option<KernelError>) -> V
         warnings.push(Warning { code: WarningCode::NoHugePages, text, hint });
     }
     if let Some(error) = unregistered {
-        let hint = error.hint.unwrap_or("the transfer goes on with buffers that are not registered");
+        let hint = error.hint().unwrap_or("the transfer goes on with buffers that are not registered");
         warnings.push(Warning { code: WarningCode::NoRegisteredBuffers, text: error.to_string(), hint });
     }
     warnings

@@ -54,14 +54,14 @@ impl From<Exit> for ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use ringlift::error::{KernelError, Misuse, PeerError, Refusal, Side};
+    use ringlift::error::{KernelError, KernelOperation, Misuse, PeerError, Refusal, Side};
 
     use super::*;
 
     #[test]
     fn statuses_are_those_of_the_contract() {
         let refused = Error::Refused { by: Side::Receiver, reason: Refusal::Busy };
-        let kernel = KernelError::new("bind", nix::errno::Errno::EADDRINUSE);
+        let kernel = KernelError::new(KernelOperation::Listen, nix::errno::Errno::EADDRINUSE);
         let in_doubt = Error::InDoubt { cause: Box::new(Error::Cancelled) };
         for (error, status) in [
             (Error::Misuse(Misuse::NoDevices), 2),

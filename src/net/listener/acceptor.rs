@@ -17,8 +17,7 @@ use super::Host;
 use super::pending::{Line, answer};
 use super::registry::Hall;
 use super::runtime::{race, readiness, run};
-use super::socket;
-use crate::error::{KernelError, Place};
+use crate::error::{KernelError, KernelOperation, Place};
 use crate::limits;
 use crate::wire::{Hello, Role, SessionId};
 
@@ -31,8 +30,8 @@ pub(super) fn keep_door(
     ready: &mpsc::SyncSender<Result<(), KernelError>>,
 ) {
     let kept = run(async {
-        let listening =
-            readiness(listening, Interest::READABLE).map_err(|error| socket::advise("epoll_ctl", &error))?;
+        let listening = readiness(listening, Interest::READABLE)
+            .map_err(|error| KernelError::new(KernelOperation::EpollControl, &error))?;
         // Whoever binds waits for this; if it is gone, so is the need for it.
         let _ = ready.send(Ok(()));
         race(stopped, accept_all(&listening, &hall, host)).await;
@@ -54,7 +53,7 @@ async fn accept_all(listening: &AsyncFd<TcpListener>, hall: &Arc<Hall>, host: Ho
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 // Out of descriptors or memory: it may get better, and must not spin until then.
-                hall.report(None, socket::advise("accept", &error).into());
+                hall.report(None, KernelError::new(KernelOperation::Accept, &error).into());
                 time::sleep(limits::HEARTBEAT_INTERVAL).await;
             }
         }

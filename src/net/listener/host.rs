@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read;
 
-use crate::error::KernelError;
+use crate::error::{KernelError, KernelOperation};
 use crate::wire::SessionId;
 
 /// A session id that nobody can guess.
@@ -33,7 +33,7 @@ fn random() -> Result<[u8; 16], KernelError> {
     let mut bytes = [0; 16];
     fs::File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))
-        .map_err(|error| KernelError::new("read /dev/urandom", error))?;
+        .map_err(|error| KernelError::new(KernelOperation::Random, error))?;
     Ok(bytes)
 }
 

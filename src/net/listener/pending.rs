@@ -17,7 +17,7 @@ use super::Host;
 use super::registry::Hall;
 use super::runtime::readiness;
 use super::socket;
-use crate::error::{Error, KernelError, PeerError, Place, Refusal, Side};
+use crate::error::{Error, KernelError, KernelOperation, PeerError, Place, Refusal, Side};
 use crate::phase::Phase;
 use crate::wire::{HELLO_LEN, Hello, Malformed, SessionId, WELCOME_LEN, Welcome};
 
@@ -55,7 +55,7 @@ impl Line {
             let _ready = waiting.writable().await?;
             socket.take_error()?.map_or(Ok(()), Err)
         };
-        connected.await.map_err(|error| socket::advise("connect", &error))?;
+        connected.await.map_err(|error| KernelError::new(KernelOperation::Connect, &error))?;
         Ok(Line::new(socket)?)
     }
 

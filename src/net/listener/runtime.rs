@@ -13,8 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
-use super::socket;
-use crate::error::{Error, KernelError};
+use crate::error::{Error, KernelError, KernelOperation};
 use crate::limits::CANCEL_POLL;
 
 /// What comes first: nothing if `stop` does.
@@ -65,7 +64,7 @@ where
                     let _ = tell_result.send(done.map_err(Error::from).flatten());
                 }
             })
-            .map_err(|error| KernelError::new("start a thread", error))?;
+            .map_err(|error| KernelError::new(KernelOperation::StartThread, error))?;
         let outcome = loop {
             match result.recv_timeout(CANCEL_POLL) {
                 Ok(done) => break done,
@@ -93,14 +92,14 @@ pub(super) fn readiness<T: AsFd + AsRawFd>(owner: T, interest: Interest) -> io::
 /// Runs `work` on a runtime of this thread, which is ours: a ring that ends interrupts its thread's system calls.
 pub(super) fn run<T>(work: impl Future<Output = T>) -> Result<T, KernelError> {
     // Signals are for the threads of the program, and a peer that went away must not kill it with SIGPIPE.
-    SigSet::all().thread_block().map_err(|errno| KernelError::new("pthread_sigmask", errno))?;
+    SigSet::all().thread_block().map_err(|errno| KernelError::new(KernelOperation::BlockSignals, errno))?;
     // A ring first, because a runtime without one is left behind half built.
     let runtime = io_uring::IoUring::new(2)
         .and_then(|_ring| tokio_uring::Runtime::new(&tokio_uring::builder()))
-        .map_err(|error| socket::advise("io_uring_setup", &error))?;
+        .map_err(|error| KernelError::new(KernelOperation::RingSetup, &error))?;
     Ok(runtime.block_on(work))
 }
 
 pub(super) fn thread_gone() -> KernelError {
-    KernelError::new("keep a thread", nix::errno::Errno::EOWNERDEAD)
+    KernelError::new(KernelOperation::KeepThread, nix::errno::Errno::EOWNERDEAD)
 }

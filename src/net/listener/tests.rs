@@ -389,7 +389,7 @@ fn the_port_is_free_as_soon_as_the_last_clone_of_the_listener_is_dropped() {
 fn a_refused_connection_asks_whether_anybody_listens() {
     let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = connect_as(hasty(), addr, 1, None, &never).unwrap_err();
-    assert_eq!(error.hint(), Some("is `ringlift recv` listening there?"));
+    assert_eq!(error.hint(), Some("check that a receiver is listening there"));
     assert!(matches!(error, Error::Kernel(error) if error.errno.raw() == nix::libc::ECONNREFUSED));
 }
 

@@ -8,8 +8,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
 
-use super::{Gathered, failed};
-use crate::error::{Error, KernelError};
+use super::Gathered;
+use crate::error::{Error, KernelError, KernelOperation};
 use crate::limits::{CANCEL_POLL, HELLO_TIMEOUT};
 use crate::net::socket;
 use crate::time::nanos;
@@ -31,7 +31,7 @@ pub(crate) fn connect(
         let mut bytes = [0; INIT_LEN];
         init.encode(&mut bytes);
         // a new connection has room for so little
-        socket.write_all(&bytes).map_err(|error| socket::advise("send", &error))?;
+        socket.write_all(&bytes).map_err(|error| KernelError::new(KernelOperation::Send, &error))?;
         multifd.push(socket.into());
     }
     let uuid = inits.first().map(|init| init.uuid);
@@ -42,7 +42,7 @@ fn dial(addr: SocketAddr, congestion: Option<&str>, cancel: &dyn Fn() -> bool) -
     let socket = socket::unconnected(addr, congestion)?;
     match socket.connect(&addr.into()) {
         Err(error) if error.raw_os_error() == Some(nix::libc::EINPROGRESS) => await_end(&socket, cancel)?,
-        other => other.map_err(|error| refused(socket::advise("connect", &error)))?,
+        other => other.map_err(|error| KernelError::new(KernelOperation::ConnectToQemu, &error))?,
     }
     socket::prepare(&socket)?;
     Ok(socket)
@@ -56,26 +56,13 @@ fn await_end(socket: &Socket, cancel: &dyn Fn() -> bool) -> Result<(), Error> {
         match poll(&mut waited, patience) {
             Ok(0) | Err(Errno::EINTR) if cancel() => return Err(Error::Cancelled),
             Ok(0) | Err(Errno::EINTR) if now() >= end => {
-                return Err(failed("connect", Errno::ETIMEDOUT).into());
+                return Err(KernelError::new(KernelOperation::ConnectToQemu, Errno::ETIMEDOUT).into());
             }
             Ok(0) | Err(Errno::EINTR) => {}
             Ok(_) => break,
-            Err(errno) => return Err(failed("poll", errno).into()),
+            Err(errno) => return Err(KernelError::new(KernelOperation::Poll, errno).into()),
         }
     }
     let ended = socket.take_error().map_or_else(Err, |error| error.map_or(Ok(()), Err));
-    ended.map_err(|error| refused(socket::advise("connect", &error)).into())
-}
-
-/// Who should listen there is no ringlift of ours.
-fn refused(error: KernelError) -> KernelError {
-    match error.errno.raw() {
-        nix::libc::ECONNREFUSED => KernelError {
-            hint: Some(
-                "does a QEMU wait there, started with -incoming? it takes one migration, and then no more",
-            ),
-            ..error
-        },
-        _ => error,
-    }
+    ended.map_err(|error| KernelError::new(KernelOperation::ConnectToQemu, &error).into())
 }

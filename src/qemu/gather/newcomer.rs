@@ -8,9 +8,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::socket::{MsgFlags, recv};
 use socket2::Socket;
 
-use super::failed;
-use crate::error::{KernelError, PeerError, Place, QemuError};
-use crate::net::socket;
+use crate::error::{KernelError, KernelOperation, PeerError, Place, QemuError};
 use crate::phase::Phase;
 use crate::time::Nanos;
 use crate::wire::Malformed;
@@ -48,10 +46,14 @@ impl Newcomer {
         epoll: &Epoll,
         key: u64,
     ) -> Result<Newcomer, KernelError> {
-        socket.set_nonblocking(true).map_err(|error| socket::advise("fcntl(O_NONBLOCK)", &error))?;
+        socket
+            .set_nonblocking(true)
+            .map_err(|error| KernelError::new(KernelOperation::SetNonBlocking, &error))?;
         // by edges: a word that is not complete would be told again and again
         let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
-        epoll.add(&socket, EpollEvent::new(interest, key)).map_err(|errno| failed("epoll_ctl", errno))?;
+        epoll
+            .add(&socket, EpollEvent::new(interest, key))
+            .map_err(|errno| KernelError::new(KernelOperation::EpollControl, errno))?;
         Ok(Newcomer { socket, peer: Some(peer), since, init: None })
     }
 

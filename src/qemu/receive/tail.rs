@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use crate::error::{Error, KernelError, PeerError, QemuError};
+use crate::error::{Error, KernelError, KernelOperation, PeerError, QemuError};
 use crate::limits::{CONFIG_SIZE_MAX, QEMU_TAIL_MAX};
 use crate::qemu::capture::{DeviceSection, full_sections};
 use crate::vfio::config_state::CONFIG_STATE_TAG;
@@ -32,7 +32,7 @@ pub(super) struct Sections {
 impl Tail {
     pub(super) fn new() -> Result<Tail, KernelError> {
         let file = memfd_create("tail", MFdFlags::MFD_CLOEXEC)
-            .map_err(|errno| KernelError::new("memfd_create", errno))?;
+            .map_err(|errno| KernelError::new(KernelOperation::MemoryFile, errno))?;
         Ok(Tail { file: file.into(), len: 0 })
     }
 
@@ -42,12 +42,15 @@ impl Tail {
         if self.len > QEMU_TAIL_MAX {
             return Err(PeerError::from(QemuError::LongTail).into());
         }
-        Ok(self.file.write_all(bytes).map_err(|error| KernelError::new("write to a memfd", error))?)
+        Ok(self
+            .file
+            .write_all(bytes)
+            .map_err(|error| KernelError::new(KernelOperation::WriteMemoryFile, error))?)
     }
 
     /// All of it has come.
     pub(super) fn follow(mut self) -> Result<Sections, Error> {
-        let failed = |error| KernelError::new("rewind a memfd", error);
+        let failed = |error| KernelError::new(KernelOperation::RewindMemoryFile, error);
         self.file.rewind().map_err(failed)?;
         let file = self.file.try_clone().map_err(failed)?;
         Ok(Sections { file, devices: full_sections(self.file).map_err(PeerError::from)? })

@@ -10,7 +10,7 @@ use super::connection::{Came, Intake};
 use super::files::{Files, Folder, failed};
 use super::observer::{Watch, Wish};
 use crate::buffer::{Pool, Slot};
-use crate::error::{Errno, Error, KernelError, PeerError, Place, QemuError};
+use crate::error::{Errno, Error, KernelError, KernelOperation, PeerError, Place, QemuError};
 use crate::limits::{
     LAST_WORD_MAX, LINGER_MAX, PROGRESS_INTERVAL, REASON_PATIENCE, SETTLE_MAX, SILENCE_MAX, STANDSTILL_MAX,
 };
@@ -207,7 +207,7 @@ impl<R: Ring> Recording<R> {
         let written = self.intakes[number].on_written(&mut self.ring, &mut self.pool, slot, result);
         written.map_err(|errno| match &self.record {
             Some((_, files)) => failed("writing", &files[number].bytes_path, &errno.into()),
-            None => KernelError::new("write", errno).into(),
+            None => KernelError::new(KernelOperation::Write, errno).into(),
         })
     }
 
