@@ -15,6 +15,7 @@
 //! No variant holds another's text; every one keeps the operation and the errno.
 
 mod capture;
+mod code;
 mod device;
 mod device_operation;
 mod errno;
@@ -27,6 +28,7 @@ mod refusal;
 use std::fmt;
 
 pub use capture::{CaptureError, CaptureProblem, DeviceProblem, TailDifference};
+pub use code::ErrorCode;
 pub use device::DeviceError;
 pub use device_operation::DeviceOperation;
 pub use errno::Errno;
@@ -93,15 +95,9 @@ pub enum Error {
 }
 
 impl Error {
-    /// The kind of failure as an abort names it to the peer (`docs/PROTOCOL.md` has the table).
-    pub fn abort_code(&self) -> u16 {
-        match self {
-            Error::Peer(_) => 1,
-            Error::Capture(_) | Error::Device { .. } => 2,
-            Error::Kernel(_) | Error::File { .. } => 3,
-            Error::Deadline => 4,
-            Error::Misuse(_) | Error::Refused { .. } | Error::Cancelled | Error::InDoubt { .. } => 0,
-        }
+    /// What failed, as a number that never changes ([`ErrorCode`], `docs/ERRORS.md`).
+    pub fn code(&self) -> u32 {
+        ErrorCode::from(self).number()
     }
 
     /// What to do about it, in one sentence.

@@ -85,3 +85,40 @@ impl fmt::Display for Phase {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Phase; 14] = [
+        Phase::Connecting,
+        Phase::Settings,
+        Phase::PreCopy,
+        Phase::Switchover,
+        Phase::StopCopy,
+        Phase::Loading,
+        Phase::Commit,
+        Phase::RollingBack,
+        Phase::Done,
+        Phase::Hello,
+        Phase::Gathering,
+        Phase::Recording,
+        Phase::Replaying,
+        Phase::Answering,
+    ];
+
+    /// A number that changes its meaning breaks whoever stored it: this test is changed by adding rows only.
+    #[test]
+    fn the_numbers_of_phases_are_what_the_documents_say() {
+        let (_, table) = include_str!("../docs/ERRORS.md").split_once("\n## Phases\n").unwrap();
+        let documented: Vec<(u8, String)> = table
+            .lines()
+            .filter_map(|line| {
+                let mut cells = line.strip_prefix('|')?.split('|').map(str::trim);
+                Some((cells.next()?.parse().ok()?, cells.next()?.trim_matches('`').to_owned()))
+            })
+            .collect();
+        let own: Vec<_> = ALL.iter().map(|phase| (phase.code(), format!("{phase:?}"))).collect();
+        assert_eq!(documented, own);
+    }
+}

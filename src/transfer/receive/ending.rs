@@ -10,7 +10,7 @@ use crate::ring::{Completion, Directions, Ring};
 use crate::session::handover::Outcome;
 use crate::time::nanos;
 use crate::transfer::Finished;
-use crate::wire::Control;
+use crate::wire::{AbortCode, Control};
 use crate::worker::caller::Event;
 use crate::worker::ending::Ending;
 use crate::worker::loading::Loading;
@@ -61,7 +61,7 @@ impl<R: Ring> Receiving<R> {
             Error::Cancelled => self.session.say_last(Control::Cancel),
             other => {
                 let text = other.to_string().into();
-                self.session.say_last(Control::Abort { code: other.abort_code(), text });
+                self.session.say_last(Control::Abort { code: AbortCode::from(other).code(), text });
             }
         }
         self.speak_out();

@@ -12,7 +12,7 @@ use crate::session::handover::Outcome;
 use crate::source::Source;
 use crate::time::nanos;
 use crate::transfer::{Finished, Parked};
-use crate::wire::Control;
+use crate::wire::{AbortCode, Control};
 use crate::worker::caller::Event;
 use crate::worker::ending::Ending;
 use crate::worker::operation::Duty;
@@ -66,7 +66,7 @@ impl<R: Ring> Sending<R> {
             Error::Cancelled => self.session.say_last(Control::Cancel),
             other => {
                 let text = other.to_string().into();
-                self.session.say_last(Control::Abort { code: other.abort_code(), text });
+                self.session.say_last(Control::Abort { code: AbortCode::from(other).code(), text });
             }
         }
         let end = self.ring.now() + nanos(LAST_WORD_MAX);

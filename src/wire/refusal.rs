@@ -1,0 +1,76 @@
+//! Refusals as they travel: a number, and words that belong to some of them. Knows nothing of why a side refuses; keeps that
+//! every reason comes back from the wire as itself, and that the number of a later version is kept.
+
+use crate::error::Refusal;
+
+/// Reasons as they travel. 0 is welcome.
+mod code {
+    pub(super) const VERSION: u16 = 1;
+    pub(super) const FEATURE: u16 = 2;
+    pub(super) const BUSY: u16 = 3;
+    pub(super) const UNKNOWN_SESSION: u16 = 4;
+    pub(super) const CHANNEL: u16 = 5;
+    pub(super) const DEVICE_MISMATCH: u16 = 6;
+    pub(super) const SETTINGS: u16 = 7;
+    pub(super) const NOT_READY: u16 = 8;
+}
+
+impl Refusal {
+    /// The number that travels, never 0, and the words that go with it (`docs/PROTOCOL.md` has the table).
+    pub fn to_wire(&self) -> (u16, &str) {
+        match self {
+            Refusal::Version => (code::VERSION, ""),
+            Refusal::Feature => (code::FEATURE, ""),
+            Refusal::Busy => (code::BUSY, ""),
+            Refusal::UnknownSession => (code::UNKNOWN_SESSION, ""),
+            Refusal::Channel => (code::CHANNEL, ""),
+            Refusal::DeviceMismatch { name } => (code::DEVICE_MISMATCH, name),
+            Refusal::Settings { text } => (code::SETTINGS, text),
+            Refusal::NotReady { text } => (code::NOT_READY, text),
+            Refusal::Other { code, text } => (*code, text),
+        }
+    }
+
+    /// From what travelled. A welcome has no words: its `text` is empty.
+    pub fn from_wire(code: u16, text: &str) -> Refusal {
+        match code {
+            code::VERSION => Refusal::Version,
+            code::FEATURE => Refusal::Feature,
+            code::BUSY => Refusal::Busy,
+            code::UNKNOWN_SESSION => Refusal::UnknownSession,
+            code::CHANNEL => Refusal::Channel,
+            code::DEVICE_MISMATCH => Refusal::DeviceMismatch { name: text.into() },
+            code::SETTINGS => Refusal::Settings { text: text.into() },
+            code::NOT_READY => Refusal::NotReady { text: text.into() },
+            _ => Refusal::Other { code, text: text.into() },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_comes_back_from_the_wire_as_itself() {
+        for code in 1..=9 {
+            let refusal = Refusal::from_wire(code, "net0");
+            let (again, text) = refusal.to_wire();
+            assert_eq!(again, code);
+            assert_eq!(Refusal::from_wire(again, text), refusal);
+            assert_eq!(matches!(refusal, Refusal::Other { .. }), code == 9);
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_a_later_version_can_still_be_shown() {
+        assert_eq!(
+            Refusal::from_wire(900, "moon phase").to_string(),
+            "its reason has number 900, which this version does not know: moon phase"
+        );
+        assert_eq!(
+            Refusal::from_wire(900, "").to_string(),
+            "its reason has number 900, which this version does not know"
+        );
+    }
+}
