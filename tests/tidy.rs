@@ -100,14 +100,14 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
     ("wire", &["limits", "error", "time"]),
     ("session", &["limits", "error", "phase", "time", "wire"]),
     ("buffer", &["limits", "error"]),
-    ("ring", &["limits", "error", "time", "buffer"]),
-    ("channel", &["limits", "error", "time", "buffer", "ring", "wire"]),
+    ("ring", &["limits", "error", "time", "buffer", "cancel"]),
+    ("channel", &["limits", "error", "time", "buffer", "ring", "net", "wire"]),
     ("vfio", &["limits", "error", "wire"]),
     ("descriptor", &["limits", "error"]),
     ("source", &["limits", "error", "vfio", "descriptor"]),
     ("sink", &["limits", "error", "vfio", "descriptor", "source"]),
     ("report", &["limits", "error", "time"]),
-    ("net", &["limits", "error", "phase", "time", "wire", "cancel"]),
+    ("net", &["limits", "error", "phase", "time", "wire", "cancel", "ring"]),
 ];
 
 #[test]

@@ -13,7 +13,7 @@ use crate::error::{Error, KernelError};
 use crate::limits::{CONFIG_SIZE_MAX, PROGRESS_INTERVAL, QEMU_STATE_MAX};
 use crate::phase::Phase;
 use crate::report::Recorder;
-use crate::ring::uring::Uring;
+use crate::ring;
 use crate::ring::{Completion, Ring};
 use crate::session::handover::Outcome;
 use crate::session::queue::{Turn, Turns};
@@ -88,11 +88,10 @@ impl<'a> Extract<'a> {
             Ok(reader) => reader,
             Err(error) => return failed(error.into()),
         };
-        let ring = match Uring::new() {
+        let ring = match ring::open(&owner.cancel) {
             Ok(ring) => ring,
             Err(error) => return failed(error.into()),
         };
-        owner.cancel.attach(ring.waker());
         let id = self.device.id;
         let device = Device { name: id.idstr.as_str().into(), instance: id.instance, sink: self.sink };
         let (precopy, data) = (self.device.precopy_bytes(), self.device.data_bytes());

@@ -11,7 +11,7 @@ use crate::error::{Error, Misuse};
 use crate::limits::{CHANNELS_DEFAULT, CHANNELS_MAX, POOL_SIZE_DEFAULT, POOL_SIZE_MAX};
 use crate::phase::Phase;
 use crate::report::Recorder;
-use crate::ring::uring::Uring;
+use crate::ring;
 use crate::session::handover::Outcome;
 use crate::sink::Sink;
 use crate::time::now;
@@ -90,11 +90,10 @@ impl Receiver {
             Ok(gathered) => gathered,
             Err(error) => return failed(error),
         };
-        let ring = match Uring::new() {
+        let ring = match ring::open(&owner.cancel) {
             Ok(ring) => ring,
             Err(error) => return failed(error.into()),
         };
-        owner.cancel.attach(ring.waker());
         let congestion = gathered.congestion();
         let Gathered { main, multifd, .. } = gathered;
         match Receiving::new(ring, Parts { main, multifd, devices: self.devices, pool_size, owner }) {

@@ -26,8 +26,8 @@ use crate::report::{
     CaptureReport, CaptureSettings, ErrorReport, MainReport, PacketHistograms, PacketsReport, Warning,
     WarningCode,
 };
-use crate::ring::Ring;
-use crate::ring::uring::Uring;
+use crate::ring;
+use crate::ring::{HostRing, Ring};
 use crate::wire::qemu::Init;
 use crate::worker::caller::{Event, OnEvent, Owner};
 use crate::worker::report_builder;
@@ -106,7 +106,7 @@ impl Capture {
         }
     }
 
-    fn prepare(self, account: &mut Account) -> Result<Recording<Uring>, Error> {
+    fn prepare(self, account: &mut Account) -> Result<Recording<HostRing>, Error> {
         let Options { channels, folder, pool_size, congestion, on_event, cancel } = self.options;
         let mut owner = Owner::new(cancel, on_event);
         owner.tell(&Event::Phase(Phase::Connecting));
@@ -115,8 +115,7 @@ impl Capture {
             self.listener.check_congestion(name)?;
         }
         // before anybody comes: a source that has come must not be let down by this host
-        let mut ring = Uring::new()?;
-        owner.cancel.attach(ring.waker());
+        let mut ring = ring::open(&owner.cancel)?;
         let (pool, share) = pool(pool_size, channels + 1, folder.is_some())?;
         account.pool(&pool, ring.register(&pool).err());
         let gathered = self.listener.gather_for(&mut owner, channels, congestion.as_deref())?;

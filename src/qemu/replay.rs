@@ -34,8 +34,8 @@ use crate::error::{CaptureError, CaptureProblem, Error, KernelError, Place};
 use crate::limits::{PAGE_SIZE, POOL_SIZE_DEFAULT, QEMU_PIECE_MAX, QEMU_PIECE_MIN};
 use crate::phase::Phase;
 use crate::report::ReplayReport;
-use crate::ring::Ring;
-use crate::ring::uring::Uring;
+use crate::ring;
+use crate::ring::{HostRing, Ring};
 use crate::time::now;
 use crate::wire::qemu::{INIT_LEN, Init};
 use crate::worker::caller::{Event, OnEvent, Owner};
@@ -105,10 +105,9 @@ impl Replay {
     }
 
     /// Everything that can be found out before anybody is disturbed, and then the connections.
-    fn prepare(&self, mut owner: Owner, account: &mut Account) -> Result<Pump<Uring>, Error> {
+    fn prepare(&self, mut owner: Owner, account: &mut Account) -> Result<Pump<HostRing>, Error> {
         let script = self.script()?;
-        let mut ring = Uring::new()?;
-        owner.cancel.attach(ring.waker());
+        let mut ring = ring::open(&owner.cancel)?;
         let pool = make_pool(self.capture.connections.len())?;
         account.pool(&pool, ring.register(&pool).err());
         let gathered = self.connect(&owner)?;

@@ -1,22 +1,24 @@
 //! Stations 1, 4, 6 and 8: the kernel, behind a few verbs.
 //!
 //! [`Ring`] is all that the engine knows of the outside world: bytes in and out, time, and work done beside the loop. There
-//! are two: [`uring::Uring`] is the kernel's io_uring, `sim::SimRing` its seeded, faulty twin for tests. A ring knows
+//! are two: `uring::Uring` is the kernel's io_uring, `sim::SimRing` its seeded, faulty twin for tests. [`open`] makes one. A ring knows
 //! bytes and slots; never packets' numbers, never phases.
 
-pub(crate) mod probe;
+mod open;
+mod probe;
 #[cfg(test)]
 pub(crate) mod sim;
 mod token;
-pub(crate) mod uring;
-pub(crate) mod waker;
+mod uring;
+mod waker;
 
 use std::ops::Range;
 use std::os::fd::RawFd;
 
+pub(crate) use open::{HostRing, open};
+
 use crate::buffer::{Lease, Pool, Slot};
 use crate::error::{Errno, KernelError};
-
 use crate::time::Nanos;
 
 /// What an operation was for, in its submitter's words; comes back with its completion.
@@ -59,6 +61,11 @@ pub(crate) enum Completion {
 }
 
 /// A source of completions. Every operation that was begun ends in a completion; none is lost, whatever fails.
+///
+/// Whoever begins an operation keeps its descriptor open until the operation has ended; the ring keeps its memory.
+///
+/// The clock, a socket's state and jobs beside the loop are not io_uring's, and are here because the simulated ring has them,
+/// too: it has a clock of its own, its sockets are its own, and it decides when a job ends.
 pub(crate) trait Ring {
     /// The time.
     fn now(&self) -> Nanos;
@@ -84,7 +91,7 @@ pub(crate) trait Ring {
     /// Bytes that were sent and that the other side's kernel has not confirmed yet.
     fn unconfirmed(&self, fd: RawFd) -> Result<usize, KernelError>;
 
-    /// Closes both directions of a socket for whoever uses it; operations on it end.
+    /// Closes these directions of a socket for whoever uses it; operations on it end.
     fn shut_down(&mut self, fd: RawFd, directions: Directions);
 
     /// Runs a job beside the loop.

@@ -43,7 +43,7 @@ pub(crate) fn judge(facts: &Facts) -> Result<Abilities, KernelError> {
 }
 
 /// Why `io_uring_setup` failed.
-pub(crate) fn setup_failed(error: &std::io::Error) -> KernelError {
+pub(super) fn setup_failed(error: &std::io::Error) -> KernelError {
     KernelError::new(KernelOperation::RingSetup, error)
 }
 

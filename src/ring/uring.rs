@@ -3,6 +3,13 @@
 //! What makes the kernel's use of memory sound: an operation's bytes belong to a [`Slot`] or [`Lease`] that sits in the
 //! table of operations until the operation's last completion (a zero-copy send has two), and the table outlives them:
 //! when the ring is dropped, operations are cancelled and waited for, and what does not end is leaked, never freed.
+//!
+//! Descriptors are not owned that way: an operation names a file by its number, which the kernel looks up when it takes the
+//! entry, in the next [`wait`](Ring::wait) at the latest; from then on it holds the file itself. Memory stays sound whatever
+//! file a number means. But a number that is closed before the lookup and given out again names another file, whose bytes
+//! would be moved. So whoever begins an operation keeps the descriptor's owner (a `net::Connection`, a file, a device) open
+//! until the operation has ended. Workers uphold this: connections and files stay open until the worker is dropped, a device
+//! takes no step while it is read or written, and a worker's ring is the first of its fields to be dropped.
 
 #![expect(
     unsafe_code,
@@ -75,7 +82,7 @@ struct Registered {
 }
 
 impl Uring {
-    pub(crate) fn new() -> Result<Uring, KernelError> {
+    pub(super) fn new() -> Result<Uring, KernelError> {
         let ring = build().map_err(|error| probe::setup_failed(&error))?;
         let abilities = probe::judge(&facts(&ring)?)?;
         let waker = Arc::new(Waker::new()?);
@@ -91,8 +98,9 @@ impl Uring {
         Ok(uring)
     }
 
-    pub(crate) fn waker(&self) -> Arc<Waker> {
-        Arc::clone(&self.waker)
+    /// What ends its waits from another thread.
+    pub(super) fn waker(&self) -> &Arc<Waker> {
+        &self.waker
     }
 
     /// The registered buffer that a slot lies in.
@@ -106,7 +114,8 @@ impl Uring {
         let entry = entry.user_data(token.pack());
         for _ in 0..2 {
             // SAFETY: the entry's address and length lie within the slot or lease that the table holds under `token`
-            // until the operation's last completion.
+            // until the operation's last completion. Its descriptor is the caller's, who keeps it open until then (see the
+            // head of this file); the waker's is a field of this ring.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
             }
@@ -187,7 +196,8 @@ impl Ring for Uring {
     fn read(&mut self, tag: Tag, fd: RawFd, mut slot: Slot, range: Range<usize>, carrier: Carrier) {
         if carrier == Carrier::Thread {
             self.submit_first();
-            // SAFETY: the engine keeps the descriptor's owner while it uses it; a wrong one gives EBADF.
+            // SAFETY: `fd` is open for the call: the caller owns its file until the operation ends (see the head of this
+            // file), and the operation ends here.
             let file = unsafe { BorrowedFd::borrow_raw(fd) };
             let result = nix::unistd::read(file, slot.bytes_mut(range));
             return self.carry_out(tag, slot, result);
@@ -265,7 +275,8 @@ impl Ring for Uring {
 
     fn unconfirmed(&self, fd: RawFd) -> Result<usize, KernelError> {
         let mut bytes: libc::c_int = 0;
-        // SAFETY: the kernel writes one int, into `bytes`, which outlives the call.
+        // SAFETY: for TIOCOUTQ on a socket the kernel writes one int, into `bytes`, which outlives the call. The caller keeps
+        // the socket open (see the head of this file).
         let done = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
         nix::errno::Errno::result(done)
             .map_err(|errno| KernelError::new(KernelOperation::Unconfirmed, errno))?;

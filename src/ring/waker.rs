@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::Tag;
+use crate::cancel::Wake;
 use crate::error::{KernelError, KernelOperation};
 
 /// Wakes one ring up, from any thread.
@@ -21,12 +22,6 @@ impl Waker {
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|errno| KernelError::new(KernelOperation::EventFd, errno))?;
         Ok(Waker { event, done: Mutex::default() })
-    }
-
-    /// Ends a wait, from any thread.
-    pub(crate) fn wake(&self) {
-        // a full counter is as good a wake-up as one more
-        let _ = self.event.write(1);
     }
 
     /// What the ring watches.
@@ -56,6 +51,13 @@ impl Waker {
 
     fn done(&self) -> MutexGuard<'_, VecDeque<Tag>> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Waker {
+    fn wake(&self) {
+        // a full counter is as good a wake-up as one more
+        let _ = self.event.write(1);
     }
 }
 

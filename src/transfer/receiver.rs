@@ -12,7 +12,7 @@ use crate::net::listener;
 use crate::net::listener::{Connections, Listener};
 use crate::phase::Phase;
 use crate::report::Recorder;
-use crate::ring::uring::Uring;
+use crate::ring;
 use crate::session::handover::Outcome;
 use crate::sink::Sink;
 use crate::time::now;
@@ -81,11 +81,10 @@ impl Receiver {
             Err(error) => return failed(error),
         };
         owner.tell(&Event::Connected { peer: connections.peer, channels: count(&connections) });
-        let ring = match Uring::new() {
+        let ring = match ring::open(&owner.cancel) {
             Ok(ring) => ring,
             Err(error) => return failed(error.into()),
         };
-        owner.cancel.attach(ring.waker());
         let congestion = connections.congestion();
         let parts = Parts {
             control: connections.control,

@@ -18,7 +18,7 @@ use crate::net::listener;
 use crate::net::listener::Connections;
 use crate::phase::Phase;
 use crate::report::Recorder;
-use crate::ring::uring::Uring;
+use crate::ring;
 use crate::session::handover::Outcome;
 use crate::source::Source;
 use crate::time::nanos;
@@ -112,11 +112,10 @@ impl Sender {
             Err(error) => return failed(error),
         };
         owner.tell(&Event::Connected { peer: connections.peer, channels: count(&connections) });
-        let ring = match Uring::new() {
+        let ring = match ring::open(&owner.cancel) {
             Ok(ring) => ring,
             Err(error) => return failed(error.into()),
         };
-        owner.cancel.attach(ring.waker());
         let congestion = connections.congestion();
         let loopback = connections.peer.is_some_and(|peer| peer.ip().is_loopback());
         let parts = Parts {

@@ -16,7 +16,7 @@ fn fixture() -> Inspection {
 }
 
 /// A pump that is connected, and the other ends of its connections.
-fn connected() -> (Replay, Account, Pump<Uring>, Vec<TcpStream>) {
+fn connected() -> (Replay, Account, Pump<HostRing>, Vec<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let replay = Replay::builder(fixture(), listener.local_addr().unwrap()).build();
     let mut account = Account::new(&replay.capture, replay.to, replay.pace);

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use super::*;
+use crate::cancel::Wake;
 use crate::limits::HEADER_ROOM;
 use crate::time::nanos;
 
@@ -161,7 +162,7 @@ fn a_wait_ends_at_its_deadline_and_when_the_waker_is_called() {
     let before = now();
     ring.wait(Some(before + 20_000_000)).unwrap();
     assert!(now() >= before + 20_000_000 && ring.next().is_none());
-    let waker = ring.waker();
+    let waker = Arc::clone(ring.waker());
     let caller = std::thread::spawn(move || waker.wake());
     let before = now();
     while now() < before + 5_000_000_000 {

@@ -1,0 +1,37 @@
+//! Makes the ring of a worker: the only place that chooses one.
+
+use std::sync::Arc;
+
+use super::uring::Uring;
+use super::waker::Waker;
+use crate::cancel::Cancel;
+use crate::error::KernelError;
+
+/// The ring that a worker gets on this host.
+pub(crate) type HostRing = Uring;
+
+/// A ring that `cancel` wakes up.
+pub(crate) fn open(cancel: &Cancel) -> Result<HostRing, KernelError> {
+    let ring = Uring::new()?;
+    let waker: std::sync::Weak<Waker> = Arc::downgrade(ring.waker());
+    cancel.attach(waker);
+    Ok(ring)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::Ring;
+    use crate::time::now;
+
+    #[test]
+    fn a_ring_waits_no_longer_when_its_transfer_is_cancelled() {
+        let cancel = Cancel::new();
+        let mut ring = open(&cancel).unwrap();
+        let before = now();
+        let canceller = std::thread::spawn(move || cancel.cancel());
+        ring.wait(Some(before + 5_000_000_000)).unwrap();
+        assert!(now() < before + 4_000_000_000);
+        canceller.join().unwrap();
+    }
+}
