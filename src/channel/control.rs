@@ -1,136 +1,105 @@
-//! The two directions of the control connection: messages in, messages out, each through one line.
+//! The two directions of the control connection: messages in, messages out, each through one buffer.
 
-use std::ops::Range;
 use std::os::fd::RawFd;
 
-use super::is_retryable;
-use crate::buffer::{InFlight, Lease, Slot};
+use super::{MessageRx, Outgoing, Progress};
+use crate::buffer::{Lease, Slot};
 use crate::error::Errno;
-use crate::limits::{CONTROL_BODY_MAX, HEADER_ROOM, LINE_SIZE};
+use crate::limits::{CONTROL_BODY_MAX, HEADER_ROOM};
 use crate::ring::{Ring, Tag};
 use crate::wire::{CONTROL_HEADER_LEN, Control, ControlHeader, Malformed};
 
 /// Receives messages.
 #[derive(Debug)]
-pub(crate) struct ControlRx {
-    fd: RawFd,
-    tag: Tag,
-    /// Away while the kernel fills it.
-    line: Option<Slot>,
-    /// Bytes of the line that came and were not taken yet.
-    filled: Range<usize>,
-    /// The peer closed.
-    closed: bool,
-}
+pub(crate) struct ControlRx(MessageRx);
 
 impl ControlRx {
-    pub(crate) fn new(fd: RawFd, tag: Tag, line: Slot) -> ControlRx {
-        ControlRx { fd, tag, line: Some(line), filled: 0..0, closed: false }
+    pub(crate) fn new(tag: Tag, buffer: Slot) -> ControlRx {
+        ControlRx(MessageRx::new(tag, buffer))
     }
 
-    /// Waits for more bytes, unless it does already or the peer has closed.
-    pub(crate) fn resume(&mut self, ring: &mut impl Ring) {
-        if self.closed {
-            return;
-        }
-        let Some(mut line) = self.line.take() else { return };
-        line.bytes_mut(HEADER_ROOM..HEADER_ROOM + LINE_SIZE).copy_within(self.filled.clone(), 0);
-        self.filled = 0..self.filled.len();
-        ring.receive(self.tag, self.fd, line, HEADER_ROOM + self.filled.end..HEADER_ROOM + LINE_SIZE);
+    /// Receives more from `fd`, unless it does already or the peer has closed.
+    pub(crate) fn resume(&mut self, ring: &mut impl Ring, fd: RawFd) {
+        self.0.resume(ring, fd);
     }
 
     /// A receive ended. `Ok(false)`: the peer closed.
-    pub(crate) fn on_received(&mut self, line: Slot, result: Result<usize, Errno>) -> Result<bool, Errno> {
-        self.line = Some(line);
-        match result {
-            Ok(0) => self.closed = true,
-            Ok(came) => self.filled.end += came,
-            Err(errno) if is_retryable(errno) => {}
-            Err(errno) => {
-                self.closed = true;
-                return Err(errno);
-            }
-        }
-        Ok(!self.closed)
+    pub(crate) fn on_received(&mut self, buffer: Slot, result: Result<usize, Errno>) -> Result<bool, Errno> {
+        self.0.on_received(buffer, result)
     }
 
     /// Whether the peer closed in the middle of a message.
     pub(crate) fn is_cut(&self) -> bool {
-        self.closed && !self.filled.is_empty()
+        self.0.is_closed() && self.0.has_rest()
     }
 
     /// The next message of those that came.
     pub(crate) fn message(&mut self) -> Result<Option<Control>, Malformed> {
-        let Some(line) = &self.line else { return Ok(None) };
-        let bytes = &line.payload(self.filled.end)[self.filled.start..];
-        let Some((head, rest)) = bytes.split_first_chunk::<CONTROL_HEADER_LEN>() else { return Ok(None) };
-        let header = ControlHeader::decode(head)?;
-        let Some(body) = rest.get(..header.len as usize) else { return Ok(None) };
-        let message = Control::decode(&header, body)?;
-        self.filled.start += CONTROL_HEADER_LEN + body.len();
-        Ok(Some(message))
+        self.0.next(decode)
     }
+}
+
+/// The message at the beginning of `bytes`, with its length, if it is whole.
+fn decode(bytes: &[u8]) -> Result<Option<(usize, Control)>, Malformed> {
+    let Some((head, rest)) = bytes.split_first_chunk::<CONTROL_HEADER_LEN>() else { return Ok(None) };
+    let header = ControlHeader::decode(head)?;
+    let Some(body) = rest.get(..header.len as usize) else { return Ok(None) };
+    let message = Control::decode(&header, body)?;
+    Ok(Some((CONTROL_HEADER_LEN + body.len(), message)))
 }
 
 /// Sends messages.
 #[derive(Debug)]
 pub(crate) struct ControlTx {
-    fd: RawFd,
     tag: Tag,
     /// Away while the kernel reads it.
-    line: Option<Slot>,
-    sending: Option<(InFlight, Range<usize>)>,
+    buffer: Option<Slot>,
+    sending: Option<Outgoing>,
 }
 
 impl ControlTx {
-    pub(crate) fn new(fd: RawFd, tag: Tag, line: Slot) -> ControlTx {
-        ControlTx { fd, tag, line: Some(line), sending: None }
+    pub(crate) fn new(tag: Tag, buffer: Slot) -> ControlTx {
+        ControlTx { tag, buffer: Some(buffer), sending: None }
     }
 
     pub(crate) fn is_idle(&self) -> bool {
         self.sending.is_none()
     }
 
-    /// Sends what `next` gives, as many messages as fit.
-    pub(crate) fn send(&mut self, ring: &mut impl Ring, mut next: impl FnMut() -> Option<Control>) {
-        let Some(mut line) = self.line.take() else { return };
-        let buffer = line.payload_mut();
+    /// Sends what `next` gives to `fd`, as many messages as fit.
+    pub(crate) fn send(
+        &mut self,
+        ring: &mut impl Ring,
+        fd: RawFd,
+        mut next: impl FnMut() -> Option<Control>,
+    ) {
+        let Some(mut buffer) = self.buffer.take() else { return };
+        let bytes = buffer.payload_mut();
         let mut filled = 0;
-        while buffer.len() - filled >= CONTROL_HEADER_LEN + CONTROL_BODY_MAX {
+        while bytes.len() - filled >= CONTROL_HEADER_LEN + CONTROL_BODY_MAX {
             let Some(message) = next() else { break };
-            filled += message.encode(&mut buffer[filled..]);
+            filled += message.encode(&mut bytes[filled..]);
         }
         if filled == 0 {
-            self.line = Some(line);
+            self.buffer = Some(buffer);
             return;
         }
-        self.go_on(ring, line.into_flight(), HEADER_ROOM..HEADER_ROOM + filled);
-    }
-
-    fn go_on(&mut self, ring: &mut impl Ring, mut flight: InFlight, range: Range<usize>) {
-        ring.send(self.tag, self.fd, flight.lease(), range.clone(), false);
-        self.sending = Some((flight, range));
+        let outgoing = Outgoing::new(buffer, HEADER_ROOM..HEADER_ROOM + filled);
+        self.sending.insert(outgoing).send(ring, self.tag, fd);
     }
 
     /// A send ended.
     pub(crate) fn on_sent(
         &mut self,
         ring: &mut impl Ring,
+        fd: RawFd,
         lease: Option<Lease>,
         result: Result<usize, Errno>,
     ) -> Result<(), Errno> {
-        let (mut flight, mut range) = self.sending.take().expect("a send ends once");
-        flight.give_back(lease.expect("control messages are never sent zero-copy"));
-        match result {
-            Ok(0) => return Err(Errno::from_raw(nix::libc::EPIPE)),
-            Ok(sent) => range.start += sent,
-            Err(errno) if is_retryable(errno) => {}
-            Err(errno) => return Err(errno),
-        }
-        if range.is_empty() {
-            self.line = flight.land().ok();
-        } else {
-            self.go_on(ring, flight, range);
+        let mut sending = self.sending.take().expect("a send ends once");
+        match sending.on_sent(lease.expect("control messages are never sent zero-copy"), result)? {
+            Progress::All => self.buffer = sending.land().ok(),
+            Progress::Part => self.sending.insert(sending).send(ring, self.tag, fd),
         }
         Ok(())
     }

@@ -1,18 +1,22 @@
 //! Stations 4, 5 and 6: one connection on a ring.
 //!
-//! [`Tx`] sends packets, [`Rx`] receives them, [`ControlTx`] and [`ControlRx`] do the same for messages, and [`MainRx`]
-//! receives what QEMU says on its main connection. They move bytes and slots and keep partial sends and receives going;
-//! whether a packet is the right one, and what a message means, is the session's business.
+//! [`Tx`] sends packets, [`Rx`] receives them, [`ControlTx`] and [`ControlRx`] do the same for messages. They move bytes and
+//! slots and keep partial sends and receives going ([`Outgoing`], [`MessageRx`]: for whatever else travels on a connection,
+//! too); whether a packet is the right one, and what a message means, is the session's business.
 
 mod control;
+mod message_rx;
 mod native;
+mod outgoing;
 mod rx;
 mod tx;
 mod zero_copy;
 
 pub(crate) use control::{ControlRx, ControlTx};
+pub(crate) use message_rx::MessageRx;
 pub(crate) use native::Native;
-pub(crate) use rx::{Framing, Rest, Rx, RxEvent};
+pub(crate) use outgoing::{Outgoing, Progress};
+pub(crate) use rx::{Frame, Framing, Rx, RxEvent};
 pub(crate) use tx::{Tx, TxEvent};
 pub use zero_copy::ZeroCopy;
 

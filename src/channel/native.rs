@@ -1,6 +1,8 @@
 //! The framing of our own protocol: 64 bytes in front of every payload.
 
-use super::rx::{Framing, Rest};
+use std::convert::Infallible;
+
+use super::rx::{Frame, Framing};
 use crate::wire;
 use crate::wire::{Checksum, DATA_HEADER_LEN, DataHeader, Malformed};
 
@@ -10,14 +12,16 @@ pub(crate) struct Native(pub(crate) Checksum);
 
 impl Framing for Native {
     type Header = DataHeader;
+    /// Every packet belongs in a slot.
+    type Skipped = Infallible;
     const LEN: usize = DATA_HEADER_LEN;
 
-    fn decode(&self, bytes: &[u8]) -> Result<DataHeader, Malformed> {
-        DataHeader::decode(bytes.try_into().map_err(|_| Malformed::Truncated)?)
+    fn decode(&self, bytes: &[u8]) -> Result<Frame<DataHeader, Infallible>, Malformed> {
+        DataHeader::decode(bytes.try_into().map_err(|_| Malformed::Truncated)?).map(Frame::Packet)
     }
 
-    fn rest(header: &DataHeader) -> Rest {
-        Rest::Payload(header.len)
+    fn payload_len(header: &DataHeader) -> u32 {
+        header.len
     }
 
     fn sum(&self, so_far: u32, fresh: &[u8]) -> u32 {

@@ -4,39 +4,42 @@
 //! goes, so no byte is ever moved afterwards. How headers look is a [`Framing`]'s business.
 
 use std::fmt::Debug;
-use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::is_retryable;
 use crate::buffer::Slot;
 use crate::error::Errno;
 use crate::limits::HEADER_ROOM;
-use crate::ring::{Ring, Tag};
+use crate::net::Connection;
+use crate::ring::{Directions, Ring, Tag};
 use crate::wire::Malformed;
 
 /// How packets follow one another on a connection.
 pub(crate) trait Framing {
     /// What stands in front of a packet's payload.
     type Header: Copy + Debug;
-    /// Bytes of it.
+    /// What is known of a packet that is skipped. A type without values where every packet is wanted: then skipping one
+    /// cannot be written down.
+    type Skipped: Copy + Debug;
+    /// Bytes in front of every packet, of either kind.
     const LEN: usize;
 
-    /// Reads a header; `bytes` are as many as it has.
-    fn decode(&self, bytes: &[u8]) -> Result<Self::Header, Malformed>;
+    /// Reads what stands in front of a packet; `bytes` are [`LEN`](Framing::LEN).
+    fn decode(&self, bytes: &[u8]) -> Result<Frame<Self::Header, Self::Skipped>, Malformed>;
 
-    /// What comes after it.
-    fn rest(header: &Self::Header) -> Rest;
+    /// Bytes of payload behind a header.
+    fn payload_len(header: &Self::Header) -> u32;
 
     /// Goes on with the sum of a payload, over bytes that just came.
     fn sum(&self, so_far: u32, fresh: &[u8]) -> u32;
 }
 
-/// What comes after a header, in bytes.
+/// What comes next on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rest {
-    /// A payload that belongs in a slot.
-    Payload(u32),
-    /// Bytes that nobody wants.
-    Unwanted(u32),
+pub(crate) enum Frame<H, S> {
+    /// A packet whose payload belongs in a slot.
+    Packet(H),
+    /// A packet that is skipped: so many bytes are received and dropped.
+    Skipped { what: S, len: u32 },
 }
 
 /// What an operation's end meant.
@@ -48,8 +51,6 @@ pub(crate) enum RxEvent<H> {
     Header(H),
     /// A packet is complete; `crc32c` is that of its payload (0 when payloads are not checked).
     Packet { header: H, slot: Slot, crc32c: u32 },
-    /// A good header of a packet that nobody wants. What follows it is dropped, nothing has to be done.
-    Unwanted(H),
     /// The peer closed between two packets.
     Closed,
     /// The peer closed within a packet.
@@ -61,21 +62,21 @@ pub(crate) enum RxEvent<H> {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Phase<H> {
+enum Phase<H, S> {
     Header { filled: usize },
     Payload { header: H, len: u32, filled: usize, crc32c: u32 },
-    Unwanted { left: u32 },
+    Skipping { what: S, left: u32 },
 }
 
 /// The receiving end of a data connection.
 #[derive(Debug)]
 pub(crate) struct Rx<F: Framing> {
-    socket: OwnedFd,
+    connection: Connection,
     tag: Tag,
     framing: F,
-    /// Where headers are received, and what nobody wants; away while the kernel fills it.
-    line: Option<Slot>,
-    phase: Phase<F::Header>,
+    /// Where headers are received, and what is skipped; away while the kernel fills it.
+    buffer: Option<Slot>,
+    phase: Phase<F::Header, F::Skipped>,
     /// Bytes of everything received, and of that what came before the current packet.
     received: u64,
     packet_offset: u64,
@@ -86,13 +87,13 @@ pub(crate) struct Rx<F: Framing> {
 }
 
 impl<F: Framing> Rx<F> {
-    pub(crate) fn new(socket: OwnedFd, tag: Tag, line: Slot, framing: F) -> Rx<F> {
+    pub(crate) fn new(connection: Connection, tag: Tag, buffer: Slot, framing: F) -> Rx<F> {
         let phase = Phase::Header { filled: 0 };
         Rx {
-            socket,
+            connection,
             tag,
             framing,
-            line: Some(line),
+            buffer: Some(buffer),
             phase,
             received: 0,
             packet_offset: 0,
@@ -101,8 +102,9 @@ impl<F: Framing> Rx<F> {
         }
     }
 
-    pub(crate) fn socket(&self) -> &OwnedFd {
-        &self.socket
+    /// Ends the connection: what is under way on it ends, too.
+    pub(crate) fn shut_down(&self, ring: &mut impl Ring) {
+        self.connection.shut_down(ring, Directions::Both);
     }
 
     /// How many bytes came before the current packet.
@@ -114,12 +116,12 @@ impl<F: Framing> Rx<F> {
     pub(crate) fn begin(&mut self, ring: &mut impl Ring) {
         self.phase = Phase::Header { filled: 0 };
         self.packet_offset = self.received;
-        let line = self.line.take().expect("the line is here between headers");
-        self.receive(ring, line, 0, F::LEN);
+        let buffer = self.buffer.take().expect("the buffer is here between headers");
+        self.receive(ring, buffer, 0, F::LEN);
     }
 
     fn receive(&self, ring: &mut impl Ring, slot: Slot, filled: usize, end: usize) {
-        ring.receive(self.tag, self.socket.as_raw_fd(), slot, HEADER_ROOM + filled..HEADER_ROOM + end);
+        ring.receive(self.tag, self.connection.fd(), slot, HEADER_ROOM + filled..HEADER_ROOM + end);
     }
 
     /// Receives the payload of the header that just came into `slot`. A packet without payload is complete at once.
@@ -129,7 +131,7 @@ impl<F: Framing> Rx<F> {
         header: F::Header,
         slot: Slot,
     ) -> RxEvent<F::Header> {
-        let (Rest::Payload(len) | Rest::Unwanted(len)) = F::rest(&header);
+        let len = F::payload_len(&header);
         assert!(len <= slot.capacity(), "the session accepts what fits");
         if len == 0 {
             return self.complete(ring, header, slot, 0, 0);
@@ -167,42 +169,40 @@ impl<F: Framing> Rx<F> {
                 self.receive(ring, slot, filled, len as usize);
                 RxEvent::Pending
             }
-            Phase::Unwanted { left } => {
+            Phase::Skipping { what, left } => {
                 let came = u32::try_from(came).expect("no more came than was asked for");
-                self.line = Some(slot);
-                self.pass_over(ring, left - came);
-                RxEvent::Pending
+                self.buffer = Some(slot);
+                self.skip(ring, what, left - came)
             }
         }
     }
 
-    fn on_header(&mut self, ring: &mut impl Ring, line: Slot, filled: usize) -> RxEvent<F::Header> {
+    fn on_header(&mut self, ring: &mut impl Ring, buffer: Slot, filled: usize) -> RxEvent<F::Header> {
         if filled < F::LEN {
             self.phase = Phase::Header { filled };
-            self.receive(ring, line, filled, F::LEN);
+            self.receive(ring, buffer, filled, F::LEN);
             return RxEvent::Pending;
         }
-        let header = self.framing.decode(line.payload(F::LEN));
-        self.line = Some(line);
-        match header.map(|header| (header, F::rest(&header))) {
-            Ok((header, Rest::Payload(_))) => RxEvent::Header(header),
-            Ok((header, Rest::Unwanted(len))) => {
-                self.pass_over(ring, len);
-                RxEvent::Unwanted(header)
-            }
+        let frame = self.framing.decode(buffer.payload(F::LEN));
+        self.buffer = Some(buffer);
+        match frame {
+            Ok(Frame::Packet(header)) => RxEvent::Header(header),
+            Ok(Frame::Skipped { what, len }) => self.skip(ring, what, len),
             Err(what) => RxEvent::Malformed(what),
         }
     }
 
-    /// Receives what nobody wants, one line after the other.
-    fn pass_over(&mut self, ring: &mut impl Ring, left: u32) {
+    /// Receives what is left of a packet that is skipped, one buffer after the other, and then the next header.
+    fn skip(&mut self, ring: &mut impl Ring, what: F::Skipped, left: u32) -> RxEvent<F::Header> {
         if left == 0 {
-            return self.begin(ring);
+            self.begin(ring);
+            return RxEvent::Pending;
         }
-        self.phase = Phase::Unwanted { left };
-        let line = self.line.take().expect("the line is here between receives into it");
-        let end = left.min(line.capacity()) as usize;
-        self.receive(ring, line, 0, end);
+        self.phase = Phase::Skipping { what, left };
+        let buffer = self.buffer.take().expect("the buffer is here between receives into it");
+        let end = left.min(buffer.capacity()) as usize;
+        self.receive(ring, buffer, 0, end);
+        RxEvent::Pending
     }
 
     fn complete(

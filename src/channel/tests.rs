@@ -1,7 +1,7 @@
 //! Each end against a ring that does nothing by itself: the test is the kernel.
 
 use std::ops::Range;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::RawFd;
 
 use nix::libc::{EAGAIN, ECONNRESET, EOPNOTSUPP};
 use proptest::prelude::*;
@@ -10,6 +10,7 @@ use super::*;
 use crate::buffer::{Lease, Pool, Slot};
 use crate::error::KernelError;
 use crate::limits::{HEADER_ROOM, LINE_SIZE};
+use crate::net::Connection;
 use crate::ring::{Carrier, Completion, Directions, Job, Ring, Tag};
 use crate::time::Nanos;
 use crate::wire::{Checksum, Control, DATA_HEADER_LEN, DataHeader, crc32c};
@@ -72,8 +73,8 @@ impl Kernel {
     }
 }
 
-pub(crate) fn socket() -> OwnedFd {
-    std::fs::File::open("/dev/null").unwrap().into()
+pub(crate) fn connection() -> Connection {
+    Connection::plaintext(std::fs::File::open("/dev/null").unwrap(), None)
 }
 
 fn header(payload: &[u8], idx: u64) -> DataHeader {
@@ -90,7 +91,7 @@ fn filled(pool: &mut Pool, payload: &[u8]) -> Slot {
 #[test]
 fn header_and_payload_leave_in_one_operation() {
     let (mut kernel, mut pool) = (Kernel::default(), Pool::new(2, 8192).unwrap());
-    let mut tx = Tx::new(socket(), TAG, ZeroCopy::Off, 2);
+    let mut tx = Tx::new(connection(), TAG, ZeroCopy::Off, 2);
     tx.send(&mut kernel, filled(&mut pool, b"state"), &header(b"state", 3));
     let (lease, range, zero_copy) = kernel.send_under_way();
     assert!(!zero_copy && !tx.is_idle());
@@ -102,7 +103,7 @@ fn header_and_payload_leave_in_one_operation() {
 #[test]
 fn a_partial_send_goes_on_where_it_stopped() {
     let (mut kernel, mut pool) = (Kernel::default(), Pool::new(2, 8192).unwrap());
-    let mut tx = Tx::new(socket(), TAG, ZeroCopy::Off, 2);
+    let mut tx = Tx::new(connection(), TAG, ZeroCopy::Off, 2);
     tx.send(&mut kernel, filled(&mut pool, b"state"), &header(b"state", 0));
     let mut sent = Vec::new();
     for portion in [10, 50, 1, 8] {
@@ -119,7 +120,7 @@ fn a_partial_send_goes_on_where_it_stopped() {
 #[test]
 fn a_send_that_has_to_be_tried_again_is_and_one_that_failed_is_not() {
     let (mut kernel, mut pool) = (Kernel::default(), Pool::new(2, 8192).unwrap());
-    let mut tx = Tx::new(socket(), TAG, ZeroCopy::Off, 2);
+    let mut tx = Tx::new(connection(), TAG, ZeroCopy::Off, 2);
     tx.send(&mut kernel, filled(&mut pool, b"state"), &header(b"state", 0));
     let (lease, _, _) = kernel.send_under_way();
     let again = tx.on_sent(&mut kernel, Some(lease), Err(Errno::from_raw(EAGAIN)));
@@ -134,7 +135,7 @@ fn a_send_that_has_to_be_tried_again_is_and_one_that_failed_is_not() {
 fn a_zero_copy_packet_gives_its_slot_back_after_its_last_notification() {
     let payload = [7; 32 << 10];
     let (mut kernel, mut pool) = (Kernel::default(), Pool::new(2, 64 << 10).unwrap());
-    let mut tx = Tx::new(socket(), TAG, ZeroCopy::On, 2);
+    let mut tx = Tx::new(connection(), TAG, ZeroCopy::On, 2);
     tx.send(&mut kernel, filled(&mut pool, &payload), &header(&payload, 0));
     let (first, range, zero_copy) = kernel.send_under_way();
     assert!(zero_copy);
@@ -153,7 +154,7 @@ fn a_zero_copy_packet_gives_its_slot_back_after_its_last_notification() {
 fn a_socket_that_refuses_zero_copy_gets_copies() {
     let payload = [7; 32 << 10];
     let (mut kernel, mut pool) = (Kernel::default(), Pool::new(2, 64 << 10).unwrap());
-    let mut tx = Tx::new(socket(), TAG, ZeroCopy::On, 2);
+    let mut tx = Tx::new(connection(), TAG, ZeroCopy::On, 2);
     for idx in 0..2 {
         tx.send(&mut kernel, filled(&mut pool, &payload), &header(&payload, idx));
         let (mut lease, range, zero_copy) = kernel.send_under_way();
@@ -175,7 +176,7 @@ fn a_socket_that_refuses_zero_copy_gets_copies() {
 fn zero_copies(mode: ZeroCopy, packets: usize) -> Vec<Option<usize>> {
     let payload = vec![7; 1 << 20];
     let (mut kernel, mut pool) = (Kernel::default(), Pool::new(2, 1 << 20).unwrap());
-    let mut tx = Tx::new(socket(), TAG, mode, 2);
+    let mut tx = Tx::new(connection(), TAG, mode, 2);
     let send = |idx: usize| {
         tx.send(&mut kernel, filled(&mut pool, &payload), &header(&payload, idx as u64));
         let (mut kept, mut event) = (Vec::new(), TxEvent::Pending);
@@ -216,7 +217,7 @@ fn auto_tries_zero_copy_on_a_warm_connection_and_stops_when_the_kernel_copies() 
 fn a_payload_is_received_straight_into_the_slot_that_was_accepted_for_it() {
     let (mut kernel, mut pool) = (Kernel::default(), Pool::new(2, 8192).unwrap());
     let mut lines = Pool::new(1, 4096).unwrap();
-    let mut rx = Rx::new(socket(), TAG, lines.take().unwrap(), Native(Checksum::Crc32c));
+    let mut rx = Rx::new(connection(), TAG, lines.take().unwrap(), Native(Checksum::Crc32c));
     rx.begin(&mut kernel);
     let mut encoded = [0; DATA_HEADER_LEN];
     header(b"state", 0).encode(&mut encoded);
@@ -243,7 +244,7 @@ fn an_end_between_packets_is_told_from_an_end_within_one() {
     let mut lines = Pool::new(2, 4096).unwrap();
     for (before, cut) in [(0, false), (10, true)] {
         let mut kernel = Kernel::default();
-        let mut rx = Rx::new(socket(), TAG, lines.take().unwrap(), Native(Checksum::None));
+        let mut rx = Rx::new(connection(), TAG, lines.take().unwrap(), Native(Checksum::None));
         rx.begin(&mut kernel);
         let (mut line, mut count) = kernel.deliver(&vec![0; before]);
         if before > 0 {
@@ -274,11 +275,11 @@ proptest! {
         messages in prop::collection::vec(message(), 0..40), pieces in prop::collection::vec(1_usize..200, 1..50)
     ) {
         let (mut kernel, mut lines) = (Kernel::default(), Pool::new(2, u32::try_from(LINE_SIZE).unwrap()).unwrap());
-        let mut tx = ControlTx::new(0, TAG, lines.take().unwrap());
+        let mut tx = ControlTx::new(TAG, lines.take().unwrap());
         let mut waiting = messages.clone().into_iter();
         let mut stream = Vec::new();
         loop {
-            tx.send(&mut kernel, || waiting.next());
+            tx.send(&mut kernel, 0, || waiting.next());
             if tx.is_idle() {
                 break;
             }
@@ -286,14 +287,14 @@ proptest! {
                 let (lease, range, _) = kernel.send_under_way();
                 let portion = range.len().div_ceil(2);
                 stream.extend_from_slice(lease.bytes(range.start..range.start + portion));
-                tx.on_sent(&mut kernel, Some(lease), Ok(portion)).unwrap();
+                tx.on_sent(&mut kernel, 0, Some(lease), Ok(portion)).unwrap();
             }
         }
-        let mut rx = ControlRx::new(0, TAG, lines.take().unwrap());
+        let mut rx = ControlRx::new(TAG, lines.take().unwrap());
         let (mut came, mut sizes) = (Vec::new(), pieces.into_iter().cycle());
         let mut rest = &stream[..];
         while !rest.is_empty() {
-            rx.resume(&mut kernel);
+            rx.resume(&mut kernel, 0);
             let size = sizes.next().unwrap().min(rest.len());
             let (line, count) = kernel.deliver(&rest[..size]);
             rest = &rest[count..];
@@ -311,7 +312,7 @@ proptest! {
 fn a_header_room_is_left_in_front_of_every_line() {
     let (mut kernel, mut lines) =
         (Kernel::default(), Pool::new(1, u32::try_from(LINE_SIZE).unwrap()).unwrap());
-    let mut rx = ControlRx::new(0, TAG, lines.take().unwrap());
-    rx.resume(&mut kernel);
+    let mut rx = ControlRx::new(TAG, lines.take().unwrap());
+    rx.resume(&mut kernel, 0);
     assert_eq!(kernel.receives[0].1, HEADER_ROOM..HEADER_ROOM + LINE_SIZE);
 }

@@ -3,19 +3,18 @@
 //! The invariant: a slot comes out again only when no operation reads it any more. A zero-copy send reads it until the
 //! kernel's notification, long after the send itself has ended; until then the slot *lingers*.
 
-use std::ops::Range;
-use std::os::fd::{AsRawFd, OwnedFd};
-
 use super::zero_copy::{ZERO_COPY_TRIAL_BYTES, ZeroCopyJudge};
-use super::{ZeroCopy, is_retryable};
-use crate::buffer::{InFlight, Lease, Slot};
+use super::{Outgoing, Progress, ZeroCopy};
+use crate::buffer::{Lease, Slot};
 use crate::error::Errno;
 use crate::limits::HEADER_ROOM;
-use crate::ring::{Ring, Tag};
+use crate::net::Connection;
+use crate::ring::{Directions, Ring, Tag};
 use crate::wire::{DATA_HEADER_LEN, DataHeader};
 
 /// Packets shorter than this are copied: pinning costs more.
 const ZERO_COPY_MIN: usize = 16 << 10;
+
 /// What an operation's end meant.
 #[derive(Debug)]
 pub(crate) enum TxEvent {
@@ -31,15 +30,14 @@ pub(crate) enum TxEvent {
 
 #[derive(Debug)]
 struct Sending {
-    flight: InFlight,
-    range: Range<usize>,
+    outgoing: Outgoing,
     zero_copy: bool,
 }
 
 /// The sending end of a data connection.
 #[derive(Debug)]
 pub(crate) struct Tx {
-    socket: OwnedFd,
+    connection: Connection,
     tag: Tag,
     sending: Option<Sending>,
     /// Sent, but still read by the kernel. At most as many as the pool has slots.
@@ -56,9 +54,9 @@ pub(crate) struct Tx {
 }
 
 impl Tx {
-    pub(crate) fn new(socket: OwnedFd, tag: Tag, zero_copy: ZeroCopy, slots: u32) -> Tx {
+    pub(crate) fn new(connection: Connection, tag: Tag, zero_copy: ZeroCopy, slots: u32) -> Tx {
         Tx {
-            socket,
+            connection,
             tag,
             sending: None,
             lingering: Vec::with_capacity(slots as usize),
@@ -88,8 +86,9 @@ impl Tx {
         &self.zero_copy
     }
 
-    pub(crate) fn socket(&self) -> &OwnedFd {
-        &self.socket
+    /// Ends the connection: what is under way on it ends, too.
+    pub(crate) fn shut_down(&self, ring: &mut impl Ring) {
+        self.connection.shut_down(ring, Directions::Both);
     }
 
     /// Sends the packet that lies in `slot`: writes its header, begins the operation.
@@ -102,16 +101,17 @@ impl Tx {
         self.sent_at = header.sent_at_ns;
         self.bytes += u64::from(header.len);
         self.packets += 1;
-        self.go_on(ring, Sending { flight: slot.into_flight(), range, zero_copy });
+        self.go_on(ring, Sending { outgoing: Outgoing::new(slot, range), zero_copy });
     }
 
     fn go_on(&mut self, ring: &mut impl Ring, mut sending: Sending) {
-        let lease = sending.flight.lease();
-        let mut range = sending.range.clone();
-        if sending.zero_copy && self.zero_copy.is_on_trial() {
-            range.end = range.end.min(range.start + ZERO_COPY_TRIAL_BYTES);
+        let (tag, fd) = (self.tag, self.connection.fd());
+        if sending.zero_copy {
+            let bytes_max = if self.zero_copy.is_on_trial() { ZERO_COPY_TRIAL_BYTES } else { usize::MAX };
+            sending.outgoing.send_zero_copy(ring, tag, fd, bytes_max);
+        } else {
+            sending.outgoing.send(ring, tag, fd);
         }
-        ring.send(self.tag, self.socket.as_raw_fd(), lease, range, sending.zero_copy);
         self.sending = Some(sending);
     }
 
@@ -126,55 +126,55 @@ impl Tx {
         if lease.is_none() {
             self.zero_copy.sent += 1;
         }
-        lease.into_iter().for_each(|lease| sending.flight.give_back(lease));
-        match result {
-            Ok(sent) if sent > 0 => sending.range.start += sent,
-            Ok(_) => return self.fail(sending, Errno::from_raw(nix::libc::EPIPE)),
+        lease.into_iter().for_each(|lease| sending.outgoing.give_back(lease));
+        let progress = match result {
             Err(errno) if sending.zero_copy && is_refusal(errno) => {
                 self.zero_copy.unavailable = true;
                 sending.zero_copy = false;
+                Ok(Progress::Part)
             }
-            Err(errno) if is_retryable(errno) => {}
-            Err(errno) => return self.fail(sending, errno),
+            result => sending.outgoing.advance(result),
+        };
+        match progress {
+            Ok(Progress::All) => TxEvent::Sent(self.land(sending)),
+            Ok(Progress::Part) => {
+                sending.zero_copy &= !self.zero_copy.is_on_trial();
+                self.go_on(ring, sending);
+                TxEvent::Pending
+            }
+            Err(errno) => {
+                self.lingering.push(sending);
+                TxEvent::Failed(errno)
+            }
         }
-        if !sending.range.is_empty() {
-            sending.zero_copy &= !self.zero_copy.is_on_trial();
-            self.go_on(ring, sending);
-            return TxEvent::Pending;
-        }
-        TxEvent::Sent(self.land(sending))
     }
 
     /// The slot of a packet that is all sent, or nothing while the kernel still reads it.
     fn land(&mut self, sending: Sending) -> Option<Slot> {
-        match sending.flight.land() {
+        let end = sending.outgoing.rest().end;
+        match sending.outgoing.land() {
             Ok(slot) => {
-                self.outstanding -= (sending.range.end - HEADER_ROOM) as u64;
+                self.outstanding -= (end - HEADER_ROOM) as u64;
                 Some(slot)
             }
-            Err(flight) => {
-                self.lingering.push(Sending { flight, ..sending });
+            Err(outgoing) => {
+                self.lingering.push(Sending { outgoing, ..sending });
                 None
             }
         }
     }
 
-    fn fail(&mut self, sending: Sending, errno: Errno) -> TxEvent {
-        self.lingering.push(sending);
-        TxEvent::Failed(errno)
-    }
-
     /// The kernel has done with a zero-copy send's bytes.
     pub(crate) fn on_released(&mut self, lease: Lease, copied: bool) -> TxEvent {
         self.zero_copy.judge(copied);
-        if let Some(sending) = self.sending.as_mut().filter(|sending| sending.flight.holds(&lease)) {
-            sending.flight.give_back(lease);
+        if let Some(sending) = self.sending.as_mut().filter(|sending| sending.outgoing.holds(&lease)) {
+            sending.outgoing.give_back(lease);
             return TxEvent::Pending;
         }
-        let holds = |sending: &Sending| sending.flight.holds(&lease);
+        let holds = |sending: &Sending| sending.outgoing.holds(&lease);
         let at = self.lingering.iter().position(holds).expect("a lease has its slot here");
         let mut sending = self.lingering.swap_remove(at);
-        sending.flight.give_back(lease);
+        sending.outgoing.give_back(lease);
         self.land(sending).map_or(TxEvent::Pending, TxEvent::Freed)
     }
 }

@@ -1,9 +1,9 @@
 //! Before station 1: listen, connect and the hello on each connection, until a session has all its connections.
 //!
 //! The only place that uses tokio-uring and tokio (here and in the folder of this name), and neither is in any
-//! signature. It must not know settings, devices or packets: what comes after the hello is not read here. It keeps these: no wait without a bound or a cancel; a
-//! socket that is handed on has nothing in flight, is blocking and has one owner; one that is not handed on is shut
-//! down, so that its peer sees the end at once.
+//! signature. It must not know settings, devices or packets: what comes after the hello is not read here. It keeps
+//! these: no wait without a bound or a cancel; a socket that is handed on has nothing in flight, is blocking and has
+//! one owner; one that is not handed on is shut down, so that its peer sees the end at once.
 //!
 //! Sockets are accepted and connected by readiness, because tokio-uring's accept loses a connection when it is
 //! cancelled and gives none back to std. Hellos are read and written through the ring, on a second descriptor.
@@ -24,18 +24,18 @@ use std::time::Duration;
 use socket2::Socket;
 use tokio::sync::oneshot;
 
-use super::socket;
 use super::socket::Congestion;
+use super::{Connection, socket};
 use crate::error::{Error, KernelError, KernelOperation, Misuse, PeerError, Place};
 use crate::limits;
 use crate::limits::CANCEL_POLL;
 use crate::phase::Phase;
 use crate::wire::{Hello, Role, SessionId};
 
-use self::acceptor::keep_door;
-use self::pending::{Line, answer, within};
+use self::acceptor::accept_connections;
+use self::pending::{PendingConnection, answer, within};
 pub(crate) use self::registry::Busy;
-use self::registry::{Complete, Hall};
+use self::registry::{Complete, SessionRegistry};
 use runtime::{all, thread_gone, unless_cancelled};
 
 /// Connections that a sender sets up at once: half of what a listener answers at once, so that there is room for two.
@@ -46,28 +46,27 @@ const _: () = assert!(2 * WAVE as usize <= limits::PENDING_HELLOS_MAX);
 /// can gather or run, and others are told that it is busy.
 #[derive(Debug, Clone)]
 pub struct Listener {
-    door: Arc<Door>,
+    acceptor: Arc<Acceptor>,
 }
 
+/// The accept thread, and what it shares with those who wait for sessions.
 #[derive(Debug)]
-struct Door {
+struct Acceptor {
     addr: SocketAddr,
-    hall: Arc<Hall>,
+    registry: Arc<SessionRegistry>,
     host: Host,
-    /// Dropped, it ends the doorkeeper.
+    /// Dropped, it ends the accept thread.
     stop: Option<oneshot::Sender<()>>,
-    doorkeeper: Option<thread::JoinHandle<()>>,
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 /// Every connection of a session, greeted. All sockets are blocking.
 #[derive(Debug)]
 pub(crate) struct Connections {
     /// The control connection.
-    pub(crate) control: OwnedFd,
+    pub(crate) control: Connection,
     /// The data connections, by channel number.
-    pub(crate) data: Vec<OwnedFd>,
-    /// The other end, if it has an address.
-    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) data: Vec<Connection>,
     /// Which session it is.
     #[cfg_attr(not(test), expect(dead_code, reason = "names the session for tests"))]
     pub(crate) session: SessionId,
@@ -95,47 +94,47 @@ impl Listener {
         let listening = socket::listen(addr)?;
         let addr =
             listening.local_addr().map_err(|error| KernelError::new(KernelOperation::LocalAddress, error))?;
-        let hall = Hall::new(1..=limits::CHANNELS_MAX);
+        let registry = SessionRegistry::new(1..=limits::CHANNELS_MAX);
         let (stop, stopped) = oneshot::channel();
         let (tell_ready, ready) = mpsc::sync_channel(1);
-        let doorkeeper = thread::Builder::new()
-            .name("ringlift-door".into())
+        let thread = thread::Builder::new()
+            .name("ringlift-accept".into())
             .spawn({
-                let hall = Arc::clone(&hall);
-                move || keep_door(listening, hall, host, stopped, &tell_ready)
+                let registry = Arc::clone(&registry);
+                move || accept_connections(listening, registry, host, stopped, &tell_ready)
             })
             .map_err(|error| KernelError::new(KernelOperation::StartThread, error))?;
-        let door = Door { addr, hall, host, stop: Some(stop), doorkeeper: Some(doorkeeper) };
+        let acceptor = Acceptor { addr, registry, host, stop: Some(stop), thread: Some(thread) };
         ready.recv().unwrap_or_else(|_| Err(thread_gone()))?;
-        Ok(Listener { door: Arc::new(door) })
+        Ok(Listener { acceptor: Arc::new(acceptor) })
     }
 
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
-        self.door.addr
+        self.acceptor.addr
     }
 
     /// Whether this host has a congestion control: found out before any peer comes.
     pub(crate) fn check_congestion(&self, name: &str) -> Result<(), KernelError> {
-        socket::unconnected(self.door.addr, Some(name)).map(drop)
+        socket::unconnected(self.acceptor.addr, Some(name)).map(drop)
     }
 
-    /// Waits for the next session whose connections are all there. Whoever is turned away meanwhile, or was since the
-    /// last call, goes to `stray`.
+    /// Waits for the next session whose connections are all there. Connections that are rejected meanwhile, or were since
+    /// the last call, go to `reject`.
     pub(crate) fn next(
         &self,
         cancel: &dyn Fn() -> bool,
-        stray: &mut dyn FnMut(Option<SocketAddr>, Error),
+        reject: &mut dyn FnMut(Option<SocketAddr>, Error),
     ) -> Result<Connections, Error> {
         while !cancel() {
-            let (strays, complete) = self.door.hall.wait(CANCEL_POLL);
-            for (peer, error) in strays {
-                stray(peer, error);
+            let (rejected, complete) = self.acceptor.registry.wait(CANCEL_POLL);
+            for (peer, error) in rejected {
+                reject(peer, error);
             }
             if let Some(complete) = complete {
-                return Ok(Connections::listened(complete, self.door.host));
+                return Ok(Connections::listened(complete, self.acceptor.host));
             }
-            if self.door.doorkeeper.as_ref().is_none_or(thread::JoinHandle::is_finished) {
+            if self.acceptor.thread.as_ref().is_none_or(thread::JoinHandle::is_finished) {
                 return Err(thread_gone().into());
             }
         }
@@ -143,12 +142,12 @@ impl Listener {
     }
 }
 
-impl Drop for Door {
+impl Drop for Acceptor {
     /// The port is free when this returns.
     fn drop(&mut self) {
         drop(self.stop.take());
-        if let Some(doorkeeper) = self.doorkeeper.take() {
-            let _ = doorkeeper.join();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
         }
     }
 }
@@ -158,11 +157,20 @@ impl Connections {
         Connections {
             control: complete.control,
             data: complete.data,
-            peer: complete.peer,
             session: complete.session,
             same_clock: complete.clock == host.clock,
             busy: Some(complete.busy),
         }
+    }
+
+    /// The other end, if it has an address.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.control.peer()
+    }
+
+    /// Data connections.
+    pub(crate) fn channels(&self) -> u16 {
+        u16::try_from(self.data.len()).expect("channels are bounded by CHANNELS_MAX")
     }
 
     /// The congestion control in effect; none unless the data connections are TCP.
@@ -205,9 +213,8 @@ fn connect_as(
 ) -> Result<Connections, Error> {
     let session = host::random_session()?;
     unless_cancelled(cancel, move || async move {
-        let dial = async |_: Place| Line::dial(addr, congestion).await;
-        let introduced = introduce(host, session, channels, &dial).await?;
-        Ok(Connections { peer: Some(addr), ..introduced })
+        let dial = async |_: Place| PendingConnection::dial(addr, congestion).await;
+        introduce(host, session, channels, &dial).await
     })
 }
 
@@ -229,17 +236,16 @@ fn greet_as(
     let session = host::random_session()?;
     let channels = count(&data)?;
     unless_cancelled(cancel, move || async move {
-        let control = Socket::from(control);
-        let peer = socket::peer_of(&control);
         // Each is taken once, by its number: the control connection behind the data connections.
-        let lines = RefCell::new(lines(data.into_iter().map(Socket::from).chain([control]))?);
+        let all = data.into_iter().chain([control]).map(|fd| pending(fd).map(Some));
+        let all = RefCell::new(all.collect::<Result<Vec<_>, _>>()?);
         let pick = async |place: Place| {
             let number = if let Place::Channel(number) = place { number } else { channels };
-            let line = lines.borrow_mut().get_mut(usize::from(number)).and_then(Option::take);
-            line.ok_or_else(|| KernelError::new(KernelOperation::FindSocket, nix::errno::Errno::EBADF).into())
+            let picked = all.borrow_mut().get_mut(usize::from(number)).and_then(Option::take);
+            picked
+                .ok_or_else(|| KernelError::new(KernelOperation::FindSocket, nix::errno::Errno::EBADF).into())
         };
-        let introduced = introduce(host, session, channels, &pick).await?;
-        Ok(Connections { peer, ..introduced })
+        introduce(host, session, channels, &pick).await
     })
 }
 
@@ -261,16 +267,13 @@ fn welcome_as(
 ) -> Result<Connections, Error> {
     let channels = usize::from(count(&data)?);
     unless_cancelled(cancel, move || async move {
-        let hall = Hall::new(channels..=channels);
-        let control = Socket::from(control);
-        let peer = socket::peer_of(&control);
-        answer(Line::new(control)?, &hall, peer, host, Place::Control).await?;
-        let mut answers = Vec::with_capacity(channels);
-        for line in lines(data.into_iter().map(Socket::from))?.into_iter().flatten() {
-            answers.push(answer(line, &hall, peer, host, Place::New));
-        }
-        all(answers).await?;
-        let complete = hall.take().ok_or(PeerError::Closed { place: Place::Control, phase: Phase::Hello })?;
+        let registry = SessionRegistry::new(channels..=channels);
+        answer(pending(control)?, &registry, host, Place::Control).await?;
+        let data = data.into_iter().map(pending).collect::<Result<Vec<_>, _>>()?;
+        let answers = data.into_iter().map(|data| answer(data, &registry, host, Place::New));
+        all(answers.collect()).await?;
+        let complete =
+            registry.take().ok_or(PeerError::Closed { place: Place::Control, phase: Phase::Hello })?;
         Ok(Connections { busy: None, ..Connections::listened(complete, host) })
     })
 }
@@ -281,8 +284,11 @@ fn count(data: &[OwnedFd]) -> Result<u16, Error> {
     u16::try_from(given).ok().filter(|_| fits).ok_or(Misuse::BadChannels { given }.into())
 }
 
-fn lines(sockets: impl Iterator<Item = Socket>) -> Result<Vec<Option<Line>>, Error> {
-    sockets.map(|socket| Line::new(socket).map(Some).map_err(Error::from)).collect()
+/// A socket of an embedder's.
+fn pending(fd: OwnedFd) -> Result<PendingConnection, KernelError> {
+    let socket = Socket::from(fd);
+    let peer = socket::peer_of(&socket);
+    PendingConnection::new(socket, peer)
 }
 
 /// Says hello on every connection of a session, control first, and checks the answers.
@@ -290,7 +296,7 @@ async fn introduce(
     host: Host,
     session: SessionId,
     channels: u16,
-    open: &impl AsyncFn(Place) -> Result<Line, Error>,
+    open: &impl AsyncFn(Place) -> Result<PendingConnection, Error>,
 ) -> Result<Connections, Error> {
     let hello = async |role: Role| {
         let place = match role {
@@ -307,7 +313,7 @@ async fn introduce(
         let greeted = all(wave.map(|channel| hello(Role::Data { channel })).collect()).await?;
         data.extend(greeted.into_iter().map(|(connection, _)| connection));
     }
-    Ok(Connections { control, data, peer: None, session, same_clock: clock == host.clock, busy: None })
+    Ok(Connections { control, data, session, same_clock: clock == host.clock, busy: None })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 
 use nix::errno::Errno as Name;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -48,14 +48,14 @@ pub(crate) fn unconnected(addr: SocketAddr, congestion: Option<&str>) -> Result<
 ///
 /// The bound on unacknowledged data is `STANDSTILL_MAX` and not `SILENCE_MAX`, because the kernel counts the time in
 /// which a peer that is alive has no room, too. Heartbeats find a silent peer earlier.
-pub(crate) fn prepare(socket: &Socket) -> Result<(), KernelError> {
+pub(crate) fn prepare(socket: &SockRef<'_>) -> Result<(), KernelError> {
     let prepared = || -> io::Result<()> {
         if socket.r#type()? != Type::STREAM {
             return Err(Name::EPROTOTYPE.into());
         }
         socket.set_nonblocking(false)?;
         socket.set_cloexec(true)?;
-        if is_tcp(&SockRef::from(socket)) {
+        if is_tcp(socket) {
             socket.set_tcp_nodelay(true)?;
             socket.set_tcp_user_timeout(Some(limits::STANDSTILL_MAX))?;
             socket.set_tcp_keepalive(
@@ -73,13 +73,13 @@ pub(crate) fn duplicate(socket: &Socket) -> Result<Socket, KernelError> {
 }
 
 /// The other end's address, if it has one.
-pub(crate) fn peer_of(socket: &Socket) -> Option<SocketAddr> {
-    socket.peer_addr().ok().and_then(|addr| addr.as_socket())
+pub(crate) fn peer_of(socket: &impl AsFd) -> Option<SocketAddr> {
+    SockRef::from(socket).peer_addr().ok().and_then(|addr| addr.as_socket())
 }
 
 /// Sets the congestion control of every TCP socket among `sockets`; others have none.
 pub(crate) fn set_congestion<'a>(
-    sockets: impl IntoIterator<Item = &'a OwnedFd>,
+    sockets: impl IntoIterator<Item = &'a (impl AsFd + 'a)>,
     name: &str,
 ) -> Result<(), KernelError> {
     sockets
@@ -108,7 +108,7 @@ pub(crate) struct Congestion {
 
 impl Congestion {
     /// The one in effect on `socket`; none unless it is a TCP socket.
-    pub(crate) fn of(socket: &OwnedFd) -> Option<Congestion> {
+    pub(crate) fn of(socket: &impl AsFd) -> Option<Congestion> {
         let found = SockRef::from(socket).tcp_congestion().ok()?;
         let mut name = [0; 16];
         for (to, from) in name.iter_mut().zip(found.into_iter().take_while(|&byte| byte != 0)) {
@@ -139,6 +139,7 @@ impl fmt::Debug for Congestion {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
 
     #[test]
@@ -166,10 +167,10 @@ mod tests {
     #[test]
     fn what_is_no_stream_socket_is_refused_with_advice() {
         let (one, _other) = std::os::unix::net::UnixDatagram::pair().unwrap();
-        let error = prepare(&Socket::from(OwnedFd::from(one))).unwrap_err();
+        let error = prepare(&SockRef::from(&one)).unwrap_err();
         assert_eq!(error.hint(), Some("a session needs connected stream sockets"));
         let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
-        let error = prepare(&Socket::from(file)).unwrap_err();
+        let error = prepare(&SockRef::from(&file)).unwrap_err();
         assert_eq!(error.hint(), Some("a session needs connected stream sockets"));
     }
 }

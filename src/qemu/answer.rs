@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 
-use crate::buffer::{InFlight, Lease, Pool};
-use crate::channel::is_retryable;
+use crate::buffer::{Lease, Pool};
+use crate::channel::{Outgoing, Progress};
 use crate::error::{Errno, Error, KernelError, PeerError, Place, QemuError};
 use crate::limits::{HEADER_ROOM, PAGE_SIZE, QEMU_ANSWERS_MAX};
 use crate::phase::Phase;
@@ -14,22 +14,23 @@ use crate::wire::qemu::{REPLY_LEN_MAX, Reply};
 
 /// The return path.
 pub(super) struct Answers {
-    socket: RawFd,
+    /// The main connection's, which lives beside this.
+    fd: RawFd,
     tag: Tag,
     is_open: bool,
     waiting: VecDeque<Reply>,
     lines: Pool,
-    /// What is being sent: the message, the bytes that carry it, and which of them are left.
-    sending: Option<(Reply, InFlight, usize, usize)>,
+    /// What is being sent: the message, and the bytes that carry it.
+    sending: Option<(Reply, Outgoing)>,
     shut: Option<u32>,
     /// What was sent, and when: the first so many.
     pub(super) said: Vec<(Reply, Nanos)>,
 }
 
 impl Answers {
-    pub(super) fn new(socket: RawFd, tag: Tag) -> Result<Answers, KernelError> {
+    pub(super) fn new(fd: RawFd, tag: Tag) -> Result<Answers, KernelError> {
         Ok(Answers {
-            socket,
+            fd,
             tag,
             is_open: false,
             waiting: VecDeque::with_capacity(QEMU_ANSWERS_MAX),
@@ -84,12 +85,12 @@ impl Answers {
         let mut line = self.lines.take().expect("one message at a time");
         let len = reply.encode(line.header_mut::<REPLY_LEN_MAX>());
         let begin = HEADER_ROOM - REPLY_LEN_MAX;
-        self.send(ring, reply, line.into_flight(), begin, begin + len);
+        self.send(ring, reply, Outgoing::new(line, begin..begin + len));
     }
 
-    fn send(&mut self, ring: &mut impl Ring, reply: Reply, mut flight: InFlight, begin: usize, end: usize) {
-        ring.send(self.tag, self.socket, flight.lease(), begin..end, false);
-        self.sending = Some((reply, flight, begin, end));
+    fn send(&mut self, ring: &mut impl Ring, reply: Reply, mut outgoing: Outgoing) {
+        outgoing.send(ring, self.tag, self.fd);
+        self.sending = Some((reply, outgoing));
     }
 
     /// A send ended. Gives the message that is all sent.
@@ -99,25 +100,20 @@ impl Answers {
         lease: Option<Lease>,
         result: Result<usize, Errno>,
     ) -> Result<Option<Reply>, Error> {
-        let Some((reply, mut flight, begin, end)) = self.sending.take() else { return Ok(None) };
-        lease.into_iter().for_each(|lease| flight.give_back(lease));
-        let sent = match result {
-            Ok(sent) => sent,
-            Err(errno) if is_retryable(errno) => 0,
-            Err(errno) => {
-                // nobody hears the rest
-                flight.land().into_iter().for_each(|line| self.lines.put(line));
-                self.waiting.clear();
-                self.is_open = false;
-                let phase = Phase::Answering;
-                return Err(PeerError::Lost { place: Place::Main, phase, errno }.into());
-            }
-        };
-        if begin + sent < end {
-            self.send(ring, reply, flight, begin + sent, end);
+        let Some((reply, mut outgoing)) = self.sending.take() else { return Ok(None) };
+        let progress = outgoing.on_sent(lease.expect("answers are sent as copies"), result);
+        if progress == Ok(Progress::Part) {
+            self.send(ring, reply, outgoing);
             return Ok(None);
         }
-        flight.land().into_iter().for_each(|line| self.lines.put(line));
+        outgoing.land().into_iter().for_each(|line| self.lines.put(line));
+        if let Err(errno) = progress {
+            // nobody hears the rest
+            self.waiting.clear();
+            self.is_open = false;
+            let phase = Phase::Answering;
+            return Err(PeerError::Lost { place: Place::Main, phase, errno }.into());
+        }
         if self.said.len() < QEMU_ANSWERS_MAX {
             self.said.push((reply, ring.now()));
         }

@@ -11,19 +11,18 @@ mod newcomer;
 pub(crate) use self::connect::connect;
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use socket2::Socket;
+use socket2::SockRef;
 
 use self::newcomer::{Newcomer, Said};
 use crate::error::{Error, KernelError, KernelOperation, PeerError, Place, QemuError, Uuid};
 use crate::limits;
 use crate::limits::{CANCEL_POLL, PENDING_HELLOS_MAX};
-use crate::net::socket;
 use crate::net::socket::Congestion;
+use crate::net::{Connection, socket};
 use crate::phase::Phase;
 use crate::time::Nanos;
 use crate::time::nanos;
@@ -50,13 +49,11 @@ pub struct Listener {
 #[derive(Debug)]
 pub(crate) struct Gathered {
     /// The main connection, from its first byte on.
-    pub(crate) main: OwnedFd,
+    pub(crate) main: Connection,
     /// The multifd connections by their number, behind their inits.
-    pub(crate) multifd: Vec<OwnedFd>,
+    pub(crate) multifd: Vec<Connection>,
     /// The virtual machine, as the inits name it.
     pub(crate) uuid: Option<[u8; 16]>,
-    /// The other end of the main connection.
-    pub(crate) peer: Option<SocketAddr>,
 }
 
 impl Listener {
@@ -116,13 +113,18 @@ impl Gathered {
         if let Some(name) = congestion {
             self.set_congestion(name)?;
         }
-        let channels = u16::try_from(self.multifd.len()).expect("channels are bounded by CHANNELS_MAX");
-        owner.tell(&Event::Connected { peer: self.peer, channels });
+        owner.tell(&Event::Connected { peer: self.peer(), channels: self.channels() });
         Ok(())
     }
 
-    fn sockets(&self) -> impl Iterator<Item = &OwnedFd> {
-        std::iter::once(&self.main).chain(&self.multifd)
+    /// The other end of the main connection.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.main.peer()
+    }
+
+    /// Multifd connections.
+    pub(crate) fn channels(&self) -> u16 {
+        u16::try_from(self.multifd.len()).expect("channels are bounded by CHANNELS_MAX")
     }
 
     /// The congestion control in effect; none unless the connections are TCP.
@@ -132,7 +134,7 @@ impl Gathered {
 
     /// Sets the congestion control of every TCP connection.
     pub(crate) fn set_congestion(&self, name: &str) -> Result<(), KernelError> {
-        socket::set_congestion(self.sockets(), name)
+        socket::set_congestion(std::iter::once(&self.main).chain(&self.multifd), name)
     }
 }
 
@@ -144,8 +146,8 @@ struct Gathering<'a> {
     shut_until: Option<Nanos>,
     door_is_open: bool,
     newcomers: [Option<Newcomer>; PENDING_HELLOS_MAX],
-    main: Option<Socket>,
-    multifd: Vec<Option<Socket>>,
+    main: Option<Connection>,
+    multifd: Vec<Option<Connection>>,
     uuid: Option<[u8; 16]>,
     /// When the first of them was known.
     began: Option<Nanos>,
@@ -180,19 +182,12 @@ impl<'a> Gathering<'a> {
     }
 
     fn finish(self) -> Result<Gathered, Error> {
-        let peer = self.main.as_ref().and_then(socket::peer_of);
-        let mut sockets = self.main.into_iter().chain(self.multifd.into_iter().flatten());
-        let mut hand_on = || -> Result<Option<OwnedFd>, KernelError> {
-            let Some(socket) = sockets.next() else { return Ok(None) };
-            socket::prepare(&socket)?;
-            Ok(Some(socket.into()))
-        };
-        let main = hand_on()?.expect("it is complete");
-        let mut multifd = Vec::new();
-        while let Some(socket) = hand_on()? {
-            multifd.push(socket);
+        let main = self.main.expect("it is complete");
+        let multifd: Vec<Connection> = self.multifd.into_iter().flatten().collect();
+        for connection in std::iter::once(&main).chain(&multifd) {
+            socket::prepare(&SockRef::from(connection))?;
         }
-        Ok(Gathered { main, multifd, uuid: self.uuid, peer })
+        Ok(Gathered { main, multifd, uuid: self.uuid })
     }
 
     /// Waits a little for anything to happen, and does what follows from it.
@@ -330,7 +325,7 @@ impl<'a> Gathering<'a> {
         self.epoll
             .modify(&newcomer.socket, &mut end)
             .map_err(|errno| KernelError::new(KernelOperation::EpollControl, errno))?;
-        *seat = Some(newcomer.socket);
+        *seat = Some(Connection::plaintext(newcomer.socket, newcomer.peer));
         self.began.get_or_insert(now);
         Ok(())
     }

@@ -11,7 +11,6 @@ mod simulation;
 mod tail;
 
 use std::collections::VecDeque;
-use std::os::fd::{AsRawFd, OwnedFd};
 
 use self::tail::Tail;
 use super::answer::Answers;
@@ -22,11 +21,12 @@ use crate::buffer::{Pool, Slot};
 use crate::channel::{Rx, RxEvent};
 use crate::error::{Errno, Error, KernelError, PeerError, Place, QemuError};
 use crate::limits::QEMU_STATE_MAX;
+use crate::net::Connection;
 use crate::phase::Phase;
 use crate::ring::{Completion, Ring};
 use crate::transfer::Finished;
 use crate::wire::Checksum;
-use crate::wire::qemu::{DevicePacket, INIT_LEN, Idstr, Packet};
+use crate::wire::qemu::{DevicePacket, INIT_LEN, Idstr};
 use crate::worker::caller::{Event, Owner};
 use crate::worker::control_buffers;
 use crate::worker::loading::Loading;
@@ -39,9 +39,9 @@ pub(super) const DIALECT: &str = "qemu";
 
 /// What the worker is made of.
 pub(super) struct Parts {
-    pub(super) main: OwnedFd,
+    pub(super) main: Connection,
     /// In the order of their numbers, behind their inits.
-    pub(super) multifd: Vec<OwnedFd>,
+    pub(super) multifd: Vec<Connection>,
     /// Their names are QEMU's.
     pub(super) devices: Vec<Device>,
     pub(super) pool_size: u64,
@@ -55,7 +55,7 @@ pub(super) struct Receiving<R: Ring> {
     main: MainRx,
     answers: Answers,
     /// Multifd connections that wait until the size of memory pages is known.
-    sockets: Vec<OwnedFd>,
+    connections: Vec<Connection>,
     channels: Vec<Rx<Multifd>>,
     /// Packets that have no slot yet, with their channels. At most one of each.
     waiting: VecDeque<(usize, DevicePacket)>,
@@ -89,7 +89,7 @@ impl<R: Ring> Receiving<R> {
         let session = QemuSession::new(names.collect(), slots as usize, now);
         let mut lines = control_buffers(parts.multifd.len())?;
         let line = lines.take().expect("there is one for the main connection");
-        let answers = Answers::new(parts.main.as_raw_fd(), Duty::Speak.tag())?;
+        let answers = Answers::new(parts.main.fd(), Duty::Speak.tag())?;
         let main = MainRx::new(parts.main, Duty::Hear.tag(), line);
         let mut loader = Loader::new(ring, parts.devices, parts.owner, false);
         let pool = Pool::new(slots, QEMU_STATE_MAX)?;
@@ -103,7 +103,7 @@ impl<R: Ring> Receiving<R> {
             answers,
             channels: Vec::with_capacity(parts.multifd.len()),
             waiting: VecDeque::with_capacity(parts.multifd.len()),
-            sockets: parts.multifd,
+            connections: parts.multifd,
             ended: 0,
             lines,
             session,
@@ -149,9 +149,9 @@ impl<R: Ring> Receiving<R> {
     /// Begins to receive packets: their headers' length is known now.
     fn begin_channels(&mut self) {
         let page_size = self.main.page_size();
-        for (channel, socket) in self.sockets.drain(..).enumerate() {
+        for (channel, connection) in self.connections.drain(..).enumerate() {
             let line = self.lines.take().expect("there is a line for each channel");
-            let mut rx = Rx::new(socket, Duty::Packet { channel }.tag(), line, Multifd(page_size));
+            let mut rx = Rx::new(connection, Duty::Packet { channel }.tag(), line, Multifd(page_size));
             rx.begin(&mut self.loader.ring);
             self.channels.push(rx);
         }
@@ -176,7 +176,7 @@ impl<R: Ring> Receiving<R> {
             Admission::Slot => {
                 let slot = self.loader.take();
                 let ring = &mut self.loader.ring;
-                let event = self.channels[channel].accept(ring, Packet::Device(packet), slot);
+                let event = self.channels[channel].accept(ring, packet, slot);
                 self.on_rx(channel, event)
             }
         }
@@ -185,7 +185,7 @@ impl<R: Ring> Receiving<R> {
     /// Whether what is missing can come at all: when every channel waits for a slot or has ended, and no device is being
     /// written, nothing that is still on its way can help.
     fn check_missing(&self) -> Result<(), Error> {
-        let all_wait = self.sockets.is_empty() && self.waiting.len() + self.ended == self.channels.len();
+        let all_wait = self.connections.is_empty() && self.waiting.len() + self.ended == self.channels.len();
         let may_write = self.session.switched_over().is_some() || self.main.has_ended();
         if !all_wait || !may_write || !self.configs.is_empty() || self.loader.is_writing() {
             return Ok(());
@@ -216,16 +216,16 @@ impl<R: Ring> Receiving<R> {
         }
     }
 
-    fn on_rx(&mut self, channel: usize, event: RxEvent<Packet>) -> Result<(), Error> {
+    fn on_rx(&mut self, channel: usize, event: RxEvent<DevicePacket>) -> Result<(), Error> {
         let place = place(channel);
         let now = self.loader.ring.now();
         match event {
-            RxEvent::Header(Packet::Device(packet)) => self.on_header(channel, packet),
-            RxEvent::Packet { header: Packet::Device(packet), slot, .. } => {
+            RxEvent::Header(packet) => self.on_header(channel, packet),
+            RxEvent::Packet { header: packet, slot, .. } => {
                 self.session.devices.fill(&packet, slot, now);
                 self.session.on_packet(now)
             }
-            RxEvent::Pending | RxEvent::Header(_) | RxEvent::Packet { .. } | RxEvent::Unwanted(_) => Ok(()),
+            RxEvent::Pending => Ok(()),
             RxEvent::Closed => {
                 self.ended += 1;
                 self.session.on_end(place, now);

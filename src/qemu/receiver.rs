@@ -9,6 +9,7 @@ use super::receive::{DIALECT, Parts, Receiving};
 use crate::cancel::Cancel;
 use crate::error::{Error, Misuse};
 use crate::limits::{CHANNELS_DEFAULT, CHANNELS_MAX, POOL_SIZE_DEFAULT, POOL_SIZE_MAX};
+use crate::net::Connection;
 use crate::phase::Phase;
 use crate::report::Recorder;
 use crate::ring;
@@ -115,7 +116,11 @@ fn meet(peer: Peer, channels: usize, congestion: Option<&str>, owner: &mut Owner
             listener.gather_for(owner, channels, congestion)
         }
         Peer::Sockets { main, multifd } => {
-            let gathered = Gathered { main, multifd, uuid: None, peer: None };
+            let gathered = Gathered {
+                main: main.into(),
+                multifd: multifd.into_iter().map(Connection::from).collect(),
+                uuid: None,
+            };
             gathered.begin_for(owner, congestion)?;
             Ok(gathered)
         }

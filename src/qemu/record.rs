@@ -226,7 +226,7 @@ struct Account {
 
 impl Account {
     fn connected(&mut self, gathered: &Gathered) {
-        self.peer = gathered.peer;
+        self.peer = gathered.peer();
         self.uuid = gathered.uuid.map(Uuid);
         self.settings.congestion = gathered.congestion().map(|name| name.to_string()).unwrap_or_default();
     }

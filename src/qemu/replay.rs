@@ -15,7 +15,6 @@ mod worker;
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
 
 pub use self::pace::Pace;
 
@@ -32,6 +31,7 @@ use crate::buffer::Pool;
 use crate::cancel::Cancel;
 use crate::error::{CaptureError, CaptureProblem, Error, KernelError, Place};
 use crate::limits::{PAGE_SIZE, POOL_SIZE_DEFAULT, QEMU_PIECE_MAX, QEMU_PIECE_MIN};
+use crate::net;
 use crate::phase::Phase;
 use crate::report::ReplayReport;
 use crate::ring;
@@ -112,7 +112,7 @@ impl Replay {
         account.pool(&pool, ring.register(&pool).err());
         let gathered = self.connect(&owner)?;
         account.connected(&gathered);
-        owner.tell(&Event::Connected { peer: gathered.peer, channels: count(&gathered) });
+        owner.tell(&Event::Connected { peer: gathered.peer(), channels: gathered.channels() });
         let sockets = std::iter::once(gathered.main).chain(gathered.multifd);
         Ok(self.pump(ring, pool, script, sockets, owner)?)
     }
@@ -137,7 +137,7 @@ impl Replay {
         ring: R,
         pool: Pool,
         script: Script,
-        sockets: impl Iterator<Item = OwnedFd>,
+        sockets: impl Iterator<Item = net::Connection>,
         owner: Owner,
     ) -> Result<Pump<R>, KernelError> {
         let captured = &self.capture.connections;
@@ -145,7 +145,7 @@ impl Replay {
         let mut lines = Pool::new(u32::try_from(captured.len()).expect("connections are bounded"), line)?;
         let connections = captured.iter().zip(sockets).zip(script.files).enumerate();
         let both = connections.map(|(number, ((connection, socket), file))| {
-            let ear = Ear::new(number, socket.as_raw_fd(), lines.take().expect("there is a line for each"));
+            let ear = Ear::new(number, socket.fd(), lines.take().expect("there is a line for each"));
             let place = connection.id.map_or(Place::Main, Place::Multifd);
             (Lane::new(place, number, file, connection.bytes - begin(connection), socket), ear)
         });
@@ -181,10 +181,6 @@ impl Replay {
 /// What of a connection is sent when it is made: a multifd connection's init.
 fn begin(connection: &Connection) -> u64 {
     if connection.id.is_some() { INIT_LEN as u64 } else { 0 }
-}
-
-fn count(gathered: &Gathered) -> u16 {
-    u16::try_from(gathered.multifd.len()).expect("channels are bounded by CHANNELS_MAX")
 }
 
 /// A connection's file, where the first byte is that the pump sends.

@@ -1,10 +1,9 @@
 //! The control connection, both directions.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-
 use crate::buffer::{Lease, Pool, Slot};
 use crate::channel::{ControlRx, ControlTx};
 use crate::error::{Errno, Error, PeerError, Place};
+use crate::net::Connection;
 use crate::phase::Phase;
 use crate::ring::{Directions, Ring};
 use crate::wire::Control;
@@ -12,36 +11,31 @@ use crate::worker::operation::Duty;
 
 /// The control connection.
 pub(super) struct Link {
-    socket: OwnedFd,
+    connection: Connection,
     rx: ControlRx,
     tx: ControlTx,
     closed: bool,
 }
 
 impl Link {
-    /// Begins to listen.
-    pub(super) fn new(ring: &mut impl Ring, socket: OwnedFd, lines: &mut Pool) -> Link {
-        let fd = socket.as_raw_fd();
-        let mut line = || lines.take().expect("there are lines for both directions");
-        let mut rx = ControlRx::new(fd, Duty::Hear.tag(), line());
-        let tx = ControlTx::new(fd, Duty::Speak.tag(), line());
-        rx.resume(ring);
-        Link { socket, rx, tx, closed: false }
-    }
-
-    fn fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+    /// Begins to receive.
+    pub(super) fn new(ring: &mut impl Ring, connection: Connection, buffers: &mut Pool) -> Link {
+        let mut buffer = || buffers.take().expect("there are buffers for both directions");
+        let mut rx = ControlRx::new(Duty::Hear.tag(), buffer());
+        let tx = ControlTx::new(Duty::Speak.tag(), buffer());
+        rx.resume(ring, connection.fd());
+        Link { connection, rx, tx, closed: false }
     }
 
     /// Sends what `next` gives, unless something is being sent.
-    pub(super) fn speak(&mut self, ring: &mut impl Ring, next: impl FnMut() -> Option<Control>) {
+    pub(super) fn send(&mut self, ring: &mut impl Ring, next: impl FnMut() -> Option<Control>) {
         if self.tx.is_idle() {
-            self.tx.send(ring, next);
+            self.tx.send(ring, self.connection.fd(), next);
         }
     }
 
-    /// Whether all that was said has been taken by the socket.
-    pub(super) fn has_spoken(&self) -> bool {
+    /// Whether the socket has taken all that was given to it.
+    pub(super) fn has_sent(&self) -> bool {
         self.tx.is_idle()
     }
 
@@ -50,7 +44,8 @@ impl Link {
         self.closed
     }
 
-    pub(super) fn on_spoken(
+    /// A send ended.
+    pub(super) fn on_sent(
         &mut self,
         ring: &mut impl Ring,
         lease: Option<Lease>,
@@ -58,27 +53,27 @@ impl Link {
         phase: Phase,
     ) -> Result<(), Error> {
         let lost = |errno| PeerError::Lost { place: Place::Control, phase, errno };
-        Ok(self.tx.on_sent(ring, lease, result).map_err(lost)?)
+        Ok(self.tx.on_sent(ring, self.connection.fd(), lease, result).map_err(lost)?)
     }
 
-    /// Bytes came: hands each message to `take`, then listens on. Messages that came before the end are taken first.
-    pub(super) fn on_heard(
+    /// Bytes came: hands each message to `take`, then receives on. Messages that came before the end are taken first.
+    pub(super) fn on_received(
         &mut self,
         ring: &mut impl Ring,
-        line: Slot,
+        buffer: Slot,
         result: Result<usize, Errno>,
         phase: Phase,
         mut take: impl FnMut(Control) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let place = Place::Control;
-        let heard = self.rx.on_received(line, result);
-        self.closed |= !matches!(heard, Ok(true));
+        let received = self.rx.on_received(buffer, result);
+        self.closed |= !matches!(received, Ok(true));
         let malformed = |what| Error::from(PeerError::Malformed { place, what });
         let taken = self.take_all(malformed, &mut take);
-        // it listens on whatever the messages were: the peer's end must be heard, too
-        let ended = match heard {
+        // it receives on whatever the messages were: the peer's end must be noticed, too
+        let ended = match received {
             Ok(true) => {
-                self.rx.resume(ring);
+                self.rx.resume(ring, self.connection.fd());
                 return taken;
             }
             Ok(false) if self.rx.is_cut() => malformed(crate::wire::Malformed::Truncated),
@@ -99,12 +94,12 @@ impl Link {
         Ok(())
     }
 
-    /// Says no more, but still listens.
-    pub(super) fn say_goodbye(&mut self, ring: &mut impl Ring) {
-        ring.shut_down(self.fd(), Directions::Sending);
+    /// Sends no more, but still receives.
+    pub(super) fn end_sending(&mut self, ring: &mut impl Ring) {
+        self.connection.shut_down(ring, Directions::Sending);
     }
 
     pub(super) fn shut_down(&mut self, ring: &mut impl Ring) {
-        ring.shut_down(self.fd(), Directions::Both);
+        self.connection.shut_down(ring, Directions::Both);
     }
 }

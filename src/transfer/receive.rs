@@ -6,7 +6,6 @@
 mod ending;
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 
 use super::Finished;
 use super::control_link::Link;
@@ -14,6 +13,7 @@ use crate::buffer::{Pool, Slot};
 use crate::channel::{Native, Rx, RxEvent};
 use crate::error::{Errno, Error, KernelError, PeerError, Place, Refusal, Side};
 use crate::limits::HEARTBEAT_INTERVAL;
+use crate::net::Connection;
 use crate::net::listener::Busy;
 use crate::phase::Phase;
 use crate::ring::{Completion, Ring};
@@ -32,8 +32,8 @@ use crate::worker::writers::{Device, Loader};
 
 /// What the worker is made of.
 pub(super) struct Parts {
-    pub(super) control: OwnedFd,
-    pub(super) data: Vec<OwnedFd>,
+    pub(super) control: Connection,
+    pub(super) data: Vec<Connection>,
     pub(super) busy: Option<Busy>,
     pub(super) devices: Vec<Device>,
     pub(super) pool_max: u64,
@@ -48,7 +48,7 @@ pub(super) struct Receiving<R: Ring> {
     loader: Loader<R>,
     link: Link,
     /// Data connections that wait for the agreement on settings.
-    sockets: Vec<OwnedFd>,
+    connections: Vec<Connection>,
     channels: Vec<Rx<Native>>,
     /// Headers that came and whose payloads are still to be received, with their channels. At most one of each.
     headers: VecDeque<(usize, DataHeader)>,
@@ -75,7 +75,7 @@ impl<R: Ring> Receiving<R> {
         Ok(Receiving {
             loader,
             link,
-            sockets: parts.data,
+            connections: parts.data,
             channels: Vec::new(),
             headers: VecDeque::new(),
             overlaps: false,
@@ -126,10 +126,10 @@ impl<R: Ring> Receiving<R> {
         self.estimate = known.sum();
         self.checksum = offer.checksum;
         self.session.accept(offer, window);
-        self.headers.reserve(self.sockets.len());
-        for (channel, socket) in self.sockets.drain(..).enumerate() {
+        self.headers.reserve(self.connections.len());
+        for (channel, connection) in self.connections.drain(..).enumerate() {
             let line = self.lines.take().expect("there is a line for each channel");
-            let mut rx = Rx::new(socket, Duty::Packet { channel }.tag(), line, Native(offer.checksum));
+            let mut rx = Rx::new(connection, Duty::Packet { channel }.tag(), line, Native(offer.checksum));
             rx.begin(&mut self.loader.ring);
             self.channels.push(rx);
         }
@@ -232,7 +232,7 @@ impl<R: Ring> Receiving<R> {
                 _ => self.on_heard(slot, result),
             },
             Completion::Sent { lease, result, .. } => {
-                self.link.on_spoken(&mut self.loader.ring, lease, result, self.session.phase())
+                self.link.on_sent(&mut self.loader.ring, lease, result, self.session.phase())
             }
             Completion::Released { .. } => Ok(()),
             Completion::Done { tag } => {
@@ -245,7 +245,7 @@ impl<R: Ring> Receiving<R> {
     fn on_heard(&mut self, line: Slot, result: Result<usize, Errno>) -> Result<(), Error> {
         let (now, session) = (self.loader.ring.now(), &mut self.session);
         let phase = session.phase();
-        self.link.on_heard(&mut self.loader.ring, line, result, phase, |message| {
+        self.link.on_received(&mut self.loader.ring, line, result, phase, |message| {
             session.on_control(message, now)
         })?;
         if let Some(at) = self.session.switched_over() {
@@ -259,7 +259,7 @@ impl<R: Ring> Receiving<R> {
         let now = self.loader.ring.now();
         let phase = self.session.phase();
         match event {
-            RxEvent::Pending | RxEvent::Unwanted(_) => Ok(()),
+            RxEvent::Pending => Ok(()),
             RxEvent::Header(header) => {
                 self.session.on_header(&header, place)?;
                 self.headers.push_back((channel, header));
@@ -312,7 +312,7 @@ impl<R: Ring> Loading for Receiving<R> {
         self.session.check(now)?;
         self.begin_payload()?;
         self.loader.begin_writes(&mut self.session)?;
-        self.link.speak(&mut self.loader.ring, || self.session.poll_control(now));
+        self.link.send(&mut self.loader.ring, || self.session.poll_control(now));
         self.loader.tell_progress(now, self.estimate);
         self.loader.ring.wait(Some(self.next_deadline(now)))?;
         while let Some(completion) = self.loader.ring.next() {

@@ -4,7 +4,6 @@ use std::os::fd::OwnedFd;
 
 use super::Finished;
 use super::receive::{Parts, Receiving};
-use super::sender::count;
 use crate::cancel::Cancel;
 use crate::error::{Error, Misuse};
 use crate::limits::{POOL_SIZE_MAX, POOL_SIZE_TRUSTED};
@@ -80,7 +79,7 @@ impl Receiver {
             Ok(connections) => connections,
             Err(error) => return failed(error),
         };
-        owner.tell(&Event::Connected { peer: connections.peer, channels: count(&connections) });
+        owner.tell(&Event::Connected { peer: connections.peer(), channels: connections.channels() });
         let ring = match ring::open(&owner.cancel) {
             Ok(ring) => ring,
             Err(error) => return failed(error.into()),

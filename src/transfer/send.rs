@@ -7,7 +7,6 @@
 mod ending;
 mod reading;
 
-use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use self::reading::{Reader, Reading};
@@ -19,6 +18,7 @@ use crate::channel::ZeroCopy;
 use crate::channel::{Tx, TxEvent};
 use crate::error::{DeviceError, Errno, Error, KernelError, PeerError, Place};
 use crate::limits::PRECOPY_TIME_MAX;
+use crate::net::Connection;
 use crate::phase::Phase;
 use crate::report::{Recorder, Stage};
 use crate::ring::{Completion, Ring};
@@ -43,8 +43,8 @@ pub(super) struct Device {
 
 /// What the worker is made of.
 pub(super) struct Parts {
-    pub(super) control: OwnedFd,
-    pub(super) data: Vec<OwnedFd>,
+    pub(super) control: Connection,
+    pub(super) data: Vec<Connection>,
     pub(super) devices: Vec<Device>,
     pub(super) packet_size: u32,
     pub(super) pool_size: u64,
@@ -88,8 +88,9 @@ impl<R: Ring> Sending<R> {
         account.zero_copy(parts.zero_copy, ring.can_zero_copy());
         let zero_copy = if ring.can_zero_copy() { parts.zero_copy } else { ZeroCopy::Off };
         let link = Link::new(&mut ring, parts.control, &mut lines);
-        let channel =
-            |(channel, socket)| Tx::new(socket, Duty::Packet { channel }.tag(), zero_copy, pool.total());
+        let channel = |(channel, connection)| {
+            Tx::new(connection, Duty::Packet { channel }.tag(), zero_copy, pool.total())
+        };
         let channels = parts.data.into_iter().enumerate().map(channel).collect();
         let readers: Vec<Reader> = parts.devices.into_iter().map(Reader::new).collect();
         let offer = Offer {
@@ -281,7 +282,7 @@ impl<R: Ring> Sending<R> {
         while self.begin_reads()? {
             self.send_packets();
         }
-        self.link.speak(&mut self.ring, || self.session.poll_control(now));
+        self.link.send(&mut self.ring, || self.session.poll_control(now));
         self.tell_progress(now);
         self.ring.wait(Some(self.next_deadline()))?;
         while let Some(completion) = self.ring.next() {
@@ -335,7 +336,7 @@ impl<R: Ring> Sending<R> {
                     let event = self.channels[channel].on_sent(&mut self.ring, lease, result);
                     self.on_tx(channel, event)
                 }
-                _ => self.link.on_spoken(&mut self.ring, lease, result, self.session.phase()),
+                _ => self.link.on_sent(&mut self.ring, lease, result, self.session.phase()),
             },
             Completion::Released { tag, lease, copied } => {
                 let Duty::Packet { channel } = Duty::of(tag) else { return Ok(()) };
@@ -352,7 +353,7 @@ impl<R: Ring> Sending<R> {
     fn on_heard(&mut self, line: Slot, result: Result<usize, Errno>) -> Result<(), Error> {
         let (now, session) = (self.ring.now(), &mut self.session);
         let phase = session.phase();
-        self.link.on_heard(&mut self.ring, line, result, phase, |message| session.on_control(message, now))
+        self.link.on_received(&mut self.ring, line, result, phase, |message| session.on_control(message, now))
     }
 
     fn on_tx(&mut self, channel: usize, event: TxEvent) -> Result<(), Error> {

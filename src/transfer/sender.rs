@@ -111,13 +111,13 @@ impl Sender {
             Ok(connections) => connections,
             Err(error) => return failed(error),
         };
-        owner.tell(&Event::Connected { peer: connections.peer, channels: count(&connections) });
+        owner.tell(&Event::Connected { peer: connections.peer(), channels: connections.channels() });
         let ring = match ring::open(&owner.cancel) {
             Ok(ring) => ring,
             Err(error) => return failed(error.into()),
         };
         let congestion = connections.congestion();
-        let loopback = connections.peer.is_some_and(|peer| peer.ip().is_loopback());
+        let loopback = connections.peer().is_some_and(|peer| peer.ip().is_loopback());
         let parts = Parts {
             control: connections.control,
             data: connections.data,
@@ -151,10 +151,6 @@ fn meet(peer: Peer, channels: u16, congestion: Option<&str>, owner: &Owner) -> R
         Error::Cancelled => owner.check(now()).err().unwrap_or(Error::Cancelled),
         other => other,
     })
-}
-
-pub(crate) fn count(connections: &Connections) -> u16 {
-    u16::try_from(connections.data.len()).expect("channels are bounded by CHANNELS_MAX")
 }
 
 impl SenderBuilder {

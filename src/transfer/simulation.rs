@@ -13,6 +13,7 @@ use crate::cancel::Cancel;
 use crate::channel::ZeroCopy;
 use crate::error::{DeviceError, DeviceOperation, Errno, Error, PeerError};
 use crate::limits::LINGER_MAX;
+use crate::net::Connection;
 use crate::ring::sim::{Cut, Dice, SimFile, SimRing, World};
 use crate::session::handover::Outcome;
 use crate::sink::{FdKind, Sink};
@@ -206,8 +207,8 @@ fn simulate(scenario: &Scenario) -> Played {
         sockets.into_iter().map(<(OwnedFd, OwnedFd)>::from).unzip();
     let pool_size = Pool::bytes_for(scenario.slots.into(), slot_size(PACKET_SIZE));
     let sending = send::Parts {
-        control: near.remove(0),
-        data: near,
+        control: near.remove(0).into(),
+        data: near.into_iter().map(Connection::from).collect(),
         devices: sources,
         packet_size: PACKET_SIZE,
         pool_size,
@@ -217,8 +218,8 @@ fn simulate(scenario: &Scenario) -> Played {
         owner: Owner::new(Cancel::new(), None),
     };
     let receiving = receive::Parts {
-        control: far.remove(0),
-        data: far,
+        control: far.remove(0).into(),
+        data: far.into_iter().map(Connection::from).collect(),
         devices: sinks,
         busy: None,
         pool_max: 1 << 30,
@@ -250,8 +251,8 @@ fn one_device(
     let (mut near, mut far): (Vec<OwnedFd>, Vec<OwnedFd>) =
         sockets.into_iter().map(<(OwnedFd, OwnedFd)>::from).unzip();
     let sending = send::Parts {
-        control: near.remove(0),
-        data: near,
+        control: near.remove(0).into(),
+        data: near.into_iter().map(Connection::from).collect(),
         devices: vec![send::Device { name: "dev".into(), instance: 0, source: Box::new(source) }],
         packet_size: PACKET_SIZE,
         pool_size: 1 << 20,
@@ -261,8 +262,8 @@ fn one_device(
         owner: Owner::new(Cancel::new(), None),
     };
     let receiving = receive::Parts {
-        control: far.remove(0),
-        data: far,
+        control: far.remove(0).into(),
+        data: far.into_iter().map(Connection::from).collect(),
         devices: vec![Device { name: "dev".into(), instance: 0, sink: Box::new(sink) }],
         pool_max: 1 << 30,
         same_clock: true,

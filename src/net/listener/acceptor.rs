@@ -1,5 +1,5 @@
-//! The doorkeeper: accepts whoever comes to a listening socket, hears their hellos side by side, and seats them in the
-//! hall. Decides nothing: the hall does.
+//! The accept thread: accepts connections on a listening socket, reads their hellos side by side, and enters them in the
+//! registry. Decides nothing: the registry does.
 
 use std::future::{pending, poll_fn};
 use std::io;
@@ -14,17 +14,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time;
 
 use super::Host;
-use super::pending::{Line, answer};
-use super::registry::Hall;
+use super::pending::{PendingConnection, answer};
+use super::registry::SessionRegistry;
 use super::runtime::{race, readiness, run};
 use crate::error::{KernelError, KernelOperation, Place};
 use crate::limits;
 use crate::wire::{Hello, Role, SessionId};
 
-/// The doorkeeper's thread.
-pub(super) fn keep_door(
+/// The accept thread: runs until `stopped`.
+pub(super) fn accept_connections(
     listening: TcpListener,
-    hall: Arc<Hall>,
+    registry: Arc<SessionRegistry>,
     host: Host,
     stopped: oneshot::Receiver<()>,
     ready: &mpsc::SyncSender<Result<(), KernelError>>,
@@ -34,7 +34,7 @@ pub(super) fn keep_door(
             .map_err(|error| KernelError::new(KernelOperation::EpollControl, &error))?;
         // Whoever binds waits for this; if it is gone, so is the need for it.
         let _ = ready.send(Ok(()));
-        race(stopped, accept_all(&listening, &hall, host)).await;
+        race(stopped, accept_all(&listening, &registry, host)).await;
         Ok::<(), KernelError>(())
     });
     if let Err(error) = kept.flatten() {
@@ -42,18 +42,18 @@ pub(super) fn keep_door(
     }
 }
 
-async fn accept_all(listening: &AsyncFd<TcpListener>, hall: &Arc<Hall>, host: Host) {
+async fn accept_all(listening: &AsyncFd<TcpListener>, registry: &Arc<SessionRegistry>, host: Host) {
     let pending = Arc::new(Semaphore::new(limits::PENDING_HELLOS_MAX));
     // Nobody closes the semaphore.
     while let Ok(permit) = Arc::clone(&pending).acquire_owned().await {
         match accept(listening).await {
             Ok((socket, peer)) => {
-                tokio_uring::spawn(let_in(socket, peer, Arc::clone(hall), host, permit));
+                tokio_uring::spawn(serve(socket, peer, Arc::clone(registry), host, permit));
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 // Out of descriptors or memory: it may get better, and must not spin until then.
-                hall.report(None, KernelError::new(KernelOperation::Accept, &error).into());
+                registry.report(None, KernelError::new(KernelOperation::Accept, &error).into());
                 time::sleep(limits::HEARTBEAT_INTERVAL).await;
             }
         }
@@ -69,34 +69,39 @@ async fn accept(listening: &AsyncFd<TcpListener>) -> io::Result<(Socket, SocketA
     }
 }
 
-/// One newcomer: a seat, or a reason and the door. If it is a control connection, it is looked after until its session
-/// begins.
-async fn let_in(socket: Socket, peer: SocketAddr, hall: Arc<Hall>, host: Host, permit: OwnedSemaphorePermit) {
-    let answered = match Line::new(socket) {
-        Ok(line) => answer(line, &hall, Some(peer), host, Place::New).await,
+/// One connection: it joins a session, or is told why not and closed. A control connection is watched until its session begins.
+async fn serve(
+    socket: Socket,
+    peer: SocketAddr,
+    registry: Arc<SessionRegistry>,
+    host: Host,
+    permit: OwnedSemaphorePermit,
+) {
+    let answered = match PendingConnection::new(socket, Some(peer)) {
+        Ok(pending) => answer(pending, &registry, host, Place::New).await,
         Err(error) => Err(error.into()),
     };
     drop(permit);
     match answered {
         Ok((Hello { session, role: Role::Control { .. }, .. }, second)) => {
-            watch(&hall, session, second, host).await;
+            watch(&registry, session, second, host).await;
         }
         Ok(_) => {}
-        Err(error) => hall.report(Some(peer), error),
+        Err(error) => registry.report(Some(peer), error),
     }
 }
 
 /// Drops a session that does not become complete in time, or whose control connection ends before it begins.
-async fn watch(hall: &Hall, session: SessionId, second: Socket, host: Host) {
+async fn watch(registry: &SessionRegistry, session: SessionId, second: Socket, host: Host) {
     let watched = async {
         let mut closed = pin!(closed(second));
         if time::timeout(host.gather_timeout, &mut closed).await.is_err() {
-            hall.expire(session);
+            registry.expire(session);
             closed.await;
         }
-        hall.abandon(session);
+        registry.abandon(session);
     };
-    race(poll_fn(|context| hall.poll_left(session, context)), watched).await;
+    race(poll_fn(|context| registry.poll_left(session, context)), watched).await;
 }
 
 /// Ends when the other side has closed. What it sent stays unread.

@@ -1,22 +1,22 @@
-//! One connection during its hello, from either side. Knows nothing of other connections: the hall does.
+//! One connection during its hello, from either side. Knows nothing of other connections: the registry does.
 //!
 //! It keeps that a socket is handed on with nothing in flight, and that one which is not handed on is shut down.
 
 use std::future::Future;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-use socket2::Socket;
+use socket2::{SockRef, Socket};
 use tokio::io::Interest;
 use tokio::time;
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::TcpStream;
 
 use super::Host;
-use super::registry::Hall;
+use super::registry::SessionRegistry;
 use super::runtime::readiness;
-use super::socket;
+use super::{Connection, socket};
 use crate::error::{Error, KernelError, KernelOperation, PeerError, Place, Refusal, Side};
 use crate::phase::Phase;
 use crate::wire::{HELLO_LEN, Hello, Malformed, SessionId, WELCOME_LEN, Welcome};
@@ -26,8 +26,9 @@ const DRAIN_MAX: usize = 16 << 10;
 const DRAIN_STEP: usize = 1 << 10;
 
 /// One connection during its hello. Dropped, it is shut down, which also ends what the ring still does with it.
-pub(super) struct Line {
+pub(super) struct PendingConnection {
     socket: Socket,
+    peer: Option<SocketAddr>,
     ring: RingEnd,
 }
 
@@ -37,14 +38,15 @@ struct RingEnd {
     handed_on: bool,
 }
 
-impl Line {
-    pub(super) fn new(socket: Socket) -> Result<Line, KernelError> {
-        socket::prepare(&socket)?;
+impl PendingConnection {
+    pub(super) fn new(socket: Socket, peer: Option<SocketAddr>) -> Result<PendingConnection, KernelError> {
+        socket::prepare(&SockRef::from(&socket))?;
         let second = socket::duplicate(&socket)?;
-        Ok(Line { socket, ring: RingEnd { stream: TcpStream::from_std(second.into()), handed_on: false } })
+        let ring = RingEnd { stream: TcpStream::from_std(second.into()), handed_on: false };
+        Ok(PendingConnection { socket, peer, ring })
     }
 
-    pub(super) async fn dial(addr: SocketAddr, congestion: Option<&str>) -> Result<Line, Error> {
+    pub(super) async fn dial(addr: SocketAddr, congestion: Option<&str>) -> Result<PendingConnection, Error> {
         let socket = socket::unconnected(addr, congestion)?;
         let connected = async {
             match socket.connect(&addr.into()) {
@@ -56,11 +58,11 @@ impl Line {
             socket.take_error()?.map_or(Ok(()), Err)
         };
         connected.await.map_err(|error| KernelError::new(KernelOperation::Connect, &error))?;
-        Ok(Line::new(socket)?)
+        Ok(PendingConnection::new(socket, Some(addr))?)
     }
 
-    /// The sender's half of a hello: the socket, and the name of the other side's clock.
-    pub(super) async fn greet(self, hello: Hello, place: Place) -> Result<(OwnedFd, [u8; 16]), Error> {
+    /// The sender's half of a hello: the connection, and the name of the other side's clock.
+    pub(super) async fn greet(self, hello: Hello, place: Place) -> Result<(Connection, [u8; 16]), Error> {
         let mut bytes = [0; HELLO_LEN];
         hello.encode(&mut bytes);
         self.write(&bytes, place).await?;
@@ -112,10 +114,10 @@ impl Line {
         Ok(())
     }
 
-    /// Nothing is in flight on it: every read and write was waited for by the one who owns the line.
-    fn hand_on(mut self) -> OwnedFd {
+    /// Nothing is in flight on it: every read and write was waited for by its owner.
+    fn hand_on(mut self) -> Connection {
         self.ring.handed_on = true;
-        self.socket.into()
+        Connection::plaintext(self.socket, self.peer)
     }
 }
 
@@ -128,37 +130,37 @@ impl Drop for RingEnd {
     }
 }
 
-/// Reads a hello and answers it: with a seat in `hall`, or with the reason why not. Gives back a second descriptor of
-/// the connection that sits in the hall.
+/// Reads a hello and answers it: the connection joins a session of `registry`, or is told why not. Gives back a second
+/// descriptor of a connection that joined.
 pub(super) async fn answer(
-    line: Line,
-    hall: &Hall,
-    peer: Option<SocketAddr>,
+    pending: PendingConnection,
+    registry: &SessionRegistry,
     host: Host,
     place: Place,
 ) -> Result<(Hello, Socket), Error> {
     let mut session = SessionId([0; 16]);
-    let seated = async {
-        let bytes = line.read::<HELLO_LEN>(place).await?;
+    let joined = async {
+        let bytes = pending.read::<HELLO_LEN>(place).await?;
         session = SessionId::of_hello(&bytes);
         let hello = Hello::decode(&bytes).map_err(|what| not_fitting(Side::Receiver, place, what))?;
-        let admission =
-            hall.admit(&hello, peer).map_err(|reason| Error::Refused { by: Side::Receiver, reason })?;
-        let second = socket::duplicate(&line.socket)?;
-        line.write(&welcome_of(session, host, 0), place).await?;
+        let admission = registry
+            .admit(&hello, pending.peer)
+            .map_err(|reason| Error::Refused { by: Side::Receiver, reason })?;
+        let second = socket::duplicate(&pending.socket)?;
+        pending.write(&welcome_of(session, host, 0), place).await?;
         Ok((hello, second, admission))
     };
-    let seated = within(host.hello_timeout, place, seated).await;
-    match seated {
+    let joined = within(host.hello_timeout, place, joined).await;
+    match joined {
         Ok((hello, second, admission)) => {
-            admission.sit(line.hand_on());
+            admission.join(pending.hand_on());
             Ok((hello, second))
         }
         Err(error) => {
             if let Error::Refused { reason, .. } = &error {
                 let answer = welcome_of(session, host, reason.to_wire().0);
                 // What is wrong with a stranger's connection is no news any more.
-                let _ = time::timeout(host.hello_timeout, line.turn_away(&answer, place)).await;
+                let _ = time::timeout(host.hello_timeout, pending.turn_away(&answer, place)).await;
             }
             Err(error)
         }

@@ -1,41 +1,41 @@
-//! Who may come in: the one session that can gather or run at a time, its seats, and those that were turned away.
+//! The one session that can gather or run at a time, its members, and the connections that were rejected.
 //!
-//! It keeps connections without touching them, and knows no clock. It holds these: a connection gets a seat only by a
-//! hello that fits the session; each seat is taken once; a seat whose answer could not be sent is free again; while a
-//! session gathers, waits or runs, no other one begins.
+//! It keeps connections without touching them, and knows no clock. It holds these: a connection becomes a member only by a
+//! hello that fits the session; each place in a session is taken once, and is free again when its answer could not be sent;
+//! while a session gathers, waits or runs, no other one begins.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use super::Connection;
 use crate::error::{Error, PeerError, Place, Refusal};
 use crate::limits;
 use crate::phase::Phase;
 use crate::wire::{Hello, Role, SessionId};
 
-/// Strays that are remembered until the owner looks: older ones are forgotten.
-const STRAYS_MAX: usize = limits::PENDING_HELLOS_MAX;
+/// Rejected connections that are remembered until the caller asks for them: older ones are forgotten.
+const REJECTED_MAX: usize = limits::PENDING_HELLOS_MAX;
 
-/// Somebody who was turned away, and why.
-pub(super) type Stray = (Option<SocketAddr>, Error);
+/// A connection that was rejected: from where, and why.
+pub(super) type Rejected = (Option<SocketAddr>, Error);
 
 #[derive(Debug)]
-pub(super) struct Hall {
+pub(super) struct SessionRegistry {
     /// How many data connections a session may announce.
     channels: RangeInclusive<usize>,
     state: Mutex<State>,
-    /// Somebody may be interested in the state.
+    /// The state may be of interest to a waiter.
     changed: Condvar,
 }
 
 #[derive(Debug)]
 struct State {
     stage: Stage,
-    strays: VecDeque<Stray>,
+    rejected: VecDeque<Rejected>,
 }
 
 #[derive(Debug)]
@@ -51,43 +51,44 @@ struct Gathering {
     session: SessionId,
     peer: Option<SocketAddr>,
     clock: [u8; 16],
-    control: Seat,
-    data: Vec<Seat>,
+    control: Member,
+    data: Vec<Member>,
     watcher: Watcher,
 }
 
-/// The task that looks after the control connection. It is woken when its session leaves, however that comes about.
+/// The task that watches the control connection. It is woken when its session leaves, however that comes about.
 #[derive(Debug, Default)]
 struct Watcher(Option<Waker>);
 
+/// One of a session's connections.
 #[derive(Debug)]
-enum Seat {
-    Free,
+enum Member {
+    /// Not here yet.
+    Missing,
     /// The hello came, the answer is on its way.
-    Taken,
-    Filled(OwnedFd),
+    Reserved,
+    Joined(Connection),
 }
 
 /// A session whose connections are all there.
 #[derive(Debug)]
 pub(super) struct Complete {
     pub(super) session: SessionId,
-    pub(super) peer: Option<SocketAddr>,
     /// The name of the peer's clock.
     pub(super) clock: [u8; 16],
-    pub(super) control: OwnedFd,
+    pub(super) control: Connection,
     /// By channel number.
-    pub(super) data: Vec<OwnedFd>,
+    pub(super) data: Vec<Connection>,
     pub(super) busy: Busy,
 }
 
-impl Hall {
-    pub(super) fn new(channels: RangeInclusive<usize>) -> Arc<Hall> {
-        let state = State { stage: Stage::Free, strays: VecDeque::new() };
-        Arc::new(Hall { channels, state: Mutex::new(state), changed: Condvar::new() })
+impl SessionRegistry {
+    pub(super) fn new(channels: RangeInclusive<usize>) -> Arc<SessionRegistry> {
+        let state = State { stage: Stage::Free, rejected: VecDeque::new() };
+        Arc::new(SessionRegistry { channels, state: Mutex::new(state), changed: Condvar::new() })
     }
 
-    /// Looks for the seat that a hello asks for.
+    /// Reserves the place in a session that a hello asks for.
     pub(super) fn admit(&self, hello: &Hello, peer: Option<SocketAddr>) -> Result<Admission<'_>, Refusal> {
         let mut state = self.lock();
         match hello.role {
@@ -98,12 +99,12 @@ impl Hall {
                 if !self.channels.contains(&usize::from(channels)) {
                     return Err(Refusal::Channel);
                 }
-                let data = (0..channels).map(|_| Seat::Free).collect();
+                let data = (0..channels).map(|_| Member::Missing).collect();
                 state.stage = Stage::Gathering(Gathering {
                     session: hello.session,
                     peer,
                     clock: hello.boot_id,
-                    control: Seat::Taken,
+                    control: Member::Reserved,
                     data,
                     watcher: Watcher::default(),
                 });
@@ -111,36 +112,36 @@ impl Hall {
             Role::Data { channel } => {
                 let gathering = state.gathering(hello.session).ok_or(Refusal::UnknownSession)?;
                 match gathering.data.get_mut(usize::from(channel)) {
-                    Some(seat @ Seat::Free) => *seat = Seat::Taken,
+                    Some(member @ Member::Missing) => *member = Member::Reserved,
                     _ => return Err(Refusal::Channel),
                 }
             }
         }
-        Ok(Admission { hall: self, session: hello.session, role: hello.role })
+        Ok(Admission { registry: self, session: hello.session, role: hello.role })
     }
 
-    /// Remembers somebody who was turned away.
+    /// Remembers a connection that was rejected.
     pub(super) fn report(&self, peer: Option<SocketAddr>, error: Error) {
         self.lock().report(peer, error);
         self.changed.notify_all();
     }
 
-    /// Waits for strays or a complete session, at most so long.
-    pub(super) fn wait(self: &Arc<Hall>, at_most: Duration) -> (Vec<Stray>, Option<Complete>) {
-        let nothing_new = |state: &mut State| state.strays.is_empty() && !state.stage.is_complete();
+    /// Waits at most this long for rejected connections or a complete session.
+    pub(super) fn wait(self: &Arc<SessionRegistry>, at_most: Duration) -> (Vec<Rejected>, Option<Complete>) {
+        let nothing_new = |state: &mut State| state.rejected.is_empty() && !state.stage.is_complete();
         let (mut state, _) = self
             .changed
             .wait_timeout_while(self.lock(), at_most, nothing_new)
             .unwrap_or_else(PoisonError::into_inner);
-        (state.strays.drain(..).collect(), self.take_from(&mut state))
+        (state.rejected.drain(..).collect(), self.take_from(&mut state))
     }
 
     /// The session, if it is complete. It runs from now on.
-    pub(super) fn take(self: &Arc<Hall>) -> Option<Complete> {
+    pub(super) fn take(self: &Arc<SessionRegistry>) -> Option<Complete> {
         self.take_from(&mut self.lock())
     }
 
-    fn take_from(self: &Arc<Hall>, state: &mut State) -> Option<Complete> {
+    fn take_from(self: &Arc<SessionRegistry>, state: &mut State) -> Option<Complete> {
         if !state.stage.is_complete() {
             return None;
         }
@@ -149,11 +150,10 @@ impl Hall {
         };
         Some(Complete {
             session: gathering.session,
-            peer: gathering.peer,
             clock: gathering.clock,
-            control: gathering.control.filled()?,
-            data: gathering.data.into_iter().filter_map(Seat::filled).collect(),
-            busy: Busy { hall: Arc::clone(self) },
+            control: gathering.control.joined()?,
+            data: gathering.data.into_iter().filter_map(Member::joined).collect(),
+            busy: Busy { registry: Arc::clone(self) },
         })
     }
 
@@ -172,7 +172,7 @@ impl Hall {
     pub(super) fn expire(&self, session: SessionId) {
         self.drop_gathering(session, |gathering| {
             let channels = gathering.data.len();
-            let came = gathering.data.iter().filter(|seat| seat.is_filled()).count();
+            let came = gathering.data.iter().filter(|member| member.has_joined()).count();
             (came < channels).then_some(PeerError::GatherTimeout { came, channels })
         });
     }
@@ -210,10 +210,10 @@ impl State {
     }
 
     fn report(&mut self, peer: Option<SocketAddr>, error: Error) {
-        if self.strays.len() == STRAYS_MAX {
-            self.strays.pop_front();
+        if self.rejected.len() == REJECTED_MAX {
+            self.rejected.pop_front();
         }
-        self.strays.push_back((peer, error));
+        self.rejected.push_back((peer, error));
     }
 }
 
@@ -221,7 +221,7 @@ impl Stage {
     fn is_complete(&self) -> bool {
         match self {
             Stage::Gathering(gathering) => {
-                gathering.control.is_filled() && gathering.data.iter().all(Seat::is_filled)
+                gathering.control.has_joined() && gathering.data.iter().all(Member::has_joined)
             }
             Stage::Free | Stage::Running => false,
         }
@@ -229,7 +229,7 @@ impl Stage {
 }
 
 impl Gathering {
-    fn seat(&mut self, role: Role) -> Option<&mut Seat> {
+    fn member(&mut self, role: Role) -> Option<&mut Member> {
         match role {
             Role::Control { .. } => Some(&mut self.control),
             Role::Data { channel } => self.data.get_mut(usize::from(channel)),
@@ -245,61 +245,61 @@ impl Drop for Watcher {
     }
 }
 
-impl Seat {
-    fn is_filled(&self) -> bool {
-        matches!(self, Seat::Filled(_))
+impl Member {
+    fn has_joined(&self) -> bool {
+        matches!(self, Member::Joined(_))
     }
 
-    fn filled(self) -> Option<OwnedFd> {
+    fn joined(self) -> Option<Connection> {
         match self {
-            Seat::Filled(connection) => Some(connection),
-            Seat::Free | Seat::Taken => None,
+            Member::Joined(connection) => Some(connection),
+            Member::Missing | Member::Reserved => None,
         }
     }
 }
 
-/// A seat that is kept while the answer is on its way. Dropped, it is free again.
+/// A place that is reserved while the answer is on its way. Dropped, it is free again.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Admission<'a> {
-    hall: &'a Hall,
+    registry: &'a SessionRegistry,
     session: SessionId,
     role: Role,
 }
 
 impl Admission<'_> {
-    /// The answer was sent: the connection sits down.
-    pub(super) fn sit(self, connection: OwnedFd) {
-        if let Some(seat) = self.hall.lock().gathering(self.session).and_then(|g| g.seat(self.role)) {
-            *seat = Seat::Filled(connection);
+    /// The answer was sent: the connection is a member.
+    pub(super) fn join(self, connection: Connection) {
+        if let Some(member) = self.registry.lock().gathering(self.session).and_then(|g| g.member(self.role)) {
+            *member = Member::Joined(connection);
         }
-        self.hall.changed.notify_all();
+        self.registry.changed.notify_all();
     }
 }
 
 impl Drop for Admission<'_> {
-    /// Leaves a filled seat alone. Without its control connection a session is over.
+    /// Leaves a member that has joined alone. Without its control connection a session is over.
     fn drop(&mut self) {
-        let mut state = self.hall.lock();
-        let Some(seat) = state.gathering(self.session).and_then(|g| g.seat(self.role)) else { return };
-        if !seat.is_filled() {
+        let mut state = self.registry.lock();
+        let Some(member) = state.gathering(self.session).and_then(|g| g.member(self.role)) else { return };
+        if !member.has_joined() {
             match self.role {
                 Role::Control { .. } => state.stage = Stage::Free,
-                Role::Data { .. } => *seat = Seat::Free,
+                Role::Data { .. } => *member = Member::Missing,
             }
         }
     }
 }
 
-/// While it lives, the session runs and newcomers are told that the hall is busy.
+/// While it lives, the session runs and others are told that the listener is busy.
 #[derive(Debug)]
 pub(crate) struct Busy {
-    hall: Arc<Hall>,
+    registry: Arc<SessionRegistry>,
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.hall.lock().stage = Stage::Free;
+        self.registry.lock().stage = Stage::Free;
     }
 }
 
@@ -311,63 +311,64 @@ mod tests {
         Hello { session: SessionId([1; 16]), role: Role::Control { channels: 1 }, boot_id: [0; 16] };
     const DATA: Hello = Hello { role: Role::Data { channel: 0 }, ..CONTROL };
 
-    fn connection() -> OwnedFd {
-        std::os::unix::net::UnixStream::pair().unwrap().0.into()
+    fn connection() -> Connection {
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        Connection::plaintext(one, None)
     }
 
     #[test]
-    fn a_seat_whose_answer_could_not_be_sent_is_free_again() {
-        let hall = Hall::new(1..=1);
-        drop(hall.admit(&CONTROL, None).unwrap());
-        hall.admit(&CONTROL, None).unwrap().sit(connection());
-        drop(hall.admit(&DATA, None).unwrap());
-        hall.admit(&DATA, None).unwrap().sit(connection());
-        assert!(hall.take().is_some());
+    fn a_place_whose_answer_could_not_be_sent_is_free_again() {
+        let registry = SessionRegistry::new(1..=1);
+        drop(registry.admit(&CONTROL, None).unwrap());
+        registry.admit(&CONTROL, None).unwrap().join(connection());
+        drop(registry.admit(&DATA, None).unwrap());
+        registry.admit(&DATA, None).unwrap().join(connection());
+        assert!(registry.take().is_some());
     }
 
     #[test]
-    fn a_seat_belongs_to_one_while_its_answer_is_on_its_way() {
-        let hall = Hall::new(1..=1);
-        let control = hall.admit(&CONTROL, None).unwrap();
-        assert_eq!(hall.admit(&CONTROL, None).unwrap_err(), Refusal::Busy);
-        let data = hall.admit(&DATA, None).unwrap();
-        assert_eq!(hall.admit(&DATA, None).unwrap_err(), Refusal::Channel);
-        data.sit(connection());
-        assert!(hall.take().is_none(), "the control connection has no answer yet");
-        control.sit(connection());
-        let running = hall.take().unwrap();
-        assert_eq!(hall.admit(&CONTROL, None).unwrap_err(), Refusal::Busy);
+    fn a_place_belongs_to_one_connection_while_its_answer_is_on_its_way() {
+        let registry = SessionRegistry::new(1..=1);
+        let control = registry.admit(&CONTROL, None).unwrap();
+        assert_eq!(registry.admit(&CONTROL, None).unwrap_err(), Refusal::Busy);
+        let data = registry.admit(&DATA, None).unwrap();
+        assert_eq!(registry.admit(&DATA, None).unwrap_err(), Refusal::Channel);
+        data.join(connection());
+        assert!(registry.take().is_none(), "the control connection has no answer yet");
+        control.join(connection());
+        let running = registry.take().unwrap();
+        assert_eq!(registry.admit(&CONTROL, None).unwrap_err(), Refusal::Busy);
         drop(running);
-        assert!(hall.admit(&CONTROL, None).is_ok());
+        assert!(registry.admit(&CONTROL, None).is_ok());
     }
 
     #[test]
     fn a_complete_session_does_not_expire() {
-        let hall = Hall::new(1..=1);
-        hall.admit(&CONTROL, None).unwrap().sit(connection());
-        hall.admit(&DATA, None).unwrap().sit(connection());
-        hall.expire(CONTROL.session);
-        assert!(hall.take().is_some());
+        let registry = SessionRegistry::new(1..=1);
+        registry.admit(&CONTROL, None).unwrap().join(connection());
+        registry.admit(&DATA, None).unwrap().join(connection());
+        registry.expire(CONTROL.session);
+        assert!(registry.take().is_some());
     }
 
     #[test]
     fn a_connection_that_comes_to_a_session_that_has_left_is_closed() {
-        let hall = Hall::new(1..=1);
-        hall.admit(&CONTROL, None).unwrap().sit(connection());
-        let data = hall.admit(&DATA, None).unwrap();
-        hall.abandon(CONTROL.session);
-        data.sit(connection());
-        assert!(hall.take().is_none());
-        assert!(hall.admit(&CONTROL, None).is_ok());
+        let registry = SessionRegistry::new(1..=1);
+        registry.admit(&CONTROL, None).unwrap().join(connection());
+        let data = registry.admit(&DATA, None).unwrap();
+        registry.abandon(CONTROL.session);
+        data.join(connection());
+        assert!(registry.take().is_none());
+        assert!(registry.admit(&CONTROL, None).is_ok());
     }
 
     #[test]
-    fn only_so_many_strays_are_remembered() {
-        let hall = Hall::new(1..=1);
-        for _ in 0..2 * STRAYS_MAX {
-            hall.report(None, Error::Cancelled);
+    fn only_the_latest_rejected_connections_are_remembered() {
+        let registry = SessionRegistry::new(1..=1);
+        for _ in 0..2 * REJECTED_MAX {
+            registry.report(None, Error::Cancelled);
         }
-        assert_eq!(hall.wait(Duration::ZERO).0.len(), STRAYS_MAX);
-        assert!(hall.wait(Duration::ZERO).0.is_empty());
+        assert_eq!(registry.wait(Duration::ZERO).0.len(), REJECTED_MAX);
+        assert!(registry.wait(Duration::ZERO).0.is_empty());
     }
 }

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::thread;
 
@@ -41,19 +42,19 @@ fn never() -> bool {
 
 /// The next session, and who was turned away until then.
 fn next(listener: &Listener) -> (Connections, Vec<Error>) {
-    let strays = RefCell::new(Vec::new());
-    let found = listener.next(&gives_up_after(100), &mut |_, error| strays.borrow_mut().push(error));
-    (found.unwrap(), strays.into_inner())
+    let rejected = RefCell::new(Vec::new());
+    let found = listener.next(&gives_up_after(100), &mut |_, error| rejected.borrow_mut().push(error));
+    (found.unwrap(), rejected.into_inner())
 }
 
 /// Those who are turned away, until there are so many.
-fn strays(listener: &Listener, count: usize) -> Vec<Error> {
-    let strays = RefCell::new(Vec::new());
+fn rejected(listener: &Listener, count: usize) -> Vec<Error> {
+    let rejected = RefCell::new(Vec::new());
     let patience = gives_up_after(100);
-    let enough = || strays.borrow().len() >= count || patience();
-    let ended = listener.next(&enough, &mut |_, error| strays.borrow_mut().push(error));
+    let enough = || rejected.borrow().len() >= count || patience();
+    let ended = listener.next(&enough, &mut |_, error| rejected.borrow_mut().push(error));
     assert!(matches!(ended, Err(Error::Cancelled)), "{ended:?}");
-    strays.into_inner()
+    rejected.into_inner()
 }
 
 /// A test that waits for what never comes shall fail, not hang: each look is up to 50 ms later.
@@ -126,14 +127,15 @@ fn peer_error(error: &Error) -> &PeerError {
 /// A whole session from a good sender.
 fn gathers(listener: &Listener) -> (Vec<TcpStream>, Connections, Vec<Error>) {
     let sent = vec![said_welcome(listener, control(1)), said_welcome(listener, data(0))];
-    let (connections, strays) = next(listener);
-    (sent, connections, strays)
+    let (connections, rejected) = next(listener);
+    (sent, connections, rejected)
 }
 
-fn assert_joined(one: &OwnedFd, other: &OwnedFd, byte: u8) {
-    (&File::from(one.try_clone().unwrap())).write_all(&[byte]).unwrap();
+fn assert_joined(one: &impl AsFd, other: &impl AsFd, byte: u8) {
+    let clone = |end: BorrowedFd<'_>| File::from(end.try_clone_to_owned().unwrap());
+    clone(one.as_fd()).write_all(&[byte]).unwrap();
     let mut got = [0];
-    (&File::from(other.try_clone().unwrap())).read_exact(&mut got).unwrap();
+    clone(other.as_fd()).read_exact(&mut got).unwrap();
     assert_eq!(got, [byte]);
 }
 
@@ -143,14 +145,14 @@ fn data_connections_that_come_in_any_order_are_put_in_order() {
     let _control = said_welcome(&listener, control(4));
     let streams: Vec<_> =
         [2, 0, 3, 1].map(|channel| (channel, said_welcome(&listener, data(channel)))).into();
-    let (connections, strays) = next(&listener);
-    assert!(strays.is_empty(), "{strays:?}");
+    let (connections, rejected) = next(&listener);
+    assert!(rejected.is_empty(), "{rejected:?}");
     assert_eq!(connections.session, SESSION);
     assert!(connections.same_clock);
-    assert_eq!(connections.peer, Some(_control.local_addr().unwrap()));
+    assert_eq!(connections.peer(), Some(_control.local_addr().unwrap()));
     for (channel, stream) in streams {
         let byte = u8::try_from(channel).unwrap();
-        assert_joined(&stream.into(), &connections.data[usize::from(channel)], byte);
+        assert_joined(&stream, &connections.data[usize::from(channel)], byte);
     }
 }
 
@@ -159,12 +161,12 @@ fn connect_and_listen_meet() {
     let listener = listen(hasty());
     let addr = listener.local_addr();
     let sender = thread::spawn(move || connect_as(hasty(), addr, 70, Some("reno"), &never).unwrap());
-    let (received, strays) = next(&listener);
+    let (received, rejected) = next(&listener);
     let sent = sender.join().unwrap();
-    assert!(strays.is_empty(), "{strays:?}");
+    assert!(rejected.is_empty(), "{rejected:?}");
     assert_eq!((sent.session, sent.data.len(), received.data.len()), (received.session, 70, 70));
     assert!(sent.same_clock && received.same_clock);
-    assert_eq!(sent.peer, Some(addr));
+    assert_eq!(sent.peer(), Some(addr));
     assert_eq!(sent.congestion().unwrap().as_str(), "reno");
     assert_joined(&sent.control, &received.control, 1);
     for (one, other) in sent.data.iter().zip(&received.data) {
@@ -207,12 +209,12 @@ fn the_other_side_sees_the_end_as_soon_as_a_connection_is_dropped() {
 #[test]
 fn garbage_is_closed_and_reported_and_the_listener_lives_on() {
     let listener = listen(hasty());
-    let mut stray = send(&listener, &[b'x'; HELLO_LEN]);
-    assert_eq!(stray.read(&mut [0; 1]).unwrap(), 0);
-    let (_streams, _connections, strays) = gathers(&listener);
+    let mut rejected = send(&listener, &[b'x'; HELLO_LEN]);
+    assert_eq!(rejected.read(&mut [0; 1]).unwrap(), 0);
+    let (_streams, _connections, rejected) = gathers(&listener);
     let what = Malformed::Magic { found: 0x7878_7878 };
-    assert_eq!(strays.len(), 1);
-    assert_eq!(*peer_error(&strays[0]), PeerError::Malformed { place: Place::New, what });
+    assert_eq!(rejected.len(), 1);
+    assert_eq!(*peer_error(&rejected[0]), PeerError::Malformed { place: Place::New, what });
 }
 
 #[test]
@@ -220,7 +222,7 @@ fn a_hello_that_ends_early_is_reported() {
     let listener = listen(hasty());
     send(&listener, &bytes_of(control(1))[..20]).shutdown(Shutdown::Write).unwrap();
     assert_eq!(
-        *peer_error(&strays(&listener, 1)[0]),
+        *peer_error(&rejected(&listener, 1)[0]),
         PeerError::Closed { place: Place::New, phase: Phase::Hello }
     );
 }
@@ -230,7 +232,7 @@ fn a_hello_that_takes_too_long_is_closed_and_reported() {
     let listener = listen(hasty());
     let mut slow = send(&listener, &bytes_of(control(1))[..63]);
     assert_eq!(slow.read(&mut [0; 1]).unwrap(), 0);
-    assert_eq!(*peer_error(&strays(&listener, 1)[0]), PeerError::HelloTimeout { place: Place::New });
+    assert_eq!(*peer_error(&rejected(&listener, 1)[0]), PeerError::HelloTimeout { place: Place::New });
 }
 
 #[test]
@@ -254,7 +256,7 @@ fn while_one_session_gathers_another_is_told_busy() {
     let listener = listen(patient());
     let _control = said_welcome(&listener, control(2));
     said_no(&listener, Hello { session: OTHER_SESSION, ..control(1) }, Refusal::Busy);
-    assert!(is_refusal(&strays(&listener, 1)[0], &Refusal::Busy));
+    assert!(is_refusal(&rejected(&listener, 1)[0], &Refusal::Busy));
 }
 
 #[test]
@@ -264,8 +266,8 @@ fn while_one_session_runs_another_is_told_busy_and_afterwards_it_is_welcome() {
     said_no(&listener, Hello { session: OTHER_SESSION, ..control(1) }, Refusal::Busy);
     said_no(&listener, data(0), Refusal::UnknownSession);
     drop(connections);
-    let (_streams, _connections, strays) = gathers(&listener);
-    assert_eq!(strays.len(), 2);
+    let (_streams, _connections, rejected) = gathers(&listener);
+    assert_eq!(rejected.len(), 2);
 }
 
 #[test]
@@ -273,7 +275,7 @@ fn the_running_session_outlives_its_listener() {
     let listener = listen(hasty());
     let (streams, connections, _) = gathers(&listener);
     drop(listener);
-    assert_joined(&streams.into_iter().next().unwrap().into(), &connections.control, 1);
+    assert_joined(&streams.into_iter().next().unwrap(), &connections.control, 1);
 }
 
 #[test]
@@ -294,9 +296,9 @@ fn a_channel_that_is_taken_or_out_of_range_is_refused_and_the_session_goes_on() 
     said_no(&listener, data(1), Refusal::Channel);
     said_no(&listener, data(2), Refusal::Channel);
     let _second = said_welcome(&listener, data(0));
-    let (connections, strays) = next(&listener);
-    assert_eq!((connections.data.len(), strays.len()), (2, 2));
-    assert!(strays.iter().all(|stray| is_refusal(stray, &Refusal::Channel)));
+    let (connections, rejected) = next(&listener);
+    assert_eq!((connections.data.len(), rejected.len()), (2, 2));
+    assert!(rejected.iter().all(|rejected| is_refusal(rejected, &Refusal::Channel)));
 }
 
 #[test]
@@ -308,7 +310,7 @@ fn another_version_is_answered() {
     let welcome = receive(&mut stream);
     assert_eq!((welcome.session, welcome.refusal), (SESSION, Refusal::Version.to_wire().0));
     drop(stream);
-    assert!(is_refusal(&strays(&listener, 1)[0], &Refusal::Version));
+    assert!(is_refusal(&rejected(&listener, 1)[0], &Refusal::Version));
 }
 
 #[test]
@@ -327,7 +329,7 @@ fn a_session_that_does_not_become_complete_is_dropped_in_time() {
     let listener = listen(hasty());
     let mut control_stream = said_welcome(&listener, control(3));
     let _data = said_welcome(&listener, data(1));
-    let expired = strays(&listener, 1);
+    let expired = rejected(&listener, 1);
     assert_eq!(*peer_error(&expired[0]), PeerError::GatherTimeout { came: 1, channels: 3 });
     assert_eq!(control_stream.read(&mut [0; 1]).unwrap(), 0);
     gathers(&listener);
@@ -338,7 +340,7 @@ fn a_session_whose_control_connection_ends_is_dropped_at_once() {
     let listener = listen(patient());
     drop(said_welcome(&listener, control(3)));
     let gone = PeerError::Closed { place: Place::Control, phase: Phase::Gathering };
-    assert_eq!(*peer_error(&strays(&listener, 1)[0]), gone);
+    assert_eq!(*peer_error(&rejected(&listener, 1)[0]), gone);
     gathers(&listener);
 }
 
@@ -352,7 +354,11 @@ fn a_complete_session_that_left_before_anybody_took_it_is_not_handed_out() {
     // Busy until the end of the first one has been noticed.
     while say(&listener, Hello { session: OTHER_SESSION, ..control(1) }).1.refusal != 0 {}
     let gone = PeerError::Closed { place: Place::Control, phase: Phase::Gathering };
-    assert!(strays(&listener, 1).iter().any(|stray| matches!(stray, Error::Peer(error) if *error == gone)));
+    assert!(
+        rejected(&listener, 1)
+            .iter()
+            .any(|rejected| matches!(rejected, Error::Peer(error) if *error == gone))
+    );
 }
 
 #[test]
@@ -459,7 +465,7 @@ fn sockets_of_an_embedder_are_greeted_and_welcomed_in_any_order() {
     let host = Host { clock: [8; 16], ..hasty() };
     let received = welcome_as(host, control_there, there, &never).unwrap();
     let sent = sender.join().unwrap();
-    assert_eq!((sent.session, sent.peer, received.peer), (received.session, None, None));
+    assert_eq!((sent.session, sent.peer(), received.peer()), (received.session, None, None));
     assert!(!sent.same_clock && !received.same_clock, "their hosts differ");
     assert_eq!(sent.congestion(), None);
     assert_joined(&sent.control, &received.control, 9);

@@ -5,12 +5,12 @@
 //! received where it belongs.
 
 use std::ops::Range;
-use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::buffer::Slot;
 use crate::channel::is_retryable;
 use crate::error::Errno;
 use crate::limits::HEADER_ROOM;
+use crate::net::Connection;
 use crate::ring::{Ring, Tag};
 use crate::wire::Malformed;
 use crate::wire::qemu::{Event, MainStream, PageSize, TailScanner};
@@ -52,7 +52,7 @@ struct Piece {
 /// The receiving end of a main connection.
 #[derive(Debug)]
 pub(crate) struct MainRx {
-    socket: OwnedFd,
+    connection: Connection,
     tag: Tag,
     stream: MainStream,
     tail: TailScanner,
@@ -70,9 +70,9 @@ pub(crate) struct MainRx {
 }
 
 impl MainRx {
-    pub(crate) fn new(socket: OwnedFd, tag: Tag, line: Slot) -> MainRx {
+    pub(crate) fn new(connection: Connection, tag: Tag, line: Slot) -> MainRx {
         MainRx {
-            socket,
+            connection,
             tag,
             stream: MainStream::new(),
             tail: TailScanner::new(),
@@ -86,8 +86,8 @@ impl MainRx {
         }
     }
 
-    pub(crate) fn socket(&self) -> &OwnedFd {
-        &self.socket
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// Bytes that were taken.
@@ -118,14 +118,14 @@ impl MainRx {
             let Some(slot) = piece.slot.take() else { return };
             let range = HEADER_ROOM + piece.filled..HEADER_ROOM + piece.len;
             self.is_away = true;
-            ring.receive(self.tag, self.socket.as_raw_fd(), slot, range);
+            ring.receive(self.tag, self.connection.fd(), slot, range);
             return;
         }
         let Some(line) = self.line.take() else { return };
         // behind the last thing that is understood there is nothing that a slot could want
         let end = if self.in_tail || self.is_abandoned { line.capacity() as usize } else { READ };
         self.is_away = true;
-        ring.receive(self.tag, self.socket.as_raw_fd(), line, HEADER_ROOM..HEADER_ROOM + end);
+        ring.receive(self.tag, self.connection.fd(), line, HEADER_ROOM..HEADER_ROOM + end);
     }
 
     /// A receive ended: how many bytes came. None: the peer closed.

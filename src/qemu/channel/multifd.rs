@@ -1,26 +1,29 @@
-//! The framing of QEMU's multifd connections: device state has a place here, guest memory and barriers have not.
+//! The framing of QEMU's multifd connections: keeps device state; skips guest memory and barriers.
 
-use crate::channel::{Framing, Rest};
+use crate::channel::{Frame, Framing};
 use crate::wire::Malformed;
-use crate::wire::qemu::{PREFIX_LEN, Packet, PageSize};
+use crate::wire::qemu::{DevicePacket, PREFIX_LEN, Packet, PageSize};
 
 /// QEMU's framing, behind the init. Pages of guest memory have this size.
 #[derive(Debug)]
 pub(crate) struct Multifd(pub(crate) PageSize);
 
 impl Framing for Multifd {
-    type Header = Packet;
+    type Header = DevicePacket;
+    /// Guest memory and barriers. Nothing of them matters but their length.
+    type Skipped = ();
     const LEN: usize = PREFIX_LEN;
 
-    fn decode(&self, bytes: &[u8]) -> Result<Packet, Malformed> {
-        Packet::decode(bytes.try_into().map_err(|_| Malformed::Truncated)?, self.0)
+    fn decode(&self, bytes: &[u8]) -> Result<Frame<DevicePacket, ()>, Malformed> {
+        let packet = Packet::decode(bytes.try_into().map_err(|_| Malformed::Truncated)?, self.0)?;
+        Ok(match packet {
+            Packet::Device(packet) => Frame::Packet(packet),
+            Packet::Ram(_) | Packet::Sync(_) => Frame::Skipped { what: (), len: packet.rest() },
+        })
     }
 
-    fn rest(packet: &Packet) -> Rest {
-        match packet {
-            Packet::Device(packet) => Rest::Payload(packet.len),
-            Packet::Ram(_) | Packet::Sync(_) => Rest::Unwanted(packet.rest()),
-        }
+    fn payload_len(packet: &DevicePacket) -> u32 {
+        packet.len
     }
 
     /// These packets have no checksum.

@@ -6,12 +6,12 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use socket2::Socket;
+use socket2::{SockRef, Socket};
 
 use super::Gathered;
 use crate::error::{Error, KernelError, KernelOperation};
 use crate::limits::{CANCEL_POLL, HELLO_TIMEOUT};
-use crate::net::socket;
+use crate::net::{Connection, socket};
 use crate::time::nanos;
 use crate::time::now;
 use crate::wire::qemu::{INIT_LEN, Init};
@@ -32,10 +32,10 @@ pub(crate) fn connect(
         init.encode(&mut bytes);
         // a new connection has room for so little
         socket.write_all(&bytes).map_err(|error| KernelError::new(KernelOperation::Send, &error))?;
-        multifd.push(socket.into());
+        multifd.push(Connection::plaintext(socket, Some(addr)));
     }
     let uuid = inits.first().map(|init| init.uuid);
-    Ok(Gathered { main: main.into(), multifd, uuid, peer: Some(addr) })
+    Ok(Gathered { main: Connection::plaintext(main, Some(addr)), multifd, uuid })
 }
 
 fn dial(addr: SocketAddr, congestion: Option<&str>, cancel: &dyn Fn() -> bool) -> Result<Socket, Error> {
@@ -44,7 +44,7 @@ fn dial(addr: SocketAddr, congestion: Option<&str>, cancel: &dyn Fn() -> bool) -
         Err(error) if error.raw_os_error() == Some(nix::libc::EINPROGRESS) => await_end(&socket, cancel)?,
         other => other.map_err(|error| KernelError::new(KernelOperation::ConnectToQemu, &error))?,
     }
-    socket::prepare(&socket)?;
+    socket::prepare(&SockRef::from(&socket))?;
     Ok(socket)
 }
 

@@ -1,5 +1,6 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
 use std::thread;
 
 use socket2::SockRef;
@@ -59,9 +60,9 @@ fn is_qemu(error: &Error, expected: &QemuError) -> bool {
     matches!(error, Error::Peer(PeerError::Qemu(found)) if found == expected)
 }
 
-fn read(socket: OwnedFd, count: usize) -> Vec<u8> {
+fn read(connection: Connection, count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];
-    TcpStream::from(socket).read_exact(&mut bytes).unwrap();
+    TcpStream::from(connection.as_fd().try_clone_to_owned().unwrap()).read_exact(&mut bytes).unwrap();
     bytes
 }
 
@@ -75,7 +76,7 @@ fn connections_that_come_in_any_order_are_told_apart() {
     let (gathered, strays) = gather(&listener, 4);
     let gathered = gathered.unwrap();
     assert!(strays.is_empty(), "{strays:?}");
-    assert_eq!((gathered.uuid, gathered.peer), (Some(UUID), Some(main.local_addr().unwrap())));
+    assert_eq!((gathered.uuid, gathered.peer()), (Some(UUID), Some(main.local_addr().unwrap())));
     assert_eq!(read(gathered.main, 14), b"QEVM and so on", "nothing of it was taken");
     for (id, socket) in (0..).zip(gathered.multifd) {
         assert_eq!(read(socket, 1), [id], "only the init was taken");
@@ -113,7 +114,7 @@ fn connect_and_gather_meet_and_their_sockets_are_fit() {
     let inits: Vec<_> = (0..70).map(|id| Init { uuid: UUID, id }).collect();
     let sending = thread::spawn(move || {
         let sent = connect(addr, &inits, Some("reno"), &never).unwrap();
-        (&std::fs::File::from(sent.main.try_clone().unwrap())).write_all(b"QEVM").unwrap();
+        std::fs::File::from(sent.main.as_fd().try_clone_to_owned().unwrap()).write_all(b"QEVM").unwrap();
         sent
     });
     let gathered = gather(&listener, 70).0.unwrap();
@@ -121,7 +122,9 @@ fn connect_and_gather_meet_and_their_sockets_are_fit() {
     assert_eq!((gathered.multifd.len(), sent.multifd.len(), sent.uuid), (70, 70, Some(UUID)));
     gathered.set_congestion("reno").unwrap();
     assert_eq!(gathered.congestion(), sent.congestion());
-    for socket in sent.sockets().chain(gathered.sockets()).map(SockRef::from) {
+    let all = |gathered: Gathered| std::iter::once(gathered.main).chain(gathered.multifd);
+    for connection in all(sent).chain(all(gathered)) {
+        let socket = SockRef::from(&connection);
         assert!(!socket.nonblocking().unwrap() && socket.tcp_nodelay().unwrap());
     }
 }

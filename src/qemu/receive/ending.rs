@@ -1,8 +1,6 @@
 //! How a migration ends on the live receiver's side: the last word to the source, and every device running what was loaded,
 //! or reset.
 
-use std::os::fd::AsRawFd;
-
 use super::Receiving;
 use crate::error::{Error, PeerError, Place};
 use crate::limits::{CONFIRMATION_POLL, LAST_WORD_MAX};
@@ -56,7 +54,7 @@ impl<R: Ring> Receiving<R> {
             self.answers.go_on(&mut self.loader.ring);
             // looked at before what ended is taken: when the connection is gone, nothing is unconfirmed, and that is heard
             let is_taken = self.answers.is_silent();
-            let is_confirmed = is_taken && self.loader.ring.unconfirmed(self.main.socket().as_raw_fd())? == 0;
+            let is_confirmed = is_taken && self.loader.ring.unconfirmed(self.main.connection().fd())? == 0;
             let until = match (is_taken, is_confirmed) {
                 (_, true) => now,
                 (true, false) => now + nanos(CONFIRMATION_POLL),
@@ -108,9 +106,9 @@ impl<R: Ring> Receiving<R> {
 
     fn shut_down(&mut self) {
         for channel in &self.channels {
-            self.loader.ring.shut_down(channel.socket().as_raw_fd(), Directions::Both);
+            channel.shut_down(&mut self.loader.ring);
         }
-        self.loader.ring.shut_down(self.main.socket().as_raw_fd(), Directions::Both);
+        self.main.connection().shut_down(&mut self.loader.ring, Directions::Both);
     }
 
     fn report(mut self, outcome: Outcome, error: Option<Error>) -> Finished {

@@ -12,6 +12,7 @@ use crate::buffer::{InFlight, Pool};
 use crate::cancel::Cancel;
 use crate::error::{Error, PeerError};
 use crate::limits::{HEADER_ROOM, QEMU_LEFTOVERS_MAX};
+use crate::net::Connection;
 use crate::ring::sim::{Cut, Dice, SimFile, SimRing, World};
 use crate::ring::{Completion, Directions, Ring, Tag};
 use crate::session::handover::Outcome;
@@ -172,8 +173,8 @@ fn play_streams(scenario: &Scenario, mut streams: Vec<Vec<u8>>) -> Played {
     let (near, mut far): (Vec<OwnedFd>, Vec<OwnedFd>) =
         sockets.into_iter().map(<(OwnedFd, OwnedFd)>::from).unzip();
     let parts = Parts {
-        main: far.remove(0),
-        multifd: far,
+        main: far.remove(0).into(),
+        multifd: far.into_iter().map(Connection::from).collect(),
         pool_size: pool_for(devices.len() + usize::try_from(scenario.spare).unwrap()),
         devices,
         owner: Owner::new(Cancel::new(), None),

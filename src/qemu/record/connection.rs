@@ -6,13 +6,14 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use crate::buffer::{Pool, Slot};
 use crate::channel::is_retryable;
 use crate::descriptor::kind_of;
 use crate::error::Errno;
 use crate::limits::{HEADER_ROOM, PAGE_SIZE};
+use crate::net::Connection;
 use crate::ring::{Carrier, Directions, Ring};
 use crate::worker::io_mode;
 use crate::worker::operation::Duty;
@@ -23,7 +24,7 @@ const ROOM_MIN: usize = PAGE_SIZE;
 /// A connection that is recorded.
 pub(super) struct Intake {
     number: usize,
-    socket: OwnedFd,
+    connection: Connection,
     outlet: Option<Outlet>,
     /// Slots that it may hold, and those that it does.
     share: u32,
@@ -53,18 +54,24 @@ pub(super) enum Came {
 
 impl Intake {
     /// Connection `number` into a file, if there is one, which outlives this.
-    pub(super) fn new(number: usize, socket: OwnedFd, file: Option<&File>, share: u32) -> Intake {
+    pub(super) fn new(number: usize, connection: Connection, file: Option<&File>, share: u32) -> Intake {
         let outlet = file.map(|file| Outlet {
             file: file.as_raw_fd(),
             carrier: io_mode::choose(kind_of(file.as_fd()), io_mode::cpus()),
             writing: None,
             waiting: VecDeque::with_capacity(share as usize),
         });
-        Intake { number, socket, outlet, share, held: 0, filled: 0, begin: 0, receiving: false, ended: false }
-    }
-
-    pub(super) fn socket(&self) -> RawFd {
-        self.socket.as_raw_fd()
+        Intake {
+            number,
+            connection,
+            outlet,
+            share,
+            held: 0,
+            filled: 0,
+            begin: 0,
+            receiving: false,
+            ended: false,
+        }
     }
 
     /// Whether nothing more comes.
@@ -79,7 +86,7 @@ impl Intake {
 
     /// Ends it from this side. What came is written all the same.
     pub(super) fn shut_down(&mut self, ring: &mut impl Ring) {
-        ring.shut_down(self.socket(), Directions::Both);
+        self.connection.shut_down(ring, Directions::Both);
     }
 
     /// Receives on, if it does not and may take another slot.
@@ -95,7 +102,7 @@ impl Intake {
 
     fn receive(&mut self, ring: &mut impl Ring, slot: Slot) {
         let range = HEADER_ROOM + self.filled..HEADER_ROOM + slot.capacity() as usize;
-        ring.receive(Duty::Packet { channel: self.number }.tag(), self.socket(), slot, range);
+        ring.receive(Duty::Packet { channel: self.number }.tag(), self.connection.fd(), slot, range);
         self.receiving = true;
     }
 

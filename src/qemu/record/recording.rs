@@ -4,8 +4,6 @@
 //! when a bound of time has passed, or with the first thing that is wrong. Then [`Recording::conclude`] says the last word
 //! and writes what came: files are kept, whatever the end.
 
-use std::os::fd::{AsRawFd, OwnedFd};
-
 use super::connection::{Came, Intake};
 use super::files::{Files, Folder, failed};
 use super::observer::{Watch, Wish};
@@ -14,6 +12,7 @@ use crate::error::{Errno, Error, KernelError, KernelOperation, PeerError, Place,
 use crate::limits::{
     LAST_WORD_MAX, LINGER_MAX, PROGRESS_INTERVAL, REASON_PATIENCE, SETTLE_MAX, SILENCE_MAX, STANDSTILL_MAX,
 };
+use crate::net::Connection;
 use crate::phase::Phase;
 use crate::qemu::answer::Answers;
 use crate::report::PacketHistograms;
@@ -26,8 +25,8 @@ use crate::worker::operation::Duty;
 
 /// What a recording is made of.
 pub(super) struct Parts {
-    pub(super) main: OwnedFd,
-    pub(super) multifd: Vec<OwnedFd>,
+    pub(super) main: Connection,
+    pub(super) multifd: Vec<Connection>,
     /// Where it goes, and the files there: the main connection's, then the others by their number.
     pub(super) record: Option<(Folder, Vec<Files>)>,
     pub(super) pool: Pool,
@@ -55,7 +54,7 @@ pub(super) struct Recording<R: Ring> {
 
 impl<R: Ring> Recording<R> {
     pub(super) fn new(ring: R, parts: Parts) -> Result<Recording<R>, KernelError> {
-        let answers = Answers::new(parts.main.as_raw_fd(), Duty::Speak.tag())?;
+        let answers = Answers::new(parts.main.fd(), Duty::Speak.tag())?;
         let watch = Watch::new(parts.multifd.len());
         let file =
             |number: usize| parts.record.as_ref().and_then(|(_, files)| Some(&files.get(number)?.bytes));

@@ -14,6 +14,7 @@ use crate::buffer::{InFlight, Pool};
 use crate::cancel::Cancel;
 use crate::error::{Error, PeerError, Place, QemuError};
 use crate::limits::HEADER_ROOM;
+use crate::net::Connection;
 use crate::ring::sim::{Cut, SimFile, SimRing, World};
 use crate::ring::{Completion, Directions, Ring, Tag};
 use crate::wire::qemu::{Deframer, Frame, INIT_LEN, Init, PREFIX_LEN, Packet, PageSize};
@@ -77,8 +78,8 @@ fn simulate(scenario: &Scenario) -> Played {
     let share = scenario.slots;
     // on the thread of the recording: a pool stays where it is
     let parts = move || Parts {
-        main: far.remove(0),
-        multifd: far,
+        main: far.remove(0).into(),
+        multifd: far.into_iter().map(Connection::from).collect(),
         record: Some((folder, files)),
         pool: Pool::new(share * 3, u32::try_from(PIECE).unwrap()).unwrap(),
         share,

@@ -6,13 +6,14 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
-use crate::buffer::{InFlight, Lease, Pool, Slot};
-use crate::channel::is_retryable;
+use crate::buffer::{Lease, Pool, Slot};
+use crate::channel::{Outgoing, Progress, is_retryable};
 use crate::descriptor::kind_of;
 use crate::error::{Errno, Place};
 use crate::limits::HEADER_ROOM;
+use crate::net::Connection;
 use crate::ring::{Carrier, Directions, Ring};
 use crate::worker::io_mode;
 use crate::worker::operation::Duty;
@@ -25,7 +26,7 @@ pub(super) struct Lane {
     pub(super) place: Place,
     number: usize,
     file: File,
-    socket: OwnedFd,
+    connection: Connection,
     /// Bytes of the file that are still to be read.
     unread: u64,
     carrier: Carrier,
@@ -42,22 +43,21 @@ struct Piece {
 }
 
 struct Sending {
-    flight: InFlight,
-    range: Range<usize>,
-    /// The send goes so far, which may be less than what is there.
+    outgoing: Outgoing,
+    /// Where the bytes end that were read, of which it may be allowed to send less.
     end: usize,
 }
 
 impl Lane {
     /// `file` stands where the first byte is that is sent, and has `unread` of them.
-    pub(super) fn new(place: Place, number: usize, file: File, unread: u64, socket: OwnedFd) -> Lane {
+    pub(super) fn new(place: Place, number: usize, file: File, unread: u64, connection: Connection) -> Lane {
         let carrier = io_mode::choose(kind_of(file.as_fd()), io_mode::cpus());
         let filled = VecDeque::with_capacity(SLOTS);
         Lane {
             place,
             number,
             file,
-            socket,
+            connection,
             unread,
             carrier,
             reading: false,
@@ -118,16 +118,15 @@ impl Lane {
         }
         let Some(Piece { slot, range }) = self.filled.pop_front() else { return false };
         let len = usize::try_from(allowed).unwrap_or(usize::MAX).min(range.len());
-        let end = range.start + len;
-        self.go_on(ring, Sending { flight: slot.into_flight(), range, end });
+        let outgoing = Outgoing::new(slot, range.start..range.start + len);
+        self.go_on(ring, Sending { outgoing, end: range.end });
         true
     }
 
     fn go_on(&mut self, ring: &mut impl Ring, mut sending: Sending) {
-        let (lease, range) = (sending.flight.lease(), sending.range.start..sending.end);
         let tag = Duty::Packet { channel: self.number }.tag();
         // copied by the kernel: a slot is free again when its send ends, and few of them are enough
-        ring.send(tag, self.socket.as_raw_fd(), lease, range, false);
+        sending.outgoing.send(ring, tag, self.connection.fd());
         self.sending = Some(sending);
     }
 
@@ -140,31 +139,28 @@ impl Lane {
         result: Result<usize, Errno>,
     ) -> Result<u64, Errno> {
         let Some(mut sending) = self.sending.take() else { return Ok(0) };
-        lease.into_iter().for_each(|lease| sending.flight.give_back(lease));
-        let sent = match result {
-            Ok(0) => Err(Errno::from_raw(nix::libc::EPIPE)),
-            Err(errno) if is_retryable(errno) => Ok(0),
-            other => other,
-        };
-        sending.range.start += *sent.as_ref().unwrap_or(&0);
-        match &sent {
-            Ok(_) if sending.range.start < sending.end => self.go_on(ring, sending),
-            _ => self.land(pool, sending),
+        let before = sending.outgoing.rest().start;
+        let progress = sending.outgoing.on_sent(lease.expect("it is sent as a copy"), result);
+        let count = sending.outgoing.rest().start - before;
+        match progress {
+            Ok(Progress::Part) => self.go_on(ring, sending),
+            Ok(Progress::All) | Err(_) => self.land(pool, sending),
         }
-        sent.map(|count| count as u64)
+        progress.map(|_| count as u64)
     }
 
     fn land(&mut self, pool: &mut Pool, sending: Sending) {
-        let Ok(slot) = sending.flight.land() else { return };
-        if sending.range.is_empty() {
+        let range = sending.outgoing.rest().start..sending.end;
+        let Ok(slot) = sending.outgoing.land() else { return };
+        if range.is_empty() {
             self.in_use -= 1;
             pool.put(slot);
         } else {
-            self.filled.push_front(Piece { slot, range: sending.range });
+            self.filled.push_front(Piece { slot, range });
         }
     }
 
     pub(super) fn shut_down(&self, ring: &mut impl Ring, directions: Directions) {
-        ring.shut_down(self.socket.as_raw_fd(), directions);
+        self.connection.shut_down(ring, directions);
     }
 }

@@ -1,12 +1,10 @@
 //! How a transfer ends on the receiver's side: the last word, and every device running what was loaded, or reset.
 
-use std::os::fd::AsRawFd;
-
 use super::Receiving;
 use crate::error::Error;
 use crate::limits::LAST_WORD_MAX;
 use crate::phase::Phase;
-use crate::ring::{Completion, Directions, Ring};
+use crate::ring::{Completion, Ring};
 use crate::session::handover::Outcome;
 use crate::time::nanos;
 use crate::transfer::Finished;
@@ -72,10 +70,10 @@ impl<R: Ring> Receiving<R> {
         let end = self.loader.ring.now() + nanos(LAST_WORD_MAX);
         while !self.link.is_closed()
             && self.loader.ring.now() < end
-            && !(self.session.has_spoken() && self.link.has_spoken())
+            && !(self.session.has_spoken() && self.link.has_sent())
         {
             let now = self.loader.ring.now();
-            self.link.speak(&mut self.loader.ring, || self.session.poll_control(now));
+            self.link.send(&mut self.loader.ring, || self.session.poll_control(now));
             if self.loader.ring.wait(Some(end)).is_err() {
                 return;
             }
@@ -85,7 +83,7 @@ impl<R: Ring> Receiving<R> {
 
     pub(super) fn stop_receiving(&mut self) {
         for channel in &self.channels {
-            self.loader.ring.shut_down(channel.socket().as_raw_fd(), Directions::Both);
+            channel.shut_down(&mut self.loader.ring);
         }
     }
 
@@ -94,7 +92,7 @@ impl<R: Ring> Receiving<R> {
         self.speak_out();
         // before the sender sees the end: the next one that it lets begin finds the door open
         self.busy = None;
-        self.link.say_goodbye(&mut self.loader.ring);
+        self.link.end_sending(&mut self.loader.ring);
         self.linger();
         self.stop_receiving();
         self.link.shut_down(&mut self.loader.ring);

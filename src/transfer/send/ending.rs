@@ -1,13 +1,11 @@
 //! How a transfer ends on the sender's side: the last word, and every device where the hand-over says that it belongs.
 
-use std::os::fd::AsRawFd;
-
 use super::Sending;
 use super::reading::{Reader, Reading};
 use crate::error::{DeviceError, Error};
 use crate::limits::{LAST_WORD_MAX, SETTLE_MAX};
 use crate::phase::Phase;
-use crate::ring::{Completion, Directions, Ring};
+use crate::ring::{Completion, Ring};
 use crate::session::handover::Outcome;
 use crate::source::Source;
 use crate::time::nanos;
@@ -71,9 +69,9 @@ impl<R: Ring> Sending<R> {
         }
         let end = self.ring.now() + nanos(LAST_WORD_MAX);
         let mut said = false;
-        while !self.link.is_closed() && self.ring.now() < end && !(said && self.link.has_spoken()) {
+        while !self.link.is_closed() && self.ring.now() < end && !(said && self.link.has_sent()) {
             let now = self.ring.now();
-            self.link.speak(&mut self.ring, || {
+            self.link.send(&mut self.ring, || {
                 said = true;
                 self.session.poll_control(now)
             });
@@ -131,10 +129,10 @@ impl<R: Ring> Sending<R> {
 
     /// Says no more, and leaves when the peer does.
     pub(super) fn take_leave(&mut self) {
-        self.link.say_goodbye(&mut self.ring);
+        self.link.end_sending(&mut self.ring);
         self.linger();
         for channel in &self.channels {
-            self.ring.shut_down(channel.socket().as_raw_fd(), Directions::Both);
+            channel.shut_down(&mut self.ring);
         }
         self.link.shut_down(&mut self.ring);
     }

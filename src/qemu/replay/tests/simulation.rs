@@ -3,7 +3,7 @@
 //! A failing run names its seed; `RINGLIFT_SEED=n cargo test replay` runs that one alone.
 
 use std::fs;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use super::*;
@@ -67,7 +67,8 @@ fn simulate(scenario: Scenario) -> Played {
         let pool = Pool::new(12, QEMU_PIECE_MIN / (1 + u32::try_from(scenario.seed % 8).unwrap())).unwrap();
         let begun = source.now();
         let owner = Owner::new(Cancel::new(), None);
-        let mut pump = replay.pump(source, pool, script, near.into_iter(), owner).unwrap();
+        let mut pump =
+            replay.pump(source, pool, script, near.into_iter().map(net::Connection::from), owner).unwrap();
         let error = pump.run().err();
         (error, pump.unacknowledged, pump.ring.now() - begun)
     });

@@ -1,0 +1,83 @@
+//! The receiving end of a connection that carries messages: bytes gather in one buffer until a message is whole.
+//!
+//! Knows no message: whoever takes them brings the decoder. A buffer is longer than the longest message, so there is always
+//! room for the rest of one.
+
+use std::ops::Range;
+use std::os::fd::RawFd;
+
+use super::is_retryable;
+use crate::buffer::Slot;
+use crate::error::Errno;
+use crate::limits::HEADER_ROOM;
+use crate::ring::{Ring, Tag};
+use crate::wire::Malformed;
+
+/// Receives messages.
+#[derive(Debug)]
+pub(crate) struct MessageRx {
+    tag: Tag,
+    /// Away while the kernel fills it.
+    buffer: Option<Slot>,
+    /// Bytes of the buffer that came and were not taken yet.
+    filled: Range<usize>,
+    /// The peer closed.
+    closed: bool,
+}
+
+impl MessageRx {
+    pub(crate) fn new(tag: Tag, buffer: Slot) -> MessageRx {
+        MessageRx { tag, buffer: Some(buffer), filled: 0..0, closed: false }
+    }
+
+    /// Whether the peer has closed, or the connection has failed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether bytes came that were not taken: of a message that is not whole, or of one that nobody asked for.
+    pub(crate) fn has_rest(&self) -> bool {
+        !self.filled.is_empty()
+    }
+
+    /// Receives more from `fd`, unless it does already or the peer has closed.
+    pub(crate) fn resume(&mut self, ring: &mut impl Ring, fd: RawFd) {
+        if self.closed {
+            return;
+        }
+        let Some(mut buffer) = self.buffer.take() else { return };
+        buffer.payload_mut().copy_within(self.filled.clone(), 0);
+        self.filled = 0..self.filled.len();
+        let room = HEADER_ROOM + self.filled.end..HEADER_ROOM + buffer.capacity() as usize;
+        ring.receive(self.tag, fd, buffer, room);
+    }
+
+    /// A receive ended. `Ok(false)`: the peer closed.
+    pub(crate) fn on_received(&mut self, buffer: Slot, result: Result<usize, Errno>) -> Result<bool, Errno> {
+        self.buffer = Some(buffer);
+        match result {
+            Ok(0) => self.closed = true,
+            Ok(came) => self.filled.end += came,
+            Err(errno) if is_retryable(errno) => {}
+            Err(errno) => {
+                self.closed = true;
+                return Err(errno);
+            }
+        }
+        Ok(!self.closed)
+    }
+
+    /// Takes the next message of those that came. `decode` gives its length and the message, or nothing while it is not
+    /// whole.
+    pub(crate) fn next<T>(
+        &mut self,
+        decode: impl FnOnce(&[u8]) -> Result<Option<(usize, T)>, Malformed>,
+    ) -> Result<Option<T>, Malformed> {
+        let Some(buffer) = &self.buffer else { return Ok(None) };
+        let Some((len, message)) = decode(&buffer.payload(self.filled.end)[self.filled.start..])? else {
+            return Ok(None);
+        };
+        self.filled.start += len;
+        Ok(Some(message))
+    }
+}
