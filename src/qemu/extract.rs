@@ -12,9 +12,8 @@ use crate::cancel::Cancel;
 use crate::error::{Error, KernelError};
 use crate::limits::{CONFIG_SIZE_MAX, PROGRESS_INTERVAL, QEMU_STATE_MAX};
 use crate::phase::Phase;
-use crate::report::Recorder;
 use crate::ring;
-use crate::ring::{Completion, Ring};
+use crate::ring::{Completion, HostRing, Ring};
 use crate::session::handover::Outcome;
 use crate::session::queue::{Turn, Turns};
 use crate::session::totals::Totals;
@@ -24,11 +23,12 @@ use crate::time::nanos;
 use crate::time::now;
 use crate::transfer::Finished;
 use crate::wire::Checksum;
-use crate::worker::caller::{Event, OnEvent, Owner};
+use crate::worker::caller::{Event, Owner};
 use crate::worker::ending::Ending;
 use crate::worker::loading::Loading;
 use crate::worker::operation::Duty;
 use crate::worker::report_builder::Account;
+use crate::worker::settings::Settings;
 use crate::worker::steps::Yield;
 use crate::worker::writers::{Device, Loader, Writing};
 
@@ -53,50 +53,47 @@ pub struct Extract<'a> {
     inspection: &'a Inspection,
     device: &'a capture::Device,
     sink: Box<dyn Sink>,
-    on_event: Option<OnEvent>,
-    cancel: Cancel,
+    settings: Settings,
 }
 
 impl<'a> Extract<'a> {
     /// From a capture that was looked into; `device` is one of its devices.
     pub fn new(inspection: &'a Inspection, device: &'a capture::Device, sink: Box<dyn Sink>) -> Extract<'a> {
-        Extract { inspection, device, sink, on_event: None, cancel: Cancel::new() }
+        Extract { inspection, device, sink, settings: Settings::default() }
     }
 
     /// Hears of what happens, on the thread that runs it: be quick.
     pub fn on_event(mut self, on_event: impl FnMut(&Event) + Send + 'static) -> Extract<'a> {
-        self.on_event = Some(Box::new(on_event));
+        self.settings.set_on_event(on_event);
         self
     }
 
     /// Gives up when `cancel` is used, unless the device has everything.
     pub fn cancel(mut self, cancel: &Cancel) -> Extract<'a> {
-        self.cancel = cancel.clone();
+        self.settings.set_cancel(cancel);
         self
     }
 
     /// Loads the device on this thread. Afterwards it runs what was loaded (complete), or is reset (aborted). A capture with
     /// errors is loaded into nothing: the sink is not touched.
     pub fn run(self) -> Finished {
-        let owner = Owner::new(self.cancel, self.on_event);
-        let begun = now();
-        let failed = |error: Error| {
-            let account = Account::new(begun, 1);
-            account.finish("receiver", Outcome::Aborted, Some(error), Recorder::default(), begun)
-        };
-        let reader = match StateReader::new(self.inspection, self.device) {
-            Ok(reader) => reader,
-            Err(error) => return failed(error.into()),
-        };
-        let ring = match ring::open(&owner.cancel) {
-            Ok(ring) => ring,
-            Err(error) => return failed(error.into()),
-        };
+        let account = Account::new(now(), 1);
+        match self.begin(account.started_at) {
+            Ok(extracting) => extracting.run(),
+            Err(error) => Finished::not_begun(account, "receiver", error),
+        }
+    }
+
+    /// The worker, if the capture can be loaded.
+    fn begin(mut self, begun: Nanos) -> Result<Extracting<'a, HostRing>, Error> {
+        let owner = self.settings.owner(begun);
+        let reader = StateReader::new(self.inspection, self.device)?;
+        let ring = ring::open(&owner.cancel)?;
         let id = self.device.id;
         let device = Device { name: id.idstr.as_str().into(), instance: id.instance, sink: self.sink };
         let (precopy, data) = (self.device.precopy_bytes(), self.device.data_bytes());
         let expected = Expected { precopy, all: precopy + data + self.device.config_bytes() };
-        Extracting::new(ring, device, owner, reader, expected).run()
+        Ok(Extracting::new(ring, device, owner, reader, expected))
     }
 }
 

@@ -10,18 +10,17 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Misuse};
 use crate::limits::{CHANNELS_DEFAULT, CHANNELS_MAX, POOL_SIZE_DEFAULT, POOL_SIZE_MAX};
 use crate::net::Connection;
-use crate::phase::Phase;
-use crate::report::Recorder;
 use crate::ring;
-use crate::session::handover::Outcome;
+use crate::ring::HostRing;
 use crate::sink::Sink;
-use crate::time::now;
+use crate::time::{Nanos, now};
 use crate::transfer::Finished;
 use crate::wire::qemu::Idstr;
-use crate::worker::caller::{Event, OnEvent, Owner};
+use crate::worker::caller::{Event, Owner};
 use crate::worker::check_devices;
 use crate::worker::loading::Loading;
 use crate::worker::report_builder::Account;
+use crate::worker::settings::Settings;
 use crate::worker::writers::Device;
 
 /// How the source comes.
@@ -45,14 +44,12 @@ pub struct Receiver {
     devices: Vec<Device>,
     peer: Peer,
     options: Options,
+    settings: Settings,
 }
 
 struct Options {
     channels: usize,
     pool_size: u64,
-    congestion: Option<Box<str>>,
-    on_event: Option<OnEvent>,
-    cancel: Cancel,
 }
 
 /// Builds a [`Receiver`]. What is not set has the value that its method names.
@@ -60,50 +57,39 @@ pub struct ReceiverBuilder {
     devices: Vec<Device>,
     peer: Option<Peer>,
     options: Options,
+    settings: Settings,
 }
 
 impl Receiver {
     /// Begins to describe a receiver.
     pub fn builder() -> ReceiverBuilder {
-        let options = Options {
-            channels: CHANNELS_DEFAULT,
-            pool_size: POOL_SIZE_DEFAULT,
-            congestion: None,
-            on_event: None,
-            cancel: Cancel::new(),
-        };
-        ReceiverBuilder { devices: Vec::new(), peer: None, options }
+        let options = Options { channels: CHANNELS_DEFAULT, pool_size: POOL_SIZE_DEFAULT };
+        ReceiverBuilder { devices: Vec::new(), peer: None, options, settings: Settings::default() }
     }
 
     /// Waits for one migration and takes it on this thread, to whatever end. Afterwards the devices run what was loaded
     /// (complete), or are reset (aborted).
     pub fn run(self) -> Finished {
-        let begun = now();
-        let Options { channels, pool_size, congestion, on_event, cancel } = self.options;
-        let mut owner = Owner::new(cancel, on_event);
-        owner.tell(&Event::Phase(Phase::Connecting));
-        let mut account = Account::new(begun, self.devices.len());
+        let mut account = Account::new(now(), self.devices.len());
         account.dialect(DIALECT);
-        let failed = |error: Error| {
-            account.finish("receiver", Outcome::Aborted, Some(error), Recorder::default(), begun)
-        };
-        let gathered = match meet(self.peer, channels, congestion.as_deref(), &mut owner) {
-            Ok(gathered) => gathered,
-            Err(error) => return failed(error),
-        };
-        let ring = match ring::open(&owner.cancel) {
-            Ok(ring) => ring,
-            Err(error) => return failed(error.into()),
-        };
+        match self.begin(account.started_at) {
+            Ok(receiving) => receiving.run(),
+            Err(error) => Finished::not_begun(account, "receiver", error),
+        }
+    }
+
+    /// The worker, whose connections are there.
+    fn begin(mut self, begun: Nanos) -> Result<Receiving<HostRing>, Error> {
+        let Options { channels, pool_size } = self.options;
+        let mut owner = self.settings.connecting_owner(begun);
+        let gathered = meet(self.peer, channels, self.settings.congestion(), &mut owner)?;
+        let ring = ring::open(&owner.cancel)?;
         let congestion = gathered.congestion();
         let Gathered { main, multifd, .. } = gathered;
-        match Receiving::new(ring, Parts { main, multifd, devices: self.devices, pool_size, owner }) {
-            Ok(mut receiving) => {
-                receiving.loader().account.congestion(congestion, false);
-                receiving.run()
-            }
-            Err(error) => failed(error.into()),
-        }
+        let parts = Parts { main, multifd, devices: self.devices, pool_size, owner };
+        let mut receiving = Receiving::new(ring, parts)?;
+        receiving.loader().account.congestion(congestion, false);
+        Ok(receiving)
     }
 }
 
@@ -176,19 +162,19 @@ impl ReceiverBuilder {
 
     /// The TCP congestion control. The host's own unless set.
     pub fn congestion(mut self, name: impl AsRef<str>) -> ReceiverBuilder {
-        self.options.congestion = Some(name.as_ref().into());
+        self.settings.set_congestion(name.as_ref());
         self
     }
 
     /// Hears of what happens, on the thread that runs the migration: be quick.
     pub fn on_event(mut self, on_event: impl FnMut(&Event) + Send + 'static) -> ReceiverBuilder {
-        self.options.on_event = Some(Box::new(on_event));
+        self.settings.set_on_event(on_event);
         self
     }
 
     /// Cancels the migration when `cancel` is used, unless the devices run already or are about to.
     pub fn cancel(mut self, cancel: &Cancel) -> ReceiverBuilder {
-        self.options.cancel = cancel.clone();
+        self.settings.set_cancel(cancel);
         self
     }
 
@@ -207,6 +193,6 @@ impl ReceiverBuilder {
             return Err(Misuse::BadPool { given: pool_size, needed });
         }
         let peer = self.peer.ok_or(Misuse::NoPeer)?;
-        Ok(Receiver { devices: self.devices, peer, options: self.options })
+        Ok(Receiver { devices: self.devices, peer, options: self.options, settings: self.settings })
     }
 }

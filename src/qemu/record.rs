@@ -21,16 +21,17 @@ use crate::buffer::Pool;
 use crate::cancel::Cancel;
 use crate::error::{Error, KernelError, Misuse, Uuid};
 use crate::limits::{CHANNELS_MAX, POOL_SIZE_DEFAULT, POOL_SIZE_MAX, QEMU_PIECE_MAX, QEMU_PIECE_MIN};
-use crate::phase::Phase;
 use crate::report::{
     CaptureReport, CaptureSettings, ErrorReport, MainReport, PacketHistograms, PacketsReport, Warning,
     WarningCode,
 };
 use crate::ring;
 use crate::ring::{HostRing, Ring};
+use crate::time::now;
 use crate::wire::qemu::Init;
-use crate::worker::caller::{Event, OnEvent, Owner};
+use crate::worker::caller::Event;
 use crate::worker::report_builder;
+use crate::worker::settings::Settings;
 
 /// Slots that a connection has when there are enough: one that fills while another is written, and some between.
 const SHARE: u64 = 8;
@@ -48,21 +49,20 @@ const SHARE: u64 = 8;
 pub struct Capture {
     listener: Listener,
     options: Options,
+    settings: Settings,
 }
 
 /// Builds a [`Capture`]. What is not set has the value that its method names.
 pub struct CaptureBuilder {
     listener: Option<Listener>,
     options: Options,
+    settings: Settings,
 }
 
 struct Options {
     channels: usize,
     folder: Option<PathBuf>,
     pool_size: u64,
-    congestion: Option<Box<str>>,
-    on_event: Option<OnEvent>,
-    cancel: Cancel,
 }
 
 /// How a capture ended.
@@ -79,15 +79,8 @@ pub struct Captured {
 impl Capture {
     /// Begins to describe a capture.
     pub fn builder() -> CaptureBuilder {
-        let options = Options {
-            channels: 0,
-            folder: None,
-            pool_size: POOL_SIZE_DEFAULT,
-            congestion: None,
-            on_event: None,
-            cancel: Cancel::new(),
-        };
-        CaptureBuilder { listener: None, options }
+        let options = Options { channels: 0, folder: None, pool_size: POOL_SIZE_DEFAULT };
+        CaptureBuilder { listener: None, options, settings: Settings::default() }
     }
 
     /// Waits for one migration and takes it on this thread, to whatever end.
@@ -106,19 +99,18 @@ impl Capture {
         }
     }
 
-    fn prepare(self, account: &mut Account) -> Result<Recording<HostRing>, Error> {
-        let Options { channels, folder, pool_size, congestion, on_event, cancel } = self.options;
-        let mut owner = Owner::new(cancel, on_event);
-        owner.tell(&Event::Phase(Phase::Connecting));
+    fn prepare(mut self, account: &mut Account) -> Result<Recording<HostRing>, Error> {
+        let Options { channels, folder, pool_size } = self.options;
+        let mut owner = self.settings.connecting_owner(now());
         let folder = folder.map(|path| Folder::make(&path)).transpose()?;
-        if let Some(name) = congestion.as_deref() {
+        if let Some(name) = self.settings.congestion() {
             self.listener.check_congestion(name)?;
         }
         // before anybody comes: a source that has come must not be let down by this host
         let mut ring = ring::open(&owner.cancel)?;
         let (pool, share) = pool(pool_size, channels + 1, folder.is_some())?;
         account.pool(&pool, ring.register(&pool).err());
-        let gathered = self.listener.gather_for(&mut owner, channels, congestion.as_deref())?;
+        let gathered = self.listener.gather_for(&mut owner, channels, self.settings.congestion())?;
         account.connected(&gathered);
         let record = folder.map(|folder| open(folder, &gathered)).transpose()?;
         let Gathered { main, multifd, .. } = gathered;
@@ -180,19 +172,19 @@ impl CaptureBuilder {
 
     /// The TCP congestion control. The host's own unless set.
     pub fn congestion(mut self, name: impl AsRef<str>) -> CaptureBuilder {
-        self.options.congestion = Some(name.as_ref().into());
+        self.settings.set_congestion(name.as_ref());
         self
     }
 
     /// Hears of what happens, on the thread that runs the capture: be quick.
     pub fn on_event(mut self, on_event: impl FnMut(&Event) + Send + 'static) -> CaptureBuilder {
-        self.options.on_event = Some(Box::new(on_event));
+        self.settings.set_on_event(on_event);
         self
     }
 
     /// Ends the capture when `cancel` is used.
     pub fn cancel(mut self, cancel: &Cancel) -> CaptureBuilder {
-        self.options.cancel = cancel.clone();
+        self.settings.set_cancel(cancel);
         self
     }
 
@@ -209,7 +201,7 @@ impl CaptureBuilder {
             Folder::check(path)?;
         }
         let listener = self.listener.ok_or(Misuse::NoPeer)?;
-        Ok(Capture { listener, options: self.options })
+        Ok(Capture { listener, options: self.options, settings: self.settings })
     }
 }
 

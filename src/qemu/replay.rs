@@ -32,13 +32,13 @@ use crate::cancel::Cancel;
 use crate::error::{CaptureError, CaptureProblem, Error, KernelError, Place};
 use crate::limits::{PAGE_SIZE, POOL_SIZE_DEFAULT, QEMU_PIECE_MAX, QEMU_PIECE_MIN};
 use crate::net;
-use crate::phase::Phase;
 use crate::report::ReplayReport;
 use crate::ring;
 use crate::ring::{HostRing, Ring};
 use crate::time::now;
 use crate::wire::qemu::{INIT_LEN, Init};
-use crate::worker::caller::{Event, OnEvent, Owner};
+use crate::worker::caller::{Event, Owner};
+use crate::worker::settings::Settings;
 
 /// Plays a capture into a QEMU destination.
 ///
@@ -51,9 +51,7 @@ pub struct Replay {
     capture: Inspection,
     to: SocketAddr,
     pace: Pace,
-    congestion: Option<Box<str>>,
-    cancel: Cancel,
-    on_event: Option<OnEvent>,
+    settings: Settings,
 }
 
 /// Builds a [`Replay`]. What is not set has the value that its method names.
@@ -78,20 +76,12 @@ pub struct Replayed {
 impl Replay {
     /// Begins to describe a replay of a capture that is whole to a QEMU that waits there.
     pub fn builder(capture: Inspection, to: SocketAddr) -> ReplayBuilder {
-        ReplayBuilder(Replay {
-            capture,
-            to,
-            pace: Pace::default(),
-            congestion: None,
-            cancel: Cancel::new(),
-            on_event: None,
-        })
+        ReplayBuilder(Replay { capture, to, pace: Pace::default(), settings: Settings::default() })
     }
 
     /// Runs it on this thread, to whatever end.
     pub fn run(mut self) -> Replayed {
-        let mut owner = Owner::new(self.cancel.clone(), self.on_event.take());
-        owner.tell(&Event::Phase(Phase::Connecting));
+        let owner = self.settings.connecting_owner(now());
         let mut account = Account::new(&self.capture, self.to, self.pace);
         let error = match self.prepare(owner, &mut account) {
             Err(error) => Some(error),
@@ -174,7 +164,7 @@ impl Replay {
         let init = |connection: &Connection| Some(Init { id: connection.id?, uuid: connection.uuid?.0 });
         let inits: Vec<_> = self.capture.connections.iter().filter_map(init).collect();
         let wants_end = || owner.check(now()).is_err();
-        connect(self.to, &inits, self.congestion.as_deref(), &wants_end)
+        connect(self.to, &inits, self.settings.congestion(), &wants_end)
     }
 }
 
@@ -213,19 +203,19 @@ impl ReplayBuilder {
 
     /// The TCP congestion control. The host's own unless set.
     pub fn congestion(mut self, name: impl AsRef<str>) -> ReplayBuilder {
-        self.0.congestion = Some(name.as_ref().into());
+        self.0.settings.set_congestion(name.as_ref());
         self
     }
 
     /// Hears of what happens, on the thread that runs the replay: be quick.
     pub fn on_event(mut self, on_event: impl FnMut(&Event) + Send + 'static) -> ReplayBuilder {
-        self.0.on_event = Some(Box::new(on_event));
+        self.0.settings.set_on_event(on_event);
         self
     }
 
     /// Cancels the replay when `cancel` is used.
     pub fn cancel(mut self, cancel: &Cancel) -> ReplayBuilder {
-        self.0.cancel = cancel.clone();
+        self.0.settings.set_cancel(cancel);
         self
     }
 

@@ -9,16 +9,15 @@ use crate::error::{Error, Misuse};
 use crate::limits::{POOL_SIZE_MAX, POOL_SIZE_TRUSTED};
 use crate::net::listener;
 use crate::net::listener::{Connections, Listener};
-use crate::phase::Phase;
-use crate::report::Recorder;
 use crate::ring;
-use crate::session::handover::Outcome;
+use crate::ring::HostRing;
 use crate::sink::Sink;
-use crate::time::now;
-use crate::worker::caller::{Event, OnEvent, Owner};
+use crate::time::{Nanos, now};
+use crate::worker::caller::{Event, Owner};
 use crate::worker::check_devices;
 use crate::worker::loading::Loading;
 use crate::worker::report_builder::Account;
+use crate::worker::settings::Settings;
 use crate::worker::writers::Device;
 
 /// How the peer comes.
@@ -40,67 +39,58 @@ enum Peer {
 pub struct Receiver {
     devices: Vec<Device>,
     peer: Peer,
-    options: Options,
-}
-
-struct Options {
     pool_max: u64,
-    congestion: Option<Box<str>>,
-    on_event: Option<OnEvent>,
-    cancel: Cancel,
+    settings: Settings,
 }
 
 /// Builds a [`Receiver`]. What is not set has the value that its method names.
 pub struct ReceiverBuilder {
     devices: Vec<Device>,
     peer: Option<Peer>,
-    options: Options,
+    pool_max: u64,
+    settings: Settings,
 }
 
 impl Receiver {
     /// Begins to describe a receiver.
     pub fn builder() -> ReceiverBuilder {
-        let options =
-            Options { pool_max: POOL_SIZE_TRUSTED, congestion: None, on_event: None, cancel: Cancel::new() };
-        ReceiverBuilder { devices: Vec::new(), peer: None, options }
+        ReceiverBuilder {
+            devices: Vec::new(),
+            peer: None,
+            pool_max: POOL_SIZE_TRUSTED,
+            settings: Settings::default(),
+        }
     }
 
     /// Waits for one transfer and runs it on this thread, to whatever end. Afterwards the devices run what was loaded
     /// (complete), or are reset (aborted).
     pub fn run(self) -> Finished {
-        let begun = now();
-        let mut owner = Owner::new(self.options.cancel, self.options.on_event);
-        owner.tell(&Event::Phase(Phase::Connecting));
-        let account = Account::new(begun, self.devices.len());
-        let failed = |error: Error| {
-            account.finish("receiver", Outcome::Aborted, Some(error), Recorder::default(), begun)
-        };
-        let connections = match meet(self.peer, self.options.congestion.as_deref(), &mut owner) {
-            Ok(connections) => connections,
-            Err(error) => return failed(error),
-        };
+        let account = Account::new(now(), self.devices.len());
+        match self.begin(account.started_at) {
+            Ok(receiving) => receiving.run(),
+            Err(error) => Finished::not_begun(account, "receiver", error),
+        }
+    }
+
+    /// The worker, whose connections are there.
+    fn begin(mut self, begun: Nanos) -> Result<Receiving<HostRing>, Error> {
+        let mut owner = self.settings.connecting_owner(begun);
+        let connections = meet(self.peer, self.settings.congestion(), &mut owner)?;
         owner.tell(&Event::Connected { peer: connections.peer(), channels: connections.channels() });
-        let ring = match ring::open(&owner.cancel) {
-            Ok(ring) => ring,
-            Err(error) => return failed(error.into()),
-        };
+        let ring = ring::open(&owner.cancel)?;
         let congestion = connections.congestion();
         let parts = Parts {
             control: connections.control,
             data: connections.data,
             busy: connections.busy,
             devices: self.devices,
-            pool_max: self.options.pool_max,
+            pool_max: self.pool_max,
             same_clock: connections.same_clock,
             owner,
         };
-        match Receiving::new(ring, parts) {
-            Ok(mut receiving) => {
-                receiving.account().congestion(congestion, false);
-                receiving.run()
-            }
-            Err(error) => failed(error.into()),
-        }
+        let mut receiving = Receiving::new(ring, parts)?;
+        receiving.account().congestion(congestion, false);
+        Ok(receiving)
     }
 }
 
@@ -155,35 +145,35 @@ impl ReceiverBuilder {
 
     /// Bytes of the largest pool that is made on the sender's word. 1 GiB unless set.
     pub fn pool_max(mut self, bytes: u64) -> ReceiverBuilder {
-        self.options.pool_max = bytes;
+        self.pool_max = bytes;
         self
     }
 
     /// The TCP congestion control. The host's own unless set.
     pub fn congestion(mut self, name: impl AsRef<str>) -> ReceiverBuilder {
-        self.options.congestion = Some(name.as_ref().into());
+        self.settings.set_congestion(name.as_ref());
         self
     }
 
     /// Hears of what happens, on the thread that runs the transfer: be quick.
     pub fn on_event(mut self, on_event: impl FnMut(&Event) + Send + 'static) -> ReceiverBuilder {
-        self.options.on_event = Some(Box::new(on_event));
+        self.settings.set_on_event(on_event);
         self
     }
 
     /// Cancels the transfer when `cancel` is used.
     pub fn cancel(mut self, cancel: &Cancel) -> ReceiverBuilder {
-        self.options.cancel = cancel.clone();
+        self.settings.set_cancel(cancel);
         self
     }
 
     /// Checks what was described.
     pub fn build(self) -> Result<Receiver, Misuse> {
         check_devices(self.devices.iter().map(|device| (&*device.name, device.instance)))?;
-        if self.options.pool_max > POOL_SIZE_MAX {
-            return Err(Misuse::BadPool { given: self.options.pool_max, needed: 0 });
+        if self.pool_max > POOL_SIZE_MAX {
+            return Err(Misuse::BadPool { given: self.pool_max, needed: 0 });
         }
         let peer = self.peer.ok_or(Misuse::NoPeer)?;
-        Ok(Receiver { devices: self.devices, peer, options: self.options })
+        Ok(Receiver { devices: self.devices, peer, pool_max: self.pool_max, settings: self.settings })
     }
 }

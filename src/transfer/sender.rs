@@ -16,16 +16,14 @@ use crate::limits::{
 };
 use crate::net::listener;
 use crate::net::listener::Connections;
-use crate::phase::Phase;
-use crate::report::Recorder;
 use crate::ring;
-use crate::session::handover::Outcome;
+use crate::ring::HostRing;
 use crate::source::Source;
-use crate::time::nanos;
-use crate::time::now;
+use crate::time::{Nanos, now};
 use crate::wire::Checksum;
-use crate::worker::caller::{Event, OnEvent, Owner};
+use crate::worker::caller::{Event, Owner};
 use crate::worker::report_builder::Account;
+use crate::worker::settings::Settings;
 use crate::worker::{check_devices, slot_size};
 
 /// How the peer is reached.
@@ -53,6 +51,7 @@ pub struct Sender {
     devices: Vec<Device>,
     peer: Peer,
     options: Options,
+    settings: Settings,
 }
 
 struct Options {
@@ -61,11 +60,7 @@ struct Options {
     pool_size: u64,
     zero_copy: ZeroCopy,
     checksum: Checksum,
-    congestion: Option<Box<str>>,
-    deadline: Option<Duration>,
     before_switchover: Option<Box<dyn FnOnce() + Send>>,
-    on_event: Option<OnEvent>,
-    cancel: Cancel,
 }
 
 /// Builds a [`Sender`]. What is not set has the value that its method names.
@@ -73,6 +68,7 @@ pub struct SenderBuilder {
     devices: Vec<Device>,
     peer: Option<Peer>,
     options: Options,
+    settings: Settings,
 }
 
 impl Sender {
@@ -84,40 +80,33 @@ impl Sender {
             pool_size: POOL_SIZE_DEFAULT,
             zero_copy: ZeroCopy::default(),
             checksum: Checksum::default(),
-            congestion: None,
-            deadline: None,
             before_switchover: None,
-            on_event: None,
-            cancel: Cancel::new(),
         };
-        SenderBuilder { devices: Vec::new(), peer: None, options }
+        SenderBuilder { devices: Vec::new(), peer: None, options, settings: Settings::default() }
     }
 
     /// Runs the transfer on this thread, to whatever end. Afterwards the devices are released (complete), back where they
     /// were (aborted), or stopped with their state intact (in doubt).
     pub fn run(self) -> Finished {
-        let begun = now();
-        let Options { channels, packet_size, pool_size, zero_copy, checksum, .. } = self.options;
-        let mut owner = Owner::new(self.options.cancel, self.options.on_event);
-        owner.deadline = self.options.deadline.map(|deadline| begun.saturating_add(nanos(deadline)));
-        owner.tell(&Event::Phase(Phase::Connecting));
-        let met = meet(self.peer, channels, self.options.congestion.as_deref(), &owner);
-        let mut account = Account::new(begun, self.devices.len());
-        account.packet_size(packet_size, checksum);
-        let failed = |error: Error| {
-            account.finish("sender", Outcome::Aborted, Some(error), Recorder::default(), begun)
-        };
-        let connections = match met {
-            Ok(connections) => connections,
-            Err(error) => return failed(error),
-        };
-        owner.tell(&Event::Connected { peer: connections.peer(), channels: connections.channels() });
-        let ring = match ring::open(&owner.cancel) {
-            Ok(ring) => ring,
-            Err(error) => return failed(error.into()),
-        };
+        let mut account = Account::new(now(), self.devices.len());
+        account.packet_size(self.options.packet_size, self.options.checksum);
+        match self.begin(account.started_at) {
+            Ok(sending) => sending.run(),
+            Err(error) => Finished::not_begun(account, "sender", error),
+        }
+    }
+
+    /// The worker, whose connections are there.
+    fn begin(mut self, begun: Nanos) -> Result<Sending<HostRing>, Error> {
+        let Options { channels, packet_size, pool_size, zero_copy, checksum, before_switchover } =
+            self.options;
+        let mut owner = self.settings.connecting_owner(begun);
+        let connections = meet(self.peer, channels, self.settings.congestion(), &owner)?;
+        let peer = connections.peer();
+        owner.tell(&Event::Connected { peer, channels: connections.channels() });
+        let ring = ring::open(&owner.cancel)?;
         let congestion = connections.congestion();
-        let loopback = connections.peer().is_some_and(|peer| peer.ip().is_loopback());
+        let loopback = peer.is_some_and(|peer| peer.ip().is_loopback());
         let parts = Parts {
             control: connections.control,
             data: connections.data,
@@ -126,17 +115,13 @@ impl Sender {
             pool_size,
             checksum,
             zero_copy,
-            before_switchover: self.options.before_switchover,
+            before_switchover,
             owner,
         };
-        match Sending::new(ring, parts) {
-            Ok(mut sending) => {
-                sending.account().packet_size(packet_size, checksum);
-                sending.account().congestion(congestion, loopback);
-                sending.run()
-            }
-            Err(error) => failed(error.into()),
-        }
+        let mut sending = Sending::new(ring, parts)?;
+        sending.account().packet_size(packet_size, checksum);
+        sending.account().congestion(congestion, loopback);
+        Ok(sending)
     }
 }
 
@@ -216,13 +201,13 @@ impl SenderBuilder {
 
     /// The TCP congestion control. The host's own unless set.
     pub fn congestion(mut self, name: impl AsRef<str>) -> SenderBuilder {
-        self.options.congestion = Some(name.as_ref().into());
+        self.settings.set_congestion(name.as_ref());
         self
     }
 
     /// How long everything up to Commit may take, from the call of `run`. What takes longer is rolled back.
     pub fn deadline(mut self, deadline: Duration) -> SenderBuilder {
-        self.options.deadline = Some(deadline);
+        self.settings.set_deadline(deadline);
         self
     }
 
@@ -235,13 +220,13 @@ impl SenderBuilder {
 
     /// Hears of what happens, on the thread that runs the transfer: be quick.
     pub fn on_event(mut self, on_event: impl FnMut(&Event) + Send + 'static) -> SenderBuilder {
-        self.options.on_event = Some(Box::new(on_event));
+        self.settings.set_on_event(on_event);
         self
     }
 
     /// Cancels the transfer when `cancel` is used.
     pub fn cancel(mut self, cancel: &Cancel) -> SenderBuilder {
-        self.options.cancel = cancel.clone();
+        self.settings.set_cancel(cancel);
         self
     }
 
@@ -260,7 +245,7 @@ impl SenderBuilder {
             return Err(Misuse::BadPool { given: pool_size, needed });
         }
         let peer = self.peer.ok_or(Misuse::NoPeer)?;
-        Ok(Sender { devices: self.devices, peer, options: self.options })
+        Ok(Sender { devices: self.devices, peer, options: self.options, settings: self.settings })
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod io_mode;
 pub(crate) mod loading;
 pub(crate) mod operation;
 pub(crate) mod report_builder;
+pub(crate) mod settings;
 pub(crate) mod steps;
 pub(crate) mod writers;
 

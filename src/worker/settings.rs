@@ -1,0 +1,57 @@
+//! What the caller of any worker can ask for: the common part of every builder.
+//!
+//! Knows no protocol and no device. Builders hold one of these beside settings of their own, and hand it over when they
+//! run.
+
+use std::time::Duration;
+
+use super::caller::{Event, OnEvent, Owner};
+use crate::cancel::Cancel;
+use crate::phase::Phase;
+use crate::time::{Nanos, nanos};
+
+/// What every builder can be told.
+#[derive(Default)]
+pub(crate) struct Settings {
+    congestion: Option<Box<str>>,
+    deadline: Option<Duration>,
+    on_event: Option<OnEvent>,
+    cancel: Cancel,
+}
+
+impl Settings {
+    pub(crate) fn set_congestion(&mut self, name: &str) {
+        self.congestion = Some(name.into());
+    }
+
+    pub(crate) fn set_deadline(&mut self, deadline: Duration) {
+        self.deadline = Some(deadline);
+    }
+
+    pub(crate) fn set_on_event(&mut self, on_event: impl FnMut(&Event) + Send + 'static) {
+        self.on_event = Some(Box::new(on_event));
+    }
+
+    pub(crate) fn set_cancel(&mut self, cancel: &Cancel) {
+        self.cancel = cancel.clone();
+    }
+
+    /// The TCP congestion control, unless it is the host's own.
+    pub(crate) fn congestion(&self) -> Option<&str> {
+        self.congestion.as_deref()
+    }
+
+    /// The caller of a worker that began at `begun`. Called once: the event handler goes with it.
+    pub(crate) fn owner(&mut self, begun: Nanos) -> Owner {
+        let mut owner = Owner::new(self.cancel.clone(), self.on_event.take());
+        owner.deadline = self.deadline.map(|deadline| begun.saturating_add(nanos(deadline)));
+        owner
+    }
+
+    /// The same, told that connecting begins.
+    pub(crate) fn connecting_owner(&mut self, begun: Nanos) -> Owner {
+        let mut owner = self.owner(begun);
+        owner.tell(&Event::Phase(Phase::Connecting));
+        owner
+    }
+}
