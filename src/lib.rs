@@ -25,6 +25,7 @@ pub mod error;
 pub mod internals;
 pub mod limits;
 mod net;
+pub mod numbers;
 mod phase;
 pub mod qemu;
 pub mod report;
