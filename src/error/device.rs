@@ -91,7 +91,7 @@ pub enum DeviceError {
     },
     /// The config state that a QEMU saved cannot be right.
     #[error("the config state that QEMU saved cannot be right: {malformed}")]
-    QemuConfig {
+    StreamConfig {
         /// What is wrong with it.
         malformed: crate::wire::Malformed,
     },
@@ -147,9 +147,9 @@ impl DeviceError {
                 "check the path and the permissions; a VFIO device must be bound to its vfio driver and not be in use"
             }
             DeviceError::Unsupported { .. } => "`ringlift devices` lists what each device can do",
-            DeviceError::Identity { .. } | DeviceError::BadConfig { .. } | DeviceError::QemuConfig { .. } => {
-                "both sides need the same device, driver and firmware"
-            }
+            DeviceError::Identity { .. }
+            | DeviceError::BadConfig { .. }
+            | DeviceError::StreamConfig { .. } => "both sides need the same device, driver and firmware",
             DeviceError::Content { .. } | DeviceError::Length { .. } => {
                 "give recv `verify` only for a device that the sender makes with `synthetic`"
             }

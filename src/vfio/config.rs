@@ -111,13 +111,13 @@ pub(super) fn load(kernel: &dyn Kernel, blob: &[u8]) -> Result<(), DeviceError> 
     if blob.is_empty() {
         return Ok(());
     }
-    let is_qemus = is_qemus(blob);
-    let theirs = if is_qemus { parse_qemus(blob)? } else { parse(blob)? };
+    let is_from_a_stream = is_from_a_stream(blob);
+    let theirs = if is_from_a_stream { parse_from_a_stream(blob)? } else { parse(blob)? };
     let region = region(kernel)?
         .ok_or(DeviceError::BadConfig { what: "it is of a PCI device, and the device here is none" })?;
     let ours = read_region(kernel, region)?;
     compare(&ours, theirs)?;
-    if !is_qemus {
+    if !is_from_a_stream {
         let length = |space: &[u8]| u32::try_from(space.len()).unwrap_or(u32::MAX);
         same("config space size", length(&ours), length(theirs))?;
     }
@@ -126,7 +126,7 @@ pub(super) fn load(kernel: &dyn Kernel, blob: &[u8]) -> Result<(), DeviceError> 
             write(kernel, region, operation, offset, &theirs[offset..=offset])?;
         }
     }
-    let verified = if is_qemus { 0 } else { COMMAND_VERIFIED };
+    let verified = if is_from_a_stream { 0 } else { COMMAND_VERIFIED };
     load_command(kernel, region, &ours, theirs, verified)
 }
 
@@ -151,14 +151,14 @@ fn load_command(
     Ok(())
 }
 
-/// Whether a QEMU saved it.
-fn is_qemus(blob: &[u8]) -> bool {
+/// Whether it is laid out as in a migration stream: see [`ConfigState`].
+fn is_from_a_stream(blob: &[u8]) -> bool {
     blob.starts_with(&CONFIG_STATE_TAG.to_be_bytes())
 }
 
-/// The config space within a blob of QEMU's. Interrupt pins, MSI-X and subsections are the monitor's own state.
-fn parse_qemus(blob: &[u8]) -> Result<&[u8], DeviceError> {
-    let state = ConfigState::decode(blob).map_err(|malformed| DeviceError::QemuConfig { malformed })?;
+/// The config space within such a blob. Interrupt pins, MSI-X and subsections are the monitor's own state.
+fn parse_from_a_stream(blob: &[u8]) -> Result<&[u8], DeviceError> {
+    let state = ConfigState::decode(blob).map_err(|malformed| DeviceError::StreamConfig { malformed })?;
     Ok(state.space)
 }
 
@@ -447,7 +447,7 @@ mod tests {
         for blob in [good[..8].to_vec(), good[..good.len() - 1].to_vec(), [&good[..], &[0]].concat(), version]
         {
             let error = load(&FakeKernel::new(1), &blob).unwrap_err();
-            assert!(matches!(error, DeviceError::QemuConfig { .. }), "{error}");
+            assert!(matches!(error, DeviceError::StreamConfig { .. }), "{error}");
         }
     }
 

@@ -1,4 +1,5 @@
-//! The config state of a device: what QEMU knows of a PCI device besides the driver's own state.
+//! The config state of a device as migration streams carry it: the virtual machine monitor's state of a PCI device, which
+//! the driver's own state does not have.
 //!
 //! | bytes | what |
 //! |---|---|
@@ -11,14 +12,8 @@
 //! | 8 | the tag of the end |
 
 use crate::wire::Malformed;
+pub use crate::wire::vfio::{CONFIG_LOAD_READY_TAG, CONFIG_STATE_TAG, END_OF_STATE_TAG};
 use crate::wire::{be32, be64};
-
-/// Opens the config state of a device.
-pub const CONFIG_STATE_TAG: u64 = 0xffff_ffff_ef10_0002;
-/// Closes what a device sends.
-pub const END_OF_STATE_TAG: u64 = 0xffff_ffff_ef10_0001;
-/// In place of config state: it comes with the device's packets, and may be loaded (QEMU 10.1 and later).
-pub const CONFIG_LOAD_READY_TAG: u64 = 0xffff_ffff_ef10_0006;
 
 const TAG_LEN: usize = 8;
 const VERSION_LEN: usize = 4;

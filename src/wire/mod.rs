@@ -10,6 +10,7 @@ mod hello;
 pub mod qemu;
 mod refusal;
 mod text;
+pub(crate) mod vfio;
 
 pub use abort_code::AbortCode;
 pub use check::{crc32c, crc32c_combine};

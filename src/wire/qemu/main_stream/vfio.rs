@@ -4,23 +4,20 @@ use super::{Event, MainStream, State};
 use crate::limits::QEMU_STATE_MAX;
 use crate::wire::Malformed;
 use crate::wire::cursor::be64;
-
-const VFIO_END_OF_STATE: u64 = 0xffff_ffff_ef10_0001;
-const VFIO_CONFIG_STATE: u64 = 0xffff_ffff_ef10_0002;
-const VFIO_SETUP_STATE: u64 = 0xffff_ffff_ef10_0003;
-const VFIO_DATA_STATE: u64 = 0xffff_ffff_ef10_0004;
-const VFIO_INIT_DATA_SENT: u64 = 0xffff_ffff_ef10_0005;
-const VFIO_CONFIG_LOAD_READY: u64 = 0xffff_ffff_ef10_0006;
+use crate::wire::vfio::{
+    CONFIG_LOAD_READY_TAG, CONFIG_STATE_TAG, DATA_STATE_TAG, END_OF_STATE_TAG, INIT_DATA_SENT_TAG,
+    SETUP_STATE_TAG,
+};
 
 impl MainStream {
     pub(super) fn on_vfio(&mut self) -> Result<Option<Event<'static>>, Malformed> {
         let (next, event) = match be64(&self.buffer, 0) {
-            VFIO_SETUP_STATE => (State::Vfio, Some(Event::VfioSetup)),
-            VFIO_DATA_STATE => (State::VfioDataLength, None),
-            VFIO_END_OF_STATE | VFIO_CONFIG_LOAD_READY => (State::Footer, Some(Event::VfioEnd)),
-            VFIO_INIT_DATA_SENT => (State::Footer, Some(Event::VfioInitDataSent)),
+            SETUP_STATE_TAG => (State::Vfio, Some(Event::VfioSetup)),
+            DATA_STATE_TAG => (State::VfioDataLength, None),
+            END_OF_STATE_TAG | CONFIG_LOAD_READY_TAG => (State::Footer, Some(Event::VfioEnd)),
+            INIT_DATA_SENT_TAG => (State::Footer, Some(Event::VfioInitDataSent)),
             // it belongs into a FULL section
-            VFIO_CONFIG_STATE => {
+            CONFIG_STATE_TAG => {
                 return Err(Malformed::Unsupported { what: "config state in a live section" });
             }
             found => return Err(Malformed::Value { field: "VFIO flags", found }),
