@@ -13,11 +13,11 @@ use common::destination::{Destination, Manners, Taken};
 use common::migration::grown;
 use common::source::Streams;
 use common::{Running, loopback};
+use ringlift::Cancel;
 use ringlift::error::{CaptureProblem, Error, PeerError, Place, QemuError};
 use ringlift::qemu::capture::inspect;
 use ringlift::qemu::{Capture, Listener, Pace, Replay, ReplayBuilder, Replayed};
 use ringlift::wire::qemu::{PREFIX_LEN, Packet, Reply};
-use ringlift::{Cancel, Event};
 
 fn replay(folder: &Path, to: SocketAddr) -> ReplayBuilder {
     let capture = inspect(&[folder.to_owned()]);
@@ -109,11 +109,8 @@ fn what_the_destination_answers_is_told_as_it_comes() {
     Streams::of("device-on-channels-ack").write_to(folder.path());
     let destination = Destination::listen(2);
     let (tell, told) = mpsc::channel();
-    let builder = replay(folder.path(), destination.addr()).on_event(move |event| {
-        if let Event::Answer { reply, .. } = event {
-            tell.send(*reply).unwrap();
-        }
-    });
+    let builder =
+        replay(folder.path(), destination.addr()).on_answer(move |answer| tell.send(answer.reply).unwrap());
     let replaying = start(builder);
     destination.take(Manners::default());
     let replayed = replaying.finish();

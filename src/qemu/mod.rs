@@ -18,7 +18,7 @@ pub use extract::Extract;
 pub use gather::Listener;
 pub use receiver::{Receiver, ReceiverBuilder};
 pub use record::{Capture, CaptureBuilder, Captured};
-pub use replay::{Pace, Replay, ReplayBuilder, Replayed};
+pub use replay::{Answer, Pace, Replay, ReplayBuilder, Replayed};
 
 use crate::error::Error;
 use crate::report::AnswerReport;

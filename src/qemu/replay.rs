@@ -15,6 +15,7 @@ mod worker;
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 pub use self::pace::Pace;
 
@@ -36,7 +37,7 @@ use crate::report::ReplayReport;
 use crate::ring;
 use crate::ring::{HostRing, Ring};
 use crate::time::now;
-use crate::wire::qemu::{INIT_LEN, Init};
+use crate::wire::qemu::{INIT_LEN, Init, Reply};
 use crate::worker::caller::{Event, Owner};
 use crate::worker::settings::Settings;
 
@@ -52,7 +53,20 @@ pub struct Replay {
     to: SocketAddr,
     pace: Pace,
     settings: Settings,
+    on_answer: Option<OnAnswer>,
 }
+
+/// Something that the destination of a replay answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// What.
+    pub reply: Reply,
+    /// Since the connections were there.
+    pub since: Duration,
+}
+
+/// Hears of answers.
+type OnAnswer = Box<dyn FnMut(&Answer) + Send>;
 
 /// Builds a [`Replay`]. What is not set has the value that its method names.
 pub struct ReplayBuilder(Replay);
@@ -76,7 +90,13 @@ pub struct Replayed {
 impl Replay {
     /// Begins to describe a replay of a capture that is whole to a QEMU that waits there.
     pub fn builder(capture: Inspection, to: SocketAddr) -> ReplayBuilder {
-        ReplayBuilder(Replay { capture, to, pace: Pace::default(), settings: Settings::default() })
+        ReplayBuilder(Replay {
+            capture,
+            to,
+            pace: Pace::default(),
+            settings: Settings::default(),
+            on_answer: None,
+        })
     }
 
     /// Runs it on this thread, to whatever end.
@@ -86,6 +106,7 @@ impl Replay {
         let error = match self.prepare(owner, &mut account) {
             Err(error) => Some(error),
             Ok(mut pump) => {
+                pump.on_answer = self.on_answer.take();
                 let error = pump.run().err();
                 account.see(&pump, now());
                 error
@@ -151,6 +172,7 @@ impl Replay {
             gates: script.gates,
             recording: script.recording,
             owner,
+            on_answer: None,
             progress: Progress::new(&self.capture, &begins, now),
             expects_answer: self.capture.stream.return_path_at.is_some(),
             total: captured.iter().map(|connection| connection.bytes).sum(),
@@ -210,6 +232,12 @@ impl ReplayBuilder {
     /// Hears of what happens, on the thread that runs the replay: be quick.
     pub fn on_event(mut self, on_event: impl FnMut(&Event) + Send + 'static) -> ReplayBuilder {
         self.0.settings.set_on_event(on_event);
+        self
+    }
+
+    /// Hears of what the destination answers, on the thread that runs the replay: be quick.
+    pub fn on_answer(mut self, on_answer: impl FnMut(&Answer) + Send + 'static) -> ReplayBuilder {
+        self.0.on_answer = Some(Box::new(on_answer));
         self
     }
 

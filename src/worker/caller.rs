@@ -9,7 +9,6 @@ use crate::limits::PROGRESS_INTERVAL;
 use crate::phase::Phase;
 use crate::time::Nanos;
 use crate::time::nanos;
-use crate::wire::qemu::Reply;
 
 /// Something that happened during a transfer.
 #[derive(Debug, Clone)]
@@ -32,13 +31,6 @@ pub enum Event {
         estimate: Option<u64>,
         /// Since the agreement on settings.
         elapsed: Duration,
-    },
-    /// The destination of a replay answered.
-    Answer {
-        /// What.
-        reply: Reply,
-        /// Since the connections were there.
-        since: Duration,
     },
     /// Somebody who does not belong to a session connected and was turned away (receiver).
     Stray {

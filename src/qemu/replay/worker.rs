@@ -1,10 +1,13 @@
 //! The worker of a replay: reads files, sends what the gates and the clock let go, hears answers.
 
+use std::time::Duration;
+
 use super::barriers::Gates;
 use super::connection::Lane;
 use super::pace::Recording;
 use super::progress::Progress;
 use super::return_path::Ear;
+use super::{Answer, OnAnswer};
 use crate::buffer::Pool;
 use crate::error::{CaptureError, CaptureProblem, Errno, Error, PeerError, Place, QemuError};
 use crate::limits::{REASON_PATIENCE, SILENCE_MAX, STANDSTILL_MAX};
@@ -28,6 +31,7 @@ pub(super) struct Pump<R: Ring> {
     pub(super) gates: Gates,
     pub(super) recording: Option<Recording>,
     pub(super) owner: Owner,
+    pub(super) on_answer: Option<OnAnswer>,
     pub(super) progress: Progress,
     /// The capture asks the destination to answer.
     pub(super) expects_answer: bool,
@@ -210,8 +214,10 @@ impl<R: Ring> Pump<R> {
         }
         let now = self.ring.now();
         self.progress.answer(reply, now);
-        let since = std::time::Duration::from_nanos(now.saturating_sub(self.progress.began));
-        self.owner.tell(&Event::Answer { reply, since });
+        if let Some(on_answer) = &mut self.on_answer {
+            let since = Duration::from_nanos(now.saturating_sub(self.progress.began));
+            on_answer(&Answer { reply, since });
+        }
         match reply {
             Reply::SwitchoverAck => self.gates.acknowledge(),
             Reply::Shut(0) => self.progress.shut_at = Some(now),

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ringlift::qemu::Answer;
 use ringlift::wire::qemu::Reply;
 use ringlift::{Event, Phase};
 
@@ -68,13 +68,17 @@ impl Progress {
             }
             Event::Phase(phase) => self.phase(*phase),
             Event::Progress { bytes, estimate, .. } => self.moved(*bytes, *estimate),
-            Event::Answer { reply, since } => self.say(&answered(*reply, *since)),
             Event::Stray { peer, error } => {
                 let peer = peer.map_or("a stranger".to_owned(), |peer| peer.to_string());
                 self.say(&format!("a connection of {peer} was turned away: {error}"));
             }
             _ => {}
         }
+    }
+
+    /// For a replay's `on_answer`.
+    pub(crate) fn show_answer(&self, answer: &Answer) {
+        self.say(&answered(answer));
     }
 
     fn phase(&self, phase: Phase) {
@@ -99,9 +103,9 @@ impl Progress {
     }
 }
 
-fn answered(reply: Reply, since: Duration) -> String {
-    let after = time(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
-    match reply {
+fn answered(answer: &Answer) -> String {
+    let after = time(u64::try_from(answer.since.as_nanos()).unwrap_or(u64::MAX));
+    match answer.reply {
         Reply::Pong(value) => format!("the destination answers PONG {value} after {after}"),
         Reply::SwitchoverAck => format!("the destination answers SWITCHOVER_ACK after {after}"),
         Reply::Shut(value) => format!("the destination answers SHUT {value} after {after}"),

@@ -25,10 +25,11 @@ fn play(args: &args::Replay) -> Result<Exit, Exit> {
     let capture = whole(args)?;
     warnings::warn_of_plaintext(args.to);
     let (cancel, progress) = (Cancel::new(), Progress::new());
-    let shown = progress.clone();
+    let (shown, answered) = (progress.clone(), progress.clone());
     let mut builder = Replay::builder(capture, args.to)
         .pace(args.pace.into())
         .on_event(move |event| shown.show(event))
+        .on_answer(move |answer| answered.show_answer(answer))
         .cancel(&cancel);
     if let Some(congestion) = &args.congestion {
         builder = builder.congestion(congestion.as_str());
