@@ -83,7 +83,7 @@ codes! {
     DeviceUnsupported = 4007, "The device has no migration support, or less than is needed";
     DeviceIdentity = 4008, "The config state belongs to another kind of device";
     DeviceBadConfig = 4009, "The config state cannot be read";
-    DeviceQemuConfig = 4010, "The config state that a QEMU saved cannot be right";
+    DeviceStreamConfig = 4010, "The config state from a migration stream cannot be right";
     DeviceContent = 4011, "The content is not what the generator makes";
     DevicePanicked = 4012, "A device's own code panicked";
     DeviceStuck = 4013, "A step never ended";
@@ -272,7 +272,7 @@ fn of_device(error: &DeviceError) -> ErrorCode {
         DeviceError::Unsupported { .. } => ErrorCode::DeviceUnsupported,
         DeviceError::Identity { .. } => ErrorCode::DeviceIdentity,
         DeviceError::BadConfig { .. } => ErrorCode::DeviceBadConfig,
-        DeviceError::QemuConfig { .. } => ErrorCode::DeviceQemuConfig,
+        DeviceError::StreamConfig { .. } => ErrorCode::DeviceStreamConfig,
         DeviceError::Content { .. } => ErrorCode::DeviceContent,
         DeviceError::Panicked => ErrorCode::DevicePanicked,
         DeviceError::Stuck => ErrorCode::DeviceStuck,

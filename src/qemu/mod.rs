@@ -6,6 +6,7 @@
 mod answer;
 pub mod capture;
 mod channel;
+mod connection_idx;
 mod extract;
 mod gather;
 mod receive;

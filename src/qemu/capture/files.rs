@@ -2,9 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::format::is_connection;
 use super::reader::Reader;
 use crate::error::{CaptureError, CaptureProblem};
 use crate::limits::QEMU_CONNECTIONS_MAX;
@@ -64,12 +64,6 @@ fn within(folder: &Path, is_alone: bool, found: &mut Vec<Named>, errors: &mut Ve
     if found.len() == before {
         errors.push(whole(folder, CaptureProblem::NoFiles));
     }
-}
-
-/// `*.bin`, but not what the destination answered.
-fn is_connection(name: &OsStr) -> bool {
-    let name = name.as_bytes();
-    name.ends_with(b".bin") && !name.ends_with(b".back.bin")
 }
 
 /// A name that a terminal can show.

@@ -1,6 +1,6 @@
-//! When the pieces of a connection came: a file of records beside the connection's own, each of two big-endian 64-bit numbers,
-//! the offset that was reached and the nanoseconds since the capture's first byte.
+//! When the pieces of a connection came: a file of records beside the connection's own.
 
+use super::format::{self, Record};
 use super::inspection::Connection;
 use super::reader::{At, Reader};
 use crate::error::{CaptureError, CaptureProblem};
@@ -19,16 +19,10 @@ pub struct Times {
     next: Option<Record>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Record {
-    offset: u64,
-    at_ns: Nanos,
-}
-
 impl Times {
     /// Opens the file beside a connection's own: `main.times` for `main.bin`.
     pub fn open(connection: &Connection) -> Result<Times, CaptureError> {
-        let path = connection.path.with_extension("times");
+        let path = format::times_of(&connection.path);
         let error = |problem| CaptureError { file: connection.file.clone(), offset: 0, problem };
         if !path.exists() {
             return Err(error(CaptureProblem::NoTimes));
@@ -66,11 +60,10 @@ impl Times {
             return if last.offset == self.bytes { Ok(None) } else { Err(wrong(problem)) };
         }
         let failed = |At { offset, problem }| CaptureError { file: file.clone(), offset, problem };
-        let mut number = || self.reader.take(RECORD).map(u64::from_be_bytes).map_err(failed);
-        let (offset, at_ns) = (number()?, number()?);
-        match offset < last.offset || at_ns < last.at_ns || offset > self.bytes {
+        let record = Record::decode(self.reader.take(RECORD).map_err(failed)?);
+        match record.offset < last.offset || record.at_ns < last.at_ns || record.offset > self.bytes {
             true => Err(wrong(CaptureProblem::TimesOrder)),
-            false => Ok(Some(Record { offset, at_ns })),
+            false => Ok(Some(record)),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::descriptor::kind_of;
 use crate::error::Errno;
 use crate::limits::{HEADER_ROOM, PAGE_SIZE};
 use crate::net::Connection;
+use crate::qemu::connection_idx::ConnectionIdx;
 use crate::ring::{Carrier, Directions, Ring};
 use crate::worker::io_mode;
 use crate::worker::operation::Duty;
@@ -23,7 +24,7 @@ const ROOM_MIN: usize = PAGE_SIZE;
 
 /// A connection that is recorded.
 pub(super) struct Intake {
-    number: usize,
+    idx: ConnectionIdx,
     connection: Connection,
     outlet: Option<Outlet>,
     /// Slots that it may hold, and those that it does.
@@ -53,8 +54,8 @@ pub(super) enum Came {
 }
 
 impl Intake {
-    /// Connection `number` into a file, if there is one, which outlives this.
-    pub(super) fn new(number: usize, connection: Connection, file: Option<&File>, share: u32) -> Intake {
+    /// A connection into a file, if there is one, which outlives this.
+    pub(super) fn new(idx: ConnectionIdx, connection: Connection, file: Option<&File>, share: u32) -> Intake {
         let outlet = file.map(|file| Outlet {
             file: file.as_raw_fd(),
             carrier: io_mode::choose(kind_of(file.as_fd()), io_mode::cpus()),
@@ -62,7 +63,7 @@ impl Intake {
             waiting: VecDeque::with_capacity(share as usize),
         });
         Intake {
-            number,
+            idx,
             connection,
             outlet,
             share,
@@ -102,7 +103,7 @@ impl Intake {
 
     fn receive(&mut self, ring: &mut impl Ring, slot: Slot) {
         let range = HEADER_ROOM + self.filled..HEADER_ROOM + slot.capacity() as usize;
-        ring.receive(Duty::Packet { channel: self.number }.tag(), self.connection.fd(), slot, range);
+        ring.receive(Duty::Packet { channel: self.idx.index() }.tag(), self.connection.fd(), slot, range);
         self.receiving = true;
     }
 
@@ -147,7 +148,7 @@ impl Intake {
             }
             Some(outlet) if outlet.writing.is_some() && room >= ROOM_MIN => self.receive(ring, slot),
             Some(outlet) => {
-                outlet.give(ring, self.number, slot, self.begin..self.filled);
+                outlet.give(ring, self.idx, slot, self.begin..self.filled);
                 self.go_on(ring, pool);
             }
         }
@@ -157,7 +158,7 @@ impl Intake {
         self.ended = true;
         match &mut self.outlet {
             Some(outlet) if self.begin < self.filled => {
-                outlet.give(ring, self.number, slot, self.begin..self.filled);
+                outlet.give(ring, self.idx, slot, self.begin..self.filled);
             }
             _ => {
                 self.held -= 1;
@@ -184,7 +185,7 @@ impl Intake {
         match written {
             Ok(count) if count < range.len() => {
                 range.start += count;
-                outlet.write(ring, self.number, slot, range);
+                outlet.write(ring, self.idx, slot, range);
                 return Ok(());
             }
             Ok(_) => {}
@@ -199,7 +200,7 @@ impl Intake {
         self.held -= 1;
         pool.put(slot);
         if let Some((slot, range)) = outlet.waiting.pop_front() {
-            outlet.write(ring, self.number, slot, range);
+            outlet.write(ring, self.idx, slot, range);
         }
         self.go_on(ring, pool);
         Ok(())
@@ -208,16 +209,16 @@ impl Intake {
 
 impl Outlet {
     /// Writes a part of a slot when it is its turn.
-    fn give(&mut self, ring: &mut impl Ring, number: usize, slot: Slot, range: Range<usize>) {
+    fn give(&mut self, ring: &mut impl Ring, idx: ConnectionIdx, slot: Slot, range: Range<usize>) {
         match self.writing {
-            None => self.write(ring, number, slot, range),
+            None => self.write(ring, idx, slot, range),
             Some(_) => self.waiting.push_back((slot, range)),
         }
     }
 
-    fn write(&mut self, ring: &mut impl Ring, number: usize, slot: Slot, range: Range<usize>) {
+    fn write(&mut self, ring: &mut impl Ring, idx: ConnectionIdx, slot: Slot, range: Range<usize>) {
         let bytes = HEADER_ROOM + range.start..HEADER_ROOM + range.end;
-        ring.write(Duty::State { device: number }.tag(), self.file, slot, bytes, self.carrier);
+        ring.write(Duty::State { device: idx.index() }.tag(), self.file, slot, bytes, self.carrier);
         self.writing = Some(range);
     }
 }

@@ -5,6 +5,9 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Misuse};
+use crate::numbers::ChannelIdx;
+use crate::qemu::capture::format::{self, Record};
+use crate::qemu::connection_idx::ConnectionIdx;
 use crate::time::Nanos;
 use crate::wire::qemu::{INIT_LEN, Init, REPLY_LEN_MAX, Reply};
 
@@ -47,12 +50,12 @@ impl Folder {
 
     /// The main connection's files.
     pub(super) fn main(&self) -> Result<Files, Error> {
-        Files::create(&self.path, "main")
+        Files::create(&self.path, ConnectionIdx::MAIN)
     }
 
     /// A multifd connection's files, with the init in them.
     pub(super) fn multifd(&self, init: &Init) -> Result<Files, Error> {
-        let mut files = Files::create(&self.path, &format!("multifd-{}", init.id))?;
+        let mut files = Files::create(&self.path, ChannelIdx::new(init.id).into())?;
         let mut bytes = [0; INIT_LEN];
         init.encode(&mut bytes);
         files.bytes.write_all(&bytes).map_err(|error| failed("writing", &files.bytes_path, &error))?;
@@ -62,7 +65,7 @@ impl Folder {
 
     /// One more answer on the return path.
     pub(super) fn answered(&self, reply: Reply) -> Result<(), Error> {
-        let path = self.path.join("main.back.bin");
+        let path = self.path.join(format::ANSWERS);
         let mut bytes = [0; REPLY_LEN_MAX];
         let len = reply.encode(&mut bytes);
         let file = OpenOptions::new().append(true).create(true).open(&path);
@@ -72,13 +75,13 @@ impl Folder {
 }
 
 impl Files {
-    fn create(folder: &Path, name: &str) -> Result<Files, Error> {
+    fn create(folder: &Path, connection: ConnectionIdx) -> Result<Files, Error> {
         let create = |path: &Path| {
             let file = OpenOptions::new().write(true).create_new(true).open(path);
             file.map_err(|error| failed("creating", path, &error))
         };
-        let (bytes_path, times_path) =
-            (folder.join(format!("{name}.bin")), folder.join(format!("{name}.times")));
+        let bytes_path = folder.join(format::bytes_name(connection));
+        let times_path = format::times_of(&bytes_path);
         let (bytes, times) = (create(&bytes_path)?, BufWriter::new(create(&times_path)?));
         Ok(Files { bytes, bytes_path, times, times_path, offset: 0 })
     }
@@ -86,10 +89,8 @@ impl Files {
     /// A piece came, so long after the first byte of all.
     pub(super) fn came(&mut self, len: usize, at: Nanos) -> Result<(), Error> {
         self.offset += len as u64;
-        let mut record = [0; 16];
-        record[..8].copy_from_slice(&self.offset.to_be_bytes());
-        record[8..].copy_from_slice(&at.to_be_bytes());
-        self.times.write_all(&record).map_err(|error| failed("writing", &self.times_path, &error))
+        let record = Record { offset: self.offset, at_ns: at };
+        self.times.write_all(&record.encode()).map_err(|error| failed("writing", &self.times_path, &error))
     }
 
     /// Nothing more comes.

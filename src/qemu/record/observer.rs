@@ -3,6 +3,8 @@
 
 use super::devices::{DeviceNumber, Devices};
 use crate::error::{PeerError, Place, QemuError};
+use crate::numbers::ChannelIdx;
+use crate::qemu::connection_idx::ConnectionIdx;
 use crate::qemu::rate;
 use crate::qemu::session::ack::Acknowledgement;
 use crate::report::{CapturedDevice, MainReport, MultifdReport, PacketHistograms, PacketsReport};
@@ -174,9 +176,9 @@ impl Watch {
     }
 
     /// Bytes of a multifd connection, behind its init.
-    pub(super) fn on_channel(&mut self, id: usize, bytes: &[u8], now: Nanos) -> Result<(), PeerError> {
+    pub(super) fn on_channel(&mut self, id: ChannelIdx, bytes: &[u8], now: Nanos) -> Result<(), PeerError> {
         let Watch { main, channels, devices, histograms, .. } = self;
-        let channel = &mut channels[id];
+        let channel = &mut channels[id.index()];
         channel.seen.add(bytes.len(), now);
         let place = place(channel);
         let page_size = main.stream.page_size();
@@ -213,8 +215,8 @@ impl Watch {
     }
 
     /// A multifd connection has closed.
-    pub(super) fn on_channel_closed(&mut self, id: usize, now: Nanos) -> Result<(), PeerError> {
-        let channel = &mut self.channels[id];
+    pub(super) fn on_channel_closed(&mut self, id: ChannelIdx, now: Nanos) -> Result<(), PeerError> {
+        let channel = &mut self.channels[id.index()];
         channel.closed_at = Some(now);
         match channel.is_at_boundary() {
             true => Ok(()),
@@ -277,10 +279,10 @@ impl Watch {
     }
 
     /// Bytes that came, and are not looked at.
-    pub(super) fn pass(&mut self, number: usize, len: usize, now: Nanos) {
-        match number.checked_sub(1) {
+    pub(super) fn pass(&mut self, connection: ConnectionIdx, len: usize, now: Nanos) {
+        match connection.channel() {
             None => self.main.seen.add(len, now),
-            Some(id) => self.channels[id].seen.add(len, now),
+            Some(id) => self.channels[id.index()].seen.add(len, now),
         }
     }
 

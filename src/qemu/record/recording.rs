@@ -8,13 +8,14 @@ use super::connection::{Came, Intake};
 use super::files::{Files, Folder, failed};
 use super::observer::{Watch, Wish};
 use crate::buffer::{Pool, Slot};
-use crate::error::{Errno, Error, KernelError, KernelOperation, PeerError, Place, QemuError};
+use crate::error::{Errno, Error, KernelError, KernelOperation, PeerError, QemuError};
 use crate::limits::{
     LAST_WORD_MAX, LINGER_MAX, PROGRESS_INTERVAL, REASON_PATIENCE, SETTLE_MAX, SILENCE_MAX, STANDSTILL_MAX,
 };
 use crate::net::Connection;
 use crate::phase::Phase;
 use crate::qemu::answer::Answers;
+use crate::qemu::connection_idx::ConnectionIdx;
 use crate::report::PacketHistograms;
 use crate::ring::{Completion, Ring};
 use crate::time::Nanos;
@@ -56,11 +57,11 @@ impl<R: Ring> Recording<R> {
     pub(super) fn new(ring: R, parts: Parts) -> Result<Recording<R>, KernelError> {
         let answers = Answers::new(parts.main.fd(), Duty::Speak.tag())?;
         let watch = Watch::new(parts.multifd.len());
-        let file =
-            |number: usize| parts.record.as_ref().and_then(|(_, files)| Some(&files.get(number)?.bytes));
+        let file = |at: usize| parts.record.as_ref().and_then(|(_, files)| Some(&files.get(at)?.bytes));
         let sockets = std::iter::once(parts.main).chain(parts.multifd).enumerate();
-        let intakes =
-            sockets.map(|(number, socket)| Intake::new(number, socket, file(number), parts.share)).collect();
+        let intakes = sockets
+            .map(|(at, socket)| Intake::new(ConnectionIdx::from_index(at), socket, file(at), parts.share));
+        let intakes = intakes.collect();
         let moved_at = ring.now();
         Ok(Recording {
             ring,
@@ -133,8 +134,10 @@ impl<R: Ring> Recording<R> {
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
         match completion {
             Completion::Moved { tag, slot, result } => match Duty::of(tag) {
-                Duty::Packet { channel } => self.on_received(channel, slot, result),
-                Duty::State { device } => self.on_written(device, slot, result),
+                Duty::Packet { channel } => {
+                    self.on_received(ConnectionIdx::from_index(channel), slot, result)
+                }
+                Duty::State { device } => self.on_written(ConnectionIdx::from_index(device), slot, result),
                 _ => Ok(()),
             },
             Completion::Sent { lease, result, .. } => {
@@ -148,64 +151,75 @@ impl<R: Ring> Recording<R> {
         }
     }
 
-    fn on_received(&mut self, number: usize, slot: Slot, result: Result<usize, Errno>) -> Result<(), Error> {
+    fn on_received(
+        &mut self,
+        connection: ConnectionIdx,
+        slot: Slot,
+        result: Result<usize, Errno>,
+    ) -> Result<(), Error> {
         let now = self.ring.now();
         let Recording { ring, pool, intakes, watch, answers, owner, .. } = self;
         let mut followed = Ok(());
         let mut count = 0;
-        let came = intakes[number].on_received(ring, pool, slot, result, |bytes| {
+        let came = intakes[connection.index()].on_received(ring, pool, slot, result, |bytes| {
             count = bytes.len();
-            followed = match number {
+            followed = match connection.channel() {
                 _ if !self.follows => {
-                    watch.pass(number, count, now);
+                    watch.pass(connection, count, now);
                     Ok(())
                 }
-                0 => follow_main(watch, answers, owner, bytes, now),
-                _ => watch.on_channel(number - 1, bytes, now).map_err(Error::from),
+                None => follow_main(watch, answers, owner, bytes, now),
+                Some(channel) => watch.on_channel(channel, bytes, now).map_err(Error::from),
             };
         });
         let came = match came {
-            Came::Bytes => self.on_bytes(number, count, now),
+            Came::Bytes => self.on_bytes(connection, count, now),
             Came::Nothing => Ok(()),
-            Came::End => self.on_end(number, now),
+            Came::End => self.on_end(connection, now),
             // the source has what it wants, and need not be polite
-            Came::Failed(_) if self.watch.is_complete() => self.on_end(number, now),
+            Came::Failed(_) if self.watch.is_complete() => self.on_end(connection, now),
             Came::Failed(errno) => {
-                Err(PeerError::Lost { place: place(number), phase: Phase::Recording, errno }.into())
+                Err(PeerError::Lost { place: connection.place(), phase: Phase::Recording, errno }.into())
             }
         };
         followed.and(came)
     }
 
-    fn on_bytes(&mut self, number: usize, count: usize, now: Nanos) -> Result<(), Error> {
+    fn on_bytes(&mut self, connection: ConnectionIdx, count: usize, now: Nanos) -> Result<(), Error> {
         let began_at = *self.began_at.get_or_insert(now);
         self.moved_at = now;
-        if number == 0 && self.follows && self.watch.knows_page_size() {
+        if connection == ConnectionIdx::MAIN && self.follows && self.watch.knows_page_size() {
             // from now on the others can be understood
             for intake in &mut self.intakes {
                 intake.go_on(&mut self.ring, &mut self.pool);
             }
         }
         match &mut self.record {
-            Some((_, files)) => files[number].came(count, now - began_at),
+            Some((_, files)) => files[connection.index()].came(count, now - began_at),
             None => Ok(()),
         }
     }
 
-    fn on_end(&mut self, number: usize, now: Nanos) -> Result<(), Error> {
+    fn on_end(&mut self, connection: ConnectionIdx, now: Nanos) -> Result<(), Error> {
         if !self.follows {
             return Ok(());
         }
-        match number {
-            0 => Ok(self.watch.on_main_closed()?),
-            _ => Ok(self.watch.on_channel_closed(number - 1, now)?),
+        match connection.channel() {
+            None => Ok(self.watch.on_main_closed()?),
+            Some(channel) => Ok(self.watch.on_channel_closed(channel, now)?),
         }
     }
 
-    fn on_written(&mut self, number: usize, slot: Slot, result: Result<usize, Errno>) -> Result<(), Error> {
-        let written = self.intakes[number].on_written(&mut self.ring, &mut self.pool, slot, result);
+    fn on_written(
+        &mut self,
+        connection: ConnectionIdx,
+        slot: Slot,
+        result: Result<usize, Errno>,
+    ) -> Result<(), Error> {
+        let written =
+            self.intakes[connection.index()].on_written(&mut self.ring, &mut self.pool, slot, result);
         written.map_err(|errno| match &self.record {
-            Some((_, files)) => failed("writing", &files[number].bytes_path, &errno.into()),
+            Some((_, files)) => failed("writing", &files[connection.index()].bytes_path, &errno.into()),
             None => KernelError::new(KernelOperation::Write, errno).into(),
         })
     }
@@ -289,11 +303,4 @@ fn follow_main(
         Wish::Stopped => owner.tell(&Event::Phase(Phase::StopCopy)),
     });
     answered.and(followed.map_err(Error::from))
-}
-
-fn place(number: usize) -> Place {
-    match number.checked_sub(1) {
-        None => Place::Main,
-        Some(id) => Place::Multifd(u8::try_from(id).expect("channels are bounded by CHANNELS_MAX")),
-    }
 }
