@@ -8,12 +8,15 @@ pub mod capture;
 mod channel;
 mod connection_idx;
 mod extract;
+mod follow;
 mod gather;
+mod reader;
 mod receive;
 mod receiver;
 mod record;
 mod replay;
 mod session;
+mod tail;
 
 pub use extract::Extract;
 pub use gather::Listener;

@@ -148,7 +148,7 @@ impl<R: Ring> Receiving<R> {
 
     /// Begins to receive packets: their headers' length is known now.
     fn begin_channels(&mut self) {
-        let page_size = self.main.page_size();
+        let page_size = self.main.follower().page_size();
         for (channel, connection) in self.connections.drain(..).enumerate() {
             let line = self.lines.take().expect("there is a line for each channel");
             let mut rx = Rx::new(connection, Duty::Packet { channel }.tag(), line, Multifd(page_size));

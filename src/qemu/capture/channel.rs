@@ -2,8 +2,8 @@
 
 use super::inspection::Connection;
 use super::main_connection::keep_barrier;
-use super::reader::{At, Reader, broken};
 use crate::error::CaptureProblem;
+use crate::qemu::reader::{At, Reader, broken};
 use crate::wire::qemu::{DevicePacket, INIT_LEN, Init, Kind, PREFIX_LEN, Packet, PageSize};
 
 const INIT: &str = "the init of a multifd connection";

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::format::is_connection;
-use super::reader::Reader;
 use crate::error::{CaptureError, CaptureProblem};
 use crate::limits::QEMU_CONNECTIONS_MAX;
+use crate::qemu::reader::Reader;
 
 /// A connection's file.
 #[derive(Debug, Clone)]

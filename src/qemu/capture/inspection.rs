@@ -1,9 +1,9 @@
 //! What is in a capture, typed.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use crate::error::{CaptureError, CaptureProblem, DeviceProblem, Uuid};
+pub use crate::qemu::follow::DeviceId;
 use crate::wire::qemu::{Idstr, Kind, PREFIX_LEN};
 
 /// What is in a capture, and what is wrong with it.
@@ -82,28 +82,10 @@ pub struct Stream {
     pub full_sections: u64,
 }
 
-/// A device's name and instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DeviceId {
-    /// Its name: `0000:00:01.0/vfio`.
-    pub idstr: Idstr,
-    /// Its instance, 0 unless several devices have one name.
-    pub instance: u32,
-}
-
 impl DeviceId {
     /// What is wrong with this device.
     pub(super) fn problem(&self, problem: DeviceProblem) -> CaptureProblem {
         CaptureProblem::Device { device: self.to_string().into(), problem }
-    }
-}
-
-impl fmt::Display for DeviceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.instance {
-            0 => fmt::Display::fmt(&self.idstr, f),
-            instance => write!(f, "{}#{instance}", self.idstr),
-        }
     }
 }
 

@@ -9,16 +9,12 @@
 //! [errors](Inspection::errors), never a panic.
 
 mod channel;
-mod description;
 mod files;
 pub(crate) mod format;
 mod inspection;
-mod kept;
 mod main_connection;
 mod packets;
-mod reader;
 mod state;
-mod tail;
 mod times;
 mod verify;
 
@@ -29,15 +25,13 @@ pub use self::times::Times;
 
 pub(crate) use self::state::StateReader;
 
-pub(crate) use self::kept::full_sections;
-pub(crate) use self::tail::DeviceSection;
-
 use self::files::Named;
 use self::main_connection::Main;
 use self::packets::Packets;
-use self::reader::{At, Reader};
-use self::tail::Tail;
 use self::verify::Seen;
+use super::follow::{Devices, Follower};
+use super::reader::{self, At, Reader};
+use super::tail::{FullSections, TAIL};
 use crate::error::{CaptureError, CaptureProblem, Uuid};
 use crate::wire::qemu::{Init, Kind};
 
@@ -55,7 +49,13 @@ use crate::wire::qemu::{Init, Kind};
 /// assert_eq!((device.precopy_bytes(), device.data_bytes(), device.config_bytes()), (24, 72, 4132));
 /// ```
 pub fn inspect(paths: &[PathBuf]) -> Inspection {
-    let mut whole = Whole::default();
+    let mut whole = Whole {
+        inspection: Inspection::default(),
+        main: Main::default(),
+        follower: Follower::new(Devices::growing(Device::new)),
+        packets: Packets::default(),
+        seen: Seen::default(),
+    };
     let mut opened = Vec::new();
     for file in files::find(paths, &mut whole.inspection.errors) {
         match open(&file) {
@@ -106,10 +106,10 @@ fn start(reader: &mut Reader) -> Result<Option<Init>, At> {
 }
 
 /// What the files together say.
-#[derive(Default)]
 struct Whole {
     inspection: Inspection,
     main: Main,
+    follower: Follower<Device>,
     packets: Packets,
     seen: Seen,
 }
@@ -122,7 +122,7 @@ impl Whole {
         }
         let result = self.walk_main(&mut reader);
         let Main { normal_pages, zero_pages, .. } = self.main;
-        let syncs = self.main.stream.flushes;
+        let syncs = self.main.follower.flushes();
         let connection = connection(&file, Kind::Main, reader.len());
         let barriers = self.main.barriers().to_vec();
         let connection = Connection { normal_pages, zero_pages, syncs, barriers, ..connection };
@@ -133,22 +133,32 @@ impl Whole {
     }
 
     fn walk_main(&mut self, reader: &mut Reader) -> Result<(), At> {
-        self.main.walk(reader, 0)?;
+        self.main.walk(reader, &mut self.follower)?;
         self.seen.live = true;
-        let mut tail = Tail::default();
-        let (begin, end) = (reader.offset(), reader.len());
-        let result = tail.walk(reader);
+        let (begin, len) = (reader.offset(), reader.len());
+        self.main.walk_tail(reader)?;
+        let end = self.main.follower.offset();
+        let Some(description) = self.main.follower.description() else {
+            // a source may leave it out: then the tail cannot be explained, but it must end as one does
+            if !self.main.follower.is_at_bare_end() {
+                return Err(At::new(len, CaptureProblem::Cut { within: TAIL }));
+            }
+            self.seen.tail = true;
+            self.inspection.notes.push(Note::NoDescription { offset: begin, bytes: len - begin });
+            return Ok(());
+        };
+        self.seen.description = true;
+        let mut tail = FullSections::default();
+        let explained = tail.explain(reader, begin, end, description);
+        let result = explained.and(match len - end {
+            0 => Ok(()),
+            bytes => Err(At::new(end, CaptureProblem::Trailing { bytes })),
+        });
         self.seen.tail = result.is_ok();
-        self.seen.description = tail.is_described;
-        self.main.stream.full_sections = tail.sections;
-        if result.is_ok() && !tail.is_described {
-            self.inspection.notes.push(Note::NoDescription { offset: begin, bytes: end - begin });
-        }
+        self.main.stream.full_sections = tail.count;
         for section in &tail.devices {
-            let known = self.main.devices.iter_mut().map(|announced| &mut announced.device);
-            let id = DeviceId { idstr: section.idstr, instance: section.instance };
-            if let Some(device) = known.into_iter().find(|device| device.id == id) {
-                verify::full_section(device, section, reader)?;
+            if let Some(device) = self.follower.devices.find(section.id) {
+                verify::full_section(&mut self.follower.devices[device].state, section, reader)?;
             }
         }
         result
@@ -156,13 +166,13 @@ impl Whole {
 
     fn channel(&mut self, Opened { file, mut reader, .. }: Opened, init: Init) {
         let place = u16::try_from(self.inspection.connections.len()).expect("as many as there may be files");
-        let page_size = self.main.page_size;
+        let page_size = self.main.follower.page_size();
         let mut connection = connection(&file, Kind::Multifd, reader.len());
         connection.id = Some(init.id);
         connection.uuid = Some(Uuid(init.uuid));
-        let packets = &mut self.packets;
+        let (packets, devices) = (&mut self.packets, &mut self.follower.devices);
         let result = channel::walk(&mut reader, page_size, &mut connection, |reader, packet, offset| {
-            packets.take(reader, &packet, offset, place)
+            packets.take(reader, devices, &packet, offset, place)
         });
         self.inspection.connections.push(connection);
         if let Err(At { offset, problem }) = result {
@@ -173,10 +183,11 @@ impl Whole {
 
     /// What can be said only when all files were seen.
     fn conclude(self) -> Inspection {
-        let Whole { mut inspection, main, packets, seen } = self;
+        let Whole { mut inspection, main, follower, packets, seen } = self;
         verify::connections(&mut inspection, &main, &seen);
-        verify::devices(&mut inspection, main.devices, packets, &seen);
-        inspection.stream = Stream { page_size: main.page_size.bytes(), ..main.stream };
+        verify::devices(&mut inspection, follower.devices, packets, &seen);
+        let (page_size, flushes) = (main.follower.page_size().bytes(), main.follower.flushes());
+        inspection.stream = Stream { page_size, flushes, ..main.stream };
         inspection
     }
 }

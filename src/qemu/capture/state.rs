@@ -1,8 +1,8 @@
 //! One device's state, read from a capture in the order in which the device takes it.
 
 use super::inspection::{Device, Inspection, Piece};
-use super::reader::{At, Reader};
 use crate::error::{CaptureError, CaptureProblem, DeviceProblem};
+use crate::qemu::reader::{At, Reader};
 
 /// Reads a device's state, piece by piece: pre-copy, what came when it was stopped, and at last the config state.
 pub(crate) struct StateReader<'a> {

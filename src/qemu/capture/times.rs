@@ -2,8 +2,8 @@
 
 use super::format::{self, Record};
 use super::inspection::Connection;
-use super::reader::{At, Reader};
 use crate::error::{CaptureError, CaptureProblem};
+use crate::qemu::reader::{At, Reader};
 use crate::time::Nanos;
 
 const RECORD: &str = "a record of times";

@@ -1,20 +1,18 @@
 //! What must fit together: connections with each other, and the packets of one device.
 
 use super::inspection::{Connection, Device, DevicePacket, Inspection, Piece};
-use super::main_connection::{Announced, Main};
+use super::main_connection::Main;
 use super::packets::Packets;
-use super::reader::{At, Reader};
-use super::tail::DeviceSection;
 use crate::error::{CaptureError, CaptureProblem, DeviceProblem};
-use crate::limits::CONFIG_SIZE_MAX;
-use crate::vfio::config_state::{CONFIG_LOAD_READY_TAG, CONFIG_STATE_TAG, ConfigState, END_OF_STATE_TAG};
+use crate::qemu::follow::{self, Devices};
+use crate::qemu::reader::{At, Reader};
+use crate::qemu::tail::{Content, DeviceSection};
+use crate::vfio::config_state::ConfigState;
 use crate::wire::qemu::Kind;
 
 /// Where the number and the UUID are in a multifd connection.
 const ID_AT: u64 = 24;
 const UUID_AT: u64 = 8;
-/// Bytes of what opens a device's state.
-const TAG_LEN: usize = 8;
 
 /// How much of the capture could be read: what was not seen is not missed.
 #[derive(Debug, Clone, Default)]
@@ -41,8 +39,7 @@ impl Seen {
 pub(super) fn connections(inspection: &mut Inspection, main: &Main, seen: &Seen) {
     let Inspection { connections, errors, .. } = inspection;
     let channels = connections.iter().filter(|connection| connection.kind == Kind::Multifd).count();
-    let flushes = main.stream.flushes;
-    let expected = main.barriers().len() as u64;
+    let (flushes, expected) = (main.follower.flushes(), main.follower.barriers());
     let mut machine = main.stream.uuid.zip(connections.first().map(|first| first.file.clone()));
     for (place, connection) in connections.iter().enumerate() {
         let (Some(id), Some(uuid)) = (connection.id, connection.uuid) else { continue };
@@ -80,68 +77,62 @@ pub(super) fn full_section(
     section: &DeviceSection,
     reader: &mut Reader,
 ) -> Result<(), At> {
-    let wrong = |problem| At::new(section.offset, device.id.problem(problem));
-    reader.seek(section.offset)?;
-    let strange = DeviceProblem::FullSection { bytes: section.bytes };
-    let len = match u32::try_from(section.bytes) {
-        Ok(len) if (TAG_LEN..=CONFIG_SIZE_MAX).contains(&(len as usize)) => len,
-        _ => return Err(wrong(strange)),
-    };
-    let bytes = reader.take_vec(len, "the full section of a device")?;
-    let (tag, rest) = bytes.split_first_chunk().expect("it has a tag's length");
-    match u64::from_be_bytes(*tag) {
-        END_OF_STATE_TAG | CONFIG_LOAD_READY_TAG if rest.is_empty() => Ok(()),
-        CONFIG_STATE_TAG => {
-            ConfigState::decode(&bytes).map_err(|malformed| wrong(DeviceProblem::Config { malformed }))?;
+    let wrong = |problem| Err(At::new(section.offset, device.id.problem(problem)));
+    let (content, bytes) = section.content(reader)?;
+    match content {
+        Content::Elsewhere => {}
+        Content::Strange => return wrong(DeviceProblem::FullSection { bytes: section.bytes }),
+        Content::Config => {
+            if let Err(malformed) = ConfigState::decode(&bytes) {
+                return wrong(DeviceProblem::Config { malformed });
+            }
+            let len = u32::try_from(bytes.len()).expect("at most CONFIG_SIZE_MAX");
             device.main_config = Some(Piece { connection: 0, len, offset: section.offset });
-            Ok(())
         }
-        _ => Err(wrong(strange)),
     }
+    Ok(())
 }
 
 /// Puts each device's packets in order, and looks for what is missing or too much.
-pub(super) fn devices(inspection: &mut Inspection, announced: Vec<Announced>, packets: Packets, seen: &Seen) {
-    let Packets { devices: mut arrived, bad_configs, .. } = packets;
-    for (connection, At { offset, problem }) in bad_configs {
+pub(super) fn devices(inspection: &mut Inspection, devices: Devices<Device>, packets: Packets, seen: &Seen) {
+    for (connection, At { offset, problem }) in packets.bad_configs {
         let connection = &inspection.connections[usize::from(connection)];
         inspection.errors.push(error(connection, offset, problem));
     }
-    for Announced { mut device, offset, has_setup, has_end, .. } in announced {
-        if let Some(at) = arrived.iter().position(|(id, _)| *id == device.id) {
-            device.packets = arrived.swap_remove(at).1;
-        }
-        let mut say = |problem| {
-            let main = &inspection.connections[0];
-            inspection.errors.push(error(main, offset, device.id.problem(problem)));
-        };
-        if seen.live && !has_setup {
-            say(DeviceProblem::NoSetup);
-        }
-        if seen.live && !has_end {
-            say(DeviceProblem::NoEnd);
-        }
-        let is_on_main = !device.main_data.is_empty() || device.main_config.is_some();
-        match (device.packets.is_empty(), is_on_main) {
-            (false, true) => say(DeviceProblem::BothWays),
-            (true, _) if device.main_config.is_none() && seen.tail && seen.all_channels() => {
-                say(if seen.description { DeviceProblem::NoConfig } else { DeviceProblem::HiddenConfig });
+    for followed in devices {
+        match (followed.announced, followed.state.packets.first()) {
+            (Some((_, offset)), _) => announced(inspection, &followed, offset, seen),
+            (None, Some(first)) if seen.live => {
+                say(inspection, first, followed.id.problem(DeviceProblem::Unknown));
             }
             _ => {}
         }
+        let mut device = followed.state;
         in_order(&mut device, inspection, seen);
         inspection.devices.push(device);
     }
-    for (id, packets) in arrived {
-        let mut device = Device::new(id);
-        device.packets = packets;
-        if let Some(first) = device.packets.first()
-            && seen.live
-        {
-            say(inspection, first, id.problem(DeviceProblem::Unknown));
+}
+
+/// A device that the main connection knows, from this offset on.
+fn announced(inspection: &mut Inspection, followed: &follow::Device<Device>, offset: u64, seen: &Seen) {
+    let device = &followed.state;
+    let mut say = |problem| {
+        let main = &inspection.connections[0];
+        inspection.errors.push(error(main, offset, device.id.problem(problem)));
+    };
+    if seen.live && !followed.has_setup {
+        say(DeviceProblem::NoSetup);
+    }
+    if seen.live && !followed.has_end {
+        say(DeviceProblem::NoEnd);
+    }
+    let is_on_main = !device.main_data.is_empty() || device.main_config.is_some();
+    match (device.packets.is_empty(), is_on_main) {
+        (false, true) => say(DeviceProblem::BothWays),
+        (true, _) if device.main_config.is_none() && seen.tail && seen.all_channels() => {
+            say(if seen.description { DeviceProblem::NoConfig } else { DeviceProblem::HiddenConfig });
         }
-        in_order(&mut device, inspection, seen);
-        inspection.devices.push(device);
+        _ => {}
     }
 }
 

@@ -11,9 +11,10 @@ use crate::channel::is_retryable;
 use crate::error::Errno;
 use crate::limits::HEADER_ROOM;
 use crate::net::Connection;
+use crate::qemu::follow::{MainFollower, Step};
 use crate::ring::{Ring, Tag};
 use crate::wire::Malformed;
-use crate::wire::qemu::{Event, MainStream, PageSize, TailScanner};
+use crate::wire::qemu::Event;
 
 /// Bytes that are received at once while nobody knows what they are: a small part of a piece of state, and of a page of
 /// guest memory several.
@@ -23,8 +24,8 @@ const READ: usize = 16 << 10;
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it is looked at where it is made, and never stored")]
 pub(crate) enum MainStep<'a> {
-    /// Something was said.
-    Said(Event<'a>),
+    /// Something was said, in bytes that begin at this offset.
+    Said(Event<'a>, u64),
     /// A piece of state of the section's device begins: [`MainRx::accept`] when there is a slot.
     Wants,
     /// A piece of state is complete.
@@ -54,9 +55,7 @@ struct Piece {
 pub(crate) struct MainRx {
     connection: Connection,
     tag: Tag,
-    stream: MainStream,
-    tail: TailScanner,
-    in_tail: bool,
+    follower: MainFollower,
     /// Away while the kernel fills it.
     line: Option<Slot>,
     /// Bytes of the line that came and were not taken yet.
@@ -74,9 +73,7 @@ impl MainRx {
         MainRx {
             connection,
             tag,
-            stream: MainStream::new(),
-            tail: TailScanner::new(),
-            in_tail: false,
+            follower: MainFollower::default(),
             line: Some(line),
             filled: 0..0,
             piece: None,
@@ -90,13 +87,9 @@ impl MainRx {
         &self.connection
     }
 
-    /// Bytes that were taken.
-    pub(crate) fn offset(&self) -> u64 {
-        self.stream.offset() + self.tail.offset()
-    }
-
-    pub(crate) fn page_size(&self) -> PageSize {
-        self.stream.page_size()
+    /// What was taken so far.
+    pub(crate) fn follower(&self) -> &MainFollower {
+        &self.follower
     }
 
     /// Whether the peer has closed.
@@ -106,7 +99,7 @@ impl MainRx {
 
     /// Whether all that a source sends has come.
     pub(crate) fn has_ended(&self) -> bool {
-        self.tail.ended().is_some()
+        self.follower.description().is_some()
     }
 
     /// Waits for more, unless it does already or the peer has closed.
@@ -123,7 +116,7 @@ impl MainRx {
         }
         let Some(line) = self.line.take() else { return };
         // behind the last thing that is understood there is nothing that a slot could want
-        let end = if self.in_tail || self.is_abandoned { line.capacity() as usize } else { READ };
+        let end = if self.follower.in_tail() || self.is_abandoned { line.capacity() as usize } else { READ };
         self.is_away = true;
         ring.receive(self.tag, self.connection.fd(), line, HEADER_ROOM..HEADER_ROOM + end);
     }
@@ -150,7 +143,7 @@ impl MainRx {
         } else if let Some(piece) = &mut self.piece {
             let fresh = slot.bytes(HEADER_ROOM + piece.filled..HEADER_ROOM + piece.filled + came);
             // a piece's own bytes are counted, and cannot be wrong
-            let _ = self.stream.next(fresh);
+            let _ = self.follower.next(fresh);
             piece.filled += came;
             piece.slot = Some(slot);
         } else {
@@ -183,7 +176,7 @@ impl MainRx {
                 let count = self.filled.len().min(piece.len - piece.filled);
                 let from = &line.payload(self.filled.end)[self.filled.start..][..count];
                 slot.payload_mut()[piece.filled..piece.filled + count].copy_from_slice(from);
-                let _ = self.stream.next(from);
+                let _ = self.follower.next(from);
                 self.filled.start += count;
                 piece.filled += count;
                 if piece.filled < piece.len {
@@ -198,24 +191,15 @@ impl MainRx {
                 return Ok(MainStep::Taken);
             };
             let bytes = &line.payload(self.filled.end)[self.filled.start..];
-            if self.in_tail {
-                self.filled = 0..0;
-                self.tail.take(bytes)?;
-                return Ok(MainStep::Tail(bytes));
-            }
-            let (taken, event) = self.stream.next(bytes)?;
+            let (taken, step) = self.follower.next(bytes)?;
             self.filled.start += taken;
-            match event {
-                None => {}
-                Some(Event::VfioDataBegin(0)) => {}
-                Some(Event::VfioDataBegin(len)) => {
+            match step {
+                None | Some(Step::Event { event: Event::VfioDataBegin(0), .. }) => {}
+                Some(Step::Event { event: Event::VfioDataBegin(len), .. }) => {
                     self.piece = Some(Piece { slot: None, filled: 0, len: len as usize });
                 }
-                Some(Event::Tail) => {
-                    self.in_tail = true;
-                    return Ok(MainStep::Said(Event::Tail));
-                }
-                Some(event) => return Ok(MainStep::Said(event)),
+                Some(Step::Event { event, begin }) => return Ok(MainStep::Said(event, begin)),
+                Some(Step::Tail(bytes)) => return Ok(MainStep::Tail(bytes)),
             }
         }
         Ok(MainStep::Taken)

@@ -36,7 +36,7 @@ proptest! {
         let (mut said, mut found) = (Vec::new(), Vec::new());
         loop {
             match rx.next().unwrap() {
-                MainStep::Said(event) => said.push(format!("{event:?}")),
+                MainStep::Said(event, _) => said.push(format!("{event:?}")),
                 MainStep::Wants => rx.accept(pool.take().unwrap()),
                 MainStep::State { slot, len } => {
                     found.push(slot.payload(len).to_vec());
@@ -55,7 +55,7 @@ proptest! {
             }
         }
         prop_assert_eq!(found, [piece]);
-        prop_assert_eq!(rx.offset(), stream.len() as u64);
+        prop_assert_eq!(rx.follower().offset(), stream.len() as u64);
         prop_assert!(said.last().unwrap().starts_with("Footer"), "{:?}", said);
     }
 }

@@ -16,21 +16,18 @@ impl<R: Ring> Receiving<R> {
             let now = self.loader.ring.now();
             match self.main.next() {
                 Err(what) => return Err(self.malformed(what)),
-                Ok(MainStep::Said(event)) => {
-                    // whatever follows the configuration: the size of memory pages is known
-                    let is_past_configuration =
-                        matches!(event, Event::Command(_) | Event::Start(_) | Event::Tail);
+                Ok(MainStep::Said(event, begin)) => {
                     let is_tail = event == Event::Tail;
                     if event == Event::Command(Command::OpenReturnPath) {
                         self.answers.open();
                     }
-                    if let Some(reply) = self.session.on_main(&event, now)? {
+                    if let Some(reply) = self.session.on_main(&event, begin, now)? {
                         self.answers.say(reply)?;
                     }
                     if let Some(at) = self.session.switched_over() {
                         self.loader.account.switchover(at);
                     }
-                    if is_past_configuration {
+                    if self.main.follower().knows_page_size() {
                         self.begin_channels();
                     }
                     if is_tail && self.session.devices.unclear().next().is_some() {
@@ -62,11 +59,13 @@ impl<R: Ring> Receiving<R> {
     /// All has come. Devices that nothing came of on channels may have their config state in the tail.
     fn end_main(&mut self) -> Result<(), Error> {
         self.session.main_is_over(self.loader.ring.now());
-        let Some(tail) = self.tail.take() else { return Ok(()) };
-        let sections = tail.follow();
+        let (Some(tail), Some(description)) = (self.tail.take(), self.main.follower().description()) else {
+            return Ok(());
+        };
+        let mut sections = tail.follow(description);
         for unclear in self.session.devices.unclear() {
-            let config = match &sections {
-                Ok(sections) => sections.config_of(unclear.name, unclear.instance),
+            let config = match &mut sections {
+                Ok(sections) => sections.config_of(unclear.id),
                 // its packets may still be on their way, and then nothing is needed of these sections
                 Err(_) if !unclear.needs_config => None,
                 Err(error) => return Err(error.clone()),
@@ -107,7 +106,7 @@ impl<R: Ring> Receiving<R> {
     }
 
     fn malformed(&self, what: Malformed) -> Error {
-        let (place, offset) = (Place::Main, self.main.offset());
+        let (place, offset) = (Place::Main, self.main.follower().offset());
         PeerError::from(QemuError::Malformed { place, offset, what }).into()
     }
 }

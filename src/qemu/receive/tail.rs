@@ -5,15 +5,14 @@
 
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::os::unix::fs::FileExt;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use crate::error::{Error, KernelError, KernelOperation, PeerError, QemuError};
-use crate::limits::{CONFIG_SIZE_MAX, QEMU_TAIL_MAX};
-use crate::qemu::capture::{DeviceSection, full_sections};
-use crate::vfio::config_state::CONFIG_STATE_TAG;
-use crate::wire::qemu::Idstr;
+use crate::error::{CaptureProblem, Error, KernelError, KernelOperation, PeerError, QemuError};
+use crate::limits::QEMU_TAIL_MAX;
+use crate::qemu::follow::DeviceId;
+use crate::qemu::reader::{At, Reader};
+use crate::qemu::tail::{Content, FullSections};
 
 /// The full sections of a main connection, and their description.
 #[derive(Debug)]
@@ -25,8 +24,8 @@ pub(super) struct Tail {
 /// The tail when it is complete.
 #[derive(Debug)]
 pub(super) struct Sections {
-    file: File,
-    devices: Vec<DeviceSection>,
+    reader: Reader,
+    found: FullSections,
 }
 
 impl Tail {
@@ -48,30 +47,36 @@ impl Tail {
             .map_err(|error| KernelError::new(KernelOperation::WriteMemoryFile, error))?)
     }
 
-    /// All of it has come.
-    pub(super) fn follow(mut self) -> Result<Sections, Error> {
-        let failed = |error| KernelError::new(KernelOperation::RewindMemoryFile, error);
-        self.file.rewind().map_err(failed)?;
-        let file = self.file.try_clone().map_err(failed)?;
-        Ok(Sections { file, devices: full_sections(self.file).map_err(PeerError::from)? })
+    /// All of it has come; the description that ends it has so many bytes.
+    pub(super) fn follow(mut self, description: u32) -> Result<Sections, Error> {
+        self.file.rewind().map_err(|error| KernelError::new(KernelOperation::RewindMemoryFile, error))?;
+        let broken = |offset, problem: CaptureProblem| {
+            PeerError::from(QemuError::Tail { offset, problem: Box::new(problem) })
+        };
+        let mut reader = Reader::of(self.file).map_err(|problem| broken(0, problem))?;
+        let mut found = FullSections::default();
+        found
+            .explain(&mut reader, 0, self.len as u64, description)
+            .map_err(|At { offset, problem }| broken(offset, problem))?;
+        Ok(Sections { reader, found })
     }
 }
 
 impl Sections {
     /// The config state of a device, if it travelled here.
-    pub(super) fn config_of(&self, name: Idstr, instance: u32) -> Option<Vec<u8>> {
-        let is_it = |section: &&DeviceSection| section.idstr == name && section.instance == instance;
-        let section = self.devices.iter().find(is_it)?;
-        let len = usize::try_from(section.bytes).ok().filter(|&len| len <= CONFIG_SIZE_MAX)?;
-        let mut bytes = vec![0; len];
-        self.file.read_exact_at(&mut bytes, section.offset).ok()?;
-        bytes.starts_with(&CONFIG_STATE_TAG.to_be_bytes()).then_some(bytes)
+    pub(super) fn config_of(&mut self, id: DeviceId) -> Option<Vec<u8>> {
+        let section = self.found.devices.iter().find(|section| section.id == id)?;
+        let (content, bytes) = section.content(&mut self.reader).ok()?;
+        (content == Content::Config).then_some(bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::CONFIG_SIZE_MAX;
+    use crate::vfio::config_state::CONFIG_STATE_TAG;
+    use crate::wire::qemu::TailScanner;
 
     /// A section, and what describes it.
     fn tail(content: &[u8]) -> Vec<u8> {
@@ -94,8 +99,10 @@ mod tests {
     fn config_of(bytes: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let mut tail = Tail::new().unwrap();
         bytes.chunks(7).for_each(|piece| tail.keep(piece).unwrap());
-        let name = Idstr::try_from("0000:00:01.0/vfio").unwrap();
-        tail.follow().map(|sections| sections.config_of(name, 0))
+        let id = DeviceId { idstr: "0000:00:01.0/vfio".try_into().unwrap(), instance: 0 };
+        let mut scanner = TailScanner::new();
+        scanner.take(bytes).unwrap();
+        tail.follow(scanner.ended().unwrap()).map(|mut sections| sections.config_of(id))
     }
 
     #[test]

@@ -1,25 +1,19 @@
-//! The devices of a migration: which of their packets came, and how much. Pure.
+//! How much of each device of a migration came, and when. Pure: which devices there are, the follower knows.
 
-use crate::error::{Place, QemuError};
-use crate::limits::{DEVICES_MAX, QEMU_AHEAD_MAX};
+use crate::error::{Error, PeerError, Place, QemuError};
+use crate::limits::QEMU_AHEAD_MAX;
+use crate::numbers::DeviceIdx;
+use crate::qemu::follow::{self, Devices, Disorder, Follower, check_order};
 use crate::report::CapturedDevice;
-use crate::session::reorder::{Problem, Reorder};
+use crate::session::reorder::Reorder;
 use crate::time::Nanos;
-use crate::wire::qemu::{DevicePacket, Idstr, Section};
+use crate::wire::qemu::{DevicePacket, Idstr};
 
-/// Every device that was heard of, in that order.
-#[derive(Default)]
-pub(super) struct Devices {
-    devices: Vec<Device>,
-}
-
-struct Device {
-    idstr: Idstr,
-    instance: u32,
-    /// The section that announced it.
-    section: Option<u32>,
-    /// Made with its first packet.
-    order: Option<Order>,
+/// What came of one device.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    /// Which packets came. Made with the first: it is as long as packets can be ahead of each other.
+    order: Option<Reorder<()>>,
     packets: u64,
     data_bytes: u64,
     config_bytes: u64,
@@ -28,45 +22,22 @@ struct Device {
     last_at: Option<Nanos>,
 }
 
-/// Which of a device's packets came: all below `next`, and some beyond.
-struct Order {
-    reorder: Reorder<()>,
-    next: u64,
+type Device = follow::Device<Figures>;
+
+/// Every device that the streams name, in the order in which they do.
+pub(super) struct Recorded {
+    pub(super) follower: Follower<Figures>,
 }
 
-/// Names a device of [`Devices`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct DeviceNumber(usize);
-
-impl Devices {
-    /// The main connection announces a device.
-    pub(super) fn announce(&mut self, section: &Section) -> Result<(), QemuError> {
-        let number = self.number(section.idstr, section.instance, Place::Main)?;
-        self.devices[number.0].section = Some(section.id);
-        Ok(())
+impl Default for Recorded {
+    fn default() -> Recorded {
+        Recorded { follower: Follower::new(Devices::growing(|_| Figures::default())) }
     }
+}
 
-    fn number(&mut self, idstr: Idstr, instance: u32, place: Place) -> Result<DeviceNumber, QemuError> {
-        let is_it = |device: &Device| device.instance == instance && device.idstr == idstr;
-        if let Some(number) = self.devices.iter().position(is_it) {
-            return Ok(DeviceNumber(number));
-        }
-        if self.devices.len() >= DEVICES_MAX {
-            return Err(QemuError::TooManyDevices { place });
-        }
-        self.devices.push(Device {
-            idstr,
-            instance,
-            section: None,
-            order: None,
-            packets: 0,
-            data_bytes: 0,
-            config_bytes: 0,
-            precopy_bytes: 0,
-            stopcopy_bytes: 0,
-            last_at: None,
-        });
-        Ok(DeviceNumber(self.devices.len() - 1))
+impl Recorded {
+    fn all(&self) -> impl Iterator<Item = &Device> {
+        self.follower.devices.iter()
     }
 
     /// A packet's header came: whether such a packet may come.
@@ -75,97 +46,79 @@ impl Devices {
         packet: &DevicePacket,
         place: Place,
         offset: u64,
-    ) -> Result<DeviceNumber, QemuError> {
-        let number = self.number(packet.idstr, packet.instance, place)?;
-        let device = &mut self.devices[number.0];
-        let order =
-            device.order.get_or_insert_with(|| Order { reorder: Reorder::new(QEMU_AHEAD_MAX), next: 0 });
-        order.reorder.claim(packet.idx.into(), packet.config, u64::MAX).map_err(|problem| {
-            QemuError::Order {
-                place,
-                offset,
-                device: device.idstr.as_str().into(),
-                idx: packet.idx,
-                problem: words(problem),
-            }
-        })?;
-        Ok(number)
+    ) -> Result<DeviceIdx, Error> {
+        let idx = self.follower.devices.place(packet.into()).map_err(|wrong| wrong.at(place))?;
+        let figures = &mut self.follower.devices[idx].state;
+        let order = figures.order.get_or_insert_with(|| Reorder::new(QEMU_AHEAD_MAX + 1));
+        let claimed = check_order(order, packet)
+            .and_then(|()| order.claim(packet.idx.into(), packet.config, u64::MAX).map_err(Disorder::Packet));
+        claimed.map_err(|disorder| PeerError::from(disorder.of(packet, (place, offset))))?;
+        Ok(idx)
     }
 
     /// A claimed packet is complete.
-    pub(super) fn complete(&mut self, number: DeviceNumber, idx: u32, config: bool, len: u32, now: Nanos) {
-        let device = &mut self.devices[number.0];
-        if let Some(order) = &mut device.order {
-            order.reorder.fill(idx.into(), ());
-            while order.reorder.pop().is_some() {
-                order.next += 1;
-            }
+    pub(super) fn complete(&mut self, idx: DeviceIdx, packet: &DevicePacket, now: Nanos) {
+        let figures = &mut self.follower.devices[idx].state;
+        if let Some(order) = &mut figures.order {
+            order.fill(packet.idx.into(), ());
+            while order.pop().is_some() {}
         }
-        device.packets += 1;
-        let bytes = if config { &mut device.config_bytes } else { &mut device.data_bytes };
-        *bytes += u64::from(len);
-        device.last_at = Some(now);
+        figures.packets += 1;
+        let bytes = if packet.config { &mut figures.config_bytes } else { &mut figures.data_bytes };
+        *bytes += u64::from(packet.len);
+        figures.last_at = Some(now);
     }
 
-    /// State on the main connection.
-    pub(super) fn on_main(&mut self, section: u32, len: usize, stopped: bool, now: Nanos) {
-        let Some(device) = self.devices.iter_mut().find(|device| device.section == Some(section)) else {
-            return;
-        };
-        if stopped {
-            device.stopcopy_bytes += len as u64;
-            device.last_at = Some(now);
+    /// State on the main connection, in the section that is open.
+    pub(super) fn on_main(&mut self, len: usize, now: Nanos) {
+        let Some((device, has_stopped)) = self.follower.devices.open() else { return };
+        if has_stopped {
+            device.state.stopcopy_bytes += len as u64;
+            device.state.last_at = Some(now);
         } else {
-            device.precopy_bytes += len as u64;
+            device.state.precopy_bytes += len as u64;
         }
     }
 
     /// Devices that were announced, and of whose state nothing came after they stopped.
     pub(super) fn silent(&self) -> impl Iterator<Item = &Idstr> {
-        let silent = |device: &&Device| device.order.is_none() && device.stopcopy_bytes == 0;
-        self.devices.iter().filter(silent).map(|device| &device.idstr)
+        let silent = |device: &&Device| device.state.order.is_none() && device.state.stopcopy_bytes == 0;
+        self.all().filter(silent).map(|device| &device.id.idstr)
     }
 
     /// What is missing of the first device that is not complete.
     pub(super) fn missing(&self) -> Option<QemuError> {
-        let incomplete = |order: &&Order| !order.reorder.is_complete();
-        self.devices.iter().find_map(|device| {
-            let order = device.order.as_ref().filter(incomplete)?;
-            Some(QemuError::Missing { device: device.idstr.as_str().into(), idx: order.next })
+        self.all().find_map(|device| {
+            let order = device.state.order.as_ref().filter(|order| !order.is_complete())?;
+            Some(QemuError::Missing { device: device.id.idstr.as_str().into(), idx: order.next() })
         })
     }
 
     /// When the last state of all came.
     pub(super) fn last_at(&self) -> Option<Nanos> {
-        self.devices.iter().filter_map(|device| device.last_at).max()
+        self.all().filter_map(|device| device.state.last_at).max()
     }
 
     pub(super) fn report(&self, switchover_at: Option<Nanos>) -> Vec<CapturedDevice> {
         let since = |at: Nanos| switchover_at.map(|begin| at.saturating_sub(begin));
         let report = |device: &Device| CapturedDevice {
-            idstr: device.idstr.to_string(),
-            instance: device.instance,
-            packets: device.packets,
-            data_bytes: device.data_bytes,
-            config_bytes: device.config_bytes,
-            precopy_bytes: device.precopy_bytes,
-            stopcopy_bytes: device.stopcopy_bytes,
-            switchover_ns: device.last_at.and_then(since),
+            idstr: device.id.idstr.to_string(),
+            instance: device.id.instance,
+            packets: device.state.packets,
+            data_bytes: device.state.data_bytes,
+            config_bytes: device.state.config_bytes,
+            precopy_bytes: device.state.precopy_bytes,
+            stopcopy_bytes: device.state.stopcopy_bytes,
+            switchover_ns: device.state.last_at.and_then(since),
         };
-        self.devices.iter().map(report).collect()
-    }
-}
-
-fn words(problem: Problem) -> &'static str {
-    match problem {
-        Problem::BeyondCredit => "far ahead of one that has not come",
-        other => other.words(),
+        self.all().map(report).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::qemu::{Event, Section};
 
     const PLACE: Place = Place::Multifd(1);
 
@@ -174,18 +127,18 @@ mod tests {
         DevicePacket { idstr, instance: 0, idx, config, len: 10 }
     }
 
-    fn take(devices: &mut Devices, idx: u32, config: bool) {
-        let number = devices.claim(&packet(idx, config), PLACE, 64).unwrap();
-        devices.complete(number, idx, config, 10, u64::from(idx) + 100);
+    fn take(devices: &mut Recorded, idx: u32, config: bool) {
+        let device = devices.claim(&packet(idx, config), PLACE, 64).unwrap();
+        devices.complete(device, &packet(idx, config), u64::from(idx) + 100);
     }
 
-    fn problem(devices: &mut Devices, idx: u32, config: bool) -> String {
+    fn problem(devices: &mut Recorded, idx: u32, config: bool) -> String {
         devices.claim(&packet(idx, config), PLACE, 64).unwrap_err().to_string()
     }
 
     #[test]
     fn a_device_is_complete_when_every_packet_came_in_whatever_order() {
-        let mut devices = Devices::default();
+        let mut devices = Recorded::default();
         take(&mut devices, 2, true);
         take(&mut devices, 0, false);
         let missing = devices.missing().unwrap().to_string();
@@ -199,11 +152,11 @@ mod tests {
 
     #[test]
     fn what_may_not_come_is_named() {
-        let mut devices = Devices::default();
+        let mut devices = Recorded::default();
         let far = problem(&mut devices, 0xffff_fffe, false);
         assert!(
             far.starts_with(
-                "multifd channel 1, offset 64: device 0000:00:01.0/vfio: packet 4294967294 came far"
+                "multifd channel 1, offset 64: device 0000:00:01.0/vfio: packet 4294967294 came further ahead"
             ),
             "{far}"
         );
@@ -215,22 +168,24 @@ mod tests {
 
     #[test]
     fn no_more_devices_are_kept_than_a_machine_has() {
-        let mut devices = Devices::default();
+        let mut devices = Recorded::default();
         for instance in 0..256 {
             devices.claim(&DevicePacket { instance, ..packet(0, false) }, PLACE, 64).unwrap();
         }
         let one_more = devices.claim(&DevicePacket { instance: 256, ..packet(0, false) }, PLACE, 64);
-        assert_eq!(one_more, Err(QemuError::TooManyDevices { place: PLACE }));
+        let too_many = QemuError::TooManyDevices { place: PLACE };
+        assert!(matches!(one_more, Err(Error::Peer(PeerError::Qemu(error))) if error == too_many));
     }
 
     #[test]
     fn state_on_the_main_connection_counts_by_when_it_came() {
-        let mut devices = Devices::default();
+        let mut devices = Recorded::default();
         let section = Section { id: 37, idstr: packet(0, false).idstr, instance: 0, version: 1 };
-        devices.announce(&section).unwrap();
-        devices.on_main(37, 24, false, 5);
+        devices.follower.on_main(&Event::Start(section), 0).unwrap();
+        devices.on_main(24, 5);
         assert_eq!((devices.silent().count(), devices.last_at()), (1, None));
-        devices.on_main(37, 72, true, 9);
+        devices.follower.on_main(&Event::End(37), 0).unwrap();
+        devices.on_main(72, 9);
         let report = &devices.report(None)[0];
         assert_eq!((report.precopy_bytes, report.stopcopy_bytes, report.switchover_ns), (24, 72, None));
         assert_eq!((devices.silent().count(), devices.last_at()), (0, Some(9)));

@@ -1,45 +1,31 @@
 //! Follows a migration while it is recorded: what is on each connection, what has to be answered, and whether all is there.
 //! Pure: bytes and `now` in, decisions out.
 
-use super::devices::{DeviceNumber, Devices};
-use crate::error::{PeerError, Place, QemuError};
-use crate::numbers::ChannelIdx;
+use super::devices::Recorded;
+use crate::error::{Error, PeerError, Place, QemuError};
+use crate::numbers::{ChannelIdx, DeviceIdx};
 use crate::qemu::connection_idx::ConnectionIdx;
+use crate::qemu::follow::{MainFollower, Step};
 use crate::qemu::rate;
-use crate::qemu::session::ack::Acknowledgement;
 use crate::report::{CapturedDevice, MainReport, MultifdReport, PacketHistograms, PacketsReport};
 use crate::time::Nanos;
-use crate::wire::Malformed;
 use crate::wire::qemu::{
-    Command, Deframer, DevicePacket, Event, Frame, INIT_LEN, Idstr, MainStream, PREFIX_LEN, Packet, Reply,
-    TailScanner,
+    Command, Deframer, DevicePacket, Event, Frame, INIT_LEN, Idstr, PREFIX_LEN, Packet, Reply,
 };
-
-/// The last bytes of a stream that has no description behind its end: a footer, and the end.
-const BARE_END_LEN: usize = 6;
 
 /// Follows a migration.
 pub(super) struct Watch {
     main: Main,
     channels: Vec<Channel>,
-    devices: Devices,
+    devices: Recorded,
     histograms: PacketHistograms,
     switchover_at: Option<Nanos>,
 }
 
 struct Main {
-    stream: MainStream,
-    tail: Option<TailScanner>,
-    ack: Acknowledgement,
-    acked: bool,
+    follower: MainFollower,
     machine: Option<Idstr>,
-    /// The first section has begun.
-    is_configured: bool,
-    /// The section that is open, and whether its device has stopped.
-    section: (u32, bool),
-    flushes: u64,
     seen: Seen,
-    last: [u8; BARE_END_LEN],
     closed: bool,
 }
 
@@ -54,8 +40,9 @@ struct Channel {
 }
 
 #[derive(Clone, Copy)]
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each packet")]
 enum Current {
-    Device { number: DeviceNumber, idx: u32, config: bool, len: u32 },
+    Device(DeviceIdx, DevicePacket),
     Ram,
 }
 
@@ -81,19 +68,8 @@ pub(super) enum Wish {
 impl Watch {
     /// So many multifd connections.
     pub(super) fn new(channels: usize) -> Watch {
-        let main = Main {
-            stream: MainStream::new(),
-            tail: None,
-            ack: Acknowledgement::default(),
-            acked: false,
-            machine: None,
-            is_configured: false,
-            section: (0, false),
-            flushes: 0,
-            seen: Seen::default(),
-            last: [0; BARE_END_LEN],
-            closed: false,
-        };
+        let main =
+            Main { follower: MainFollower::default(), machine: None, seen: Seen::default(), closed: false };
         let channel = |id| Channel {
             deframer: None,
             current: None,
@@ -105,7 +81,7 @@ impl Watch {
         Watch {
             main,
             channels: (0..channels as u64).map(channel).collect(),
-            devices: Devices::default(),
+            devices: Recorded::default(),
             histograms: PacketHistograms::default(),
             switchover_at: None,
         }
@@ -117,71 +93,56 @@ impl Watch {
         bytes: &[u8],
         now: Nanos,
         wish: &mut dyn FnMut(Wish),
-    ) -> Result<(), PeerError> {
+    ) -> Result<(), Error> {
         self.main.seen.add(bytes.len(), now);
-        self.main.keep_last(bytes);
         let mut rest = bytes;
-        while self.main.tail.is_none() {
-            let (taken, event) = self.main.stream.next(rest).map_err(|what| self.main.malformed(what))?;
+        while !rest.is_empty() {
+            let (taken, step) = self.main.follower.next(rest).map_err(|what| {
+                let offset = self.main.follower.offset();
+                PeerError::from(QemuError::Malformed { place: Place::Main, offset, what })
+            })?;
             rest = &rest[taken..];
-            let Some(event) = event else { return Ok(()) };
-            self.on_event(&event, now, wish)?;
+            if let Some(Step::Event { event, begin }) = step {
+                self.on_event(&event, begin, now, wish)?;
+            }
         }
-        let tail = self.main.tail.as_mut().map_or(Ok(()), |tail| tail.take(rest));
-        tail.map_err(|what| self.main.malformed(what))
+        Ok(())
     }
 
     fn on_event(
         &mut self,
         event: &Event<'_>,
+        begin: u64,
         now: Nanos,
         wish: &mut dyn FnMut(Wish),
-    ) -> Result<(), PeerError> {
-        self.main.is_configured |= matches!(event, Event::Start(_) | Event::Command(_) | Event::Tail);
+    ) -> Result<(), Error> {
         match *event {
             Event::Machine(machine) => self.main.machine = Some(machine),
             Event::Command(Command::OpenReturnPath) => wish(Wish::Listen),
-            Event::Command(Command::Ping(value)) => wish(Wish::Answer(Reply::Pong(value))),
             Event::Command(Command::SwitchoverStart) => {
                 self.switchover_at.get_or_insert(now);
                 wish(Wish::Stopped);
             }
-            Event::Start(section) => {
-                self.main.section = (section.id, false);
-                if section.idstr.is_vfio() {
-                    self.devices.announce(&section)?;
-                }
-            }
-            Event::Part(id) => self.main.section = (id, false),
-            Event::End(id) => self.main.section = (id, true),
-            Event::VfioData(data) => {
-                let (section, stopped) = self.main.section;
-                self.devices.on_main(section, data.len(), stopped, now);
-            }
-            Event::RamFlush => self.main.flushes += 1,
-            Event::Tail => self.main.tail = Some(TailScanner::new()),
+            Event::VfioData(data) => self.devices.on_main(data.len(), now),
             _ => {}
         }
-        self.main.ack.see(event);
-        if !self.main.acked && self.main.ack.is_due() {
-            self.main.acked = true;
-            wish(Wish::Answer(Reply::SwitchoverAck));
-        }
+        let answer = self.devices.follower.on_main(event, begin).map_err(|wrong| wrong.at(Place::Main))?;
+        answer.into_iter().for_each(|reply| wish(Wish::Answer(reply)));
         Ok(())
     }
 
     /// Whether the multifd connections can be understood: the main one has said how large a page is.
     pub(super) fn knows_page_size(&self) -> bool {
-        self.main.is_configured
+        self.main.follower.knows_page_size()
     }
 
     /// Bytes of a multifd connection, behind its init.
-    pub(super) fn on_channel(&mut self, id: ChannelIdx, bytes: &[u8], now: Nanos) -> Result<(), PeerError> {
+    pub(super) fn on_channel(&mut self, id: ChannelIdx, bytes: &[u8], now: Nanos) -> Result<(), Error> {
         let Watch { main, channels, devices, histograms, .. } = self;
         let channel = &mut channels[id.index()];
         channel.seen.add(bytes.len(), now);
         let place = place(channel);
-        let page_size = main.stream.page_size();
+        let page_size = main.follower.page_size();
         let mut rest = bytes;
         loop {
             let deframer = channel.deframer.get_or_insert_with(|| Deframer::after_init(page_size));
@@ -229,9 +190,8 @@ impl Watch {
 
     /// Whether the main connection's stream is over.
     pub(super) fn main_has_ended(&self) -> bool {
-        let Some(tail) = &self.main.tail else { return false };
-        let bare = matches!(self.main.last, [0x7e, .., 0]);
-        tail.ended().is_some() || (self.main.closed && bare)
+        let follower = &self.main.follower;
+        follower.description().is_some() || (self.main.closed && follower.is_at_bare_end())
     }
 
     /// The multifd connection that closed first: where it ended, and when.
@@ -270,10 +230,8 @@ impl Watch {
         self.devices.missing().or_else(|| self.missing_sync()).map(PeerError::from)
     }
 
-    /// A machine type before 8.1 sends no flush flags: then the connections are compared with each other.
     fn missing_sync(&self) -> Option<QemuError> {
-        let most = self.channels.iter().map(|channel| channel.report.sync).max()?;
-        let expected = if self.main.flushes > 0 { self.main.flushes } else { most };
+        let expected = self.main.follower.barriers();
         let wrong = self.channels.iter().find(|channel| channel.report.sync != expected)?;
         Some(QemuError::Sync { place: place(wrong), found: wrong.report.sync, expected })
     }
@@ -298,7 +256,7 @@ impl Watch {
         MainReport {
             bytes: self.main.seen.bytes,
             throughput_bytes_per_s: self.main.seen.rate(),
-            flushes: self.main.flushes,
+            flushes: self.main.follower.flushes(),
             return_path,
             ended: self.main_has_ended(),
         }
@@ -330,19 +288,6 @@ impl Watch {
     }
 }
 
-impl Main {
-    fn malformed(&self, what: Malformed) -> PeerError {
-        let tail = self.tail.as_ref().map_or(0, TailScanner::offset);
-        QemuError::Malformed { place: Place::Main, offset: self.stream.offset() + tail, what }.into()
-    }
-
-    fn keep_last(&mut self, bytes: &[u8]) {
-        let fresh = &bytes[bytes.len().saturating_sub(BARE_END_LEN)..];
-        self.last.rotate_left(fresh.len());
-        self.last[BARE_END_LEN - fresh.len()..].copy_from_slice(fresh);
-    }
-}
-
 impl Channel {
     fn is_at_boundary(&self) -> bool {
         self.deframer.as_ref().is_none_or(Deframer::is_at_boundary)
@@ -357,14 +302,13 @@ impl Channel {
         packet: &Packet,
         place: Place,
         offset: u64,
-        devices: &mut Devices,
-    ) -> Result<Current, QemuError> {
+        devices: &mut Recorded,
+    ) -> Result<Current, Error> {
         let report = &mut self.report;
         match packet {
             Packet::Device(packet) => {
-                let number = devices.claim(packet, place, offset)?;
-                let DevicePacket { idx, config, len, .. } = *packet;
-                return Ok(Current::Device { number, idx, config, len });
+                let device = devices.claim(packet, place, offset)?;
+                return Ok(Current::Device(device, *packet));
             }
             Packet::Ram(packet) => {
                 report.normal_pages += u64::from(packet.normal_pages);
@@ -375,14 +319,14 @@ impl Channel {
         Ok(Current::Ram)
     }
 
-    fn end(&mut self, devices: &mut Devices, histograms: &mut PacketHistograms, now: Nanos) {
+    fn end(&mut self, devices: &mut Recorded, histograms: &mut PacketHistograms, now: Nanos) {
         let Some((current, size)) = self.current.take() else { return };
         let after = self.last_packet_at.replace(now).map(|last| now.saturating_sub(last));
         self.report.packets += 1;
         match current {
-            Current::Device { number, idx, config, len } => {
+            Current::Device(device, packet) => {
                 self.report.device_packets += 1;
-                devices.complete(number, idx, config, len, now);
+                devices.complete(device, &packet, now);
                 histograms.device(size, after);
             }
             Current::Ram => {

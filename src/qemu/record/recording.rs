@@ -169,7 +169,7 @@ impl<R: Ring> Recording<R> {
                     Ok(())
                 }
                 None => follow_main(watch, answers, owner, bytes, now),
-                Some(channel) => watch.on_channel(channel, bytes, now).map_err(Error::from),
+                Some(channel) => watch.on_channel(channel, bytes, now),
             };
         });
         let came = match came {
@@ -302,5 +302,5 @@ fn follow_main(
         }
         Wish::Stopped => owner.tell(&Event::Phase(Phase::StopCopy)),
     });
-    answered.and(followed.map_err(Error::from))
+    answered.and(followed)
 }

@@ -16,14 +16,16 @@
 
 use std::collections::VecDeque;
 
-use super::{mismatch, unexpected};
-use crate::error::{Error, PeerError, Place, QemuError};
-use crate::limits::{QEMU_AHEAD_MAX, QEMU_WINDOW_MAX};
+use super::unexpected;
+use crate::error::{Error, PeerError, Place};
+use crate::limits::QEMU_WINDOW_MAX;
+use crate::numbers::DeviceIdx;
+use crate::qemu::follow::{self, DeviceId, Disorder, Follower, check_order};
 use crate::session::queue::Turn;
-use crate::session::reorder::{Problem, Reorder};
+use crate::session::reorder::Reorder;
 use crate::session::totals::Totals;
 use crate::time::Nanos;
-use crate::wire::qemu::{DevicePacket, Idstr, Section};
+use crate::wire::qemu::{DevicePacket, Event, Idstr, Reply};
 
 /// Which way a packet came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,10 +36,6 @@ enum Way {
 
 #[derive(Debug)]
 struct Incoming<H> {
-    name: Idstr,
-    instance: u32,
-    /// The number of its sections on the main connection.
-    section: Option<u32>,
     /// What came on the main connection, in order.
     main: VecDeque<Turn<H>>,
     reorder: Reorder<Turn<H>>,
@@ -50,11 +48,8 @@ struct Incoming<H> {
 }
 
 impl<H> Incoming<H> {
-    fn new((name, instance): (Idstr, u32), window: usize) -> Incoming<H> {
+    fn new(window: usize) -> Incoming<H> {
         Incoming {
-            name,
-            instance,
-            section: None,
             main: VecDeque::new(),
             reorder: Reorder::new(window),
             way: None,
@@ -84,8 +79,7 @@ pub(crate) enum Admission {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unclear {
     pub(crate) device: usize,
-    pub(crate) name: Idstr,
-    pub(crate) instance: u32,
+    pub(crate) id: DeviceId,
     /// Its other state came on the main connection.
     pub(crate) needs_config: bool,
 }
@@ -93,79 +87,61 @@ pub(crate) struct Unclear {
 impl Unclear {
     /// Why it cannot run.
     pub(crate) fn without_config(&self) -> Error {
-        unexpected(self.name, "state on the main connection, and no config state behind it")
+        unexpected(self.id, "state on the main connection, and no config state behind it")
     }
 }
 
 /// The devices of one migration.
 #[derive(Debug)]
 pub(crate) struct Devices<H> {
-    all: Vec<Incoming<H>>,
+    follower: Follower<Incoming<H>>,
     /// Slots that nobody has.
     free: usize,
     /// Slots that what came on the main connection has.
     main_has: usize,
-    /// Whose section is open.
-    open: Option<usize>,
-    /// That is its last one.
-    is_last: bool,
-    switched_over: bool,
 }
 
 impl<H> Devices<H> {
     pub(super) fn new(names: Vec<(Idstr, u32)>, slots: usize) -> Devices<H> {
         assert!(slots > names.len(), "a slot for each device and one for the main connection");
         let window = slots.min(QEMU_WINDOW_MAX);
-        let all = names.into_iter().map(|name| Incoming::new(name, window)).collect();
-        Devices { all, free: slots, main_has: 0, open: None, is_last: false, switched_over: false }
+        let all =
+            names.into_iter().map(|(idstr, instance)| (DeviceId { idstr, instance }, Incoming::new(window)));
+        Devices { follower: Follower::new(follow::Devices::closed(all)), free: slots, main_has: 0 }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &follow::Device<Incoming<H>>> {
+        self.follower.devices.iter()
+    }
+
+    fn incoming(&mut self, device: usize) -> &mut Incoming<H> {
+        &mut self.follower.devices[DeviceIdx::from_index(device)].state
     }
 
     /// What a device was given so far, and how much of that before it stopped.
     pub(crate) fn totals(&self, device: usize) -> (Totals, u64) {
-        (self.all[device].totals, self.all[device].precopy_bytes)
+        let incoming = &self.follower.devices[DeviceIdx::from_index(device)].state;
+        (incoming.totals, incoming.precopy_bytes)
     }
 
-    fn find(&self, name: Idstr, instance: u32) -> Result<usize, Error> {
-        let is_it = |incoming: &Incoming<H>| incoming.name == name && incoming.instance == instance;
-        self.all.iter().position(is_it).ok_or_else(|| mismatch(name))
-    }
-
-    /// A device's first section.
-    pub(super) fn begin(&mut self, section: &Section) -> Result<(), Error> {
-        let device = self.find(section.idstr, section.instance)?;
-        let incoming = &mut self.all[device];
-        if incoming.section.replace(section.id).is_some() {
-            return Err(unexpected(incoming.name, "two START sections"));
-        }
-        (self.open, self.is_last) = (Some(device), false);
-        Ok(())
+    /// What the main connection says at this offset, and what the source is answered if it listens.
+    pub(super) fn on_main(&mut self, event: &Event<'_>, begin: u64) -> Result<Option<Reply>, Error> {
+        self.follower.on_main(event, begin).map_err(|wrong| wrong.at(Place::Main))
     }
 
     /// A device that the source has said nothing of.
-    pub(super) fn never_began(&self) -> Option<Idstr> {
-        self.all.iter().find(|incoming| incoming.section.is_none()).map(|incoming| incoming.name)
+    pub(super) fn never_began(&self) -> Option<DeviceId> {
+        self.all().find(|device| device.announced.is_none()).map(|device| device.id)
     }
 
     /// A device whose packets came on channels.
-    pub(super) fn on_channels(&self) -> Option<Idstr> {
-        let is_there = |incoming: &&Incoming<H>| incoming.way == Some(Way::Channels);
-        self.all.iter().find(is_there).map(|incoming| incoming.name)
-    }
-
-    /// The section with this number goes on, perhaps for the last time.
-    pub(super) fn open(&mut self, id: u32, is_last: bool) {
-        self.is_last = is_last;
-        self.open = self.all.iter().position(|incoming| incoming.section == Some(id));
-    }
-
-    /// The devices have stopped: their packets may be written.
-    pub(super) fn switch_over(&mut self) {
-        self.switched_over = true;
+    pub(super) fn on_channels(&self) -> Option<DeviceId> {
+        self.all().find(|device| device.state.way == Some(Way::Channels)).map(|device| device.id)
     }
 
     /// Slots that are kept back.
     fn owed(&self) -> usize {
-        self.all.iter().filter(|incoming| incoming.is_owed()).count() + usize::from(self.main_has == 0)
+        self.all().filter(|device| device.state.is_owed()).count() + usize::from(self.main_has == 0)
     }
 
     /// A packet's header came at this place, or it waited there: whether it may be received now.
@@ -174,26 +150,20 @@ impl<H> Devices<H> {
         packet: &DevicePacket,
         (place, offset): (Place, u64),
     ) -> Result<Admission, Error> {
-        let device = self.find(packet.idstr, packet.instance)?;
+        let device = self.follower.devices.place(packet.into()).map_err(|wrong| wrong.at(place))?;
         let (idx, has_more) = (u64::from(packet.idx), self.free > self.owed());
-        let incoming = &mut self.all[device];
-        let disorder = |problem| {
-            let device = packet.idstr.as_str().into();
-            Error::from(PeerError::from(QemuError::Order { place, offset, device, idx: packet.idx, problem }))
-        };
-        let wrong = |problem: Problem| disorder(problem.words());
+        let incoming = &mut self.follower.devices[device].state;
+        let wrong = |disorder: Disorder| PeerError::from(disorder.of(packet, (place, offset)));
         if incoming.way == Some(Way::Main) {
-            return Err(disorder("after state on the main connection"));
+            return Err(wrong(Disorder::AfterMain).into());
         }
-        incoming.reorder.check(idx, packet.config).map_err(wrong)?;
-        if idx - incoming.reorder.next() > QEMU_AHEAD_MAX as u64 {
-            return Err(disorder("further ahead of its turn than connections can hold"));
-        }
+        check_order(&incoming.reorder, packet).map_err(wrong)?;
         let is_owed = idx == incoming.reorder.next() && incoming.is_owed();
         if !incoming.reorder.is_near(idx) || !(is_owed || has_more) {
             return Ok(Admission::Wait);
         }
-        incoming.reorder.claim(idx, packet.config, u64::MAX).map_err(wrong)?;
+        let claimed = incoming.reorder.claim(idx, packet.config, u64::MAX);
+        claimed.map_err(|problem| wrong(Disorder::Packet(problem)))?;
         incoming.way = Some(Way::Channels);
         self.free -= 1;
         Ok(Admission::Slot)
@@ -201,10 +171,10 @@ impl<H> Devices<H> {
 
     /// An admitted packet is complete.
     pub(crate) fn fill(&mut self, packet: &DevicePacket, handle: H, now: Nanos) {
-        let device = self.find(packet.idstr, packet.instance).expect("it was admitted");
+        let device = self.follower.devices.find(packet.into()).expect("it was admitted");
         let turn =
             Turn { handle, len: packet.len as usize, config: packet.config, read_at: 0, arrived_at: now };
-        self.all[device].reorder.fill(packet.idx.into(), turn);
+        self.follower.devices[device].state.reorder.fill(packet.idx.into(), turn);
     }
 
     /// Whether a piece of state of the main connection may be received now; if so, a slot is its own.
@@ -219,12 +189,12 @@ impl<H> Devices<H> {
 
     /// A piece of state of the main connection is complete: it is of the device whose section is open.
     pub(crate) fn fill_main(&mut self, handle: H, len: usize, now: Nanos) -> Result<(), Error> {
-        let device = self.open.expect("state travels in a device's section");
-        let incoming = &mut self.all[device];
-        let has_stopped = self.switched_over || self.is_last;
+        let (device, has_stopped) =
+            self.follower.devices.open().expect("state travels in a device's section");
+        let incoming = &mut device.state;
         if has_stopped && incoming.way.replace(Way::Main) == Some(Way::Channels) {
             return Err(unexpected(
-                incoming.name,
+                device.id,
                 "state on the main connection after packets on multifd channels",
             ));
         }
@@ -237,37 +207,38 @@ impl<H> Devices<H> {
 
     /// Devices whose config state may be on the main connection, because nothing came on channels.
     pub(crate) fn unclear(&self) -> impl Iterator<Item = Unclear> {
-        let unclear = self.all.iter().enumerate().filter(|(_, incoming)| incoming.way != Some(Way::Channels));
-        unclear.map(|(device, incoming)| Unclear {
-            device,
-            name: incoming.name,
-            instance: incoming.instance,
-            needs_config: incoming.way == Some(Way::Main),
+        let unclear = self.all().enumerate().filter(|(_, device)| device.state.way != Some(Way::Channels));
+        unclear.map(|(at, device)| Unclear {
+            device: at,
+            id: device.id,
+            needs_config: device.state.way == Some(Way::Main),
         })
     }
 
     /// The config state of a device came on the main connection; it has a slot.
     pub(crate) fn fill_config(&mut self, device: usize, handle: H, len: usize, now: Nanos) {
-        let incoming = &mut self.all[device];
+        let incoming = self.incoming(device);
         incoming.way = Some(Way::Main);
         incoming.main.push_back(Turn { handle, len, config: true, read_at: 0, arrived_at: now });
     }
 
     /// The first device that lacks a packet, and which. Of devices that nothing came of on channels only when the main
     /// connection is over.
-    pub(super) fn missing(&self, main_is_over: bool) -> Option<(&str, u64)> {
-        self.all.iter().find_map(|incoming| {
-            let is_known = main_is_over || incoming.way == Some(Way::Channels);
-            let idx = incoming.reorder.missing().filter(|_| is_known && incoming.way != Some(Way::Main))?;
-            Some((incoming.name.as_str(), idx))
+    pub(super) fn missing(&self, main_is_over: bool) -> Option<(DeviceId, u64)> {
+        self.all().find_map(|device| {
+            let Incoming { way, reorder, .. } = &device.state;
+            let is_known = main_is_over || *way == Some(Way::Channels);
+            let idx = reorder.missing().filter(|_| is_known && *way != Some(Way::Main))?;
+            Some((device.id, idx))
         })
     }
 
     pub(super) fn pop(&mut self, device: usize) -> Option<Turn<H>> {
-        let incoming = &mut self.all[device];
+        let has_switched = self.follower.devices.has_switched();
+        let incoming = self.incoming(device);
         let (way, turn) = match incoming.main.pop_front() {
             Some(turn) => (Way::Main, turn),
-            None if self.switched_over => (Way::Channels, incoming.reorder.pop()?.1),
+            None if has_switched => (Way::Channels, incoming.reorder.pop()?.1),
             None => return None,
         };
         incoming.writing = Some(way);
@@ -280,7 +251,7 @@ impl<H> Devices<H> {
     }
 
     pub(super) fn written(&mut self, device: usize) {
-        if self.all[device].writing.take() == Some(Way::Main) {
+        if self.incoming(device).writing.take() == Some(Way::Main) {
             self.main_has -= 1;
         }
         self.free += 1;

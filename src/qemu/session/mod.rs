@@ -5,28 +5,24 @@
 //! [`devices`]. The order of a device's state is that of the main connection first, then by idx: what a device sent before
 //! it stopped always travels there, and all of it was parsed when `SWITCHOVER_START` comes.
 
-pub(crate) mod ack;
 pub(crate) mod devices;
 
-use self::ack::Acknowledgement;
 use self::devices::Devices;
-use crate::error::{Error, PeerError, Place, QemuError, Refusal, Side};
+use crate::error::{Error, PeerError, Place, QemuError};
 use crate::limits::{QEMU_LEFTOVERS_MAX, STANDSTILL_MAX};
 use crate::phase::Phase;
+use crate::qemu::follow::{DeviceId, Violation};
 use crate::session::handover::{Outcome, Taking};
 use crate::session::queue::{Turn, Turns};
 use crate::time::Nanos;
 use crate::time::nanos;
-use crate::wire::qemu::{Command, Event, Idstr, Reply, Section};
+use crate::wire::qemu::{Command, Event, Idstr, Reply};
 
 /// The destination's side of one migration.
 #[derive(Debug)]
 pub(crate) struct QemuSession<H> {
     pub(crate) devices: Devices<H>,
     taking: Taking,
-    ack: Acknowledgement,
-    /// The source was told that it may switch over.
-    is_acked: bool,
     switched_over: Option<Nanos>,
     /// What follows has no length.
     in_tail: bool,
@@ -45,8 +41,6 @@ impl<H> QemuSession<H> {
         QemuSession {
             taking: Taking::new(names.len()),
             devices: Devices::new(names, slots),
-            ack: Acknowledgement::default(),
-            is_acked: false,
             switched_over: None,
             in_tail: false,
             main_is_over: false,
@@ -76,46 +70,38 @@ impl<H> QemuSession<H> {
         self.moved = now;
     }
 
-    /// What the main connection says, and what is answered if the source listens.
-    pub(crate) fn on_main(&mut self, event: &Event<'_>, now: Nanos) -> Result<Option<Reply>, Error> {
-        match *event {
-            Event::Command(Command::Ping(number)) => return Ok(Some(Reply::Pong(number))),
+    /// What the main connection says at this offset, and what is answered if the source listens.
+    pub(crate) fn on_main(
+        &mut self,
+        event: &Event<'_>,
+        begin: u64,
+        now: Nanos,
+    ) -> Result<Option<Reply>, Error> {
+        let goes_on = matches!(
+            event,
+            Event::Command(Command::SwitchoverStart) | Event::Part(_) | Event::End(_) | Event::Tail
+        );
+        if goes_on {
+            self.check_all_began()?;
+        }
+        match event {
             Event::Command(Command::SwitchoverStart) => {
-                self.check_all_began()?;
                 self.switched_over.get_or_insert(now);
-                self.devices.switch_over();
-            }
-            Event::Start(section) => self.on_start(&section)?,
-            Event::Part(id) => {
-                self.check_all_began()?;
-                self.devices.open(id, false);
-            }
-            Event::End(id) => {
-                self.check_all_began()?;
-                self.devices.open(id, true);
             }
             Event::Tail => {
-                self.check_all_began()?;
                 self.in_tail = true;
                 self.check_switchover()?;
             }
             _ => {}
         }
-        self.ack.see(event);
-        let is_due = !self.is_acked && self.ack.is_due();
-        self.is_acked |= is_due;
-        Ok(is_due.then_some(Reply::SwitchoverAck))
-    }
-
-    fn on_start(&mut self, section: &Section) -> Result<(), Error> {
-        if section.idstr.is_vfio() { self.devices.begin(section) } else { Ok(()) }
+        self.devices.on_main(event, begin)
     }
 
     /// Every device's setup comes before any device goes on.
     fn check_all_began(&self) -> Result<(), Error> {
         match self.devices.never_began() {
             None => Ok(()),
-            Some(name) => Err(mismatch(name)),
+            Some(id) => Err(mismatch(id)),
         }
     }
 
@@ -123,9 +109,9 @@ impl<H> QemuSession<H> {
     fn check_switchover(&self) -> Result<(), Error> {
         let early =
             if self.in_tail && self.switched_over.is_none() { self.devices.on_channels() } else { None };
-        early.map_or(Ok(()), |name| {
+        early.map_or(Ok(()), |id| {
             Err(unexpected(
-                name,
+                id,
                 "packets on multifd channels, and no SWITCHOVER_START before its last sections",
             ))
         })
@@ -152,8 +138,8 @@ impl<H> QemuSession<H> {
 
     /// What everything waits for, when nothing is left on the channels that could bring it: they all have ended, or some wait.
     pub(crate) fn find_missing(&self, all_ended: bool) -> Result<(), Error> {
-        let Some((name, idx)) = self.devices.missing(self.main_is_over) else { return Ok(()) };
-        let device = name.into();
+        let Some((id, idx)) = self.devices.missing(self.main_is_over) else { return Ok(()) };
+        let device = id.to_string().into();
         Err(PeerError::from(match all_ended {
             true => QemuError::Missing { device, idx },
             false => QemuError::Disorder { device, idx },
@@ -230,12 +216,12 @@ impl<H> Turns<H> for QemuSession<H> {
 }
 
 /// A device that is on one side only.
-fn mismatch(name: Idstr) -> Error {
-    Error::Refused { by: Side::Receiver, reason: Refusal::DeviceMismatch { name: name.as_str().into() } }
+fn mismatch(id: DeviceId) -> Error {
+    Violation::Unknown { device: id.to_string().into() }.at(Place::Main)
 }
 
-fn unexpected(name: Idstr, what: &'static str) -> Error {
-    PeerError::from(QemuError::Unexpected { device: name.as_str().into(), what }).into()
+fn unexpected(id: DeviceId, what: &'static str) -> Error {
+    PeerError::from(QemuError::Unexpected { device: id.to_string().into(), what }).into()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::devices::Admission;
 use super::*;
 use crate::limits::QEMU_AHEAD_MAX;
-use crate::wire::qemu::DevicePacket;
+use crate::wire::qemu::{DevicePacket, Section};
 
 const SECOND: Nanos = 1_000_000_000;
 /// Where packets come.
@@ -36,13 +36,13 @@ fn packet(device: usize, idx: u32, config: bool) -> DevicePacket {
 /// The source has begun every device.
 fn begun(devices: usize, slots: usize) -> QemuSession<u32> {
     let mut session = session(devices, slots);
-    assert!((0..devices).all(|device| session.on_main(&start(device), 0).unwrap().is_none()));
+    assert!((0..devices).all(|device| session.on_main(&start(device), 0, 0).unwrap().is_none()));
     session
 }
 
 fn switched_over(devices: usize, slots: usize) -> QemuSession<u32> {
     let mut session = begun(devices, slots);
-    session.on_main(&Event::Command(Command::SwitchoverStart), 0).unwrap();
+    session.on_main(&Event::Command(Command::SwitchoverStart), 0, 0).unwrap();
     session
 }
 
@@ -74,10 +74,10 @@ fn packets_wait_for_switchover_start_and_come_after_the_main_connections_state()
     let mut session = begun(1, 4);
     arrive(&mut session, packet(0, 0, false));
     assert!(session.pop(0).is_none());
-    session.on_main(&Event::Part(section(0)), 0).unwrap();
+    session.on_main(&Event::Part(section(0)), 0, 0).unwrap();
     assert!(session.devices.admit_main());
     session.devices.fill_main(77, 24, 0).unwrap();
-    session.on_main(&Event::Command(Command::SwitchoverStart), 5).unwrap();
+    session.on_main(&Event::Command(Command::SwitchoverStart), 0, 5).unwrap();
     arrive(&mut session, packet(0, 1, true));
     let order: Vec<u32> = std::iter::from_fn(|| write(&mut session, 0)).map(|turn| turn.handle).collect();
     assert_eq!((order, session.switched_over()), (vec![77, 0, 1], Some(5)));
@@ -91,12 +91,12 @@ fn packets_wait_for_switchover_start_and_come_after_the_main_connections_state()
 #[test]
 fn a_device_on_one_side_only_is_refused_and_named() {
     let refusal = "refused by the receiver: device 0000:00:01.0/vfio is on one side only";
-    assert_eq!(text(session(1, 2).on_main(&start(1), 0)), refusal);
+    assert_eq!(text(session(1, 2).on_main(&start(1), 0, 0)), refusal);
     assert_eq!(text(session(1, 2).devices.admit(&packet(1, 0, false), PLACE)), refusal);
     for event in [Event::Part(1), Event::End(1), Event::Command(Command::SwitchoverStart), Event::Tail] {
         let mut session = session(2, 4);
-        session.on_main(&start(0), 0).unwrap();
-        assert_eq!(text(session.on_main(&event, 0)), refusal);
+        session.on_main(&start(0), 0, 0).unwrap();
+        assert_eq!(text(session.on_main(&event, 0, 0)), refusal);
     }
 }
 
@@ -147,13 +147,13 @@ fn a_next_packet_has_its_slot_and_others_take_only_what_is_left() {
 fn state_of_one_stopped_device_does_not_travel_both_ways() {
     let mut session = switched_over(1, 4);
     arrive(&mut session, packet(0, 0, false));
-    session.on_main(&Event::End(section(0)), 0).unwrap();
+    session.on_main(&Event::End(section(0)), 0, 0).unwrap();
     assert!(session.devices.admit_main());
     let error = text(session.devices.fill_main(1, 10, 0));
     assert!(error.ends_with("state on the main connection after packets on multifd channels"), "{error}");
 
     let mut session = switched_over(1, 4);
-    session.on_main(&Event::End(section(0)), 0).unwrap();
+    session.on_main(&Event::End(section(0)), 0, 0).unwrap();
     assert!(session.devices.admit_main());
     session.devices.fill_main(1, 10, 0).unwrap();
     let error = text(session.devices.admit(&packet(0, 0, false), PLACE));
@@ -164,14 +164,14 @@ fn state_of_one_stopped_device_does_not_travel_both_ways() {
 fn a_device_whose_state_is_all_on_the_main_connection_is_loaded_by_its_config_state() {
     // an older machine type says no SWITCHOVER_START
     let mut session = begun(1, 3);
-    session.on_main(&Event::Part(section(0)), 0).unwrap();
+    session.on_main(&Event::Part(section(0)), 0, 0).unwrap();
     assert!(session.devices.admit_main());
     session.devices.fill_main(1, 10, 0).unwrap();
-    session.on_main(&Event::End(section(0)), 0).unwrap();
+    session.on_main(&Event::End(section(0)), 0, 0).unwrap();
     write(&mut session, 0);
     assert!(session.devices.admit_main());
     session.devices.fill_main(2, 20, 0).unwrap();
-    session.on_main(&Event::Tail, 0).unwrap();
+    session.on_main(&Event::Tail, 0, 0).unwrap();
     session.main_is_over(0);
     assert!(session.devices.unclear().all(|unclear| unclear.needs_config));
     write(&mut session, 0);
@@ -186,9 +186,9 @@ fn a_device_whose_state_is_all_on_the_main_connection_is_loaded_by_its_config_st
 fn packets_without_switchover_start_are_an_error_and_not_a_wait() {
     let mut session = begun(1, 4);
     arrive(&mut session, packet(0, 0, true));
-    assert!(text(session.on_main(&Event::Tail, 0)).contains("no SWITCHOVER_START"));
+    assert!(text(session.on_main(&Event::Tail, 0, 0)).contains("no SWITCHOVER_START"));
     let mut session = begun(1, 4);
-    session.on_main(&Event::Tail, 0).unwrap();
+    session.on_main(&Event::Tail, 0, 0).unwrap();
     arrive(&mut session, packet(0, 0, true));
     assert!(text(session.on_packet(0)).contains("no SWITCHOVER_START"));
 }
@@ -196,7 +196,7 @@ fn packets_without_switchover_start_are_an_error_and_not_a_wait() {
 #[test]
 fn pings_are_answered_and_switchover_is_acknowledged_once() {
     let mut session = begun(1, 4);
-    let mut said = |event: Event<'_>| session.on_main(&event, 0).unwrap();
+    let mut said = |event: Event<'_>| session.on_main(&event, 0, 0).unwrap();
     assert_eq!(said(Event::Command(Command::Ping(7))), Some(Reply::Pong(7)));
     assert_eq!(said(Event::Part(section(0))), None);
     assert_eq!(said(Event::VfioInitDataSent), Some(Reply::SwitchoverAck));
@@ -311,7 +311,7 @@ impl Play {
 
     fn go_on(&mut self) -> bool {
         if let Some(device) = self.piece.take() {
-            self.session.on_main(&Event::Part(section(device)), 0).unwrap();
+            self.session.on_main(&Event::Part(section(device)), 0, 0).unwrap();
             self.session.devices.fill_main(PIECE, 10, 0).unwrap();
             return true;
         }
@@ -322,7 +322,7 @@ impl Play {
             }
             None if !self.has_switched => {
                 self.has_switched = true;
-                self.session.on_main(&Event::Command(Command::SwitchoverStart), 0).unwrap();
+                self.session.on_main(&Event::Command(Command::SwitchoverStart), 0, 0).unwrap();
                 true
             }
             _ => false,

@@ -1,77 +1,104 @@
 //! The tail of the main connection: full sections, which carry no length, explained to the last byte by the description that
 //! QEMU puts behind them.
+//!
+//! For a tail in a file, whether it is a capture's or one that was kept while it came. Where the description is, whoever
+//! followed the connection knows.
 
-use super::description::{Description, Section, Step};
+mod description;
+
+use self::description::{Description, Section, Step};
+use super::follow::DeviceId;
 use super::reader::{At, Reader};
 use crate::error::{CaptureProblem, TailDifference};
-use crate::wire::Malformed;
-use crate::wire::qemu::{Idstr, TailScanner};
+use crate::limits::CONFIG_SIZE_MAX;
+use crate::vfio::config_state::{CONFIG_LOAD_READY_TAG, CONFIG_STATE_TAG, END_OF_STATE_TAG};
+use crate::wire::qemu::Idstr;
 
-const TAIL: &str = "the full sections of the main connection, or their description";
-const SECTION_EOF: u8 = 0x00;
+pub(super) const TAIL: &str = "the full sections of the main connection, or their description";
 const SECTION_FULL: u8 = 0x04;
 const SUBSECTION: u8 = 0x05;
 const FOOTER: u8 = 0x7e;
 /// `00`, `06` and a length.
 const ANNOUNCEMENT_LEN: u64 = 6;
-/// `7e`, a section's number, `00`.
-const CLOSE_LEN: usize = 6;
 
-/// What the tail holds.
+/// What a tail holds.
 #[derive(Debug, Default)]
-pub(super) struct Tail {
+pub(super) struct FullSections {
     /// Full sections that are explained.
-    pub(super) sections: u64,
+    pub(super) count: u64,
     /// Those of VFIO devices, with the place of what is in them.
     pub(super) devices: Vec<DeviceSection>,
-    /// There was a description.
-    pub(super) is_described: bool,
 }
 
 /// The full section of a VFIO device.
 #[derive(Debug)]
-pub(crate) struct DeviceSection {
-    pub(crate) idstr: Idstr,
-    pub(crate) instance: u32,
-    pub(crate) offset: u64,
-    pub(crate) bytes: u64,
+pub(super) struct DeviceSection {
+    pub(super) id: DeviceId,
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
 }
 
-/// Where the description of a tail is.
-struct Found {
-    offset: u64,
-    len: u32,
+/// What is in the full section of a VFIO device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Its config state.
+    Config,
+    /// A mark: the config state travels elsewhere.
+    Elsewhere,
+    /// Neither.
+    Strange,
 }
 
-impl Tail {
-    /// Follows the tail from where the reader stands to the end of the file. What was explained before a problem stays.
-    pub(super) fn walk(&mut self, reader: &mut Reader) -> Result<(), At> {
-        let begin = reader.offset();
-        let (found, trailing) = find(reader)?;
-        let Some(found) = found else { return without_description(reader, begin) };
-        self.is_described = true;
-        reader.seek(found.offset)?;
-        let json = reader.take_vec(found.len, TAIL)?;
+impl DeviceSection {
+    /// What is in it, and its bytes, unless they are more than config state may have.
+    pub(super) fn content(&self, reader: &mut Reader) -> Result<(Content, Vec<u8>), At> {
+        let Some(len) = u32::try_from(self.bytes).ok().filter(|&len| len as usize <= CONFIG_SIZE_MAX) else {
+            return Ok((Content::Strange, Vec::new()));
+        };
+        reader.seek(self.offset)?;
+        let bytes = reader.take_vec(len, "the full section of a device")?;
+        let content = match bytes.split_first_chunk() {
+            Some((tag, rest)) => match u64::from_be_bytes(*tag) {
+                END_OF_STATE_TAG | CONFIG_LOAD_READY_TAG if rest.is_empty() => Content::Elsewhere,
+                CONFIG_STATE_TAG => Content::Config,
+                _ => Content::Strange,
+            },
+            None => Content::Strange,
+        };
+        Ok((content, bytes))
+    }
+}
+
+impl FullSections {
+    /// Explains a tail from `begin` to `end`, which is where its description of so many bytes ends. What was explained
+    /// before a problem stays.
+    pub(super) fn explain(
+        &mut self,
+        reader: &mut Reader,
+        begin: u64,
+        end: u64,
+        description: u32,
+    ) -> Result<(), At> {
+        let described_at = end - u64::from(description);
+        reader.seek(described_at)?;
+        let json = reader.take_vec(description, TAIL)?;
         let description = Description::parse(&json).map_err(|error| {
             // the parser's words can hold bytes of the text
             let what = error.to_string().chars().filter(|char| !char.is_control()).take(200).collect();
-            At::new(found.offset, CaptureProblem::Description { what })
+            At::new(described_at, CaptureProblem::Description { what })
         })?;
         drop(json);
         reader.seek(begin)?;
-        let end = found.offset - ANNOUNCEMENT_LEN;
+        let end = described_at - ANNOUNCEMENT_LEN;
         for section in &description.devices {
             self.section(reader, section, end)?;
-            self.sections += 1;
+            self.count += 1;
         }
         if reader.offset() != end {
             let section = description.devices.last().map_or("", |section| &section.name);
             return Err(difference(reader.offset(), section, TailDifference::NoEnd));
         }
-        match trailing {
-            0 => Ok(()),
-            bytes => Err(At::new(reader.len() - bytes, CaptureProblem::Trailing { bytes })),
-        }
+        Ok(())
     }
 
     fn section(&mut self, reader: &mut Reader, section: &Section, end: u64) -> Result<(), At> {
@@ -106,7 +133,8 @@ impl Tail {
         if let Ok(idstr) = Idstr::new(&name)
             && idstr.is_vfio()
         {
-            self.devices.push(DeviceSection { idstr, instance, offset: content, bytes: behind - content });
+            let id = DeviceId { idstr, instance };
+            self.devices.push(DeviceSection { id, offset: content, bytes: behind - content });
         }
         Ok(())
     }
@@ -136,49 +164,6 @@ impl Tail {
         }
         Ok(())
     }
-}
-
-/// Looks for the description, and counts what follows it.
-fn find(reader: &mut Reader) -> Result<(Option<Found>, u64), At> {
-    let mut scanner = TailScanner::new();
-    let begin = reader.offset();
-    loop {
-        let bytes = reader.peek()?;
-        if bytes.is_empty() {
-            break;
-        }
-        let taken = bytes.len();
-        match scanner.take(bytes) {
-            Ok(()) | Err(Malformed::Trailing { .. }) => {}
-            Err(malformed) => {
-                return Err(At::new(begin, crate::qemu::capture::reader::broken("the tail", malformed)));
-            }
-        }
-        reader.consume(taken);
-        if scanner.ended().is_some() {
-            break;
-        }
-    }
-    let found = scanner.ended().map(|len| {
-        let end = begin + scanner.offset();
-        Found { offset: end - u64::from(len), len }
-    });
-    let end = begin + scanner.offset();
-    Ok((found, reader.len().saturating_sub(end)))
-}
-
-/// A source may leave the description out. Then the tail cannot be explained, but it must end as one does.
-fn without_description(reader: &mut Reader, begin: u64) -> Result<(), At> {
-    let cut = At::new(reader.len(), CaptureProblem::Cut { within: TAIL });
-    if reader.len() < begin + CLOSE_LEN as u64 {
-        return Err(cut);
-    }
-    reader.seek(reader.len() - CLOSE_LEN as u64)?;
-    let close: [u8; CLOSE_LEN] = reader.take(TAIL)?;
-    if close[0] != FOOTER || close[CLOSE_LEN - 1] != SECTION_EOF {
-        return Err(cut);
-    }
-    Ok(())
 }
 
 fn difference(offset: u64, section: &str, difference: TailDifference) -> At {

@@ -13,20 +13,20 @@ const BUFFER_LEN: usize = 16 << 10;
 
 /// A problem, and where it is.
 #[derive(Debug)]
-pub(super) struct At {
-    pub(super) offset: u64,
-    pub(super) problem: CaptureProblem,
+pub(in crate::qemu) struct At {
+    pub(in crate::qemu) offset: u64,
+    pub(in crate::qemu) problem: CaptureProblem,
 }
 
 impl At {
-    pub(super) fn new(offset: u64, problem: CaptureProblem) -> At {
+    pub(in crate::qemu) fn new(offset: u64, problem: CaptureProblem) -> At {
         At { offset, problem }
     }
 }
 
 /// A file of a capture.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(in crate::qemu) struct Reader {
     file: BufReader<File>,
     offset: u64,
     len: u64,
@@ -34,7 +34,7 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Opens a regular file. What else there is (a pipe) may never answer.
-    pub(super) fn open(path: &Path) -> Result<Reader, CaptureProblem> {
+    pub(in crate::qemu) fn open(path: &Path) -> Result<Reader, CaptureProblem> {
         let failed =
             |operation| move |error: std::io::Error| CaptureProblem::Io { operation, errno: error.into() };
         let found = fs::metadata(path).map_err(failed("open"))?;
@@ -45,29 +45,29 @@ impl Reader {
     }
 
     /// Reads a regular file that is at its beginning.
-    pub(super) fn of(file: File) -> Result<Reader, CaptureProblem> {
+    pub(in crate::qemu) fn of(file: File) -> Result<Reader, CaptureProblem> {
         let failed = |error: std::io::Error| CaptureProblem::Io { operation: "fstat", errno: error.into() };
         let len = file.metadata().map_err(failed)?.len();
         Ok(Reader { file: BufReader::with_capacity(BUFFER_LEN, file), offset: 0, len })
     }
 
     /// Where the next byte is.
-    pub(super) fn offset(&self) -> u64 {
+    pub(in crate::qemu) fn offset(&self) -> u64 {
         self.offset
     }
 
     /// Bytes of the file.
-    pub(super) fn len(&self) -> u64 {
+    pub(in crate::qemu) fn len(&self) -> u64 {
         self.len
     }
 
     /// Bytes from here to the end.
-    pub(super) fn remaining(&self) -> u64 {
+    pub(in crate::qemu) fn remaining(&self) -> u64 {
         self.len.saturating_sub(self.offset)
     }
 
     /// The next bytes, as many as there are at hand; none at the end of the file.
-    pub(super) fn peek(&mut self) -> Result<&[u8], At> {
+    pub(in crate::qemu) fn peek(&mut self) -> Result<&[u8], At> {
         let offset = self.offset;
         loop {
             match self.file.fill_buf() {
@@ -80,13 +80,13 @@ impl Reader {
     }
 
     /// Passes over bytes that were seen.
-    pub(super) fn consume(&mut self, bytes: usize) {
+    pub(in crate::qemu) fn consume(&mut self, bytes: usize) {
         self.file.consume(bytes);
         self.offset += bytes as u64;
     }
 
     /// Fills the buffer, or says what the file ends within.
-    pub(super) fn fill(&mut self, buffer: &mut [u8], within: &'static str) -> Result<(), At> {
+    pub(in crate::qemu) fn fill(&mut self, buffer: &mut [u8], within: &'static str) -> Result<(), At> {
         let cut = At { offset: self.len, problem: CaptureProblem::Cut { within } };
         if (buffer.len() as u64) > self.remaining() {
             return Err(cut);
@@ -102,14 +102,14 @@ impl Reader {
     }
 
     /// The next bytes as an array.
-    pub(super) fn take<const N: usize>(&mut self, within: &'static str) -> Result<[u8; N], At> {
+    pub(in crate::qemu) fn take<const N: usize>(&mut self, within: &'static str) -> Result<[u8; N], At> {
         let mut bytes = [0; N];
         self.fill(&mut bytes, within)?;
         Ok(bytes)
     }
 
     /// The next bytes, at most as many as the caller's bound.
-    pub(super) fn take_vec(&mut self, len: u32, within: &'static str) -> Result<Vec<u8>, At> {
+    pub(in crate::qemu) fn take_vec(&mut self, len: u32, within: &'static str) -> Result<Vec<u8>, At> {
         if u64::from(len) > self.remaining() {
             return Err(At { offset: self.len, problem: CaptureProblem::Cut { within } });
         }
@@ -119,7 +119,7 @@ impl Reader {
     }
 
     /// Passes over bytes without reading them, or says what the file ends within.
-    pub(super) fn skip(&mut self, bytes: u64, within: &'static str) -> Result<(), At> {
+    pub(in crate::qemu) fn skip(&mut self, bytes: u64, within: &'static str) -> Result<(), At> {
         match i64::try_from(bytes) {
             Ok(distance) if bytes <= self.remaining() => {
                 self.file.seek_relative(distance).map_err(|error| read_error(self.offset, &error))?;
@@ -131,7 +131,7 @@ impl Reader {
     }
 
     /// Goes to a place in the file.
-    pub(super) fn seek(&mut self, offset: u64) -> Result<(), At> {
+    pub(in crate::qemu) fn seek(&mut self, offset: u64) -> Result<(), At> {
         self.file.seek(SeekFrom::Start(offset)).map_err(|error| read_error(offset, &error))?;
         self.offset = offset;
         Ok(())
@@ -143,6 +143,6 @@ fn read_error(offset: u64, error: &std::io::Error) -> At {
 }
 
 /// Bytes that are not what should be there.
-pub(super) fn broken(what: &'static str, malformed: Malformed) -> CaptureProblem {
+pub(in crate::qemu) fn broken(what: &'static str, malformed: Malformed) -> CaptureProblem {
     CaptureProblem::Malformed { what, malformed }
 }

@@ -8,7 +8,7 @@ use crate::wire::qemu::Event;
 
 /// Follows a main connection until the source may switch over.
 #[derive(Debug, Default)]
-pub(crate) struct Acknowledgement {
+pub(super) struct Acknowledgement {
     devices: Vec<Device>,
     /// Sections that sent a part, until one does so again.
     parts: Vec<u32>,
@@ -25,7 +25,7 @@ struct Device {
 
 impl Acknowledgement {
     /// Something came. The stream itself bounds how many devices there are.
-    pub(crate) fn see(&mut self, event: &Event<'_>) {
+    pub(super) fn see(&mut self, event: &Event<'_>) {
         match *event {
             Event::Start(section) if section.idstr.is_vfio() => {
                 self.devices.push(Device { section: section.id, has_sent: false, is_ready: false });
@@ -48,7 +48,7 @@ impl Acknowledgement {
     }
 
     /// Whether the source may switch over.
-    pub(crate) fn is_due(&self) -> bool {
+    pub(super) fn is_due(&self) -> bool {
         let mut ready = self.devices.iter().filter(|device| device.is_ready);
         let waits = |device: &Device| !device.is_ready && (device.has_sent || !self.came_round);
         ready.next().is_some() && !self.devices.iter().any(waits)
