@@ -112,7 +112,7 @@ impl Error {
             Error::Kernel(error) => error.hint(),
             Error::Cancelled => None,
             Error::Deadline => Some(
-                "the source devices are back where they were; raise --deadline, or find what is slow in the report's latency",
+                "the source devices are back where they were; raise the deadline, or find what is slow in the report's latency",
             ),
             Error::InDoubt { .. } => Some(
                 "look at the destination: if its devices run, discard the source; if it is down or says aborted, resume the source, whose state is intact",

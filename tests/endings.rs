@@ -514,7 +514,7 @@ fn a_port_where_nobody_listens_is_an_error_with_a_hint() {
     let sent = send(Sender::builder().device("net0", source).connect(addr)).finish();
     let error = assert_aborted(&sent);
     assert!(error.to_string().contains("ECONNREFUSED"), "{error}");
-    assert!(error.hint().expect("a hint").contains("ringlift recv"), "{:?}", error.hint());
+    assert!(error.hint().expect("a hint").contains("a receiver is listening"), "{:?}", error.hint());
     assert!(!from.did("start"));
 }
 

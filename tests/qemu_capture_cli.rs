@@ -102,7 +102,7 @@ fn an_error_is_one_sentence_with_a_hint_and_status_1() {
     migrate(capture.addr, &Streams::of("device-on-channels"), false);
     let (code, out, words) = capture.end();
     assert_eq!((code, out.as_str()), (1, ""), "{words}");
-    let said = "error: a connection says that it is multifd channel 1, and 1 were expected, from 0 on\nhint: give --channels";
+    let said = "error: a connection says that it is multifd channel 1, and 1 were expected, from 0 on\nhint: expect as many multifd connections (--channels) as";
     assert!(words.contains(said), "{words}");
 }
 

@@ -202,7 +202,7 @@ fn without_recorded_times_there_is_no_recorded_pace() {
     let replay = replay(folder.path(), listener.local_addr().unwrap()).pace(Pace::Recorded).build();
     let error = replay.run().error.unwrap();
     assert!(matches!(&error, Error::Capture(error) if error.problem == CaptureProblem::NoTimes), "{error}");
-    assert!(error.hint().unwrap().contains("qemu capture"));
+    assert!(error.hint().unwrap().contains("full speed"));
 }
 
 #[test]

@@ -281,12 +281,12 @@ impl CaptureError {
     pub(super) fn hint(&self) -> &'static str {
         match &self.problem {
             CaptureProblem::Io { .. } | CaptureProblem::NotAFile | CaptureProblem::NoFiles => {
-                "name a folder that `qemu capture` wrote, or the files of one capture"
+                "name a folder with a capture, or the files of one"
             }
             CaptureProblem::NoTimes => {
-                "`ringlift qemu capture` records times in files X.times beside X.bin; without them the pace is full speed"
+                "times are in a file X.times beside X.bin, as they were recorded; without them the pace is full speed"
             }
-            _ => "`ringlift qemu inspect` shows what is there",
+            _ => "an inspection shows what is there",
         }
     }
 }

@@ -136,7 +136,7 @@ impl DeviceError {
                 "the kernel log may say more; close the device, and reset or rebind it before it is used again"
             }
             DeviceError::WrongState { .. } => {
-                "somebody else may be moving it, or a transfer was cut off: reset the device"
+                "another process may be migrating it, or a transfer was cut off: reset the device"
             }
             DeviceError::Open { operation, path, .. }
                 if operation.is_on_a_file() && !path.starts_with("/dev/vfio") =>
@@ -146,12 +146,12 @@ impl DeviceError {
             DeviceError::Open { .. } => {
                 "check the path and the permissions; a VFIO device must be bound to its vfio driver and not be in use"
             }
-            DeviceError::Unsupported { .. } => "`ringlift devices` lists what each device can do",
+            DeviceError::Unsupported { .. } => "list the devices of this host to see what each can do",
             DeviceError::Identity { .. }
             | DeviceError::BadConfig { .. }
             | DeviceError::StreamConfig { .. } => "both sides need the same device, driver and firmware",
             DeviceError::Content { .. } | DeviceError::Length { .. } => {
-                "give recv `verify` only for a device that the sender makes with `synthetic`"
+                "use a verifying sink only for a device that a synthetic source makes"
             }
             DeviceError::Io { operation: DeviceOperation::Write, .. } => {
                 "both sides need the same device, driver and firmware, and a file needs room"

@@ -171,7 +171,9 @@ impl PeerError {
             PeerError::Silent { .. } | PeerError::Standstill { .. } => {
                 "the other side hangs, or the network between is cut"
             }
-            PeerError::HelloTimeout { .. } => "is a ringlift recv listening there, and not a firewall?",
+            PeerError::HelloTimeout { .. } => {
+                "check that a receiver is listening there and that no firewall blocks the port"
+            }
             PeerError::GatherTimeout { .. } => "a firewall may let one connection through, but not several",
             PeerError::Aborted { .. } => "the other side's own message says more",
             PeerError::Qemu(error) => error.hint(),

@@ -222,12 +222,12 @@ impl QemuError {
             QemuError::DestinationLeft { .. } | QemuError::DestinationShut { .. } => {
                 "look at the destination's log: its machine type, memory, devices with their addresses and number of multifd channels must be those of the source"
             }
-            QemuError::Unasked { .. } => "is it a QEMU that waits for a migration there?",
+            QemuError::Unasked { .. } => "check that it is a QEMU that waits for a migration there",
             QemuError::LongTail | QemuError::Tail { .. } => {
                 "let the device's state travel on the multifd channels: x-migration-multifd-transfer=on"
             }
             QemuError::BeyondLast { .. } | QemuError::Gather { .. } => {
-                "give --channels the multifd-channels of the source, and 0 if its multifd capability is off"
+                "expect as many multifd connections as the source's multifd-channels, and 0 if its multifd capability is off"
             }
         }
     }

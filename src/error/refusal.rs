@@ -56,7 +56,7 @@ impl Refusal {
                 "something else connected to this port: check the address"
             }
             Refusal::DeviceMismatch { .. } => "give both sides the same device names",
-            Refusal::Settings { .. } => "use a smaller --packet-size or --pool",
+            Refusal::Settings { .. } => "use a smaller packet size or pool",
             Refusal::NotReady { .. } => "look at the receiver's own message",
             Refusal::Other { .. } => "the other side is newer: its own message says more",
         })

@@ -99,7 +99,7 @@ impl Account {
         self.settings.congestion = congestion.to_string();
         if loopback && congestion.as_str() == "bbr" {
             let text = "bbr paces a link whose round trip is shorter than it can measure".to_owned();
-            self.warn(WarningCode::CongestionControl, text, "try --congestion cubic");
+            self.warn(WarningCode::CongestionControl, text, "set the congestion control to cubic");
         }
     }
 
@@ -143,7 +143,7 @@ impl Account {
             self.warn(
                 WarningCode::CannotTakeBack,
                 text,
-                "use file:PATH, which takes its name on commit only",
+                "a sink that is a file takes its name on commit only",
             );
         }
     }
@@ -193,7 +193,7 @@ impl Account {
         if copied > 0 {
             let text = format!("the kernel copied {copied} of {sent} zero-copy sends");
             let hint =
-                "loopback always copies, and so does a NIC without scatter-gather: use --zero-copy off there";
+                "loopback always copies, and so does a NIC without scatter-gather: turn zero copy off there";
             self.warn(WarningCode::ZeroCopyCopied, text, hint);
         }
     }

@@ -1,6 +1,7 @@
 //! What the user sees: results on stdout, words and progress on stderr.
 
 pub(crate) mod figures;
+pub(crate) mod hints;
 pub(crate) mod histogram;
 pub(crate) mod json;
 pub(crate) mod output;

@@ -6,11 +6,11 @@ use ringlift::error::Error;
 use ringlift::report::Warning;
 
 use crate::exit::Exit;
-use crate::show::output;
+use crate::show::{hints, output};
 
 /// `error: …`, `hint: …`; returns the exit status that belongs to it.
 pub(crate) fn error(error: &Error) -> Exit {
-    failure(&error.to_string(), error.hint());
+    failure(&error.to_string(), hints::of(error).as_deref());
     Exit::of_error(error)
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn warning(text: &str, hint: &str) {
 /// All of a report.
 pub(crate) fn warnings(warnings: &[Warning]) {
     for one in warnings {
-        warning(&one.text, one.hint);
+        warning(&one.text, &hints::of_warning(one));
     }
 }
 
