@@ -23,16 +23,24 @@ pub(crate) fn typed() -> Command {
     Cli::parse().command
 }
 
+// In the texts below a paragraph is one line, joined by `\` where the source breaks it, and clap wraps it to the terminal. Lists
+// and examples are at most 80 columns wide, so that they stay as they are.
+
 const STATUS: &str = "\
 Exit status:
     0  complete
-    1  failed, nothing lost
-    2  usage
-    3  in doubt: look at the destination before anything else
+    1  failed; nothing was lost
+    2  usage error
+    3  in doubt: look at the destination before doing anything else
     4  refused by the peer
   130  cancelled (SIGINT, SIGTERM)
 
-Results go to stdout, words and progress to stderr.";
+Results go to stdout; messages and progress go to stderr.
+
+Examples:
+  ringlift demo
+  ringlift recv --listen 127.0.0.1:4321 --device net0=file:net0.state --once
+  ringlift send --to 127.0.0.1:4321 --device net0=synthetic:2GiB";
 
 /// Moves the state of passed-through (VFIO) devices between hosts
 #[derive(Debug, Parser)]
@@ -44,16 +52,17 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Two processes over loopback: made-up devices, moved, verified and measured
+    /// Moves made-up devices between two processes over loopback, verifies and measures them
     Demo(Demo),
-    /// Takes device state from a sender
+    /// Receives device state from a sender
     Recv(Recv),
     /// Sends device state to a receiver
     Send(Send),
-    /// VFIO devices on this host: path, driver, migration features, estimated stop-copy size
+    /// Lists this host's VFIO devices: path, driver, migration features, estimated stop-copy size
+    #[command(after_help = DEVICES_EXAMPLES)]
     Devices,
-    /// QEMU's own migration stream: captures of it, and the device state in them
-    #[command(subcommand)]
+    /// Works with QEMU's own migration stream: captures it, and reads the device state in captures
+    #[command(subcommand, after_help = qemu::EXAMPLES)]
     Qemu(Qemu),
 }
 
@@ -65,125 +74,135 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = DEMO_EXAMPLES)]
 pub(crate) struct Demo {
-    /// Devices
+    /// Number of devices
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = devices)]
     pub(crate) devices: u16,
-    /// Data connections
+    /// Number of data connections
     #[arg(long, value_name = "N", default_value_t = limits::CHANNELS_DEFAULT as u16, value_parser = channels)]
     pub(crate) channels: u16,
-    /// State of each device: 4096, 64KiB, 1MiB, 2GiB
+    /// State size of each device, such as 4096, 64KiB, 1MiB or 2GiB
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     pub(crate) size: Size,
-    /// Writes the sender's report there; - is stdout, in place of the tables
+    /// Writes the sender's report to FILE; - is stdout, and replaces the tables
     #[arg(long, value_name = "FILE", value_parser = json())]
     pub(crate) json: Option<JsonTarget>,
 }
 
+const DEVICES_EXAMPLES: &str = "\
+Examples:
+  ringlift devices";
+
 const RECV_EXAMPLES: &str = "\
-SINK
-  vfio:PATH   a device: PCI address, an mdev's sysfs folder, /dev/vfio/devices/vfioN or a group's device
-  file:PATH   a file that takes its name when the transfer is complete
-  fd:N        a descriptor that was inherited: a pipe, a file, a memfd; it is opened anew, at its position, so a
-              socket works as fd:1 alone; what was written stays there even if the transfer fails
-  verify      checks what a synthetic source makes, and keeps nothing
-  discard     takes everything and keeps nothing
+SINK is one of:
+  vfio:PATH  a VFIO device: a PCI address, the sysfs folder of an mdev,
+             /dev/vfio/devices/vfioN, or a device in a group
+  file:PATH  a file, which gets its name once the transfer is complete
+  fd:N       an inherited descriptor: a pipe, a file or a memfd. It is reopened
+             at its position, so a socket works as fd:1 only. What has been
+             written to it stays there even if the transfer fails
+  verify     checks the content of a synthetic source and keeps nothing
+  discard    accepts everything and keeps nothing
+
+With --dialect qemu, the sender is a QEMU that is told to migrate here, with as many multifd channels as --channels says. \
+Devices have the names that QEMU gives them, followed by #INSTANCE if the instance is not 0. Nothing but the state of these \
+devices is taken from the virtual machine. docs/QEMU.md explains the details.
+
+The first line on stderr is `listening on ADDR`. It has the port that was chosen for port 0.
 
 Examples:
   ringlift recv --listen 127.0.0.1:4321 --device net0=vfio:0000:41:00.1 --once
-  ringlift recv --listen 127.0.0.1:0 --device net0=file:net0.state --device net1=verify
-  ringlift recv --listen 0.0.0.0:4321 --plaintext --device net0=discard --json last.json
+  ringlift recv --listen 127.0.0.1:0 --device net0=file:net0.state \\
+      --device net1=verify
+  ringlift recv --listen 0.0.0.0:4321 --plaintext --device net0=discard \\
+      --json last.json
   ringlift recv --dialect qemu --listen 127.0.0.1:4444 --channels 4 --once \\
-      --device 0000:00:01.0/vfio=vfio:0000:41:00.1
-
-With --dialect qemu a QEMU is the sender: `migrate tcp:127.0.0.1:4444` there, with as many multifd-channels as --channels
-says. Devices have QEMU's names, #INSTANCE behind one that has another instance than 0. Of the virtual machine nothing
-else is taken. docs/QEMU.md has the whole picture.
-
-The first line on stderr is `listening on ADDR`, with the port that was given for port 0.";
+      --device 0000:00:01.0/vfio=vfio:0000:41:00.1";
 
 #[derive(Debug, Args)]
 #[command(after_help = RECV_EXAMPLES)]
 pub(crate) struct Recv {
-    /// Where to listen: 127.0.0.1:4321, [::1]:4321; port 0 takes a free one
+    /// Address to listen on, such as 127.0.0.1:4321 or [::1]:4321; port 0 picks a free port
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) listen: SocketAddr,
-    /// A device and where its state goes; once for each device, with the names that the sender uses
+    /// A device and where its state goes. Repeat for every device; the names must be those that the sender uses
     #[arg(long = "device", value_name = "NAME=SINK", required = true, value_parser = OsStringValueParser::new().try_map(sink))]
     pub(crate) devices: Vec<Named<SinkSpec>>,
-    /// Whose protocol the sender speaks: our own, or that of a QEMU that migrates
+    /// The protocol that the sender speaks: ringlift's own, or QEMU's migration protocol
     #[arg(long, value_name = "WHOSE", value_enum, default_value_t = Dialect::Native)]
     pub(crate) dialect: Dialect,
-    /// Multifd connections of a QEMU, its multifd-channels; 0 when its multifd capability is off [default: 2]
+    /// Number of multifd connections with --dialect qemu: the source's multifd-channels, or 0 if its multifd capability is off [default: 2]
     #[arg(long, value_name = "N", value_parser = qemu::channels)]
     pub(crate) channels: Option<u16>,
-    /// Memory for packets of a QEMU, which leaves that to us [default: 64MiB]
+    /// Memory for packets with --dialect qemu [default: 64MiB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) pool: Option<Size>,
-    /// Serves one transfer and ends with its status; without it, one after the other until it is stopped
+    /// Serves one transfer and exits with its status, instead of serving one after another until stopped
     #[arg(long)]
     pub(crate) once: bool,
-    /// Accepts that the state travels unencrypted: needed to listen on an address other than loopback
+    /// Accepts that the state travels unencrypted; required to listen on any address but loopback
     #[arg(long)]
     pub(crate) plaintext: bool,
-    /// Congestion control of the connections, as in net.ipv4.tcp_available_congestion_control
+    /// Congestion control of the connections: one of net.ipv4.tcp_available_congestion_control
     #[arg(long, value_name = "NAME")]
     pub(crate) congestion: Option<String>,
-    /// The largest pool that a sender may ask for [default: 1GiB]
+    /// Largest pool that a sender may ask for [default: 1GiB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) pool_max: Option<Size>,
-    /// Writes the report there, anew after each transfer; - is stdout, a line for each, in place of the tables
+    /// Writes the report to FILE, replacing it after each transfer; - is stdout, with one line per transfer instead of the tables
     #[arg(long, value_name = "FILE", value_parser = json())]
     pub(crate) json: Option<JsonTarget>,
-    /// Part of the demo that runs as this process: ends with it, and prints the report and the histogram alone
+    /// For the demo: ends with process PID, and prints only the report and the histogram
     #[arg(long, value_name = "PID", hide = true)]
     pub(crate) with_parent: Option<i32>,
 }
 
 const SEND_EXAMPLES: &str = "\
-SOURCE
-  vfio:PATH       a device: PCI address, an mdev's sysfs folder, /dev/vfio/devices/vfioN or a group's device
-  file:PATH       a file, from its begin to its end
-  fd:N            a descriptor that was inherited: a pipe, a file, a memfd; it is opened anew, at its position, so a
-                  socket works as fd:0 alone
-  synthetic:SIZE  made-up content that the sink `verify` can check
-  null:SIZE       nothing read or filled: measures the transport alone
+SOURCE is one of:
+  vfio:PATH       a VFIO device: a PCI address, the sysfs folder of an mdev,
+                  /dev/vfio/devices/vfioN, or a device in a group
+  file:PATH       a file, from beginning to end
+  fd:N            an inherited descriptor: a pipe, a file or a memfd. It is
+                  reopened at its position, so a socket works as fd:0 only
+  synthetic:SIZE  generated content that the sink `verify` can check
+  null:SIZE       no content at all: measures the transport alone
 
 Examples:
-  ringlift send --to 192.0.2.1:4321 --device net0=vfio:0000:41:00.1 --channels 4 --deadline 30s
+  ringlift send --to 192.0.2.1:4321 --device net0=vfio:0000:41:00.1 \\
+      --channels 4 --deadline 30s
   ringlift send --to 127.0.0.1:4321 --device net0=synthetic:2GiB --json -
   tar -c folder | ringlift send --to 127.0.0.1:4321 --device net0=fd:0";
 
 #[derive(Debug, Args)]
 #[command(after_help = SEND_EXAMPLES)]
 pub(crate) struct Send {
-    /// Where the receiver listens: 192.0.2.1:4321, [2001:db8::1]:4321, host:4321
+    /// Address of the receiver, such as 192.0.2.1:4321, [2001:db8::1]:4321 or host:4321
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) to: SocketAddr,
-    /// A device and where its state comes from; once for each device, with the names that the receiver uses
+    /// A device and where its state comes from. Repeat for every device; the names must be those that the receiver uses
     #[arg(long = "device", value_name = "NAME=SOURCE", required = true, value_parser = OsStringValueParser::new().try_map(source))]
     pub(crate) devices: Vec<Named<SourceSpec>>,
-    /// Data connections
+    /// Number of data connections
     #[arg(long, value_name = "N", default_value_t = limits::CHANNELS_DEFAULT as u16, value_parser = channels)]
     pub(crate) channels: u16,
-    /// Most state bytes in one packet: 4KiB to 16MiB
+    /// Largest amount of state in one packet: 4KiB to 16MiB
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = packet_size)]
     pub(crate) packet_size: u32,
-    /// Memory for packets, on each side
+    /// Memory for packets on each side
     #[arg(long, value_name = "SIZE", default_value = "64MiB")]
     pub(crate) pool: Size,
-    /// Zero-copy sends; auto stops when the kernel says that it copies all the same
+    /// Whether to use zero-copy sends; auto stops using them when the kernel reports that it copies anyway
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = ZeroCopyWhen::Auto)]
     pub(crate) zero_copy: ZeroCopyWhen,
-    /// Checksum of each packet's state
+    /// Checksum over the state in each packet
     #[arg(long, value_name = "KIND", value_enum, default_value_t = ChecksumKind::Crc32c)]
     pub(crate) checksum: ChecksumKind,
-    /// Congestion control of the connections, as in net.ipv4.tcp_available_congestion_control
+    /// Congestion control of the connections: one of net.ipv4.tcp_available_congestion_control
     #[arg(long, value_name = "NAME")]
     pub(crate) congestion: Option<String>,
-    /// Rolls back when the devices are not loaded by then: 300ms, 30s, 2m
+    /// Rolls back unless the devices are loaded within this time, such as 300ms, 30s or 2m
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) deadline: Option<Duration>,
-    /// Writes the report there; - is stdout, in place of the tables
+    /// Writes the report to FILE; - is stdout, and replaces the tables
     #[arg(long, value_name = "FILE", value_parser = json())]
     pub(crate) json: Option<JsonTarget>,
 }
@@ -373,6 +392,47 @@ mod tests {
     #[test]
     fn the_command_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    /// The help of a command and of those below it, by their names.
+    fn helps(command: &clap::Command, width: usize, found: &mut Vec<(String, String)>) {
+        let mut command = command.clone().term_width(width);
+        found.push((command.get_name().to_owned(), command.render_long_help().to_string()));
+        command
+            .get_subcommands()
+            .filter(|below| below.get_name() != "help")
+            .for_each(|below| helps(below, width, found));
+    }
+
+    #[test]
+    fn help_fits_its_width_and_its_lists_and_examples_are_not_wrapped() {
+        for width in [80, 100] {
+            let (mut wide, mut found) = (Vec::new(), Vec::new());
+            helps(&Cli::command(), 1000, &mut wide);
+            helps(&Cli::command(), width, &mut found);
+            assert_eq!(found.len(), 10);
+            for ((name, text), (_, unwrapped)) in found.iter().zip(&wide) {
+                let long = text.lines().find(|line| line.chars().count() > width);
+                assert_eq!(long, None, "{name}");
+                let (_, below) = unwrapped.split_once("Print help").expect("an option that all have");
+                for line in below.lines().filter(|line| line.starts_with(' ')) {
+                    assert!(text.contains(line), "{name} at {width}: {line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_paragraph_of_help_is_one_line_that_clap_wraps() {
+        let mut wide = Vec::new();
+        helps(&Cli::command(), 1000, &mut wide);
+        for (name, text) in wide {
+            assert!(text.contains("\nExamples:\n  "), "{name} has examples");
+            let (_, below) = text.split_once("Print help").expect("an option that all have");
+            for line in below.lines().filter(|line| line.starts_with(|c: char| c.is_alphanumeric())) {
+                assert!(line.ends_with(['.', ':']), "{name}: {line}");
+            }
+        }
     }
 
     #[test]

@@ -13,58 +13,63 @@ use crate::show::json::JsonTarget;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Qemu {
-    /// Takes a migration from a QEMU source, and records or measures it
+    /// Receives a migration from a QEMU source, and records or measures it
     Capture(Capture),
-    /// Plays a capture into a QEMU that waits for a migration
+    /// Sends a capture to a QEMU that waits for a migration
     Replay(Replay),
     /// Shows what is in a capture, and verifies it
     Inspect(Inspect),
-    /// Puts one device's captured state into a sink
+    /// Writes the captured state of one device into a sink
     Extract(Extract),
 }
 
-const CAPTURE_EXAMPLES: &str = "\
-The source is a running QEMU that is told to migrate here; to it this is a destination that
-takes everything. The virtual machine runs nowhere afterwards, unless its owner lets the source
-go on (cont), so use one that can be spared.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  ringlift qemu capture --listen 127.0.0.1:4444 --channels 2 --out captured
+  ringlift qemu inspect captured
+  ringlift qemu replay captured --to 127.0.0.1:5555";
 
-DIR has, afterwards, for each connection its bytes (main.bin, multifd-N.bin) and when they came
-(main.times, multifd-N.times: pairs of big-endian 64-bit numbers, an offset and the nanoseconds
-since the first byte of all), and in main.back.bin what was answered.
-`ringlift qemu inspect DIR` shows what is in it.
+const CAPTURE_EXAMPLES: &str = "\
+The source is a running QEMU that is told to migrate here. To it, this is a destination that accepts everything. \
+Afterwards the virtual machine runs nowhere unless its owner lets the source continue (`cont`), so use one that can be spared.
+
+DIR then has one file per connection with the bytes that came (main.bin, multifd-N.bin), one with the times at which they came \
+(main.times, multifd-N.times: pairs of big-endian 64-bit numbers, an offset and the nanoseconds since the first byte of all \
+connections), and main.back.bin with the answers. `ringlift qemu inspect DIR` shows what is in it.
+
+The first line on stderr is `listening on ADDR`. It has the port that was chosen for port 0.
 
 Examples:
   ringlift qemu capture --listen 127.0.0.1:4444 --channels 2 --out captured
-  ringlift qemu capture --listen 0.0.0.0:4444 --plaintext --channels 8 --discard --json last.json
+  ringlift qemu capture --listen 0.0.0.0:4444 --plaintext --channels 8 \\
+      --discard --json last.json
 
   (qemu) migrate_set_capability multifd on
   (qemu) migrate_set_parameter multifd-channels 2
-  (qemu) migrate -d tcp:127.0.0.1:4444
-
-The first line on stderr is `listening on ADDR`, with the port that was given for port 0.";
+  (qemu) migrate -d tcp:127.0.0.1:4444";
 
 #[derive(Debug, Args)]
 #[command(after_help = CAPTURE_EXAMPLES)]
 pub(crate) struct Capture {
-    /// Where to listen: 127.0.0.1:4444, [::1]:4444; port 0 takes a free one
+    /// Address to listen on, such as 127.0.0.1:4444 or [::1]:4444; port 0 picks a free port
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) listen: SocketAddr,
-    /// Multifd connections: the source's multifd-channels, or 0 when its multifd capability is off
+    /// Number of multifd connections: the source's multifd-channels, or 0 if its multifd capability is off
     #[arg(long, value_name = "N", value_parser = channels)]
     pub(crate) channels: u16,
-    /// Where it is recorded: a folder that is made, or an empty one
+    /// Folder to record into; it is created, or must be empty
     #[arg(long, value_name = "DIR", required_unless_present = "discard")]
     pub(crate) out: Option<PathBuf>,
-    /// Measures without recording
+    /// Measures without recording anything
     #[arg(long)]
     pub(crate) discard: bool,
-    /// Accepts that the state travels unencrypted: needed to listen on an address other than loopback
+    /// Accepts that the state travels unencrypted; required to listen on any address but loopback
     #[arg(long)]
     pub(crate) plaintext: bool,
-    /// Congestion control of the connections, as in net.ipv4.tcp_available_congestion_control
+    /// Congestion control of the connections: one of net.ipv4.tcp_available_congestion_control
     #[arg(long, value_name = "NAME")]
     pub(crate) congestion: Option<String>,
-    /// Writes the report there; - is stdout, in place of the tables
+    /// Writes the report to FILE; - is stdout, and replaces the tables
     #[arg(long, value_name = "FILE", value_parser = json())]
     pub(crate) json: Option<JsonTarget>,
 }
@@ -74,17 +79,17 @@ pub(super) fn channels(typed: &str) -> Result<u16, String> {
 }
 
 const REPLAY_EXAMPLES: &str = "\
-The destination is a QEMU that was started with -incoming: of the machine type, with the memory,
-the devices at the addresses, the number of multifd channels and the capabilities that the source
-of the capture had. Every byte leaves as it was captured, in the order among the connections that
-a source keeps. What the destination answers is shown as it comes.
+The destination is a QEMU started with -incoming. Its machine type, memory, devices and their addresses, number of multifd \
+channels and capabilities must be those of the source of the capture. Every byte is sent as it was captured, in the order \
+among the connections that a source keeps. The destination's answers are shown as they arrive.
 
-Exit status: 0 when the destination has taken it (SHUT 0, or, when the capture opens no return
-path, when it has closed), 1 when it has not.
+The exit status is 0 if the destination accepted the migration (SHUT 0 or, if the capture opens no return path, closed \
+connections) and 1 if it did not.
 
 Examples:
   ringlift qemu replay captured --to 127.0.0.1:4444
-  ringlift qemu replay captured --to 192.0.2.1:4444 --pace recorded --json last.json
+  ringlift qemu replay captured --to 192.0.2.1:4444 --pace recorded \\
+      --json last.json
 
   qemu-system-x86_64 ... -incoming defer
   (qemu) migrate_set_capability multifd on
@@ -97,16 +102,16 @@ pub(crate) struct Replay {
     /// A folder with a capture, or the files of one
     #[arg(value_name = "DIR|FILE", required = true)]
     pub(crate) paths: Vec<PathBuf>,
-    /// Where the destination listens: 192.0.2.1:4444, [2001:db8::1]:4444, host:4444
+    /// Address of the destination, such as 192.0.2.1:4444, [2001:db8::1]:4444 or host:4444
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) to: SocketAddr,
-    /// As fast as the destination takes it, or no byte before the time at which it came when it was recorded
+    /// Sends as fast as the destination accepts, or each byte no earlier than it came when it was recorded
     #[arg(long, value_name = "PACE", value_enum, default_value_t = PaceKind::Full)]
     pub(crate) pace: PaceKind,
-    /// Congestion control of the connections, as in net.ipv4.tcp_available_congestion_control
+    /// Congestion control of the connections: one of net.ipv4.tcp_available_congestion_control
     #[arg(long, value_name = "NAME")]
     pub(crate) congestion: Option<String>,
-    /// Writes the report there; - is stdout, in place of the tables
+    /// Writes the report to FILE; - is stdout, and replaces the tables
     #[arg(long, value_name = "FILE", value_parser = json())]
     pub(crate) json: Option<JsonTarget>,
 }
@@ -119,9 +124,9 @@ pub(crate) enum PaceKind {
 }
 
 const INSPECT_EXAMPLES: &str = "\
-A folder's connections are its files *.bin that are not *.back.bin (what the destination answered).
+The connections in a folder are its files *.bin, except *.back.bin, which have the destination's answers.
 
-Exit status: 0 when everything is there and in order, 1 when it is not: each finding has a sentence with file and offset.
+The exit status is 0 if everything is complete and in order, and 1 if it is not. Each finding is a sentence with file and offset.
 
 Examples:
   ringlift qemu inspect captured
@@ -134,28 +139,30 @@ pub(crate) struct Inspect {
     /// A folder with a capture, or the files of one
     #[arg(value_name = "DIR|FILE", required = true)]
     pub(crate) paths: Vec<PathBuf>,
-    /// Lists every packet of device state, not the first and last ones alone
+    /// Lists every packet of device state, not only the first and the last ones
     #[arg(long)]
     pub(crate) packets: bool,
-    /// Writes what was found there; - is stdout, in place of the tables
+    /// Writes the findings to FILE; - is stdout, and replaces the tables
     #[arg(long, value_name = "FILE", value_parser = json())]
     pub(crate) json: Option<JsonTarget>,
 }
 
 const EXTRACT_EXAMPLES: &str = "\
-SINK
-  vfio:PATH   a device: it is loaded, given its config state, and runs
-  file:PATH   a file that takes its name when everything is in it
-  fd:N        a descriptor that was inherited
-  discard     takes everything and keeps nothing
+SINK is one of:
+  vfio:PATH  a VFIO device, which is loaded, given its config state, and run
+  file:PATH  a file, which gets its name once everything is in it
+  fd:N       an inherited descriptor
+  discard    accepts everything and keeps nothing
 
-The state comes in the order in which a device takes it: pre-copy of the main connection first, then the packets by idx.
-The config state is applied to a device; a file does not have it.
+The state is written in the order in which a device takes it: first the pre-copy data of the main connection, then the packets \
+by their idx. The config state is applied to a device; it is left out of a file.
 
 Examples:
   ringlift qemu inspect captured
-  ringlift qemu extract captured --device 0000:00:01.0/vfio --to file:net0.state
-  ringlift qemu extract captured --device 0000:00:01.0/vfio --to vfio:0000:41:00.1";
+  ringlift qemu extract captured --device 0000:00:01.0/vfio \\
+      --to file:net0.state
+  ringlift qemu extract captured --device 0000:00:01.0/vfio \\
+      --to vfio:0000:41:00.1";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXTRACT_EXAMPLES)]
@@ -163,10 +170,10 @@ pub(crate) struct Extract {
     /// A folder with a capture, or the files of one
     #[arg(value_name = "DIR|FILE", required = true)]
     pub(crate) paths: Vec<PathBuf>,
-    /// The device, as `inspect` names it; #INSTANCE where one name has more than one instance
+    /// The device, as `inspect` names it; add #INSTANCE if its instance is not 0
     #[arg(long, value_name = "IDSTR[#INSTANCE]", value_parser = device)]
     pub(crate) device: DeviceId,
-    /// Where its state goes
+    /// Where the state goes
     #[arg(long, value_name = "SINK", value_parser = OsStringValueParser::new().try_map(sink_of_capture))]
     pub(crate) to: SinkSpec,
 }
@@ -179,17 +186,24 @@ pub(crate) struct DeviceId {
     pub(crate) instance: u32,
 }
 
-fn device(typed: &str) -> Result<DeviceId, String> {
-    let (idstr, instance) = match typed.rsplit_once('#') {
-        Some((idstr, instance)) => (idstr, instance.parse().ok()),
-        None => (typed, Some(0)),
-    };
-    match instance {
-        Some(instance) if is_name(idstr) => Ok(DeviceId { idstr: idstr.to_owned(), instance }),
-        _ => Err("a device is a name of 1 to 255 bytes, or one with #, and a number\n\
-                  hint: write for example 0000:00:01.0/vfio or 0000:00:01.0/vfio#0"
-            .to_owned()),
+impl DeviceId {
+    /// Of NAME or NAME#INSTANCE. A `#` that no number follows belongs to the name.
+    pub(crate) fn of(typed: &str) -> DeviceId {
+        let number = typed.rsplit_once('#').and_then(|(name, number)| Some((name, number.parse().ok()?)));
+        let (idstr, instance) = number.unwrap_or((typed, 0));
+        DeviceId { idstr: idstr.to_owned(), instance }
     }
+}
+
+fn device(typed: &str) -> Result<DeviceId, String> {
+    let id = DeviceId::of(typed);
+    let lacks_number = id.idstr == typed && typed.contains('#');
+    if is_name(&id.idstr) && !lacks_number {
+        return Ok(id);
+    }
+    Err("a device is a name of 1 to 255 bytes, or one with #, and a number\n\
+         hint: write for example 0000:00:01.0/vfio or 0000:00:01.0/vfio#0"
+        .to_owned())
 }
 
 #[cfg(test)]
@@ -213,6 +227,7 @@ mod tests {
         let id = |idstr: &str, instance| Ok(DeviceId { idstr: idstr.to_owned(), instance });
         assert_eq!(device("0000:00:01.0/vfio"), id("0000:00:01.0/vfio", 0));
         assert_eq!(device("0000:00:01.0/vfio#3"), id("0000:00:01.0/vfio", 3));
+        assert_eq!(DeviceId::of("vfio#x"), DeviceId { idstr: "vfio#x".to_owned(), instance: 0 });
         for typed in ["", "#1", "vfio#", "vfio#x", "vfio#-1", "vfio#4294967296"] {
             assert!(device(typed).unwrap_err().contains("hint: write for example"), "{typed}");
         }

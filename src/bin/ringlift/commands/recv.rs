@@ -8,7 +8,7 @@ use nix::unistd::getppid;
 use ringlift::error::Error;
 use ringlift::{Cancel, Event, Finished, Listener, Receiver, qemu};
 
-use crate::args::{Dialect, Recv};
+use crate::args::{DeviceId, Dialect, Recv};
 use crate::ends::SinkSpec;
 use crate::exit::Exit;
 use crate::show::json::JsonTarget;
@@ -100,8 +100,8 @@ fn receiver(args: &Recv, door: &Door, cancel: &Cancel, progress: &Progress) -> R
         Door::Qemu(listener) => {
             let mut builder = qemu::Receiver::builder().listener(listener).on_event(shown).cancel(cancel);
             for device in &args.devices {
-                let (idstr, instance) = numbered(&device.name);
-                builder = builder.boxed_device(idstr, device.open()?).instance(instance);
+                let DeviceId { idstr, instance } = DeviceId::of(&device.name);
+                builder = builder.boxed_device(&idstr, device.open()?).instance(instance);
             }
             if let Some(congestion) = &args.congestion {
                 builder = builder.congestion(congestion.as_str());
@@ -115,12 +115,6 @@ fn receiver(args: &Recv, door: &Door, cancel: &Cancel, progress: &Progress) -> R
             Ok(Worker::Qemu(builder.build()?))
         }
     }
-}
-
-/// A QEMU's name of a device and its instance, 0 unless it is there.
-fn numbered(name: &str) -> (&str, u32) {
-    let number = name.rsplit_once('#').and_then(|(name, number)| Some((name, number.parse().ok()?)));
-    number.unwrap_or((name, 0))
 }
 
 /// An error before any peer came is this host's own: it would come again at once, for ever.
