@@ -55,7 +55,7 @@ impl Giver {
     fn doubts(self) -> Error {
         let finished = self.sending.finish();
         assert_eq!(finished.outcome, Outcome::InDoubt, "{:?}", finished.error);
-        assert_eq!(finished.report.outcome, "in_doubt");
+        assert_eq!(finished.report.outcome, ringlift::report::TransferOutcome::InDoubt);
         let steps = self.journal.steps();
         assert!(!steps.contains(&"release") && !steps.contains(&"rollback"), "{steps:?}");
         assert_eq!(steps.last(), Some(&"park"), "{steps:?}");

@@ -12,6 +12,7 @@ use common::source::{Source, Streams, dial, migrate};
 use common::{Running, loopback};
 use ringlift::error::{Error, PeerError, Place, QemuError};
 use ringlift::qemu::{Capture, CaptureBuilder, Captured, Listener};
+use ringlift::report::{Answer, StreamOutcome};
 use ringlift::wire::qemu::{PREFIX_LEN, Packet};
 use ringlift::{Cancel, Event};
 use tempfile::TempDir;
@@ -83,7 +84,7 @@ fn a_migration_is_recorded_byte_by_byte_and_answered_as_qemu_answers_it() {
 fn a_report_has_what_travelled_where() {
     let streams = Streams::of("device-on-channels-ack");
     let report = capture(&streams, true).0.report;
-    assert_eq!((report.outcome, report.machine.as_deref()), ("complete", Some("pc-q35-10.0")));
+    assert_eq!((report.outcome, report.machine.as_deref()), (StreamOutcome::Complete, Some("pc-q35-10.0")));
     assert_eq!(report.uuid.as_deref(), Some("00000000-0000-0000-0000-000000000000"));
     let device = &report.devices[0];
     assert_eq!((device.idstr.as_str(), device.instance, device.packets), (DEVICE, 0, 2));
@@ -103,7 +104,7 @@ fn a_report_has_what_travelled_where() {
     assert_eq!(report.bytes, sent as u64);
     assert_eq!((report.packets.device.size_bytes.count, report.packets.device.size_bytes.min), (2, 276 + 84));
     let answers: Vec<_> = report.answers.iter().map(|answer| (answer.message, answer.value)).collect();
-    assert_eq!(answers, [("pong", Some(1)), ("switchover_ack", None), ("shut", Some(0))]);
+    assert_eq!(answers, [(Answer::Pong, Some(1)), (Answer::SwitchoverAck, None), (Answer::Shut, Some(0))]);
 }
 
 #[test]
@@ -166,7 +167,7 @@ fn two_channels_with_one_number_are_an_error_that_names_it() {
     streams.multifd[0] = streams.multifd[1].clone();
     let (captured, ..) = capture(&streams, false);
     assert_eq!(*error_of(&captured), QemuError::Twice { place: Place::Multifd(1) });
-    assert_eq!(captured.report.outcome, "failed");
+    assert_eq!(captured.report.outcome, StreamOutcome::Failed);
 }
 
 #[test]
@@ -309,7 +310,7 @@ fn a_cancel_ends_it_and_keeps_what_came() {
     cancel.cancel();
     let captured = running.finish();
     assert!(matches!(captured.error, Some(Error::Cancelled)), "{captured:?}");
-    assert_eq!(captured.report.outcome, "cancelled");
+    assert_eq!(captured.report.outcome, StreamOutcome::Cancelled);
     assert_recorded(folder.path(), &streams, false);
     assert!(source.hear().ends_with(SHUT_1));
 }

@@ -17,6 +17,7 @@ use ringlift::Cancel;
 use ringlift::error::{CaptureProblem, Error, PeerError, Place, QemuError};
 use ringlift::qemu::capture::inspect;
 use ringlift::qemu::{Capture, Listener, Pace, Replay, ReplayBuilder, Replayed};
+use ringlift::report::{Answer, StreamOutcome};
 use ringlift::wire::qemu::{PREFIX_LEN, Packet, Reply};
 
 fn replay(folder: &Path, to: SocketAddr) -> ReplayBuilder {
@@ -63,7 +64,7 @@ fn what_a_real_qemu_sent_arrives_as_it_was_sent() {
         assert!(replayed.error.is_none(), "{name}: {replayed:?}");
         assert_taken(&taken, &streams);
         let report = replayed.report;
-        assert_eq!((report.outcome, report.bytes), ("complete", streams.len() as u64));
+        assert_eq!((report.outcome, report.bytes), (StreamOutcome::Complete, streams.len() as u64));
         assert_eq!(report.channels.len(), streams.multifd.len());
     }
 }
@@ -117,7 +118,7 @@ fn what_the_destination_answers_is_told_as_it_comes() {
     assert_eq!(told.try_iter().collect::<Vec<_>>(), [Reply::Pong(1), Reply::SwitchoverAck, Reply::Shut(0)]);
     let answers: Vec<_> =
         replayed.report.answers.iter().map(|answer| (answer.message, answer.value)).collect();
-    assert_eq!(answers, [("pong", Some(1)), ("switchover_ack", None), ("shut", Some(0))]);
+    assert_eq!(answers, [(Answer::Pong, Some(1)), (Answer::SwitchoverAck, None), (Answer::Shut, Some(0))]);
 }
 
 #[test]
@@ -191,7 +192,7 @@ fn a_recorded_pause_is_kept() {
     let at = |bytes: usize| -> Instant { taken.times[bytes - 1].1 };
     assert!(at(101) - at(1) >= PAUSE - Duration::from_millis(20), "{:?}", at(101) - at(1));
     assert!(at(100) - at(1) < PAUSE / 2, "what came at once leaves at once");
-    assert_eq!(replayed.report.settings.pace, "recorded");
+    assert_eq!(replayed.report.settings.pace, Pace::Recorded.into());
 }
 
 #[test]
@@ -218,7 +219,7 @@ fn a_broken_capture_disturbs_nobody() {
     let expected = capture.errors[0].to_string();
     let replayed = Replay::builder(capture, listener.local_addr().unwrap()).build().run();
     assert_eq!(replayed.error.unwrap().to_string(), expected);
-    assert_eq!((replayed.report.outcome, replayed.report.bytes), ("failed", 0));
+    assert_eq!((replayed.report.outcome, replayed.report.bytes), (StreamOutcome::Failed, 0));
     assert!(listener.accept().is_err(), "nobody connected");
 }
 
@@ -307,5 +308,5 @@ fn a_replay_that_nobody_reads_ends_with_a_cancel() {
     cancel.cancel();
     let replayed = replaying.finish();
     assert!(matches!(replayed.error, Some(Error::Cancelled)), "{replayed:?}");
-    assert_eq!(replayed.report.outcome, "cancelled");
+    assert_eq!(replayed.report.outcome, StreamOutcome::Cancelled);
 }

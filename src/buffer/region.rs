@@ -36,16 +36,6 @@ pub(crate) enum HugePages {
     None,
 }
 
-impl HugePages {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            HugePages::Explicit => "explicit",
-            HugePages::Transparent => "transparent",
-            HugePages::None => "none",
-        }
-    }
-}
-
 /// Mapped memory. Unmapped when the last slot of it is gone.
 #[derive(Debug)]
 struct Region {

@@ -12,6 +12,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, KernelError};
 use crate::limits::{CONFIG_SIZE_MAX, PROGRESS_INTERVAL, QEMU_STATE_MAX};
 use crate::phase::Phase;
+use crate::report::Role;
 use crate::ring;
 use crate::ring::{Completion, HostRing, Ring};
 use crate::session::handover::Outcome;
@@ -27,7 +28,7 @@ use crate::worker::caller::{Event, Owner};
 use crate::worker::ending::Ending;
 use crate::worker::loading::Loading;
 use crate::worker::operation::Duty;
-use crate::worker::report_builder::Account;
+use crate::worker::report_builder::ReportBuilder;
 use crate::worker::settings::Settings;
 use crate::worker::steps::Yield;
 use crate::worker::writers::{Device, Loader, Writing};
@@ -77,10 +78,10 @@ impl<'a> Extract<'a> {
     /// Loads the device on this thread. Afterwards it runs what was loaded (complete), or is reset (aborted). A capture with
     /// errors is loaded into nothing: the sink is not touched.
     pub fn run(self) -> Finished {
-        let account = Account::new(now(), 1);
+        let account = ReportBuilder::new(now(), 1);
         match self.begin(account.started_at) {
             Ok(extracting) => extracting.run(),
-            Err(error) => Finished::not_begun(account, "receiver", error),
+            Err(error) => Finished::not_begun(account, Role::Receiver, error),
         }
     }
 
@@ -262,7 +263,7 @@ impl<R: Ring> Loading for Extracting<'_, R> {
             let (totals, precopy) = (pieces.totals, expected.precopy);
             account.device(&writer.name, writer.instance, totals, precopy, Checksum::None);
         }
-        account.finish("receiver", outcome, error, recorder, ring.now())
+        account.finish(Role::Receiver, outcome, error, recorder, ring.now())
     }
 
     fn turn(&mut self) -> Result<(), Error> {

@@ -25,32 +25,26 @@ pub use record::{Capture, CaptureBuilder, Captured};
 pub use replay::{Answer, Pace, Replay, ReplayBuilder, Replayed};
 
 use crate::error::Error;
-use crate::report::AnswerReport;
+use crate::report::{self, AnswerReport, StreamOutcome};
 use crate::time::Nanos;
 use crate::wire::qemu::Reply;
 
 /// How a report calls an end.
-fn outcome(error: Option<&Error>) -> &'static str {
+fn outcome(error: Option<&Error>) -> StreamOutcome {
     match error {
-        None => "complete",
-        Some(Error::Cancelled) => "cancelled",
-        Some(_) => "failed",
+        None => StreamOutcome::Complete,
+        Some(Error::Cancelled) => StreamOutcome::Cancelled,
+        Some(_) => StreamOutcome::Failed,
     }
 }
 
 /// An answer on the return path, as a report has it.
 fn answer_report(&(reply, at): &(Reply, Nanos), began_at: Nanos) -> AnswerReport {
     let (message, value) = match reply {
-        Reply::Shut(value) => ("shut", Some(value)),
-        Reply::Pong(value) => ("pong", Some(value)),
-        Reply::SwitchoverAck => ("switchover_ack", None),
-        Reply::Other { .. } => ("other", None),
+        Reply::Shut(value) => (report::Answer::Shut, Some(value)),
+        Reply::Pong(value) => (report::Answer::Pong, Some(value)),
+        Reply::SwitchoverAck => (report::Answer::SwitchoverAck, None),
+        Reply::Other { .. } => (report::Answer::Other, None),
     };
     AnswerReport { message, value, at_ns: at.saturating_sub(began_at) }
-}
-
-/// Bytes per second.
-#[expect(clippy::cast_precision_loss, reason = "a rate of 2^53 bytes per second is far off")]
-fn rate(bytes: u64, ns: u64) -> f64 {
-    if ns == 0 { 0.0 } else { bytes as f64 * 1e9 / ns as f64 }
 }

@@ -10,6 +10,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Misuse};
 use crate::limits::{CHANNELS_DEFAULT, CHANNELS_MAX, POOL_SIZE_DEFAULT, POOL_SIZE_MAX};
 use crate::net::Connection;
+use crate::report::Role;
 use crate::ring;
 use crate::ring::HostRing;
 use crate::sink::Sink;
@@ -19,7 +20,7 @@ use crate::wire::qemu::Idstr;
 use crate::worker::caller::{Event, Owner};
 use crate::worker::check_devices;
 use crate::worker::loading::Loading;
-use crate::worker::report_builder::Account;
+use crate::worker::report_builder::ReportBuilder;
 use crate::worker::settings::Settings;
 use crate::worker::writers::Device;
 
@@ -70,11 +71,11 @@ impl Receiver {
     /// Waits for one migration and takes it on this thread, to whatever end. Afterwards the devices run what was loaded
     /// (complete), or are reset (aborted).
     pub fn run(self) -> Finished {
-        let mut account = Account::new(now(), self.devices.len());
+        let mut account = ReportBuilder::new(now(), self.devices.len());
         account.dialect(DIALECT);
         match self.begin(account.started_at) {
             Ok(receiving) => receiving.run(),
-            Err(error) => Finished::not_begun(account, "receiver", error),
+            Err(error) => Finished::not_begun(account, Role::Receiver, error),
         }
     }
 

@@ -10,19 +10,20 @@ mod files;
 mod observer;
 mod recording;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use self::files::Folder;
 use self::recording::{Parts, Recording};
 use super::gather::{Gathered, Listener};
-use super::{answer_report, outcome, rate};
+use super::{answer_report, outcome};
 use crate::buffer::Pool;
 use crate::cancel::Cancel;
-use crate::error::{Error, KernelError, Misuse, Uuid};
-use crate::limits::{CHANNELS_MAX, POOL_SIZE_DEFAULT, POOL_SIZE_MAX, QEMU_PIECE_MAX, QEMU_PIECE_MIN};
+use crate::error::{Error, Misuse, Uuid};
+use crate::limits::{
+    CHANNELS_MAX, POOL_SIZE_DEFAULT, POOL_SIZE_MAX, QEMU_PIECE_MAX, QEMU_PIECE_MIN, QEMU_STATE_MAX,
+};
 use crate::report::{
-    CaptureReport, CaptureSettings, ErrorReport, MainReport, PacketHistograms, PacketsReport, Warning,
+    CaptureReport, CaptureSettings, Host, MainReport, PacketHistograms, PacketsReport, Schema, StreamOutcome,
     WarningCode,
 };
 use crate::ring;
@@ -30,7 +31,7 @@ use crate::ring::{HostRing, Ring};
 use crate::time::now;
 use crate::wire::qemu::Init;
 use crate::worker::caller::Event;
-use crate::worker::report_builder;
+use crate::worker::report_builder::header::{Header, host, rate};
 use crate::worker::settings::Settings;
 
 /// Slots that a connection has when there are enough: one that fills while another is written, and some between.
@@ -85,9 +86,7 @@ impl Capture {
 
     /// Waits for one migration and takes it on this thread, to whatever end.
     pub fn run(self) -> Captured {
-        let mut account = Account::default();
-        account.settings.channels = self.options.channels as u64;
-        account.settings.huge_pages = "none";
+        let mut account = Account::new(self.options.channels);
         match self.prepare(&mut account) {
             Err(error) => account.finish(Some(error)),
             Ok(mut recording) => {
@@ -109,7 +108,7 @@ impl Capture {
         // before anybody comes: a source that has come must not be let down by this host
         let mut ring = ring::open(&owner.cancel)?;
         let (pool, share) = pool(pool_size, channels + 1, folder.is_some())?;
-        account.pool(&pool, ring.register(&pool).err());
+        account.header.pool(&pool, ring.register(&pool).err());
         let gathered = self.listener.gather_for(&mut owner, channels, self.settings.congestion())?;
         account.connected(&gathered);
         let record = folder.map(|folder| open(folder, &gathered)).transpose()?;
@@ -206,98 +205,90 @@ impl CaptureBuilder {
 }
 
 /// What is known of a capture besides what it saw.
-#[derive(Default)]
 struct Account {
-    peer: Option<SocketAddr>,
-    uuid: Option<Uuid>,
-    settings: CaptureSettings,
-    warnings: Vec<Warning>,
-    seen: Option<Box<CaptureReport>>,
+    header: Header,
+    report: CaptureReport,
     histograms: PacketHistograms,
 }
 
 impl Account {
-    fn connected(&mut self, gathered: &Gathered) {
-        self.peer = gathered.peer();
-        self.uuid = gathered.uuid.map(Uuid);
-        self.settings.congestion = gathered.congestion().map(|name| name.to_string()).unwrap_or_default();
+    fn new(channels: usize) -> Account {
+        let report = CaptureReport {
+            schema: Schema::default(),
+            outcome: StreamOutcome::Failed,
+            error: None,
+            folder: None,
+            peer: None,
+            machine: None,
+            uuid: None,
+            bytes: 0,
+            duration_ns: 0,
+            throughput_bytes_per_s: 0.0,
+            switchover_ns: None,
+            main: MainReport::default(),
+            channels: Vec::new(),
+            devices: Vec::new(),
+            packets: PacketsReport::default(),
+            answers: Vec::new(),
+            settings: CaptureSettings { channels: channels as u64, ..CaptureSettings::default() },
+            host: Host::default(),
+            warnings: Vec::new(),
+        };
+        Account { header: Header::default(), report, histograms: histograms() }
     }
 
-    fn pool(&mut self, pool: &Pool, unregistered: Option<KernelError>) {
-        let settings = &mut self.settings;
-        settings.pool = report_builder::pool_bytes(pool);
-        settings.pool_slots = pool.total().into();
-        settings.huge_pages = pool.huge_pages().name();
-        settings.registered_buffers = unregistered.is_none();
-        self.warnings.extend(report_builder::pool_warnings(pool, unregistered));
+    fn connected(&mut self, gathered: &Gathered) {
+        self.report.peer = gathered.peer().map(|peer| peer.to_string());
+        self.report.uuid = gathered.uuid.map(|uuid| Uuid(uuid).to_string());
+        self.header.congestion(gathered.congestion());
     }
 
     fn see(&mut self, recording: Recording<impl Ring>) {
         let began_at = recording.began_at.unwrap_or(recording.moved_at);
-        let watch = &recording.watch;
+        let (watch, answers, report) = (&recording.watch, &recording.answers, &mut self.report);
         for device in watch.silent_devices() {
-            self.warnings.push(Warning {
-                code: WarningCode::DeviceSilent,
-                text: format!("device {device} was announced, and no state of it came after it had stopped"),
-                hint: "a device without state is possible; else look at the source's own messages",
-            });
+            let text = format!("device {device} was announced, and no state of it came after it had stopped");
+            let hint = "a device without state is possible; else look at the source's own messages";
+            self.header.warn(WarningCode::DeviceSilent, text, hint);
         }
-        let answers = &recording.answers;
-        let seen = CaptureReport {
-            folder: recording.folder(),
-            machine: watch.machine(),
-            bytes: watch.bytes(),
-            duration_ns: recording.now().saturating_sub(began_at),
-            throughput_bytes_per_s: rate(watch.bytes(), recording.moved_at.saturating_sub(began_at)),
-            switchover_ns: watch.switchover_ns(),
-            main: watch.main_report(answers.is_open()),
-            channels: watch.channel_reports(),
-            devices: watch.device_reports(),
-            packets: watch.packets(),
-            answers: answers.said.iter().map(|said| answer_report(said, began_at)).collect(),
-            ..empty()
-        };
-        self.seen = Some(Box::new(seen));
+        report.folder = recording.folder();
+        report.machine = watch.machine();
+        report.bytes = watch.bytes();
+        report.duration_ns = recording.now().saturating_sub(began_at);
+        report.throughput_bytes_per_s = rate(watch.bytes(), recording.moved_at.saturating_sub(began_at));
+        report.switchover_ns = watch.switchover_ns();
+        report.main = watch.main_report(answers.is_open());
+        report.channels = watch.channel_reports();
+        report.devices = watch.device_reports();
+        report.packets = watch.packets();
+        report.answers = answers.said.iter().map(|said| answer_report(said, began_at)).collect();
         self.histograms = recording.into_histograms();
     }
 
     fn finish(self, error: Option<Error>) -> Captured {
+        let Account { header, report, histograms } = self;
         let report = CaptureReport {
             outcome: outcome(error.as_ref()),
-            error: error.as_ref().map(|error| ErrorReport { text: error.to_string(), hint: error.hint() }),
-            peer: self.peer.map(|peer| peer.to_string()),
-            uuid: self.uuid.map(|uuid| uuid.to_string()),
-            settings: self.settings,
-            host: report_builder::host(),
-            warnings: self.warnings,
-            ..self.seen.map_or_else(empty, |seen| *seen)
+            error: error.as_ref().map(Into::into),
+            settings: CaptureSettings {
+                pool: header.pool,
+                pool_slots: header.pool_slots,
+                congestion: header.congestion,
+                huge_pages: header.huge_pages,
+                registered_buffers: header.registered_buffers,
+                ..report.settings
+            },
+            host: host(),
+            warnings: header.warnings,
+            ..report
         };
-        Captured { error, report, histograms: self.histograms }
+        Captured { error, report, histograms }
     }
 }
 
-fn empty() -> CaptureReport {
-    CaptureReport {
-        schema: "ringlift.capture.v1",
-        outcome: "failed",
-        error: None,
-        folder: None,
-        peer: None,
-        machine: None,
-        uuid: None,
-        bytes: 0,
-        duration_ns: 0,
-        throughput_bytes_per_s: 0.0,
-        switchover_ns: None,
-        main: MainReport::default(),
-        channels: Vec::new(),
-        devices: Vec::new(),
-        packets: PacketsReport::default(),
-        answers: Vec::new(),
-        settings: CaptureSettings::default(),
-        host: Default::default(),
-        warnings: Vec::new(),
-    }
+/// Empty histograms, for device packets up to the largest that may come.
+fn histograms() -> PacketHistograms {
+    PacketHistograms::up_to(u64::from(QEMU_STATE_MAX) * 2)
 }
 
 #[cfg(test)]

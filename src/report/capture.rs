@@ -2,21 +2,21 @@
 //! names.
 
 use hdrhistogram::Histogram;
-#[cfg(feature = "cli")]
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::recorder::stage_latency;
-use super::transfer::{ErrorReport, Host, StageLatency, Warning};
-use crate::limits::{LATENCY_NS_MAX, QEMU_STATE_MAX};
+use super::header::{ErrorReport, Host, HugePages, Warning};
+use super::quantiles::Quantiles;
+use super::schema::{Document, Schema};
+use super::stream::{AnswerReport, CapturedDevice, StreamOutcome};
+use crate::limits::LATENCY_NS_MAX;
 
 /// The account of one recorded migration.
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CaptureReport {
     /// Always `ringlift.capture.v1`.
-    pub schema: &'static str,
-    /// `complete`, `failed` or `cancelled`.
-    pub outcome: &'static str,
+    pub schema: Schema<CaptureReport>,
+    /// How it ended.
+    pub outcome: StreamOutcome,
     /// Why it did not end complete.
     pub error: Option<ErrorReport>,
     /// The folder that it was recorded to; absent when nothing was kept.
@@ -53,9 +53,12 @@ pub struct CaptureReport {
     pub warnings: Vec<Warning>,
 }
 
+impl Document for CaptureReport {
+    const SCHEMA: &'static str = "ringlift.capture.v1";
+}
+
 /// The main connection of a migration.
-#[derive(Debug, Clone, PartialEq, Default)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct MainReport {
     /// Its bytes.
     pub bytes: u64,
@@ -70,8 +73,7 @@ pub struct MainReport {
 }
 
 /// A multifd connection.
-#[derive(Debug, Clone, PartialEq, Default)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct MultifdReport {
     /// Its number.
     pub id: u64,
@@ -93,31 +95,8 @@ pub struct MultifdReport {
     pub zero_pages: u64,
 }
 
-/// A device whose state came.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
-pub struct CapturedDevice {
-    /// Its name.
-    pub idstr: String,
-    /// Its instance.
-    pub instance: u32,
-    /// Packets on multifd connections, config packet included.
-    pub packets: u64,
-    /// Their bytes of state.
-    pub data_bytes: u64,
-    /// Bytes of the config packet's state.
-    pub config_bytes: u64,
-    /// Bytes on the main connection while the device ran.
-    pub precopy_bytes: u64,
-    /// Bytes on the main connection after it stopped: where its state does not travel on multifd connections.
-    pub stopcopy_bytes: u64,
-    /// From SWITCHOVER_START to the last of its state; absent without both.
-    pub switchover_ns: Option<u64>,
-}
-
 /// Packets, by what is in them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PacketsReport {
     /// Those of device state.
     pub device: PacketReport,
@@ -126,30 +105,16 @@ pub struct PacketsReport {
 }
 
 /// Packets of one kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PacketReport {
     /// Their sizes, header and payload.
-    pub size_bytes: StageLatency,
+    pub size_bytes: Quantiles,
     /// From the end of the packet before on the same connection to theirs.
-    pub interarrival_ns: StageLatency,
-}
-
-/// A message on the return path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
-pub struct AnswerReport {
-    /// `pong`, `switchover_ack` or `shut`.
-    pub message: &'static str,
-    /// Its number, if it has one: of the ping, or 0 for a migration that was taken.
-    pub value: Option<u32>,
-    /// When, from the first byte on.
-    pub at_ns: u64,
+    pub interarrival_ns: Quantiles,
 }
 
 /// What was in effect.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CaptureSettings {
     /// Multifd connections.
     pub channels: u64,
@@ -159,8 +124,8 @@ pub struct CaptureSettings {
     pub pool_slots: u64,
     /// Of the connections, as the kernel says.
     pub congestion: String,
-    /// Whether the pool lies on huge pages: `explicit`, `transparent` or `none`.
-    pub huge_pages: &'static str,
+    /// What the pool lies on.
+    pub huge_pages: HugePages,
     /// Whether the pool is registered with the ring.
     pub registered_buffers: bool,
 }
@@ -178,21 +143,19 @@ pub struct PacketHistograms {
     pub ram_interarrival: Histogram<u64>,
 }
 
-impl Default for PacketHistograms {
-    fn default() -> PacketHistograms {
-        let up_to =
+impl PacketHistograms {
+    /// For packets of at most so many bytes.
+    pub(crate) fn up_to(size_max: u64) -> PacketHistograms {
+        let empty =
             |max| Histogram::new_with_bounds(1, max, 3).expect("the bounds are constants that fit together");
-        let (size, time) = (u64::from(QEMU_STATE_MAX) * 2, LATENCY_NS_MAX);
         PacketHistograms {
-            device_sizes: up_to(size),
-            device_interarrival: up_to(time),
-            ram_sizes: up_to(size),
-            ram_interarrival: up_to(time),
+            device_sizes: empty(size_max),
+            device_interarrival: empty(LATENCY_NS_MAX),
+            ram_sizes: empty(size_max),
+            ram_interarrival: empty(LATENCY_NS_MAX),
         }
     }
-}
 
-impl PacketHistograms {
     /// A packet of device state.
     pub(crate) fn device(&mut self, size: u64, after_ns: Option<u64>) {
         self.device_sizes.saturating_record(size);
@@ -208,8 +171,8 @@ impl PacketHistograms {
     /// All of them in numbers.
     pub fn packets(&self) -> PacketsReport {
         let report = |sizes, interarrival| PacketReport {
-            size_bytes: stage_latency(sizes),
-            interarrival_ns: stage_latency(interarrival),
+            size_bytes: Quantiles::of(sizes),
+            interarrival_ns: Quantiles::of(interarrival),
         };
         PacketsReport {
             device: report(&self.device_sizes, &self.device_interarrival),

@@ -1,18 +1,44 @@
-//! Counters, a histogram for each stage, and the report.
+//! Counters, a histogram for each stage, and the reports, which are written as JSON and read back.
+//!
+//! Reports consist of owned types that serialise and deserialise. A [`Report`] is read only from a document whose `schema` is
+//! `ringlift.report.v1`, and the others likewise. Properties that a later version adds are ignored.
+//!
+//! ```
+//! # let json = include_str!("../../tests/fixtures/reports/sender.json");
+//! use ringlift::report::{Report, Role, TransferOutcome};
+//!
+//! let report: Report = serde_json::from_str(json)?;
+//! assert_eq!((report.role, report.outcome), (Role::Sender, TransferOutcome::Complete));
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//!
+//! This module must not know where the figures come from: it counts, and holds what the workers fill in.
 
 mod capture;
+mod header;
+mod inspect;
+mod quantiles;
 mod recorder;
 mod replay;
+mod schema;
+mod stream;
 mod transfer;
 
 pub use capture::{
-    AnswerReport, CaptureReport, CaptureSettings, CapturedDevice, MainReport, MultifdReport,
-    PacketHistograms, PacketReport, PacketsReport,
+    CaptureReport, CaptureSettings, MainReport, MultifdReport, PacketHistograms, PacketReport, PacketsReport,
 };
+pub use header::{ErrorReport, Host, HugePages, Warning, WarningCode};
+pub use inspect::{
+    ConnectionKind, InspectReport, InspectedConnection, InspectedDevice, InspectedError, InspectedPiece,
+    PieceKind,
+};
+pub use quantiles::Quantiles;
 pub use recorder::Histograms;
 pub(crate) use recorder::{Recorder, Stage};
-pub use replay::{ReplayReport, ReplaySettings, ReplayedConnection};
+pub use replay::{ReplayPace, ReplayReport, ReplaySettings, ReplayedConnection};
+pub use schema::{Document, Schema};
+pub use stream::{Answer, AnswerReport, CapturedDevice, StreamOutcome};
 pub use transfer::{
-    Backpressure, ChannelReport, DeviceReport, Downtime, ErrorReport, Host, Latency, Report, Settings,
-    StageLatency, Warning, WarningCode,
+    Backpressure, ChannelReport, Checksum, DeviceReport, Downtime, Latency, Report, Role, Settings,
+    TransferOutcome, ZeroCopy,
 };

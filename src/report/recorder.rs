@@ -2,7 +2,8 @@
 
 use hdrhistogram::Histogram;
 
-use super::transfer::{Backpressure, Latency, StageLatency};
+use super::quantiles::Quantiles;
+use super::transfer::{Backpressure, Latency};
 use crate::limits::LATENCY_NS_MAX;
 
 /// A stage of a packet's journey.
@@ -65,25 +66,13 @@ impl Histograms {
     /// All of them in numbers.
     pub fn latency(&self) -> Latency {
         Latency {
-            read: stage_latency(&self.read),
-            queue: stage_latency(&self.queue),
-            send: stage_latency(&self.send),
-            reorder: stage_latency(&self.reorder),
-            write: stage_latency(&self.write),
-            end_to_end: stage_latency(&self.end_to_end),
+            read: Quantiles::of(&self.read),
+            queue: Quantiles::of(&self.queue),
+            send: Quantiles::of(&self.send),
+            reorder: Quantiles::of(&self.reorder),
+            write: Quantiles::of(&self.write),
+            end_to_end: Quantiles::of(&self.end_to_end),
         }
-    }
-}
-
-pub(super) fn stage_latency(histogram: &Histogram<u64>) -> StageLatency {
-    StageLatency {
-        count: histogram.len(),
-        min: if histogram.is_empty() { 0 } else { histogram.min() },
-        p50: histogram.value_at_quantile(0.5),
-        p90: histogram.value_at_quantile(0.9),
-        p99: histogram.value_at_quantile(0.99),
-        p999: histogram.value_at_quantile(0.999),
-        max: histogram.max(),
     }
 }
 
@@ -157,7 +146,7 @@ mod tests {
         let latency = recorder.histograms.latency();
         assert_eq!((latency.read.count, latency.read.min, latency.read.max), (1, 250, 250));
         assert_eq!(latency.write.count, 1);
-        assert_eq!(latency.send, StageLatency::default());
+        assert_eq!(latency.send, Quantiles::default());
     }
 
     #[test]

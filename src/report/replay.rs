@@ -1,19 +1,18 @@
 //! What a capture's replay was: one object, schema `ringlift.replay.v1` (`docs/replay.schema.json`). Units are in the names.
 
-#[cfg(feature = "cli")]
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::capture::{AnswerReport, CapturedDevice};
-use super::transfer::{ErrorReport, Host, Warning};
+use super::header::{ErrorReport, Host, HugePages, Warning, shown_as_written};
+use super::schema::{Document, Schema};
+use super::stream::{AnswerReport, CapturedDevice, StreamOutcome};
 
 /// The account of one replay.
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReplayReport {
     /// Always `ringlift.replay.v1`.
-    pub schema: &'static str,
-    /// `complete`, `failed` or `cancelled`.
-    pub outcome: &'static str,
+    pub schema: Schema<ReplayReport>,
+    /// How it ended.
+    pub outcome: StreamOutcome,
     /// Why it did not end complete.
     pub error: Option<ErrorReport>,
     /// The destination's address.
@@ -48,9 +47,12 @@ pub struct ReplayReport {
     pub warnings: Vec<Warning>,
 }
 
+impl Document for ReplayReport {
+    const SCHEMA: &'static str = "ringlift.replay.v1";
+}
+
 /// A connection of a replay.
-#[derive(Debug, Clone, PartialEq, Default)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ReplayedConnection {
     /// A multifd connection's number; absent for the main one.
     pub id: Option<u64>,
@@ -67,21 +69,33 @@ pub struct ReplayedConnection {
 }
 
 /// What was in effect.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ReplaySettings {
     /// Multifd connections.
     pub channels: u64,
-    /// `full` or `recorded`.
-    pub pace: &'static str,
+    /// How fast it was played.
+    pub pace: ReplayPace,
     /// Bytes of the pool.
     pub pool: u64,
     /// Buffers that the pool holds.
     pub pool_slots: u64,
     /// Of the connections, as the kernel says.
     pub congestion: String,
-    /// Whether the pool lies on huge pages: `explicit`, `transparent` or `none`.
-    pub huge_pages: &'static str,
+    /// What the pool lies on.
+    pub huge_pages: HugePages,
     /// Whether the pool is registered with the ring.
     pub registered_buffers: bool,
 }
+
+/// How fast a capture was played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplayPace {
+    /// As fast as the destination took it.
+    #[default]
+    Full,
+    /// No byte before the time at which it had come.
+    Recorded,
+}
+
+shown_as_written!(ReplayPace);

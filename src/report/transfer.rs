@@ -1,18 +1,20 @@
 //! What a transfer was: one object, schema `ringlift.report.v1` (`docs/report.schema.json`). Units are in the names.
 
-#[cfg(feature = "cli")]
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use super::header::{ErrorReport, Host, HugePages, Warning, shown_as_written};
+use super::quantiles::Quantiles;
+use super::schema::{Document, Schema};
 
 /// One side's account of one transfer.
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Always `ringlift.report.v1`.
-    pub schema: &'static str,
-    /// `sender` or `receiver`.
-    pub role: &'static str,
-    /// `complete`, `aborted` or `in_doubt`.
-    pub outcome: &'static str,
+    pub schema: Schema<Report>,
+    /// Which side.
+    pub role: Role,
+    /// Which side runs the devices now.
+    pub outcome: TransferOutcome,
     /// Why it did not end complete.
     pub error: Option<ErrorReport>,
     /// Payload bytes, config state included.
@@ -41,22 +43,44 @@ pub struct Report {
     pub warnings: Vec<Warning>,
 }
 
-/// Why a transfer did not end complete.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
-pub struct ErrorReport {
-    /// The sentence.
-    pub text: String,
-    /// What to do.
-    pub hint: Option<&'static str>,
+impl Document for Report {
+    const SCHEMA: &'static str = "ringlift.report.v1";
+}
+
+impl Report {
+    /// Of its bytes, those that are not config state.
+    pub fn data_bytes(&self) -> u64 {
+        self.devices.iter().map(|device| device.bytes.saturating_sub(device.config_bytes)).sum()
+    }
+}
+
+/// A side of a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// State left it.
+    Sender,
+    /// State came to it.
+    Receiver,
+}
+
+/// What a transfer came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransferOutcome {
+    /// The destination runs the devices.
+    Complete,
+    /// The source has them back, the destination is clean.
+    Aborted,
+    /// Nobody can tell which side runs them.
+    InDoubt,
 }
 
 /// What was in effect.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// Whose protocol was spoken: `native` or `qemu`.
-    pub dialect: &'static str,
+    /// Whose protocol was spoken: `native` or `qemu`. A name and not an enum: each protocol brings its own.
+    pub dialect: String,
     /// Data connections.
     pub channels: u64,
     /// Most payload bytes of a packet.
@@ -65,35 +89,60 @@ pub struct Settings {
     pub pool: u64,
     /// Packets that the pool holds.
     pub pool_slots: u64,
-    /// `crc32c` or `none`.
-    pub checksum: &'static str,
-    /// `off`, `on` or `auto`.
-    pub zero_copy: &'static str,
+    /// How payloads were checked.
+    pub checksum: Checksum,
+    /// What was asked for.
+    pub zero_copy: ZeroCopy,
     /// Of the data connections, as the kernel says.
     pub congestion: String,
-    /// Whether the pool lies on huge pages: `explicit`, `transparent` or `none`.
-    pub huge_pages: &'static str,
+    /// What the pool lies on.
+    pub huge_pages: HugePages,
     /// Whether the pool is registered with the ring.
     pub registered_buffers: bool,
 }
 
-/// Where it ran.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
-pub struct Host {
-    /// The kernel's release.
-    pub kernel: String,
-    /// The processor's name.
-    pub cpu: String,
-    /// Processors that this process may use.
-    pub cpus: u64,
-    /// The version of ringlift.
-    pub ringlift: &'static str,
+/// Before anything was agreed on.
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            dialect: "native".to_owned(),
+            channels: 0,
+            packet_size: 0,
+            pool: 0,
+            pool_slots: 0,
+            checksum: Checksum::None,
+            zero_copy: ZeroCopy::Off,
+            congestion: String::new(),
+            huge_pages: HugePages::None,
+            registered_buffers: false,
+        }
+    }
+}
+
+/// How payloads were checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checksum {
+    /// Not at all.
+    None,
+    /// CRC32C of every payload.
+    Crc32c,
+}
+
+/// How sends were to use the registered buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ZeroCopy {
+    /// Zero-copy, until the kernel says that it copies all the same.
+    Auto,
+    /// Zero-copy wherever the kernel has it.
+    On,
+    /// Copied by the kernel.
+    Off,
 }
 
 /// One device.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DeviceReport {
     /// Its name.
     pub name: String,
@@ -112,8 +161,7 @@ pub struct DeviceReport {
 }
 
 /// One data connection.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ChannelReport {
     /// Its number.
     pub id: u64,
@@ -127,48 +175,26 @@ pub struct ChannelReport {
     pub zero_copy_copied: u64,
 }
 
-/// One stage's histogram in numbers, nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
-pub struct StageLatency {
-    /// Packets.
-    pub count: u64,
-    /// Shortest.
-    pub min: u64,
-    /// Half were shorter.
-    pub p50: u64,
-    /// Nine in ten were shorter.
-    pub p90: u64,
-    /// 99 in 100 were shorter.
-    pub p99: u64,
-    /// 999 in 1000 were shorter.
-    pub p999: u64,
-    /// Longest.
-    pub max: u64,
-}
-
 /// How long packets took, stage by stage. A side that has no part in a stage counts 0 there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Latency {
     /// Reading a packet from the device.
-    pub read: StageLatency,
+    pub read: Quantiles,
     /// From read to handed to a socket.
-    pub queue: StageLatency,
+    pub queue: Quantiles,
     /// From handed to the socket to taken by it.
-    pub send: StageLatency,
+    pub send: Quantiles,
     /// From arrived to its turn.
-    pub reorder: StageLatency,
+    pub reorder: Quantiles,
     /// Writing a packet into the device.
-    pub write: StageLatency,
+    pub write: Quantiles,
     /// From the read's begin at the source to the write's end at the destination; counted by the receiver when both
     /// sides share a clock.
-    pub end_to_end: StageLatency,
+    pub end_to_end: Quantiles,
 }
 
 /// What held the data back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Backpressure {
     /// Times that a packet waited for the receiver's credit.
     pub credit_stalls: u64,
@@ -179,8 +205,7 @@ pub struct Backpressure {
 }
 
 /// How long the devices stood still, as this side saw it; phases follow one another and add up to the total.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Downtime {
     /// From the first device's stopping to the end (sender: Committed came; receiver: the devices run).
     pub total_ns: u64,
@@ -194,45 +219,4 @@ pub struct Downtime {
     pub commit_ns: u64,
 }
 
-/// Something that a reader of the numbers must know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "cli", derive(Serialize))]
-pub struct Warning {
-    /// Which.
-    pub code: WarningCode,
-    /// In words.
-    pub text: String,
-    /// What to do.
-    pub hint: &'static str,
-}
-
-/// Kinds of warning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "cli", derive(Serialize), serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum WarningCode {
-    /// The kernel copied sends that were meant to be zero-copy.
-    ZeroCopyCopied,
-    /// SEND_ZC is not to be had.
-    ZeroCopyUnavailable,
-    /// No huge pages.
-    NoHugePages,
-    /// The pool could not be registered.
-    NoRegisteredBuffers,
-    /// The two hosts' clocks cannot be compared.
-    ClocksNotComparable,
-    /// bbr on a link with a tiny round trip.
-    CongestionControl,
-    /// A device could not be brought back to where it was.
-    RollbackFailed,
-    /// A plain descriptor took bytes of a transfer that was aborted.
-    CannotTakeBack,
-    /// A device of a recorded migration had no state.
-    DeviceSilent,
-    /// The destination of a replay was asked for its word before the switchover, and said nothing.
-    NotAcknowledged,
-    /// Nothing but its end says that the destination took a replay.
-    Unanswered,
-    /// The ring lacks a feature of newer kernels.
-    OldKernel,
-}
+shown_as_written!(Role, TransferOutcome, Checksum, ZeroCopy);

@@ -3,10 +3,10 @@
 use std::fmt;
 
 use crate::error::{DeviceError, Error};
-use crate::report::{Histograms, Recorder, Report};
+use crate::report::{Histograms, Recorder, Report, Role};
 use crate::session::handover::Outcome;
 use crate::source::Source;
-use crate::worker::report_builder::Account;
+use crate::worker::report_builder::ReportBuilder;
 
 /// How a transfer ended, on one side.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct Finished {
 
 impl Finished {
     /// The end of a transfer whose worker was never made: no device was touched.
-    pub(crate) fn not_begun(account: Account, role: &'static str, error: Error) -> Finished {
+    pub(crate) fn not_begun(account: ReportBuilder, role: Role, error: Error) -> Finished {
         let begun = account.started_at;
         account.finish(role, Outcome::Aborted, Some(error), Recorder::default(), begun)
     }

@@ -25,7 +25,7 @@ use crate::worker::caller::{Event, Owner};
 use crate::worker::control_buffers;
 use crate::worker::loading::Loading;
 use crate::worker::operation::Duty;
-use crate::worker::report_builder::Account;
+use crate::worker::report_builder::ReportBuilder;
 use crate::worker::slot_size;
 use crate::worker::steps::Yield;
 use crate::worker::writers::{Device, Loader};
@@ -89,7 +89,7 @@ impl<R: Ring> Receiving<R> {
         })
     }
 
-    pub(super) fn account(&mut self) -> &mut Account {
+    pub(super) fn account(&mut self) -> &mut ReportBuilder {
         &mut self.loader.account
     }
 

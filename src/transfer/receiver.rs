@@ -9,6 +9,7 @@ use crate::error::{Error, Misuse};
 use crate::limits::{POOL_SIZE_MAX, POOL_SIZE_TRUSTED};
 use crate::net::listener;
 use crate::net::listener::{Connections, Listener};
+use crate::report::Role;
 use crate::ring;
 use crate::ring::HostRing;
 use crate::sink::Sink;
@@ -16,7 +17,7 @@ use crate::time::{Nanos, now};
 use crate::worker::caller::{Event, Owner};
 use crate::worker::check_devices;
 use crate::worker::loading::Loading;
-use crate::worker::report_builder::Account;
+use crate::worker::report_builder::ReportBuilder;
 use crate::worker::settings::Settings;
 use crate::worker::writers::Device;
 
@@ -65,10 +66,10 @@ impl Receiver {
     /// Waits for one transfer and runs it on this thread, to whatever end. Afterwards the devices run what was loaded
     /// (complete), or are reset (aborted).
     pub fn run(self) -> Finished {
-        let account = Account::new(now(), self.devices.len());
+        let account = ReportBuilder::new(now(), self.devices.len());
         match self.begin(account.started_at) {
             Ok(receiving) => receiving.run(),
-            Err(error) => Finished::not_begun(account, "receiver", error),
+            Err(error) => Finished::not_begun(account, Role::Receiver, error),
         }
     }
 

@@ -30,7 +30,7 @@ use crate::wire::{Checksum, Offer};
 use crate::worker::caller::{Event, Owner};
 use crate::worker::control_buffers;
 use crate::worker::operation::Duty;
-use crate::worker::report_builder::Account;
+use crate::worker::report_builder::ReportBuilder;
 use crate::worker::slot_size;
 use crate::worker::steps::{StepResult, Yield};
 
@@ -73,7 +73,7 @@ pub(super) struct Sending<R: Ring> {
     /// No read begins.
     paused: bool,
     next_reader: usize,
-    account: Account,
+    account: ReportBuilder,
 }
 
 impl<R: Ring> Sending<R> {
@@ -83,7 +83,7 @@ impl<R: Ring> Sending<R> {
         let slots = Pool::slots_in(parts.pool_size, slot_size);
         let pool = Pool::new(slots, slot_size)?;
         let mut lines = control_buffers(0)?;
-        let mut account = Account::new(now, parts.devices.len());
+        let mut account = ReportBuilder::new(now, parts.devices.len());
         account.pool(&pool, ring.register(&pool).err());
         account.zero_copy(parts.zero_copy, ring.can_zero_copy());
         let zero_copy = if ring.can_zero_copy() { parts.zero_copy } else { ZeroCopy::Off };
@@ -120,7 +120,7 @@ impl<R: Ring> Sending<R> {
         })
     }
 
-    pub(super) fn account(&mut self) -> &mut Account {
+    pub(super) fn account(&mut self) -> &mut ReportBuilder {
         &mut self.account
     }
 

@@ -16,13 +16,14 @@ use crate::limits::{
 };
 use crate::net::listener;
 use crate::net::listener::Connections;
+use crate::report::Role;
 use crate::ring;
 use crate::ring::HostRing;
 use crate::source::Source;
 use crate::time::{Nanos, now};
 use crate::wire::Checksum;
 use crate::worker::caller::{Event, Owner};
-use crate::worker::report_builder::Account;
+use crate::worker::report_builder::ReportBuilder;
 use crate::worker::settings::Settings;
 use crate::worker::{check_devices, slot_size};
 
@@ -88,11 +89,11 @@ impl Sender {
     /// Runs the transfer on this thread, to whatever end. Afterwards the devices are released (complete), back where they
     /// were (aborted), or stopped with their state intact (in doubt).
     pub fn run(self) -> Finished {
-        let mut account = Account::new(now(), self.devices.len());
+        let mut account = ReportBuilder::new(now(), self.devices.len());
         account.packet_size(self.options.packet_size, self.options.checksum);
         match self.begin(account.started_at) {
             Ok(sending) => sending.run(),
-            Err(error) => Finished::not_begun(account, "sender", error),
+            Err(error) => Finished::not_begun(account, Role::Sender, error),
         }
     }
 

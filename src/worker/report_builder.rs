@@ -1,13 +1,16 @@
-//! Turns what one side saw into its report.
+//! Turns what one side of a transfer saw into its report. What captures and replays report as well is in [`header`]. It must
+//! not know which protocol was spoken.
 
-use super::io_mode;
-use crate::buffer::{HugePages, Pool};
+pub(crate) mod header;
+
+use self::header::{Header, host, rate};
+use crate::buffer::Pool;
 use crate::channel::ZeroCopy;
 use crate::channel::{Framing, Rx, Tx};
 use crate::error::{DeviceError, Error, KernelError};
 use crate::net::socket::Congestion;
 use crate::report::{
-    ChannelReport, DeviceReport, Downtime, ErrorReport, Host, Recorder, Report, Settings, Warning,
+    self, ChannelReport, DeviceReport, Downtime, Recorder, Report, Role, Schema, Settings, TransferOutcome,
     WarningCode,
 };
 use crate::session::handover::Outcome;
@@ -17,13 +20,14 @@ use crate::transfer::Finished;
 use crate::wire::Checksum;
 
 /// What is known of a transfer besides what the recorder counts.
-pub(crate) struct Account {
+pub(crate) struct ReportBuilder {
     /// When settings were agreed on.
     pub(crate) started_at: Nanos,
+    header: Header,
+    /// What the header does not cover.
     settings: Settings,
     devices: Vec<DeviceReport>,
     channels: Vec<ChannelReport>,
-    warnings: Vec<Warning>,
     /// When the devices began to stop, were stopped, all was moved, loaded, and they ran on the other side.
     moments: [Option<Nanos>; 5],
 }
@@ -34,72 +38,55 @@ const TRANSFERRED: usize = 2;
 const LOADED: usize = 3;
 const COMMITTED: usize = 4;
 
-impl Account {
-    pub(crate) fn new(now: Nanos, devices: usize) -> Account {
-        let settings = Settings {
-            dialect: "native",
-            checksum: "none",
-            zero_copy: "off",
-            huge_pages: "none",
-            ..Settings::default()
-        };
-        Account {
+impl ReportBuilder {
+    pub(crate) fn new(now: Nanos, devices: usize) -> ReportBuilder {
+        ReportBuilder {
             started_at: now,
-            settings,
+            header: Header::default(),
+            settings: Settings::default(),
             devices: Vec::with_capacity(devices),
             channels: Vec::new(),
-            warnings: Vec::new(),
             moments: [None; 5],
         }
     }
 
-    fn warn(&mut self, code: WarningCode, text: String, hint: &'static str) {
-        self.warnings.push(Warning { code, text, hint });
-    }
-
     pub(crate) fn packet_size(&mut self, packet_size: u32, checksum: Checksum) {
         self.settings.packet_size = packet_size.into();
-        self.settings.checksum = match checksum {
-            Checksum::None => "none",
-            Checksum::Crc32c => "crc32c",
-        };
+        self.settings.checksum = checksum.into();
     }
 
     /// Whose protocol was spoken.
-    pub(crate) fn dialect(&mut self, dialect: &'static str) {
-        self.settings.dialect = dialect;
+    pub(crate) fn dialect(&mut self, dialect: &str) {
+        dialect.clone_into(&mut self.settings.dialect);
     }
 
     /// What the pool lies on, and why it is not registered if it is not.
     pub(crate) fn pool(&mut self, pool: &Pool, unregistered: Option<KernelError>) {
-        self.settings.pool = pool_bytes(pool);
-        self.settings.pool_slots = pool.total().into();
-        self.settings.huge_pages = pool.huge_pages().name();
-        self.settings.registered_buffers = unregistered.is_none();
-        self.warnings.extend(pool_warnings(pool, unregistered));
+        self.header.pool(pool, unregistered);
     }
 
     pub(crate) fn zero_copy(&mut self, wanted: ZeroCopy, possible: bool) {
-        self.settings.zero_copy = wanted.name();
+        self.settings.zero_copy = wanted.into();
         if wanted == ZeroCopy::On && !possible {
-            let text = "this kernel has no zero-copy send".to_owned();
-            self.warn(WarningCode::ZeroCopyUnavailable, text, "boot Linux 6.0 or later");
+            let text = "this kernel has no zero-copy send";
+            self.header.warn(WarningCode::ZeroCopyUnavailable, text, "boot Linux 6.0 or later");
         }
     }
 
     pub(crate) fn clocks(&mut self, same: bool) {
         if !same {
-            let text = "the two hosts' clocks cannot be compared: end_to_end is not counted".to_owned();
-            self.warn(WarningCode::ClocksNotComparable, text, "read the stages of each side by themselves");
+            let text = "the two hosts' clocks cannot be compared: end_to_end is not counted";
+            let hint = "read the stages of each side by themselves";
+            self.header.warn(WarningCode::ClocksNotComparable, text, hint);
         }
     }
 
     pub(crate) fn congestion(&mut self, congestion: Option<Congestion>, loopback: bool) {
+        self.header.congestion(congestion);
         let Some(congestion) = congestion else { return };
-        self.settings.congestion = congestion.to_string();
         if loopback && congestion.as_str() == "bbr" {
-            let text = "bbr paces a link whose round trip is shorter than it can measure".to_owned();
-            self.warn(WarningCode::CongestionControl, text, "set the congestion control to cubic");
+            let text = "bbr paces a link whose round trip is shorter than it can measure";
+            self.header.warn(WarningCode::CongestionControl, text, "set the congestion control to cubic");
         }
     }
 
@@ -128,11 +115,8 @@ impl Account {
     pub(crate) fn parted(&mut self, name: &str, error: Option<DeviceError>) {
         if let Some(error) = error {
             let text = format!("device {name} could not be brought to where it belongs: {error}");
-            self.warn(
-                WarningCode::RollbackFailed,
-                text,
-                "look at the device before its virtual machine runs on",
-            );
+            let hint = "look at the device before its virtual machine runs on";
+            self.header.warn(WarningCode::RollbackFailed, text, hint);
         }
     }
 
@@ -140,11 +124,8 @@ impl Account {
     pub(crate) fn kept(&mut self, name: &str, keeps: bool) {
         if keeps {
             let text = format!("device {name}: a plain descriptor keeps the bytes of the aborted transfer");
-            self.warn(
-                WarningCode::CannotTakeBack,
-                text,
-                "a sink that is a file takes its name on commit only",
-            );
+            let hint = "a sink that is a file takes its name on commit only";
+            self.header.warn(WarningCode::CannotTakeBack, text, hint);
         }
     }
 
@@ -194,7 +175,7 @@ impl Account {
             let text = format!("the kernel copied {copied} of {sent} zero-copy sends");
             let hint =
                 "loopback always copies, and so does a NIC without scatter-gather: turn zero copy off there";
-            self.warn(WarningCode::ZeroCopyCopied, text, hint);
+            self.header.warn(WarningCode::ZeroCopyCopied, text, hint);
         }
     }
 
@@ -214,78 +195,75 @@ impl Account {
         Downtime { total_ns: end.saturating_sub(begin), stop_ns, transfer_ns, load_ns, commit_ns }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a rate of 2^53 bytes per second is far off")]
     pub(crate) fn finish(
         mut self,
-        role: &'static str,
+        role: Role,
         outcome: Outcome,
         error: Option<Error>,
         mut recorder: Recorder,
         now: Nanos,
     ) -> Finished {
         self.judge_zero_copy();
-        self.settings.channels = self.channels.len() as u64;
         let duration_ns = now.saturating_sub(self.started_at);
         let bytes: u64 = self.devices.iter().map(|device| device.bytes).sum();
         let downtime = self.downtime(now);
+        let ReportBuilder { header, settings, devices, channels, .. } = self;
         let report = Report {
-            schema: "ringlift.report.v1",
+            schema: Schema::default(),
             role,
-            outcome: outcome.name(),
-            error: error.as_ref().map(|error| ErrorReport { text: error.to_string(), hint: error.hint() }),
+            outcome: outcome.into(),
+            error: error.as_ref().map(Into::into),
             bytes,
-            packets: self.devices.iter().map(|device| device.packets).sum(),
+            packets: devices.iter().map(|device| device.packets).sum(),
             duration_ns,
-            throughput_bytes_per_s: if duration_ns == 0 {
-                0.0
-            } else {
-                bytes as f64 * 1e9 / duration_ns as f64
+            throughput_bytes_per_s: rate(bytes, duration_ns),
+            settings: Settings {
+                channels: channels.len() as u64,
+                pool: header.pool,
+                pool_slots: header.pool_slots,
+                congestion: header.congestion,
+                huge_pages: header.huge_pages,
+                registered_buffers: header.registered_buffers,
+                ..settings
             },
-            settings: self.settings,
             host: host(),
-            devices: self.devices,
-            channels: self.channels,
+            devices,
+            channels,
             latency_ns: recorder.histograms.latency(),
             backpressure: recorder.backpressure(now),
             downtime,
-            warnings: self.warnings,
+            warnings: header.warnings,
         };
         Finished { outcome, error, report, histograms: recorder.histograms, parked: Vec::new() }
     }
 }
 
-/// Bytes that a pool takes, while a slot of it is free.
-pub(crate) fn pool_bytes(pool: &Pool) -> u64 {
-    let slot = pool.sample().map_or(0, |slot| crate::buffer::stride(slot.capacity()) as u64);
-    slot * u64::from(pool.total())
+impl From<Outcome> for TransferOutcome {
+    fn from(outcome: Outcome) -> TransferOutcome {
+        match outcome {
+            Outcome::Complete => TransferOutcome::Complete,
+            Outcome::Aborted => TransferOutcome::Aborted,
+            Outcome::InDoubt => TransferOutcome::InDoubt,
+        }
+    }
 }
 
-/// What a reader of the figures must know of a pool, and of why it is not registered if it is not.
-pub(crate) fn pool_warnings(pool: &Pool, unregistered: Option<KernelError>) -> Vec<Warning> {
-    let mut warnings = Vec::new();
-    if pool.huge_pages() == HugePages::None {
-        let text = "the pool lies on ordinary pages".to_owned();
-        let hint = "reserve huge pages: sysctl vm.nr_hugepages";
-        warnings.push(Warning { code: WarningCode::NoHugePages, text, hint });
+impl From<Checksum> for report::Checksum {
+    fn from(checksum: Checksum) -> report::Checksum {
+        match checksum {
+            Checksum::None => report::Checksum::None,
+            Checksum::Crc32c => report::Checksum::Crc32c,
+        }
     }
-    if let Some(error) = unregistered {
-        let hint = error.hint().unwrap_or("the transfer goes on with buffers that are not registered");
-        warnings.push(Warning { code: WarningCode::NoRegisteredBuffers, text: error.to_string(), hint });
-    }
-    warnings
 }
 
-/// Where this process runs.
-pub(crate) fn host() -> Host {
-    let kernel = nix::sys::utsname::uname()
-        .map_or_else(|_| String::new(), |name| name.release().to_string_lossy().into_owned());
-    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    Host {
-        kernel,
-        cpu: model.map(|(_, name)| name.trim().to_owned()).unwrap_or_default(),
-        cpus: io_mode::cpus() as u64,
-        ringlift: env!("CARGO_PKG_VERSION"),
+impl From<ZeroCopy> for report::ZeroCopy {
+    fn from(zero_copy: ZeroCopy) -> report::ZeroCopy {
+        match zero_copy {
+            ZeroCopy::Auto => report::ZeroCopy::Auto,
+            ZeroCopy::On => report::ZeroCopy::On,
+            ZeroCopy::Off => report::ZeroCopy::Off,
+        }
     }
 }
 
@@ -295,14 +273,14 @@ mod tests {
 
     #[test]
     fn downtime_phases_add_up_to_the_total() {
-        let mut account = Account::new(0, 1);
-        account.switchover(100);
-        account.switchover(999);
-        account.stopped(150);
-        account.transferred(400);
-        account.loaded(450);
-        account.committed(500);
-        let downtime = account.downtime(700);
+        let mut builder = ReportBuilder::new(0, 1);
+        builder.switchover(100);
+        builder.switchover(999);
+        builder.stopped(150);
+        builder.transferred(400);
+        builder.loaded(450);
+        builder.committed(500);
+        let downtime = builder.downtime(700);
         assert_eq!(
             downtime,
             Downtime { total_ns: 400, stop_ns: 50, transfer_ns: 250, load_ns: 50, commit_ns: 50 }
@@ -311,24 +289,24 @@ mod tests {
 
     #[test]
     fn a_phase_that_never_came_takes_no_time() {
-        let mut account = Account::new(0, 1);
-        assert_eq!(account.downtime(700), Downtime::default());
-        account.switchover(100);
-        account.transferred(300);
-        let downtime = account.downtime(700);
+        let mut builder = ReportBuilder::new(0, 1);
+        assert_eq!(builder.downtime(700), Downtime::default());
+        builder.switchover(100);
+        builder.transferred(300);
+        let downtime = builder.downtime(700);
         assert_eq!((downtime.total_ns, downtime.transfer_ns, downtime.commit_ns), (600, 200, 0));
     }
 
     #[test]
     fn warns_when_the_kernel_copies() {
-        let mut account = Account::new(0, 1);
-        account.channels.push(ChannelReport {
+        let mut builder = ReportBuilder::new(0, 1);
+        builder.channels.push(ChannelReport {
             zero_copy_sent: 8,
             zero_copy_copied: 8,
             ..ChannelReport::default()
         });
-        account.judge_zero_copy();
-        assert_eq!(account.warnings[0].code, WarningCode::ZeroCopyCopied);
-        assert_eq!(account.warnings[0].text, "the kernel copied 8 of 8 zero-copy sends");
+        builder.judge_zero_copy();
+        assert_eq!(builder.header.warnings[0].code, WarningCode::ZeroCopyCopied);
+        assert_eq!(builder.header.warnings[0].text, "the kernel copied 8 of 8 zero-copy sends");
     }
 }

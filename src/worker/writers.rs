@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use super::caller::Owner;
 use super::io_mode;
 use super::operation::Duty;
-use super::report_builder::Account;
+use super::report_builder::ReportBuilder;
 use super::steps::{Held, StepResult, Yield, unless_panicked};
 use crate::buffer::{Pool, Slot};
 use crate::error::{DeviceError, DeviceOperation, Errno, Error};
@@ -63,14 +63,14 @@ pub(crate) struct Loader<R: Ring> {
     pub(crate) pool: Option<Pool>,
     pub(crate) recorder: Recorder,
     pub(crate) owner: Owner,
-    pub(crate) account: Account,
+    pub(crate) account: ReportBuilder,
     /// Times of the source can be compared with ours.
     pub(crate) same_clock: bool,
 }
 
 impl<R: Ring> Loader<R> {
     pub(crate) fn new(ring: R, devices: Vec<Device>, owner: Owner, same_clock: bool) -> Loader<R> {
-        let account = Account::new(ring.now(), devices.len());
+        let account = ReportBuilder::new(ring.now(), devices.len());
         let writers = devices.into_iter().map(Writer::new).collect();
         Loader { ring, writers, pool: None, recorder: Recorder::default(), owner, account, same_clock }
     }

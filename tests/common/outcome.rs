@@ -1,6 +1,7 @@
 //! What a transfer that ended well, or did not, looks like on both sides.
 
 use ringlift::error::Error;
+use ringlift::report::{Role, TransferOutcome};
 use ringlift::{Finished, Outcome};
 
 pub(crate) fn assert_complete(sent: &Finished, received: &Finished) {
@@ -13,10 +14,9 @@ pub(crate) fn assert_complete(sent: &Finished, received: &Finished) {
 /// Both sides counted the same, and their own totals add up.
 pub(crate) fn assert_consistent(sent: &Finished, received: &Finished) {
     let (sent, received) = (&sent.report, &received.report);
-    assert_eq!((sent.role, received.role), ("sender", "receiver"));
+    assert_eq!((sent.role, received.role), (Role::Sender, Role::Receiver));
     for report in [sent, received] {
-        assert_eq!(report.schema, "ringlift.report.v1");
-        assert_eq!(report.outcome, "complete");
+        assert_eq!(report.outcome, TransferOutcome::Complete);
         assert_eq!(report.bytes, report.devices.iter().map(|device| device.bytes).sum::<u64>());
         assert_eq!(report.packets, report.devices.iter().map(|device| device.packets).sum::<u64>());
         assert_eq!(report.bytes, report.channels.iter().map(|channel| channel.bytes).sum::<u64>());
@@ -50,9 +50,9 @@ pub(crate) fn assert_consistent(sent: &Finished, received: &Finished) {
 
 pub(crate) fn assert_aborted(finished: &Finished) -> &Error {
     assert_eq!(finished.outcome, Outcome::Aborted);
-    assert_eq!(finished.report.outcome, "aborted");
+    assert_eq!(finished.report.outcome, TransferOutcome::Aborted);
     let error = finished.error.as_ref().expect("an aborted transfer says why");
     let told = finished.report.error.as_ref().expect("and so does its report");
-    assert_eq!((told.text.as_str(), told.hint), (error.to_string().as_str(), error.hint()));
+    assert_eq!((told.text.as_str(), told.hint.as_deref()), (error.to_string().as_str(), error.hint()));
     error
 }

@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-
-const SOURCE: &str = include_str!("../../src/report/transfer.rs");
 
 /// Where `value` breaks `schema`; `at` says where both are.
 pub(crate) fn faults(root: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String> {
@@ -112,8 +112,13 @@ pub(crate) fn properties_of(value: &Value, at: &str, found: &mut BTreeSet<String
     }
 }
 
-/// A report as JSON, which the schema allows.
-pub(crate) fn valid(schema: &Value, report: &impl Serialize) -> Value {
+/// A report as JSON: the schema allows it, and it is read back as it was.
+pub(crate) fn valid<R: Serialize + DeserializeOwned + PartialEq + Debug>(
+    schema: &Value,
+    report: &R,
+) -> Value {
+    let text = serde_json::to_string(report).unwrap();
+    assert_eq!(&serde_json::from_str::<R>(&text).unwrap(), report);
     let json = serde_json::to_value(report).unwrap();
     let found = faults(schema, schema, &json, "report");
     assert!(found.is_empty(), "{found:#?}");
@@ -129,28 +134,29 @@ pub(crate) fn assert_same_properties(schema: &Value, json: &Value, least: usize)
     assert!(drawn.len() > least, "all of them were found");
 }
 
-/// The names of a place in the schema that holds one of a few words.
-pub(crate) fn words(schema: &Value, pointer: &str) -> BTreeSet<String> {
-    let words =
-        schema.pointer(pointer).and_then(|place| place.get("enum")).and_then(Value::as_array).unwrap();
-    words.iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+/// Every place of a schema that holds one of a few words, and the words.
+pub(crate) fn schema_words(schema: &Value) -> BTreeMap<String, BTreeSet<String>> {
+    let mut found = BTreeMap::new();
+    collect_words(schema, "", &mut found);
+    found
 }
 
-/// The variants of `WarningCode` as serde writes them, read from the source: nothing else lists them all.
-pub(crate) fn warning_codes() -> BTreeSet<String> {
-    let (_, body) = SOURCE.split_once("pub enum WarningCode {").unwrap();
-    let (body, _) = body.split_once('}').unwrap();
-    let lines = body.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
-    lines.map(|line| snake_case(line.trim_end_matches(','))).collect()
-}
-
-fn snake_case(name: &str) -> String {
-    let mut snake = String::new();
-    for (at, letter) in name.char_indices() {
-        if letter.is_uppercase() && at > 0 {
-            snake.push('_');
+fn collect_words(schema: &Value, at: &str, found: &mut BTreeMap<String, BTreeSet<String>>) {
+    for (name, one) in schema.as_object().into_iter().flatten() {
+        match one.as_array() {
+            Some(words) if name == "enum" => {
+                let words = words.iter().map(|word| word.as_str().unwrap().to_owned());
+                found.insert(at.to_owned(), words.collect());
+            }
+            _ => collect_words(one, &format!("{at}/{name}"), found),
         }
-        snake.extend(letter.to_lowercase());
     }
-    snake
+}
+
+/// Every word that a type is read from: serde lists them when it refuses another.
+pub(crate) fn type_words<T: DeserializeOwned + Debug>() -> BTreeSet<String> {
+    let refusal = serde_json::from_str::<T>("\"\"").unwrap_err().to_string();
+    let words: BTreeSet<_> = refusal.split('`').skip(3).step_by(2).map(str::to_owned).collect();
+    assert!(words.len() > 1, "{refusal}");
+    words
 }

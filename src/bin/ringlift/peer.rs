@@ -8,9 +8,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ringlift::limits;
+use ringlift::report::{Report, TransferOutcome};
 
 use crate::exit::Exit;
-use crate::show::figures::Figures;
 use crate::show::warnings;
 
 /// From its start to `listening on`: a program that is loaded and a port that is bound.
@@ -29,7 +29,7 @@ pub(crate) struct Peer {
 
 /// What it said at the end.
 pub(crate) struct Received {
-    pub(crate) figures: Figures,
+    pub(crate) report: Report,
     /// As it drew it.
     pub(crate) histogram: String,
 }
@@ -82,9 +82,9 @@ impl Peer {
         let complete = self.child.wait().is_ok_and(|status| status.success());
         let text = self.stdout.take().and_then(|reader| reader.join().ok()).unwrap_or_default();
         let (json, histogram) = text.split_once('\n').unwrap_or((&text, ""));
-        match Figures::parse(json) {
-            Ok(figures) if complete && figures.outcome == "complete" => {
-                Ok(Received { figures, histogram: histogram.to_owned() })
+        match serde_json::from_str::<Report>(json) {
+            Ok(report) if complete && report.outcome == TransferOutcome::Complete => {
+                Ok(Received { report, histogram: histogram.to_owned() })
             }
             _ => Err(self.failure("the receiver failed")),
         }

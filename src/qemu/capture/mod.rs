@@ -14,6 +14,7 @@ pub(crate) mod format;
 mod inspection;
 mod main_connection;
 mod packets;
+mod report;
 mod state;
 mod times;
 mod verify;

@@ -5,6 +5,7 @@ use super::Receiving;
 use crate::error::{Error, PeerError, Place};
 use crate::limits::{CONFIRMATION_POLL, LAST_WORD_MAX};
 use crate::phase::Phase;
+use crate::report::Role;
 use crate::ring::{Completion, Directions, Ring};
 use crate::session::handover::Outcome;
 use crate::time::nanos;
@@ -119,6 +120,6 @@ impl<R: Ring> Receiving<R> {
             account.device(&writer.name, writer.instance, totals, precopy_bytes, Checksum::None);
         }
         self.channels.iter().for_each(|channel| self.loader.account.rx(channel));
-        self.loader.account.finish("receiver", outcome, error, self.loader.recorder, now)
+        self.loader.account.finish(Role::Receiver, outcome, error, self.loader.recorder, now)
     }
 }

@@ -6,12 +6,12 @@ use crate::error::{Error, PeerError, Place, QemuError};
 use crate::numbers::{ChannelIdx, DeviceIdx};
 use crate::qemu::connection_idx::ConnectionIdx;
 use crate::qemu::follow::{MainFollower, Step};
-use crate::qemu::rate;
 use crate::report::{CapturedDevice, MainReport, MultifdReport, PacketHistograms, PacketsReport};
 use crate::time::Nanos;
 use crate::wire::qemu::{
     Command, Deframer, DevicePacket, Event, Frame, INIT_LEN, Idstr, PREFIX_LEN, Packet, Reply,
 };
+use crate::worker::report_builder::header::rate;
 
 /// Follows a migration.
 pub(super) struct Watch {
@@ -82,7 +82,7 @@ impl Watch {
             main,
             channels: (0..channels as u64).map(channel).collect(),
             devices: Recorded::default(),
-            histograms: PacketHistograms::default(),
+            histograms: super::histograms(),
             switchover_at: None,
         }
     }

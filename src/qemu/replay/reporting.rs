@@ -8,16 +8,18 @@ use crate::buffer::Pool;
 use crate::error::{Error, KernelError};
 use crate::qemu::capture::{Connection, Device, Inspection, Piece};
 use crate::qemu::gather::Gathered;
-use crate::qemu::{answer_report, outcome, rate};
+use crate::qemu::{answer_report, outcome};
 use crate::report::{
-    CapturedDevice, ErrorReport, Host, ReplayReport, ReplaySettings, ReplayedConnection, Warning, WarningCode,
+    CapturedDevice, Host, ReplayPace, ReplayReport, ReplaySettings, ReplayedConnection, Schema,
+    StreamOutcome, WarningCode,
 };
 use crate::ring::Ring;
 use crate::time::Nanos;
-use crate::worker::report_builder;
+use crate::worker::report_builder::header::{Header, host, rate};
 
 /// The report while it is put together.
 pub(super) struct Account {
+    header: Header,
     report: ReplayReport,
 }
 
@@ -31,13 +33,12 @@ impl Account {
         let uuid = capture.connections.iter().find_map(|connection| connection.uuid);
         let settings = ReplaySettings {
             channels: channels.len() as u64,
-            pace: pace.name(),
-            huge_pages: "none",
+            pace: pace.into(),
             ..ReplaySettings::default()
         };
         let report = ReplayReport {
-            schema: "ringlift.replay.v1",
-            outcome: "failed",
+            schema: Schema::default(),
+            outcome: StreamOutcome::Failed,
             error: None,
             peer: to.to_string(),
             machine: capture.stream.machine.map(|machine| machine.to_string()),
@@ -55,22 +56,15 @@ impl Account {
             host: Host::default(),
             warnings: Vec::new(),
         };
-        Account { report }
+        Account { header: Header::default(), report }
     }
 
-    /// What the pool lies on, and why it is not registered if it is not.
     pub(super) fn pool(&mut self, pool: &Pool, unregistered: Option<KernelError>) {
-        let settings = &mut self.report.settings;
-        settings.pool = report_builder::pool_bytes(pool);
-        settings.pool_slots = pool.total().into();
-        settings.huge_pages = pool.huge_pages().name();
-        settings.registered_buffers = unregistered.is_none();
-        self.report.warnings.extend(report_builder::pool_warnings(pool, unregistered));
+        self.header.pool(pool, unregistered);
     }
 
     pub(super) fn connected(&mut self, gathered: &Gathered) {
-        self.report.settings.congestion =
-            gathered.congestion().map(|name| name.to_string()).unwrap_or_default();
+        self.header.congestion(gathered.congestion());
     }
 
     /// What the pump did, until now.
@@ -94,32 +88,46 @@ impl Account {
         report.answers =
             progress.answers.iter().map(|answer| answer_report(answer, progress.began)).collect();
         if pump.unacknowledged {
-            self.warn(
+            self.header.warn(
                 WarningCode::NotAcknowledged,
-                "the source had waited for SWITCHOVER_ACK, and the destination did not send it".to_owned(),
+                "the source had waited for SWITCHOVER_ACK, and the destination did not send it",
                 "turn its capability switchover-ack on, as it was on the source",
             );
         }
         if !pump.expects_answer {
-            self.warn(
+            self.header.warn(
                 WarningCode::Unanswered,
-                "the capture opens no return path: that the destination closed is all that it said"
-                    .to_owned(),
+                "the capture opens no return path: that the destination closed is all that it said",
                 "ask the destination: query-migrate, query-status",
             );
         }
     }
 
-    fn warn(&mut self, code: WarningCode, text: String, hint: &'static str) {
-        self.report.warnings.push(Warning { code, text, hint });
-    }
-
     pub(super) fn finish(self, error: Option<&Error>) -> ReplayReport {
+        let Account { header, report } = self;
         ReplayReport {
             outcome: outcome(error),
-            error: error.map(|error| ErrorReport { text: error.to_string(), hint: error.hint() }),
-            host: report_builder::host(),
-            ..self.report
+            error: error.map(Into::into),
+            settings: ReplaySettings {
+                pool: header.pool,
+                pool_slots: header.pool_slots,
+                congestion: header.congestion,
+                huge_pages: header.huge_pages,
+                registered_buffers: header.registered_buffers,
+                ..report.settings
+            },
+            host: host(),
+            warnings: header.warnings,
+            ..report
+        }
+    }
+}
+
+impl From<Pace> for ReplayPace {
+    fn from(pace: Pace) -> ReplayPace {
+        match pace {
+            Pace::Full => ReplayPace::Full,
+            Pace::Recorded => ReplayPace::Recorded,
         }
     }
 }

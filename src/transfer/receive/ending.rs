@@ -4,6 +4,7 @@ use super::Receiving;
 use crate::error::Error;
 use crate::limits::LAST_WORD_MAX;
 use crate::phase::Phase;
+use crate::report::Role;
 use crate::ring::{Completion, Ring};
 use crate::session::handover::Outcome;
 use crate::time::nanos;
@@ -107,6 +108,6 @@ impl<R: Ring> Receiving<R> {
             }
         }
         self.channels.iter().for_each(|channel| self.loader.account.rx(channel));
-        self.loader.account.finish("receiver", outcome, error, self.loader.recorder, now)
+        self.loader.account.finish(Role::Receiver, outcome, error, self.loader.recorder, now)
     }
 }

@@ -5,6 +5,7 @@ use super::reading::{Reader, Reading};
 use crate::error::{DeviceError, Error};
 use crate::limits::{LAST_WORD_MAX, SETTLE_MAX};
 use crate::phase::Phase;
+use crate::report::Role;
 use crate::ring::{Completion, Ring};
 use crate::session::handover::Outcome;
 use crate::source::Source;
@@ -146,7 +147,7 @@ impl<R: Ring> Sending<R> {
         self.channels.iter().for_each(|channel| self.account.tx(channel));
         // the ring ends first: nobody reads what is given away
         drop(self.ring);
-        let mut finished = self.account.finish("sender", outcome, error, self.recorder, now);
+        let mut finished = self.account.finish(Role::Sender, outcome, error, self.recorder, now);
         if outcome == Outcome::InDoubt {
             let parked =
                 |reader: Reader| Some(Parked { name: reader.name, source: reader.held.into_device()? });

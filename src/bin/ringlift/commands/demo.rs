@@ -9,7 +9,6 @@ use ringlift::{Cancel, Finished, Outcome, Sender};
 use crate::args::Demo;
 use crate::exit::Exit;
 use crate::peer::{Failure, Peer, Received};
-use crate::show::figures::Figures;
 use crate::show::json::JsonTarget;
 use crate::show::progress::Progress;
 use crate::show::units::bytes;
@@ -74,27 +73,21 @@ fn conclude(args: &Demo, finished: &Finished, received: Result<Received, Failure
     let received = received.map_err(|failure| failure.say())?;
     // Both sides are this host: what the sender has said already needs no second time.
     let said = |text: &str| finished.report.warnings.iter().any(|one| one.text == text);
-    for one in received.figures.warnings.iter().filter(|one| !said(&one.text)) {
+    for one in received.report.warnings.iter().filter(|one| !said(&one.text)) {
         warnings::warning(&one.text, &one.hint);
     }
     if args.json != Some(JsonTarget::Stdout) {
-        output::result(&results(finished, &received).map_err(|error| unreadable(&error))?);
+        output::result(&results(finished, &received));
     }
     Ok(exit)
 }
 
-fn results(finished: &Finished, received: &Received) -> serde_json::Result<String> {
-    let sent = Figures::of(&finished.report)?;
-    let Received { figures, histogram } = received;
-    Ok(format!(
+fn results(finished: &Finished, received: &Received) -> String {
+    let Received { report, histogram } = received;
+    format!(
         "{}\n{histogram}\nverified: {} devices, {} bytes\n",
-        table::both(&sent, figures),
-        figures.devices.len(),
-        figures.data_bytes()
-    ))
-}
-
-fn unreadable(error: &serde_json::Error) -> Exit {
-    warnings::failure(&format!("the report cannot be shown: {error}"), None);
-    Exit::Failed
+        table::both(&finished.report, report),
+        report.devices.len(),
+        report.data_bytes()
+    )
 }

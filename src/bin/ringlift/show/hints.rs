@@ -51,7 +51,7 @@ pub(crate) fn of(error: &Error) -> Option<String> {
 /// What to do about a warning, with what is typed for it.
 pub(crate) fn of_warning(warning: &Warning) -> String {
     let rows = WARNINGS.iter().filter(|(code, ..)| *code == warning.code);
-    extended(warning.hint, rows.map(|(_, words, typed)| (*words, *typed)))
+    extended(&warning.hint, rows.map(|(_, words, typed)| (*words, *typed)))
 }
 
 /// One code has several hints: a row is for those with its words.

@@ -87,7 +87,7 @@ mod tests {
     use ringlift::report::Report;
 
     use super::*;
-    use crate::show::figures::{Figures, tests::report};
+    use crate::show::samples::report;
 
     #[test]
     fn a_file_holds_the_latest_report_and_nothing_stays_beside_it() {
@@ -99,7 +99,7 @@ mod tests {
 
         for bytes in [1, 2] {
             target.write(&Report { bytes, ..report() });
-            let found = Figures::parse(&fs::read_to_string(&path).unwrap()).unwrap();
+            let found: Report = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
             assert_eq!(found.bytes, bytes);
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

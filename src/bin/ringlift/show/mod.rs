@@ -1,12 +1,13 @@
 //! What the user sees: results on stdout, words and progress on stderr.
 
-pub(crate) mod figures;
 pub(crate) mod hints;
 pub(crate) mod histogram;
 pub(crate) mod json;
 pub(crate) mod output;
 pub(crate) mod progress;
 pub(crate) mod results;
+#[cfg(test)]
+pub(crate) mod samples;
 pub(crate) mod table;
 pub(crate) mod units;
 pub(crate) mod warnings;

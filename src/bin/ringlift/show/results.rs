@@ -4,14 +4,13 @@ use ringlift::report::Histograms;
 use ringlift::{Finished, Outcome};
 
 use crate::exit::Exit;
-use crate::show::figures::Figures;
 use crate::show::json::JsonTarget;
 use crate::show::{histogram, output, table, warnings};
 
 /// Tables and histogram, or JSON in their place; then warnings, and at last the error.
 pub(crate) fn conclude(finished: &Finished, json: Option<&JsonTarget>, print: fn(&str)) -> Exit {
     if json != Some(&JsonTarget::Stdout) && is_worth_a_table(finished) {
-        print(&tables(finished));
+        print(&format!("{}\n{}", table::summary(&finished.report), histogram_of(&finished.histograms)));
     }
     if let Some(json) = json {
         json.write(&finished.report);
@@ -36,16 +35,6 @@ pub(crate) fn histogram_of(histograms: &Histograms) -> String {
         .find(|(_, histogram)| !histogram.is_empty())
         .map(|(name, histogram)| histogram::draw(&format!("latency, {name}"), histogram, unicode))
         .unwrap_or_default()
-}
-
-fn tables(finished: &Finished) -> String {
-    match Figures::of(&finished.report) {
-        Ok(figures) => format!("{}\n{}", table::summary(&figures), histogram_of(&finished.histograms)),
-        Err(error) => {
-            warnings::failure(&format!("the report cannot be shown: {error}"), None);
-            String::new()
-        }
-    }
 }
 
 /// A transfer that was refused has no figures to show.

@@ -1,20 +1,21 @@
 //! The summary of a transfer in plain text: aligned, and as readable in a log as on a terminal.
 
-use crate::show::figures::{Figures, Stage};
+use ringlift::report::{Quantiles, Report};
+
 use crate::show::units::{bytes, rate, time};
 
 /// One side's summary.
-pub(crate) fn summary(figures: &Figures) -> String {
-    let mut text = format!("{} {}\n\n", figures.role, figures.outcome.replace('_', " "));
-    text += &devices(figures);
+pub(crate) fn summary(report: &Report) -> String {
+    let mut text = format!("{} {}\n\n", report.role, report.outcome.to_string().replace('_', " "));
+    text += &devices(report);
     text.push('\n');
-    text += &overview(&[figures]);
-    text += &latency(figures, figures);
+    text += &overview(&[report]);
+    text += &latency(report, report);
     text
 }
 
 /// Both sides of one transfer, stage by stage.
-pub(crate) fn both(sender: &Figures, receiver: &Figures) -> String {
+pub(crate) fn both(sender: &Report, receiver: &Report) -> String {
     let mut text = devices(receiver);
     text.push('\n');
     text += &overview(&[sender, receiver]);
@@ -22,9 +23,9 @@ pub(crate) fn both(sender: &Figures, receiver: &Figures) -> String {
     text
 }
 
-fn devices(figures: &Figures) -> String {
+fn devices(report: &Report) -> String {
     let mut table = Table::new(&["device", "bytes", "packets", "pre-copied", "config", "crc32c"]);
-    for device in &figures.devices {
+    for device in &report.devices {
         table.row([
             device.name.clone(),
             bytes(device.bytes),
@@ -38,11 +39,12 @@ fn devices(figures: &Figures) -> String {
 }
 
 /// A row for each figure, a column for each side.
-fn overview(sides: &[&Figures]) -> String {
+fn overview(sides: &[&Report]) -> String {
+    let roles: Vec<_> = sides.iter().map(|side| side.role.to_string()).collect();
     let mut header = vec![""];
-    header.extend(sides.iter().map(|side| side.role.as_str()));
+    header.extend(roles.iter().map(String::as_str));
     let mut table = Table::new(&header);
-    let mut row = |name: &str, figure: &dyn Fn(&Figures) -> String| {
+    let mut row = |name: &str, figure: &dyn Fn(&Report) -> String| {
         let mut cells = vec![name.to_owned()];
         cells.extend(sides.iter().map(|side| figure(side)));
         table.row(cells);
@@ -62,17 +64,17 @@ fn overview(sides: &[&Figures]) -> String {
     row("channels", &|side| side.settings.channels.to_string());
     row("packet size", &|side| bytes(side.settings.packet_size));
     row("pool", &|side| bytes(side.settings.pool));
-    row("huge pages", &|side| side.settings.huge_pages.clone());
-    row("checksum", &|side| side.settings.checksum.clone());
+    row("huge pages", &|side| side.settings.huge_pages.to_string());
+    row("checksum", &|side| side.settings.checksum.to_string());
     row("congestion", &|side| side.settings.congestion.clone());
     row("zero copy", &zero_copy);
     table.to_string()
 }
 
-fn zero_copy(figures: &Figures) -> String {
-    let sent: u64 = figures.channels.iter().map(|channel| channel.zero_copy_sent).sum();
-    let copied: u64 = figures.channels.iter().map(|channel| channel.zero_copy_copied).sum();
-    let setting = &figures.settings.zero_copy;
+fn zero_copy(report: &Report) -> String {
+    let sent: u64 = report.channels.iter().map(|channel| channel.zero_copy_sent).sum();
+    let copied: u64 = report.channels.iter().map(|channel| channel.zero_copy_copied).sum();
+    let setting = &report.settings.zero_copy;
     match (sent, copied) {
         (0, _) => format!("{setting}: none"),
         (_, 0) => format!("{setting}: {sent} sent, none copied by the kernel"),
@@ -82,7 +84,7 @@ fn zero_copy(figures: &Figures) -> String {
 }
 
 /// The stages that a side had a part in, in the order of the journey.
-fn latency(sender: &Figures, receiver: &Figures) -> String {
+fn latency(sender: &Report, receiver: &Report) -> String {
     let (tx, rx) = (&sender.latency_ns, &receiver.latency_ns);
     let stages = [
         ("read", tx.read),
@@ -101,7 +103,7 @@ fn latency(sender: &Figures, receiver: &Figures) -> String {
     if empty { String::new() } else { format!("\n{table}") }
 }
 
-fn stage_row(name: &str, stage: &Stage) -> [String; 7] {
+fn stage_row(name: &str, stage: &Quantiles) -> [String; 7] {
     [
         name.to_owned(),
         stage.count.to_string(),
@@ -113,7 +115,7 @@ fn stage_row(name: &str, stage: &Stage) -> [String; 7] {
     ]
 }
 
-/// Rows of cells: the first columns are words and stand left, the others are figures and stand right.
+/// Rows of cells: the first columns are words and stand left, the others are report and stand right.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
     words: usize,
@@ -158,8 +160,10 @@ impl std::fmt::Display for Table {
 
 #[cfg(test)]
 mod tests {
+    use ringlift::report::Role;
+
     use super::*;
-    use crate::show::figures::tests::report;
+    use crate::show::samples::report;
 
     #[test]
     fn columns_are_aligned_and_lines_have_no_tail() {
@@ -176,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_summary_has_the_outcome_the_devices_and_only_the_stages_of_its_side() {
-        let text = summary(&Figures::of(&report()).unwrap());
+        let text = summary(&report());
         assert!(text.starts_with("sender complete\n"), "{text}");
         assert!(text.contains("net0     256.00 MiB       257"), "{text}");
         assert!(text.contains("2.50 GB/s"), "{text}");
@@ -188,21 +192,21 @@ mod tests {
 
     #[test]
     fn zero_copy_sends_that_the_kernel_copied_are_counted() {
-        let mut figures = Figures::of(&report()).unwrap();
-        assert_eq!(zero_copy(&figures), "auto: 10 sent, none copied by the kernel");
-        figures.channels[0].zero_copy_copied = 4;
-        assert_eq!(zero_copy(&figures), "auto: 10 sent, 4 copied by the kernel");
-        figures.channels[0].zero_copy_copied = 10;
-        assert_eq!(zero_copy(&figures), "auto: 10 sent, all 10 copied by the kernel");
-        figures.channels[0].zero_copy_sent = 0;
-        assert_eq!(zero_copy(&figures), "auto: none");
+        let mut report = report();
+        assert_eq!(zero_copy(&report), "auto: 10 sent, none copied by the kernel");
+        report.channels[0].zero_copy_copied = 4;
+        assert_eq!(zero_copy(&report), "auto: 10 sent, 4 copied by the kernel");
+        report.channels[0].zero_copy_copied = 10;
+        assert_eq!(zero_copy(&report), "auto: 10 sent, all 10 copied by the kernel");
+        report.channels[0].zero_copy_sent = 0;
+        assert_eq!(zero_copy(&report), "auto: none");
     }
 
     #[test]
     fn both_sides_stand_next_to_each_other() {
-        let sender = Figures::of(&report()).unwrap();
+        let sender = report();
         let mut receiver = sender.clone();
-        receiver.role = "receiver".to_owned();
+        receiver.role = Role::Receiver;
         receiver.latency_ns.end_to_end = sender.latency_ns.read;
         let text = both(&sender, &receiver);
         assert!(text.lines().any(|line| line.contains("sender") && line.contains("receiver")), "{text}");

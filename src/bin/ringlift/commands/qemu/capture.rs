@@ -3,7 +3,7 @@
 use ringlift::Cancel;
 use ringlift::error::Error;
 use ringlift::qemu::{Capture, CaptureBuilder, Captured, Listener};
-use ringlift::report::{CaptureReport, PacketHistograms, PacketReport, StageLatency};
+use ringlift::report::{CaptureReport, PacketHistograms, PacketReport, Quantiles};
 
 use super::tables;
 use crate::args;
@@ -121,7 +121,7 @@ fn overview(report: &CaptureReport) -> String {
     row("answered", tables::answers(&report.answers));
     row("recorded to", report.folder.clone().unwrap_or_else(|| "nothing was kept".to_owned()));
     row("pool", bytes(report.settings.pool));
-    row("huge pages", report.settings.huge_pages.to_owned());
+    row("huge pages", report.settings.huge_pages.to_string());
     row("congestion", report.settings.congestion.clone());
     table.to_string()
 }
@@ -129,7 +129,7 @@ fn overview(report: &CaptureReport) -> String {
 fn packets(report: &CaptureReport) -> String {
     let mut table = Table::new(&["packets", "count", "min", "p50", "p90", "p99", "p99.9", "max"]);
     let mut empty = true;
-    let mut row = |name: String, one: &StageLatency, figure: fn(u64) -> String| {
+    let mut row = |name: String, one: &Quantiles, figure: fn(u64) -> String| {
         if one.count > 0 {
             let figures = [one.min, one.p50, one.p90, one.p99, one.p999, one.max].map(figure);
             table.row([&[name, one.count.to_string()][..], &figures].concat());

@@ -98,9 +98,9 @@ fn overview(report: &ReplayReport) -> String {
     row("switchover to last state", since(report.switchover_ns));
     row("switchover to SHUT", since(report.shut_ns));
     row("answers", tables::answers(&report.answers));
-    row("pace", report.settings.pace.to_owned());
+    row("pace", report.settings.pace.to_string());
     row("pool", bytes(report.settings.pool));
-    row("huge pages", report.settings.huge_pages.to_owned());
+    row("huge pages", report.settings.huge_pages.to_string());
     row("congestion", report.settings.congestion.clone());
     table.to_string()
 }

@@ -38,9 +38,9 @@ pub(super) fn devices(devices: &[CapturedDevice]) -> String {
 
 /// What went over the return path, in one line.
 pub(super) fn answers(answers: &[AnswerReport]) -> String {
-    let answer = |one: &AnswerReport| match one.value {
-        Some(value) => format!("{} {value}", one.message.replace('_', " ")),
-        None => one.message.replace('_', " "),
+    let answer = |one: &AnswerReport| {
+        let message = one.message.to_string().replace('_', " ");
+        one.value.map_or(message.clone(), |value| format!("{message} {value}"))
     };
     let words: Vec<_> = answers.iter().map(answer).collect();
     if words.is_empty() { "-".to_owned() } else { words.join(", ") }

@@ -1,0 +1,136 @@
+//! What all reports have in common: where it ran, why it did not complete, and the warnings. It knows nothing of what was
+//! measured. Each enum has its words in one place: it is displayed as it is serialised.
+
+use serde::{Deserialize, Serialize};
+
+/// Displays an enum as it is serialised.
+macro_rules! shown_as_written {
+    ($($word:ty),+) => {
+        $(impl std::fmt::Display for $word {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                serde::Serialize::serialize(self, f)
+            }
+        })+
+    };
+}
+pub(super) use shown_as_written;
+
+/// Why something did not end complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorReport {
+    /// The sentence.
+    pub text: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+/// Where it ran.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Host {
+    /// The kernel's release.
+    pub kernel: String,
+    /// The processor's name.
+    pub cpu: String,
+    /// Processors that this process may use.
+    pub cpus: u64,
+    /// The version of ringlift.
+    pub ringlift: String,
+}
+
+/// What a pool lies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HugePages {
+    /// Huge pages that were reserved.
+    Explicit,
+    /// Ordinary memory that the kernel was asked to back with huge pages.
+    Transparent,
+    /// Ordinary pages.
+    #[default]
+    None,
+}
+
+/// Something that a reader of the numbers must know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// Which.
+    pub code: WarningCode,
+    /// In words.
+    pub text: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// Kinds of warning. A report contains the word; [`WarningCode::number`] is for programs that need a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+#[repr(u16)]
+pub enum WarningCode {
+    /// The kernel copied sends that were meant to be zero-copy.
+    ZeroCopyCopied = 1,
+    /// SEND_ZC is not to be had.
+    ZeroCopyUnavailable = 2,
+    /// No huge pages.
+    NoHugePages = 3,
+    /// The pool could not be registered.
+    NoRegisteredBuffers = 4,
+    /// The two hosts' clocks cannot be compared.
+    ClocksNotComparable = 5,
+    /// bbr on a link with a tiny round trip.
+    CongestionControl = 6,
+    /// A device could not be brought back to where it was.
+    RollbackFailed = 7,
+    /// A plain descriptor took bytes of a transfer that was aborted.
+    CannotTakeBack = 8,
+    /// A device of a recorded migration had no state.
+    DeviceSilent = 9,
+    /// The destination of a replay was asked for its word before the switchover, and said nothing.
+    NotAcknowledged = 10,
+    /// Nothing but its end says that the destination took a replay.
+    Unanswered = 11,
+}
+
+impl WarningCode {
+    /// A number that is stable across versions: a number is never reused, even when its code is removed.
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+}
+
+shown_as_written!(HugePages, WarningCode);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every word that a type can be read from, as serde knows them.
+    fn words<T: for<'de> Deserialize<'de> + std::fmt::Debug>() -> Vec<String> {
+        let refusal = serde_json::from_str::<T>("\"\"").unwrap_err().to_string();
+        refusal.split('`').skip(3).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_numbers_of_warnings_never_change() {
+        let numbered = |word: String| {
+            let code: WarningCode = serde_json::from_str(&format!("\"{word}\"")).unwrap();
+            assert_eq!(code.to_string(), word);
+            (word, code.number())
+        };
+        let found: Vec<_> = words::<WarningCode>().into_iter().map(numbered).collect();
+        let pinned = [
+            ("zero_copy_copied", 1),
+            ("zero_copy_unavailable", 2),
+            ("no_huge_pages", 3),
+            ("no_registered_buffers", 4),
+            ("clocks_not_comparable", 5),
+            ("congestion_control", 6),
+            ("rollback_failed", 7),
+            ("cannot_take_back", 8),
+            ("device_silent", 9),
+            ("not_acknowledged", 10),
+            ("unanswered", 11),
+        ];
+        assert_eq!(found, pinned.map(|(word, number)| (word.to_owned(), number)));
+    }
+}

@@ -1,0 +1,86 @@
+//! The schema of a report: a type that serialises as the schema's name and deserialises from nothing else, so that a document
+//! of another kind or version is never mistaken for this one. It knows nothing of what a report contains.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, Error};
+use serde::ser::{Serialize, Serializer};
+
+/// A report with a schema of its own.
+pub trait Document {
+    /// The schema's name and version: the report's first property.
+    const SCHEMA: &'static str;
+}
+
+/// Stands for the name of the schema of `D`. It holds nothing: each kind of report has one name.
+pub struct Schema<D>(PhantomData<fn() -> D>);
+
+impl<D: Document> Schema<D> {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        D::SCHEMA
+    }
+}
+
+// by hand: what is derived would ask the same of `D`
+impl<D> Clone for Schema<D> {
+    fn clone(&self) -> Schema<D> {
+        *self
+    }
+}
+
+impl<D> Copy for Schema<D> {}
+
+impl<D> Default for Schema<D> {
+    fn default() -> Schema<D> {
+        Schema(PhantomData)
+    }
+}
+
+impl<D> PartialEq for Schema<D> {
+    fn eq(&self, _: &Schema<D>) -> bool {
+        true
+    }
+}
+
+impl<D> Eq for Schema<D> {}
+
+impl<D: Document> fmt::Debug for Schema<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(D::SCHEMA)
+    }
+}
+
+impl<D: Document> Serialize for Schema<D> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(D::SCHEMA)
+    }
+}
+
+impl<'de, D: Document> Deserialize<'de> for Schema<D> {
+    fn deserialize<R: Deserializer<'de>>(deserializer: R) -> Result<Schema<D>, R::Error> {
+        let found = String::deserialize(deserializer)?;
+        if found == D::SCHEMA {
+            return Ok(Schema::default());
+        }
+        Err(Error::custom(format_args!("the schema is {found:?}, and {:?} was expected", D::SCHEMA)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{CaptureReport, Report};
+
+    #[test]
+    fn a_schema_is_read_from_its_own_name_alone() {
+        let name = serde_json::to_string(&Schema::<Report>::default()).unwrap();
+        assert_eq!(name, "\"ringlift.report.v1\"");
+        assert!(serde_json::from_str::<Schema<Report>>(&name).is_ok());
+
+        let error = serde_json::from_str::<Schema<CaptureReport>>(&name).unwrap_err().to_string();
+        let expected = "the schema is \"ringlift.report.v1\", and \"ringlift.capture.v1\" was expected";
+        assert!(error.starts_with(expected), "{error}");
+    }
+}

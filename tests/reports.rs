@@ -1,0 +1,361 @@
+//! Every report and its schema in `docs/` say the same, and what was written is read back: neither can drift away from the
+//! other, and no version of the code from those before.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use std::fmt::Debug;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use common::captures::{Capture, fixture};
+use common::destination::{Destination, Manners};
+use common::schema::{assert_same_properties, faults, schema_words, type_words, valid};
+use common::source::{Streams, migrate};
+use common::{Running, loopback};
+use ringlift::qemu::capture::inspect;
+use ringlift::qemu::{self, Captured, Replay, Replayed};
+use ringlift::report::{
+    self, Answer, Backpressure, CaptureReport, ChannelReport, ConnectionKind, DeviceReport, Downtime,
+    ErrorReport, Host, HugePages, InspectReport, Latency, PieceKind, ReplayPace, ReplayReport, Report, Role,
+    Schema, Settings, StreamOutcome, TransferOutcome, Warning, WarningCode,
+};
+use ringlift::sink::{Discard, Verify};
+use ringlift::source::Synthetic;
+use ringlift::{Checksum, Finished, Outcome, Receiver, Sender, ZeroCopy};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+const TRANSFER: &str = include_str!("../docs/report.schema.json");
+const CAPTURE: &str = include_str!("../docs/capture.schema.json");
+const REPLAY: &str = include_str!("../docs/replay.schema.json");
+const INSPECT: &str = include_str!("../docs/inspect.schema.json");
+
+fn parsed(schema: &str) -> Value {
+    serde_json::from_str(schema).unwrap()
+}
+
+fn an_error() -> ErrorReport {
+    ErrorReport { text: "cancelled".to_owned(), hint: Some("do not".to_owned()) }
+}
+
+fn a_warning() -> Warning {
+    let (text, hint) = ("the pool lies on ordinary pages".to_owned(), "reserve huge pages".to_owned());
+    Warning { code: WarningCode::NoHugePages, text, hint }
+}
+
+/// A small transfer between two threads: the sender's account and the receiver's.
+fn transfer(checksum: Checksum, seed: u64) -> (Finished, Finished) {
+    let pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
+    let (near, far): (Vec<OwnedFd>, Vec<OwnedFd>) =
+        pairs.into_iter().map(|(near, far)| (near.into(), far.into())).unzip();
+    let take = |mut sockets: Vec<OwnedFd>| (sockets.remove(0), sockets);
+    let ((control, data), (far_control, far_data)) = (take(near), take(far));
+    let receiver = Receiver::builder()
+        .device("a", Verify::new())
+        .device("b", Verify::new())
+        .sockets(far_control, far_data)
+        .build()
+        .unwrap();
+    let receiving = std::thread::spawn(move || receiver.run());
+    let sender = Sender::builder()
+        .device("a", Synthetic::new(3 << 20))
+        .device("b", Synthetic::new(1000).seed(seed))
+        .sockets(control, data)
+        .packet_size(64 << 10)
+        .pool_size(4 << 20)
+        .checksum(checksum)
+        .build()
+        .unwrap();
+    let sent = sender.run();
+    (sent, receiving.join().unwrap())
+}
+
+const SEED_OF_THE_SINK: u64 = 0x7269_6e67_6c69_6674;
+
+fn capture(streams: &Streams, channels: usize) -> Captured {
+    let listener = qemu::Listener::bind(loopback()).unwrap();
+    let addr = listener.local_addr();
+    let capture = qemu::Capture::builder().listener(listener).channels(channels).build().unwrap();
+    let running = Running::start(move || capture.run());
+    migrate(addr, streams, true);
+    running.finish()
+}
+
+fn replay(streams: &Streams, manners: Manners) -> Replayed {
+    let folder = tempfile::tempdir().unwrap();
+    streams.write_to(folder.path());
+    let destination = Destination::listen(streams.multifd.len());
+    let replay = Replay::builder(inspect(&[folder.path().to_owned()]), destination.addr()).build();
+    let running = Running::start(move || replay.run());
+    destination.take(manners);
+    running.finish()
+}
+
+/// A transfer's report with something in every place.
+fn full_transfer() -> Report {
+    Report {
+        schema: Schema::default(),
+        role: Role::Sender,
+        outcome: TransferOutcome::Aborted,
+        error: Some(an_error()),
+        bytes: 1,
+        packets: 1,
+        duration_ns: 1,
+        throughput_bytes_per_s: 1e9,
+        settings: Settings {
+            dialect: "qemu".to_owned(),
+            checksum: report::Checksum::Crc32c,
+            zero_copy: report::ZeroCopy::Auto,
+            ..Settings::default()
+        },
+        host: Host::default(),
+        devices: vec![DeviceReport { crc32c: Some("0123abcd".to_owned()), ..DeviceReport::default() }],
+        channels: vec![ChannelReport::default()],
+        latency_ns: Latency::default(),
+        backpressure: Backpressure::default(),
+        downtime: Downtime::default(),
+        warnings: vec![a_warning()],
+    }
+}
+
+fn full_capture() -> CaptureReport {
+    let report = capture(&Streams::of("device-on-channels-ack"), 2).report;
+    assert_eq!(report.outcome, StreamOutcome::Complete);
+    CaptureReport { error: Some(an_error()), warnings: vec![a_warning()], ..report }
+}
+
+fn full_replay() -> ReplayReport {
+    let report = replay(&Streams::of("device-on-channels-ack"), Manners::default()).report;
+    assert_eq!(report.outcome, StreamOutcome::Complete);
+    ReplayReport { error: Some(an_error()), warnings: vec![a_warning()], ..report }
+}
+
+fn full_inspect() -> InspectReport {
+    let capture =
+        Capture::of("device-on-channels").with("multifd-1.bin", |bytes| bytes.truncate(bytes.len() - 1));
+    let report = capture.inspect().report();
+    assert!(!report.ok);
+    report
+}
+
+// ── types and schemas ────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn every_report_has_every_property_of_its_schema_and_no_other() {
+    fn check<R: Serialize + DeserializeOwned + PartialEq + Debug>(schema: &str, full: &R, least: usize) {
+        let schema = parsed(schema);
+        assert_same_properties(&schema, &valid(&schema, full), least);
+    }
+    check(TRANSFER, &full_transfer(), 60);
+    check(CAPTURE, &full_capture(), 60);
+    check(REPLAY, &full_replay(), 50);
+    check(INSPECT, &full_inspect(), 35);
+}
+
+#[test]
+fn the_schemas_have_the_words_that_the_types_have() {
+    let same = |schema: &str, words: &[(&str, std::collections::BTreeSet<String>)]| {
+        let drawn = schema_words(&parsed(schema));
+        let typed = words.iter().map(|(pointer, words)| ((*pointer).to_owned(), words.clone())).collect();
+        assert_eq!(drawn, typed);
+    };
+    let dialects = ["native", "qemu"].map(str::to_owned).into();
+    let warning = "/properties/warnings/items/properties/code";
+    let huge_pages = "/properties/settings/properties/huge_pages";
+    let answer = "/properties/answers/items/properties/message";
+    same(
+        TRANSFER,
+        &[
+            ("/properties/role", type_words::<Role>()),
+            ("/properties/outcome", type_words::<TransferOutcome>()),
+            ("/properties/settings/properties/dialect", dialects),
+            ("/properties/settings/properties/checksum", type_words::<report::Checksum>()),
+            ("/properties/settings/properties/zero_copy", type_words::<report::ZeroCopy>()),
+            (huge_pages, type_words::<HugePages>()),
+            (warning, type_words::<WarningCode>()),
+        ],
+    );
+    same(
+        CAPTURE,
+        &[
+            ("/properties/outcome", type_words::<StreamOutcome>()),
+            (answer, type_words::<Answer>()),
+            (huge_pages, type_words::<HugePages>()),
+            (warning, type_words::<WarningCode>()),
+        ],
+    );
+    same(
+        REPLAY,
+        &[
+            ("/properties/outcome", type_words::<StreamOutcome>()),
+            (answer, type_words::<Answer>()),
+            ("/properties/settings/properties/pace", type_words::<ReplayPace>()),
+            (huge_pages, type_words::<HugePages>()),
+            (warning, type_words::<WarningCode>()),
+        ],
+    );
+    same(
+        INSPECT,
+        &[
+            ("/properties/connections/items/properties/kind", type_words::<ConnectionKind>()),
+            ("/properties/devices/items/properties/pieces/items/properties/kind", type_words::<PieceKind>()),
+        ],
+    );
+}
+
+#[test]
+fn a_report_has_the_words_that_the_library_has() {
+    for outcome in [Outcome::Complete, Outcome::Aborted, Outcome::InDoubt] {
+        assert_eq!(TransferOutcome::from(outcome).to_string(), outcome.name());
+    }
+    for zero_copy in [ZeroCopy::Auto, ZeroCopy::On, ZeroCopy::Off] {
+        assert_eq!(report::ZeroCopy::from(zero_copy).to_string(), zero_copy.name());
+    }
+    for pace in [qemu::Pace::Full, qemu::Pace::Recorded] {
+        assert_eq!(ReplayPace::from(pace).to_string(), pace.name());
+    }
+}
+
+#[test]
+fn the_validator_finds_what_is_wrong() {
+    let schema = parsed(TRANSFER);
+    let broken: [fn(&mut Value); 7] = [
+        |report| report["bytes"] = "many".into(),
+        |report| report["bytes"] = (-1).into(),
+        |report| report["outcome"] = "fine".into(),
+        |report| report["error"]["more"] = 1.into(),
+        |report| drop(report["host"].as_object_mut().unwrap().remove("cpus")),
+        |report| report["devices"][0]["crc32c"] = "0123".into(),
+        |report| report["latency_ns"]["read"]["p50"] = Value::Null,
+    ];
+    for (number, breaks) in broken.into_iter().enumerate() {
+        let mut report = valid(&schema, &full_transfer());
+        breaks(&mut report);
+        assert!(!faults(&schema, &schema, &report, "report").is_empty(), "case {number}");
+    }
+}
+
+// ── real reports are valid, and are read back as they were ───────────────────────────────────────────────────────────
+
+#[test]
+fn reports_of_transfers_that_complete_are_valid() {
+    for checksum in [Checksum::Crc32c, Checksum::None] {
+        let (sent, received) = transfer(checksum, SEED_OF_THE_SINK);
+        assert_eq!((sent.outcome, received.outcome), (Outcome::Complete, Outcome::Complete), "{received:?}");
+        valid(&parsed(TRANSFER), &sent.report);
+        valid(&parsed(TRANSFER), &received.report);
+        assert_eq!(sent.report.devices[0].crc32c.is_some(), checksum == Checksum::Crc32c);
+        assert_eq!(sent.report.settings.checksum, checksum.into());
+    }
+}
+
+#[test]
+fn reports_of_transfers_that_fail_are_valid() {
+    let (sent, received) = transfer(Checksum::Crc32c, SEED_OF_THE_SINK + 1);
+    assert_eq!((sent.outcome, received.outcome), (Outcome::Aborted, Outcome::Aborted));
+    assert!(sent.report.error.is_some() && received.report.error.is_some());
+    valid(&parsed(TRANSFER), &sent.report);
+    valid(&parsed(TRANSFER), &received.report);
+}
+
+#[test]
+fn the_report_of_a_migration_from_a_qemu_is_valid() {
+    for (channels, outcome) in [(2, Outcome::Complete), (1, Outcome::Aborted)] {
+        let streams = Streams::of("device-on-channels");
+        let listener = qemu::Listener::bind(loopback()).unwrap();
+        let receiver = qemu::Receiver::builder().listener(&listener).channels(channels);
+        let receiver = receiver.device("0000:00:01.0/vfio", Discard).build().unwrap();
+        let running = Running::start(move || receiver.run());
+        migrate(listener.local_addr(), &streams, false);
+        let finished = running.finish();
+        assert_eq!((finished.outcome, finished.report.settings.dialect.as_str()), (outcome, "qemu"));
+        valid(&parsed(TRANSFER), &finished.report);
+    }
+}
+
+#[test]
+fn reports_of_captures_that_fail_are_valid() {
+    let streams = Streams::of("device-on-channels-ack");
+    let strange = capture(&streams, 1);
+    assert!(strange.report.error.is_some() && strange.report.channels.is_empty());
+    valid(&parsed(CAPTURE), &strange.report);
+    let mut cut = streams;
+    cut.main.truncate(300);
+    cut.main[30] = 0xff;
+    let cut = capture(&cut, 2);
+    assert!(cut.error.is_some() && cut.report.channels.len() == 2);
+    valid(&parsed(CAPTURE), &cut.report);
+}
+
+#[test]
+fn reports_of_replays_that_fail_are_valid() {
+    let streams = Streams::of("device-on-channels-ack");
+    let left = replay(&streams, Manners { leaves: Some((0, 200)), ..Manners::default() });
+    assert!(left.error.is_some() && left.report.bytes > 0);
+    valid(&parsed(REPLAY), &left.report);
+    let refused = Replay::builder(inspect(&["/nowhere".into()]), "127.0.0.1:1".parse().unwrap());
+    let refused = refused.build().run();
+    assert!(refused.error.is_some() && refused.report.channels.is_empty());
+    valid(&parsed(REPLAY), &refused.report);
+}
+
+#[test]
+fn reports_of_whatever_is_inspected_are_valid() {
+    for name in ["device-on-channels", "device-on-channels-ack", "device-on-main", "one-connection"] {
+        valid(&parsed(INSPECT), &inspect(&[fixture(name)]).report());
+    }
+    valid(&parsed(INSPECT), &inspect(&["/nowhere".into()]).report());
+}
+
+// ── reports of other versions ────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn reports_of_the_first_version_are_read_and_written_again_byte_for_byte() {
+    fn check<R: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, schema: &str) -> R {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reports");
+        let written = fs::read_to_string(folder.join(name)).unwrap();
+        let report: R = serde_json::from_str(&written).unwrap();
+        assert_eq!(serde_json::to_string_pretty(&report).unwrap() + "\n", written, "{name}");
+        valid(&parsed(schema), &report);
+        report
+    }
+    let sent: Report = check("sender.json", TRANSFER);
+    assert_eq!((sent.role, sent.outcome), (Role::Sender, TransferOutcome::Complete));
+    assert_eq!(sent.warnings[0].code, WarningCode::CongestionControl);
+    let received: Report = check("receiver.json", TRANSFER);
+    assert_eq!((received.role, received.settings.checksum), (Role::Receiver, report::Checksum::Crc32c));
+    let failed: Report = check("sender-failed.json", TRANSFER);
+    assert!(failed.outcome == TransferOutcome::Aborted && failed.error.is_some());
+    let captured: CaptureReport = check("capture.json", CAPTURE);
+    let replayed: ReplayReport = check("replay.json", REPLAY);
+    assert_eq!((captured.outcome, replayed.outcome), (StreamOutcome::Complete, StreamOutcome::Complete));
+    assert_eq!(captured.answers.last().unwrap().message, Answer::Shut);
+    let inspected: InspectReport = check("inspect.json", INSPECT);
+    let broken: InspectReport = check("inspect-broken.json", INSPECT);
+    assert!(inspected.ok && !broken.ok && broken.errors[0].file == "multifd-1.bin");
+}
+
+#[test]
+fn what_a_later_version_adds_is_passed_over() {
+    let report = full_transfer();
+    let mut later = serde_json::to_value(&report).unwrap();
+    later["energy_j"] = json!(5);
+    later["settings"]["cipher"] = json!({"name": "aes"});
+    later["warnings"][0]["number"] = json!(3);
+    assert_eq!(serde_json::from_value::<Report>(later).unwrap(), report);
+}
+
+#[test]
+fn a_report_of_another_schema_is_refused_with_both_names() {
+    let mut report = serde_json::to_value(full_transfer()).unwrap();
+    let of = |report: &Value| serde_json::from_value::<Report>(report.clone()).unwrap_err().to_string();
+    report["schema"] = json!("ringlift.report.v2");
+    let expected = "the schema is \"ringlift.report.v2\", and \"ringlift.report.v1\" was expected";
+    assert_eq!(of(&report), expected);
+    report.as_object_mut().unwrap().remove("schema");
+    assert_eq!(of(&report), "missing field `schema`");
+}
