@@ -60,7 +60,9 @@ fn measure(plan: &Plan) -> Result<(), String> {
         plan.run(|outcome| print!("{}", table::rows(outcome))).map_err(|error| error.to_string())?;
     println!("\n* the faster shape of the threads: the baseline. {} runs, {}.", plan.runs, plan.congestion);
     match &plan.json {
-        Some(path) => std::fs::write(path, table::json(plan, &outcomes))
+        Some(path) => table::json(plan, &outcomes)
+            .map_err(std::io::Error::from)
+            .and_then(|samples| std::fs::write(path, samples))
             .map_err(|error| format!("{}: {error}", path.display())),
         None => Ok(()),
     }

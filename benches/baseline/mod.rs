@@ -17,9 +17,10 @@ use std::fs::File;
 use std::time::Duration;
 
 use ringlift::wire::{DATA_HEADER_LEN, DataHeader, crc32c};
+use serde::{Deserialize, Serialize};
 
 /// What is to be moved, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Work {
     /// Data connections.
     pub(crate) channels: usize,

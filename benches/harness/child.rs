@@ -59,7 +59,7 @@ fn measured(
 ) -> io::Result<Measured> {
     let text = text(child.stdout.take())?;
     match child.wait()?.success() {
-        true => text.parse().map_err(io::Error::other),
+        true => Ok(serde_json::from_str(&text)?),
         false => Err(io::Error::other("a side of the transfer failed")),
     }
 }
@@ -69,12 +69,12 @@ pub(crate) fn run(arguments: &[String]) -> io::Result<()> {
     let [role, job, to, paths @ ..] = arguments else {
         return Err(io::Error::other("a child needs its role, its job and its peer"));
     };
-    let job: Job = job.parse().map_err(io::Error::other)?;
+    let job: Job = serde_json::from_str(job)?;
     let measured = match role.as_str() {
         "receive" => receive(&job, paths)?,
         _ => send(&job, to.parse().map_err(io::Error::other)?, paths)?,
     };
-    say(&measured.to_string())
+    say(&serde_json::to_string(&measured)?)
 }
 
 fn say(text: &str) -> io::Result<()> {

@@ -9,10 +9,13 @@ pub(crate) mod table;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::baseline::Work;
 
 /// Who does the work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Contestant {
     Ringlift,
     /// The same with CRC32C, whatever the others do.
@@ -68,7 +71,7 @@ impl FromStr for Contestant {
 }
 
 /// One transfer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Job {
     pub(crate) contestant: Contestant,
     /// 0: transport alone.
@@ -76,38 +79,15 @@ pub(crate) struct Job {
     pub(crate) work: Work,
 }
 
+/// As the child that runs it is told.
 impl fmt::Display for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Job { contestant, devices, work } = self;
-        let Work { channels, packet_size, bytes, checked, congestion } = work;
-        write!(f, "{contestant},{devices},{channels},{packet_size},{bytes},{checked},{congestion}")
-    }
-}
-
-impl FromStr for Job {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Job, String> {
-        fn field<T: FromStr>(text: Option<&str>) -> Result<T, String> {
-            text.and_then(|text| text.parse().ok()).ok_or_else(|| "a job has seven fields".to_owned())
-        }
-        let mut fields = text.split(',');
-        Ok(Job {
-            contestant: field(fields.next())?,
-            devices: field(fields.next())?,
-            work: Work {
-                channels: field(fields.next())?,
-                packet_size: field(fields.next())?,
-                bytes: field(fields.next())?,
-                checked: field(fields.next())?,
-                congestion: field(fields.next())?,
-            },
-        })
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
     }
 }
 
 /// What a side measured of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Measured {
     pub(crate) bytes: u64,
     /// From "both sides are ready" to "everything was written" (sender).
@@ -117,23 +97,4 @@ pub(crate) struct Measured {
     pub(crate) switches: u64,
     /// VmHWM.
     pub(crate) peak_kib: u64,
-}
-
-impl fmt::Display for Measured {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Measured { bytes, nanoseconds, cpu_us, switches, peak_kib } = self;
-        write!(f, "{bytes} {nanoseconds} {cpu_us} {switches} {peak_kib}")
-    }
-}
-
-impl FromStr for Measured {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Measured, String> {
-        let numbers: Vec<u64> = text.split(' ').filter_map(|number| number.parse().ok()).collect();
-        let &[bytes, nanoseconds, cpu_us, switches, peak_kib] = numbers.as_slice() else {
-            return Err(format!("no measurement: {text}"));
-        };
-        Ok(Measured { bytes, nanoseconds, cpu_us, switches, peak_kib })
-    }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use serde::Serialize;
+
 use super::plan::{Outcome, Plan};
 use super::{Contestant, Measured};
 
@@ -86,34 +88,52 @@ pub(crate) fn rows(outcome: &Outcome) -> String {
     text
 }
 
+/// One run.
+#[derive(Serialize)]
+struct Sample<'a> {
+    devices: usize,
+    channels: usize,
+    packet_size: usize,
+    bytes: u64,
+    congestion: &'a str,
+    checked: bool,
+    contestant: Contestant,
+    round: usize,
+    duration_ns: u64,
+    sender_cpu_us: u64,
+    receiver_cpu_us: u64,
+    sender_switches: u64,
+    receiver_switches: u64,
+    sender_peak_kib: u64,
+    receiver_peak_kib: u64,
+}
+
 /// Every sample, as one JSON object a line.
-pub(crate) fn json(plan: &Plan, outcomes: &[Outcome]) -> String {
+pub(crate) fn json(plan: &Plan, outcomes: &[Outcome]) -> serde_json::Result<String> {
     let mut text = String::new();
     for Outcome { setting, samples } in outcomes {
         for (contestant, runs) in samples {
             for (round, (sent, received)) in runs.iter().enumerate() {
-                let _ = writeln!(
-                    text,
-                    "{{\"devices\":{},\"channels\":{},\"packet_size\":{},\"bytes\":{},\"congestion\":\"{}\",\
-                     \"checked\":{},\"contestant\":\"{contestant}\",\"round\":{round},\"duration_ns\":{},\
-                     \"sender_cpu_us\":{},\"receiver_cpu_us\":{},\"sender_switches\":{},\"receiver_switches\":{},\
-                     \"sender_peak_kib\":{},\"receiver_peak_kib\":{}}}",
-                    setting.devices,
-                    setting.channels,
-                    setting.packet_size,
-                    setting.bytes,
-                    plan.congestion,
-                    plan.checked,
-                    sent.nanoseconds,
-                    sent.cpu_us,
-                    received.cpu_us,
-                    sent.switches,
-                    received.switches,
-                    sent.peak_kib,
-                    received.peak_kib,
-                );
+                text += &serde_json::to_string(&Sample {
+                    devices: setting.devices,
+                    channels: setting.channels,
+                    packet_size: setting.packet_size,
+                    bytes: setting.bytes,
+                    congestion: &plan.congestion,
+                    checked: plan.checked,
+                    contestant: *contestant,
+                    round,
+                    duration_ns: sent.nanoseconds,
+                    sender_cpu_us: sent.cpu_us,
+                    receiver_cpu_us: received.cpu_us,
+                    sender_switches: sent.switches,
+                    receiver_switches: received.switches,
+                    sender_peak_kib: sent.peak_kib,
+                    receiver_peak_kib: received.peak_kib,
+                })?;
+                text.push('\n');
             }
         }
     }
-    text
+    Ok(text)
 }
