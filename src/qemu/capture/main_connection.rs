@@ -69,7 +69,7 @@ impl Main {
             result => drop(result.map_err(|violation| At::new(begin, violation.in_capture()))?),
         }
         let end = self.follower.offset();
-        let (stream, open) = (&mut self.stream, migration.devices.open());
+        let (stream, open) = (&mut self.stream, migration.open());
         match event {
             Event::Machine(machine) => stream.machine = Some(machine),
             Event::Uuid(uuid) => stream.uuid = Some(Uuid(uuid)),

@@ -30,7 +30,7 @@ use self::files::Named;
 use self::main_connection::Main;
 use self::packets::Packets;
 use self::verify::Seen;
-use super::follow::{Devices, Follower};
+use super::follow::Follower;
 use super::reader::{self, At, Reader};
 use super::tail::{FullSections, TAIL};
 use crate::error::{CaptureError, CaptureProblem, Uuid};
@@ -53,7 +53,7 @@ pub fn inspect(paths: &[PathBuf]) -> Inspection {
     let mut whole = Whole {
         inspection: Inspection::default(),
         main: Main::default(),
-        follower: Follower::new(Devices::growing(Device::new)),
+        follower: Follower::growing(Device::new),
         packets: Packets::default(),
         seen: Seen::default(),
     };
@@ -158,8 +158,8 @@ impl Whole {
         self.seen.tail = result.is_ok();
         self.main.stream.full_sections = tail.count;
         for section in &tail.devices {
-            if let Some(device) = self.follower.devices.find(section.id) {
-                verify::full_section(&mut self.follower.devices[device].state, section, reader)?;
+            if let Some(device) = self.follower.find(section.id) {
+                verify::full_section(&mut device.state, section, reader)?;
             }
         }
         result
@@ -171,9 +171,9 @@ impl Whole {
         let mut connection = connection(&file, Kind::Multifd, reader.len());
         connection.id = Some(init.id);
         connection.uuid = Some(Uuid(init.uuid));
-        let (packets, devices) = (&mut self.packets, &mut self.follower.devices);
+        let (packets, follower) = (&mut self.packets, &mut self.follower);
         let result = channel::walk(&mut reader, page_size, &mut connection, |reader, packet, offset| {
-            packets.take(reader, devices, &packet, offset, place)
+            packets.take(reader, follower, &packet, offset, place)
         });
         self.inspection.connections.push(connection);
         if let Err(At { offset, problem }) = result {

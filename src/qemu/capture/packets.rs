@@ -3,7 +3,7 @@
 use super::inspection::{Device, DevicePacket, Piece};
 use crate::error::{CaptureProblem, DeviceProblem};
 use crate::limits::QEMU_PIECES_MAX;
-use crate::qemu::follow::{self, Devices};
+use crate::qemu::follow::{self, Follower};
 use crate::qemu::reader::{At, Reader};
 use crate::vfio::config_state::ConfigState;
 use crate::wire::qemu;
@@ -21,18 +21,17 @@ impl Packets {
     pub(super) fn take(
         &mut self,
         reader: &mut Reader,
-        devices: &mut Devices<Device>,
+        follower: &mut Follower<Device>,
         packet: &qemu::DevicePacket,
         offset: u64,
         connection: u16,
     ) -> Result<(), At> {
-        let place = devices.place(packet.into()).map_err(|wrong| At::new(offset, wrong.in_capture()))?;
+        let device = follower.device(packet.into()).map_err(|wrong| At::new(offset, wrong.in_capture()))?;
         self.count += 1;
         if self.count > QEMU_PIECES_MAX {
             let problem = CaptureProblem::TooMany { what: "packets of device state", max: QEMU_PIECES_MAX };
             return Err(At::new(offset, problem));
         }
-        let device = &mut devices[place];
         let state = Piece { connection, len: packet.len, offset: reader.offset() };
         if packet.config {
             self.check_config(reader, device, state)?;

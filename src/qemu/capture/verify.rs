@@ -4,7 +4,7 @@ use super::inspection::{Connection, Device, DevicePacket, Inspection, Piece};
 use super::main_connection::Main;
 use super::packets::Packets;
 use crate::error::{CaptureError, CaptureProblem, DeviceProblem};
-use crate::qemu::follow::{self, Devices};
+use crate::qemu::follow;
 use crate::qemu::reader::{At, Reader};
 use crate::qemu::tail::{Content, DeviceSection};
 use crate::vfio::config_state::ConfigState;
@@ -94,7 +94,12 @@ pub(super) fn full_section(
 }
 
 /// Puts each device's packets in order, and looks for what is missing or too much.
-pub(super) fn devices(inspection: &mut Inspection, devices: Devices<Device>, packets: Packets, seen: &Seen) {
+pub(super) fn devices(
+    inspection: &mut Inspection,
+    devices: Vec<follow::Device<Device>>,
+    packets: Packets,
+    seen: &Seen,
+) {
     for (connection, At { offset, problem }) in packets.bad_configs {
         let connection = &inspection.connections[usize::from(connection)];
         inspection.errors.push(error(connection, offset, problem));

@@ -4,54 +4,47 @@
 //! tell, so this goes by what the devices do: at best all that were announced have said it. A device without pre-copy never will; so
 //! when a section comes by a second time, all that had something to send have had their turn, and those count alone.
 
+use super::{Device, Follower};
 use crate::wire::qemu::Event;
 
-/// Follows a main connection until the source may switch over.
+/// How far the devices are with their initial state.
 #[derive(Debug, Default)]
-pub(super) struct Acknowledgement {
-    devices: Vec<Device>,
+pub(super) struct Rounds {
     /// Sections that sent a part, until one does so again.
     parts: Vec<u32>,
     came_round: bool,
-    section: u32,
+    /// The source was told that it may switch over.
+    is_acknowledged: bool,
 }
 
-#[derive(Debug)]
-struct Device {
-    section: u32,
-    has_sent: bool,
-    is_ready: bool,
-}
-
-impl Acknowledgement {
-    /// Something came. The stream itself bounds how many devices there are.
-    pub(super) fn see(&mut self, event: &Event<'_>) {
+impl<D> Follower<D> {
+    /// Something came: whether the source is to be told now that it may switch over. The stream itself bounds how many
+    /// sections there are.
+    pub(super) fn acknowledges(&mut self, event: &Event<'_>) -> bool {
         match *event {
-            Event::Start(section) if section.idstr.is_vfio() => {
-                self.devices.push(Device { section: section.id, has_sent: false, is_ready: false });
-            }
             Event::Part(id) => {
-                self.section = id;
-                self.came_round |= self.parts.contains(&id);
-                if !self.came_round {
-                    self.parts.push(id);
+                let Rounds { parts, came_round, .. } = &mut self.rounds;
+                *came_round |= parts.contains(&id);
+                if !*came_round {
+                    parts.push(id);
                 }
-                self.device().into_iter().for_each(|device| device.has_sent = true);
+                self.open().into_iter().for_each(|(device, _)| device.has_sent = true);
             }
-            Event::VfioInitDataSent => self.device().into_iter().for_each(|device| device.is_ready = true),
+            Event::VfioInitDataSent => {
+                self.open().into_iter().for_each(|(device, _)| device.is_ready = true);
+            }
             _ => {}
         }
+        let is_first = !self.rounds.is_acknowledged && self.may_switch_over();
+        self.rounds.is_acknowledged |= is_first;
+        is_first
     }
 
-    fn device(&mut self) -> Option<&mut Device> {
-        self.devices.iter_mut().find(|device| device.section == self.section)
-    }
-
-    /// Whether the source may switch over.
-    pub(super) fn is_due(&self) -> bool {
-        let mut ready = self.devices.iter().filter(|device| device.is_ready);
-        let waits = |device: &Device| !device.is_ready && (device.has_sent || !self.came_round);
-        ready.next().is_some() && !self.devices.iter().any(waits)
+    fn may_switch_over(&self) -> bool {
+        let came_round = self.rounds.came_round;
+        let waits = |device: &Device<D>| !device.is_ready && (device.has_sent || !came_round);
+        let mut announced = self.devices.iter().filter(|device| device.announced.is_some());
+        self.devices.iter().any(|device| device.is_ready) && !announced.any(waits)
     }
 }
 
@@ -68,9 +61,11 @@ mod tests {
     }
 
     fn due_after(events: &[Event<'_>]) -> bool {
-        let mut ack = Acknowledgement::default();
-        events.iter().for_each(|event| ack.see(event));
-        ack.is_due()
+        let mut follower = Follower::growing(drop);
+        for event in events {
+            follower.on_main(event, 0).unwrap();
+        }
+        follower.may_switch_over()
     }
 
     #[test]

@@ -2,48 +2,210 @@
 //! receiver.
 //!
 //! [`MainFollower`] takes the bytes of a main connection and yields what they say, each with its offset. [`Follower`] takes
-//! that and the packets of the channels, and knows what holds across the connections of one migration: its devices, which
-//! of them is speaking, what the source is to be answered, and what must not come ([`Violation`], [`Disorder`]).
+//! that, and the names in the packets of channels, and knows what holds across the connections of one migration: its devices,
+//! which of them is speaking, and what the source is to be answered.
 //!
-//! Pure: bytes and events in, values out; no descriptor, no clock, and no memory beyond a bounded list of devices. What a
-//! caller keeps of each device is its own type, `D`.
+//! Pure: bytes and events in, values out; no descriptor, no clock. The list of devices is either closed (a receiver knows
+//! its own) or grows with the stream, to `DEVICES_MAX` at most. What a caller keeps of each device is its own type, `D`.
 
 mod acknowledgement;
 mod device_id;
-mod devices;
 mod main_connection;
-mod order;
+mod violation;
 
-use self::acknowledgement::Acknowledgement;
-use crate::wire::qemu::{Command, Event, Reply};
+use self::acknowledgement::Rounds;
+use crate::limits::DEVICES_MAX;
+use crate::wire::qemu::{Command, Event, Reply, Section};
 
 pub use self::device_id::DeviceId;
-pub(crate) use self::devices::{Device, Devices, Violation};
 pub(crate) use self::main_connection::{MainFollower, Step};
-pub(crate) use self::order::{Disorder, check_order};
+pub(crate) use self::violation::{Violation, check_order, claim, disorder};
+
+/// One device.
+#[derive(Debug)]
+pub(crate) struct Device<D> {
+    pub(crate) id: DeviceId,
+    /// The number of its sections and where the first begins, once that came.
+    pub(crate) announced: Option<(u32, u64)>,
+    /// Its START section says that it begins.
+    pub(crate) has_setup: bool,
+    /// Its END section came.
+    pub(crate) has_end: bool,
+    /// It has sent a part, and all of its initial state.
+    has_sent: bool,
+    is_ready: bool,
+    /// What the caller keeps of it.
+    pub(crate) state: D,
+}
 
 /// Follows a migration over all its connections.
 #[derive(Debug)]
 pub(crate) struct Follower<D> {
-    pub(crate) devices: Devices<D>,
-    acknowledgement: Acknowledgement,
-    is_acknowledged: bool,
+    pub(crate) devices: Vec<Device<D>>,
+    /// Makes what is kept of a device that the stream brings; none when the list is closed.
+    make: Option<fn(DeviceId) -> D>,
+    /// Whose section is open.
+    open: Option<usize>,
+    /// What is in that section was sent by a device that had stopped.
+    is_end: bool,
+    /// SWITCHOVER_START came.
+    pub(crate) has_switched: bool,
+    rounds: Rounds,
 }
 
 impl<D> Follower<D> {
-    pub(crate) fn new(devices: Devices<D>) -> Follower<D> {
-        Follower { devices, acknowledgement: Acknowledgement::default(), is_acknowledged: false }
+    /// With devices as the stream brings them.
+    pub(crate) fn growing(make: fn(DeviceId) -> D) -> Follower<D> {
+        Follower { make: Some(make), ..Follower::closed(std::iter::empty()) }
+    }
+
+    /// With these devices and no others.
+    pub(crate) fn closed(devices: impl Iterator<Item = (DeviceId, D)>) -> Follower<D> {
+        Follower {
+            devices: devices.map(|(id, state)| Device::new(id, state)).collect(),
+            make: None,
+            open: None,
+            is_end: false,
+            has_switched: false,
+            rounds: Rounds::default(),
+        }
     }
 
     /// The main connection says something at offset `begin`. Returns what the source is answered if it listens.
     pub(crate) fn on_main(&mut self, event: &Event<'_>, begin: u64) -> Result<Option<Reply>, Violation> {
-        if let Event::Command(Command::Ping(number)) = *event {
-            return Ok(Some(Reply::Pong(number)));
+        match event {
+            Event::Command(Command::Ping(number)) => return Ok(Some(Reply::Pong(*number))),
+            Event::Command(Command::SwitchoverStart) => self.has_switched = true,
+            Event::Start(section) => self.on_start(section, begin)?,
+            Event::Part(id) => self.on_section(*id, false),
+            Event::End(id) => {
+                self.on_section(*id, true);
+                self.open().into_iter().for_each(|(device, _)| device.has_end = true);
+            }
+            Event::VfioSetup => self.open().into_iter().for_each(|(device, _)| device.has_setup = true),
+            _ => {}
         }
-        self.devices.on_main(event, begin)?;
-        self.acknowledgement.see(event);
-        let is_due = !self.is_acknowledged && self.acknowledgement.is_due();
-        self.is_acknowledged |= is_due;
-        Ok(is_due.then_some(Reply::SwitchoverAck))
+        Ok(self.acknowledges(event).then_some(Reply::SwitchoverAck))
+    }
+
+    fn on_start(&mut self, section: &Section, begin: u64) -> Result<(), Violation> {
+        (self.open, self.is_end) = (None, false);
+        if !section.idstr.is_vfio() {
+            return Ok(());
+        }
+        let device = self.device(section.into())?;
+        if let Some((_, first)) = device.announced {
+            return Err(Violation::SecondStart { device: device.id.to_string().into(), first });
+        }
+        device.announced = Some((section.id, begin));
+        self.on_section(section.id, false);
+        Ok(())
+    }
+
+    fn on_section(&mut self, id: u32, is_end: bool) {
+        let is_it = |device: &Device<D>| device.announced.is_some_and(|(section, _)| section == id);
+        self.open = self.devices.iter().position(is_it);
+        self.is_end = is_end;
+    }
+
+    /// The device whose section is open, and whether it had stopped when it sent what is in there.
+    pub(crate) fn open(&mut self) -> Option<(&mut Device<D>, bool)> {
+        let has_stopped = self.is_end || self.has_switched;
+        self.open.map(|open| (&mut self.devices[open], has_stopped))
+    }
+
+    pub(crate) fn find(&mut self, id: DeviceId) -> Option<&mut Device<D>> {
+        self.devices.iter_mut().find(|device| device.id == id)
+    }
+
+    /// The device of this name, a new one if there may be one.
+    pub(crate) fn device(&mut self, id: DeviceId) -> Result<&mut Device<D>, Violation> {
+        let known = self.devices.iter().position(|device| device.id == id);
+        let idx = known.unwrap_or(self.devices.len());
+        if known.is_none() {
+            let make = self.make.ok_or_else(|| Violation::Unknown { device: id.to_string().into() })?;
+            if idx >= DEVICES_MAX {
+                return Err(Violation::TooMany);
+            }
+            self.devices.push(Device::new(id, make(id)));
+        }
+        Ok(&mut self.devices[idx])
+    }
+}
+
+impl<D> Device<D> {
+    fn new(id: DeviceId, state: D) -> Device<D> {
+        Device {
+            id,
+            announced: None,
+            has_setup: false,
+            has_end: false,
+            has_sent: false,
+            is_ready: false,
+            state,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::qemu::Idstr;
+
+    fn id(instance: u32) -> DeviceId {
+        DeviceId { idstr: Idstr::new(b"0000:00:01.0/vfio").unwrap(), instance }
+    }
+
+    fn start(section: u32, instance: u32) -> Event<'static> {
+        Event::Start(Section { id: section, idstr: id(instance).idstr, instance, version: 1 })
+    }
+
+    #[test]
+    fn a_section_belongs_to_the_device_that_it_announced() {
+        let mut follower = Follower::growing(drop);
+        follower.on_main(&start(7, 0), 100).unwrap();
+        follower.on_main(&Event::VfioSetup, 120).unwrap();
+        follower.on_main(&start(9, 1), 200).unwrap();
+        follower.on_main(&Event::Part(7), 300).unwrap();
+        let (device, has_stopped) = follower.open().unwrap();
+        assert_eq!((device.id, device.announced, has_stopped), (id(0), Some((7, 100)), false));
+        follower.on_main(&Event::End(9), 400).unwrap();
+        let (device, has_stopped) = follower.open().unwrap();
+        assert_eq!((device.id, device.has_setup, device.has_end, has_stopped), (id(1), false, true, true));
+        follower.on_main(&Event::Part(1), 500).unwrap();
+        assert!(follower.open().is_none(), "a section of RAM is no device's");
+    }
+
+    #[test]
+    fn what_a_device_sends_after_switchover_start_is_what_it_sent_when_it_had_stopped() {
+        let mut follower = Follower::growing(drop);
+        follower.on_main(&start(7, 0), 0).unwrap();
+        follower.on_main(&Event::Command(Command::SwitchoverStart), 0).unwrap();
+        follower.on_main(&Event::Part(7), 0).unwrap();
+        assert!(follower.open().unwrap().1);
+    }
+
+    #[test]
+    fn a_second_start_section_is_told_with_the_first_and_is_nobodys() {
+        let mut follower = Follower::growing(drop);
+        follower.on_main(&start(7, 0), 100).unwrap();
+        let violation = follower.on_main(&start(8, 0), 200).unwrap_err();
+        assert_eq!(violation, Violation::SecondStart { device: "0000:00:01.0/vfio".into(), first: 100 });
+        assert!(follower.open().is_none());
+        follower.on_main(&Event::Part(8), 300).unwrap();
+        assert!(follower.open().is_none());
+    }
+
+    #[test]
+    fn a_closed_list_takes_no_other_device_and_a_growing_one_as_many_as_a_machine_has() {
+        let mut follower = Follower::closed([(id(0), ())].into_iter());
+        assert!(follower.device(id(0)).is_ok());
+        let unknown = Violation::Unknown { device: "0000:00:01.0/vfio#1".into() };
+        assert_eq!(follower.on_main(&start(7, 1), 0), Err(unknown));
+        let mut follower = Follower::growing(drop);
+        let added =
+            (0..300).map(|instance| follower.device(id(instance)).is_ok()).filter(|is_ok| *is_ok).count();
+        assert_eq!(added, DEVICES_MAX);
+        assert_eq!(follower.device(id(300)).err(), Some(Violation::TooMany));
     }
 }

@@ -2,8 +2,7 @@
 
 use crate::error::{Error, PeerError, Place, QemuError};
 use crate::limits::QEMU_AHEAD_MAX;
-use crate::numbers::DeviceIdx;
-use crate::qemu::follow::{self, Devices, Disorder, Follower, check_order};
+use crate::qemu::follow::{self, Follower, claim};
 use crate::report::CapturedDevice;
 use crate::session::reorder::Reorder;
 use crate::time::Nanos;
@@ -31,34 +30,21 @@ pub(super) struct Recorded {
 
 impl Default for Recorded {
     fn default() -> Recorded {
-        Recorded { follower: Follower::new(Devices::growing(|_| Figures::default())) }
+        Recorded { follower: Follower::growing(|_| Figures::default()) }
     }
 }
 
 impl Recorded {
-    fn all(&self) -> impl Iterator<Item = &Device> {
-        self.follower.devices.iter()
-    }
-
     /// A packet's header came: whether such a packet may come.
-    pub(super) fn claim(
-        &mut self,
-        packet: &DevicePacket,
-        place: Place,
-        offset: u64,
-    ) -> Result<DeviceIdx, Error> {
-        let idx = self.follower.devices.place(packet.into()).map_err(|wrong| wrong.at(place))?;
-        let figures = &mut self.follower.devices[idx].state;
-        let order = figures.order.get_or_insert_with(|| Reorder::new(QEMU_AHEAD_MAX + 1));
-        let claimed = check_order(order, packet)
-            .and_then(|()| order.claim(packet.idx.into(), packet.config, u64::MAX).map_err(Disorder::Packet));
-        claimed.map_err(|disorder| PeerError::from(disorder.of(packet, (place, offset))))?;
-        Ok(idx)
+    pub(super) fn claim(&mut self, packet: &DevicePacket, place: Place, offset: u64) -> Result<(), Error> {
+        let device = self.follower.device(packet.into()).map_err(|wrong| wrong.on(place))?;
+        let order = device.state.order.get_or_insert_with(|| Reorder::new(QEMU_AHEAD_MAX + 1));
+        Ok(claim(order, packet, (place, offset)).map_err(PeerError::from)?)
     }
 
     /// A claimed packet is complete.
-    pub(super) fn complete(&mut self, idx: DeviceIdx, packet: &DevicePacket, now: Nanos) {
-        let figures = &mut self.follower.devices[idx].state;
+    pub(super) fn complete(&mut self, packet: &DevicePacket, now: Nanos) {
+        let figures = &mut self.follower.find(packet.into()).expect("it was claimed").state;
         if let Some(order) = &mut figures.order {
             order.fill(packet.idx.into(), ());
             while order.pop().is_some() {}
@@ -71,7 +57,7 @@ impl Recorded {
 
     /// State on the main connection, in the section that is open.
     pub(super) fn on_main(&mut self, len: usize, now: Nanos) {
-        let Some((device, has_stopped)) = self.follower.devices.open() else { return };
+        let Some((device, has_stopped)) = self.follower.open() else { return };
         if has_stopped {
             device.state.stopcopy_bytes += len as u64;
             device.state.last_at = Some(now);
@@ -83,12 +69,12 @@ impl Recorded {
     /// Devices that were announced, and of whose state nothing came after they stopped.
     pub(super) fn silent(&self) -> impl Iterator<Item = &Idstr> {
         let silent = |device: &&Device| device.state.order.is_none() && device.state.stopcopy_bytes == 0;
-        self.all().filter(silent).map(|device| &device.id.idstr)
+        self.follower.devices.iter().filter(silent).map(|device| &device.id.idstr)
     }
 
     /// What is missing of the first device that is not complete.
     pub(super) fn missing(&self) -> Option<QemuError> {
-        self.all().find_map(|device| {
+        self.follower.devices.iter().find_map(|device| {
             let order = device.state.order.as_ref().filter(|order| !order.is_complete())?;
             Some(QemuError::Missing { device: device.id.idstr.as_str().into(), idx: order.next() })
         })
@@ -96,7 +82,7 @@ impl Recorded {
 
     /// When the last state of all came.
     pub(super) fn last_at(&self) -> Option<Nanos> {
-        self.all().filter_map(|device| device.state.last_at).max()
+        self.follower.devices.iter().filter_map(|device| device.state.last_at).max()
     }
 
     pub(super) fn report(&self, switchover_at: Option<Nanos>) -> Vec<CapturedDevice> {
@@ -111,7 +97,7 @@ impl Recorded {
             stopcopy_bytes: device.state.stopcopy_bytes,
             switchover_ns: device.state.last_at.and_then(since),
         };
-        self.all().map(report).collect()
+        self.follower.devices.iter().map(report).collect()
     }
 }
 
@@ -128,8 +114,8 @@ mod tests {
     }
 
     fn take(devices: &mut Recorded, idx: u32, config: bool) {
-        let device = devices.claim(&packet(idx, config), PLACE, 64).unwrap();
-        devices.complete(device, &packet(idx, config), u64::from(idx) + 100);
+        devices.claim(&packet(idx, config), PLACE, 64).unwrap();
+        devices.complete(&packet(idx, config), u64::from(idx) + 100);
     }
 
     fn problem(devices: &mut Recorded, idx: u32, config: bool) -> String {

@@ -3,14 +3,12 @@
 
 use super::devices::Recorded;
 use crate::error::{Error, PeerError, Place, QemuError};
-use crate::numbers::{ChannelIdx, DeviceIdx};
+use crate::numbers::ChannelIdx;
 use crate::qemu::connection_idx::ConnectionIdx;
 use crate::qemu::follow::{MainFollower, Step};
 use crate::report::{CapturedDevice, MainReport, MultifdReport, PacketHistograms, PacketsReport};
 use crate::time::Nanos;
-use crate::wire::qemu::{
-    Command, Deframer, DevicePacket, Event, Frame, INIT_LEN, Idstr, PREFIX_LEN, Packet, Reply,
-};
+use crate::wire::qemu::{Command, Deframer, Event, Frame, INIT_LEN, Idstr, PREFIX_LEN, Packet, Reply};
 use crate::worker::report_builder::header::rate;
 
 /// Follows a migration.
@@ -32,18 +30,11 @@ struct Main {
 struct Channel {
     deframer: Option<Deframer>,
     /// The packet that is under way.
-    current: Option<(Current, u64)>,
+    current: Option<Packet>,
     report: MultifdReport,
     seen: Seen,
     last_packet_at: Option<Nanos>,
     closed_at: Option<Nanos>,
-}
-
-#[derive(Clone, Copy)]
-#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each packet")]
-enum Current {
-    Device(DeviceIdx, DevicePacket),
-    Ram,
 }
 
 /// When a connection's bytes came, and how many.
@@ -126,7 +117,7 @@ impl Watch {
             Event::VfioData(data) => self.devices.on_main(data.len(), now),
             _ => {}
         }
-        let answer = self.devices.follower.on_main(event, begin).map_err(|wrong| wrong.at(Place::Main))?;
+        let answer = self.devices.follower.on_main(event, begin).map_err(|wrong| wrong.on(Place::Main))?;
         answer.into_iter().for_each(|reply| wish(Wish::Answer(reply)));
         Ok(())
     }
@@ -156,9 +147,10 @@ impl Watch {
                 None => return Ok(()),
                 Some(Frame::Init(_)) => {}
                 Some(Frame::Begin { packet, offset }) => {
-                    let size = PREFIX_LEN as u64 + u64::from(packet.rest());
-                    let current = channel.begin(&packet, place, offset, devices)?;
-                    channel.current = Some((current, size));
+                    if let Packet::Device(packet) = &packet {
+                        devices.claim(packet, place, offset)?;
+                    }
+                    channel.current = Some(packet);
                 }
                 Some(Frame::End) => channel.end(devices, histograms, now),
             }
@@ -297,42 +289,24 @@ impl Channel {
         self.deframer.as_ref().map_or(0, Deframer::offset)
     }
 
-    fn begin(
-        &mut self,
-        packet: &Packet,
-        place: Place,
-        offset: u64,
-        devices: &mut Recorded,
-    ) -> Result<Current, Error> {
-        let report = &mut self.report;
-        match packet {
-            Packet::Device(packet) => {
-                let device = devices.claim(packet, place, offset)?;
-                return Ok(Current::Device(device, *packet));
-            }
-            Packet::Ram(packet) => {
-                report.normal_pages += u64::from(packet.normal_pages);
-                report.zero_pages += u64::from(packet.zero_pages);
-            }
-            Packet::Sync(_) => report.sync += 1,
-        }
-        Ok(Current::Ram)
-    }
-
     fn end(&mut self, devices: &mut Recorded, histograms: &mut PacketHistograms, now: Nanos) {
-        let Some((current, size)) = self.current.take() else { return };
+        let Some(packet) = self.current.take() else { return };
+        let size = PREFIX_LEN as u64 + u64::from(packet.rest());
         let after = self.last_packet_at.replace(now).map(|last| now.saturating_sub(last));
-        self.report.packets += 1;
-        match current {
-            Current::Device(device, packet) => {
-                self.report.device_packets += 1;
-                devices.complete(device, &packet, now);
-                histograms.device(size, after);
-            }
-            Current::Ram => {
-                self.report.ram_packets += 1;
-                histograms.ram(size, after);
-            }
+        let report = &mut self.report;
+        report.packets += 1;
+        if let Packet::Device(packet) = &packet {
+            report.device_packets += 1;
+            devices.complete(packet, now);
+            return histograms.device(size, after);
+        }
+        report.ram_packets += 1;
+        histograms.ram(size, after);
+        if let Packet::Ram(packet) = &packet {
+            report.normal_pages += u64::from(packet.normal_pages);
+            report.zero_pages += u64::from(packet.zero_pages);
+        } else {
+            report.sync += 1;
         }
     }
 }

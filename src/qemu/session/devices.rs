@@ -19,8 +19,7 @@ use std::collections::VecDeque;
 use super::unexpected;
 use crate::error::{Error, PeerError, Place};
 use crate::limits::QEMU_WINDOW_MAX;
-use crate::numbers::DeviceIdx;
-use crate::qemu::follow::{self, DeviceId, Disorder, Follower, check_order};
+use crate::qemu::follow::{DeviceId, Follower, check_order, claim, disorder};
 use crate::session::queue::Turn;
 use crate::session::reorder::Reorder;
 use crate::session::totals::Totals;
@@ -107,63 +106,53 @@ impl<H> Devices<H> {
         let window = slots.min(QEMU_WINDOW_MAX);
         let all =
             names.into_iter().map(|(idstr, instance)| (DeviceId { idstr, instance }, Incoming::new(window)));
-        Devices { follower: Follower::new(follow::Devices::closed(all)), free: slots, main_has: 0 }
-    }
-
-    fn all(&self) -> impl Iterator<Item = &follow::Device<Incoming<H>>> {
-        self.follower.devices.iter()
-    }
-
-    fn incoming(&mut self, device: usize) -> &mut Incoming<H> {
-        &mut self.follower.devices[DeviceIdx::from_index(device)].state
+        Devices { follower: Follower::closed(all), free: slots, main_has: 0 }
     }
 
     /// What a device was given so far, and how much of that before it stopped.
     pub(crate) fn totals(&self, device: usize) -> (Totals, u64) {
-        let incoming = &self.follower.devices[DeviceIdx::from_index(device)].state;
+        let incoming = &self.follower.devices[device].state;
         (incoming.totals, incoming.precopy_bytes)
     }
 
     /// What the main connection says at this offset, and what the source is answered if it listens.
     pub(super) fn on_main(&mut self, event: &Event<'_>, begin: u64) -> Result<Option<Reply>, Error> {
-        self.follower.on_main(event, begin).map_err(|wrong| wrong.at(Place::Main))
+        self.follower.on_main(event, begin).map_err(|wrong| wrong.on(Place::Main))
     }
 
     /// A device that the source has said nothing of.
     pub(super) fn never_began(&self) -> Option<DeviceId> {
-        self.all().find(|device| device.announced.is_none()).map(|device| device.id)
+        self.follower.devices.iter().find(|device| device.announced.is_none()).map(|device| device.id)
     }
 
     /// A device whose packets came on channels.
     pub(super) fn on_channels(&self) -> Option<DeviceId> {
-        self.all().find(|device| device.state.way == Some(Way::Channels)).map(|device| device.id)
+        self.follower
+            .devices
+            .iter()
+            .find(|device| device.state.way == Some(Way::Channels))
+            .map(|device| device.id)
     }
 
     /// Slots that are kept back.
     fn owed(&self) -> usize {
-        self.all().filter(|device| device.state.is_owed()).count() + usize::from(self.main_has == 0)
+        self.follower.devices.iter().filter(|device| device.state.is_owed()).count()
+            + usize::from(self.main_has == 0)
     }
 
     /// A packet's header came at this place, or it waited there: whether it may be received now.
-    pub(crate) fn admit(
-        &mut self,
-        packet: &DevicePacket,
-        (place, offset): (Place, u64),
-    ) -> Result<Admission, Error> {
-        let device = self.follower.devices.place(packet.into()).map_err(|wrong| wrong.at(place))?;
+    pub(crate) fn admit(&mut self, packet: &DevicePacket, at: (Place, u64)) -> Result<Admission, Error> {
         let (idx, has_more) = (u64::from(packet.idx), self.free > self.owed());
-        let incoming = &mut self.follower.devices[device].state;
-        let wrong = |disorder: Disorder| PeerError::from(disorder.of(packet, (place, offset)));
+        let incoming = &mut self.follower.device(packet.into()).map_err(|wrong| wrong.on(at.0))?.state;
         if incoming.way == Some(Way::Main) {
-            return Err(wrong(Disorder::AfterMain).into());
+            return Err(PeerError::from(disorder(packet, at, "after state on the main connection")).into());
         }
-        check_order(&incoming.reorder, packet).map_err(wrong)?;
+        check_order(&incoming.reorder, packet, at).map_err(PeerError::from)?;
         let is_owed = idx == incoming.reorder.next() && incoming.is_owed();
         if !incoming.reorder.is_near(idx) || !(is_owed || has_more) {
             return Ok(Admission::Wait);
         }
-        let claimed = incoming.reorder.claim(idx, packet.config, u64::MAX);
-        claimed.map_err(|problem| wrong(Disorder::Packet(problem)))?;
+        claim(&mut incoming.reorder, packet, at).map_err(PeerError::from)?;
         incoming.way = Some(Way::Channels);
         self.free -= 1;
         Ok(Admission::Slot)
@@ -171,10 +160,10 @@ impl<H> Devices<H> {
 
     /// An admitted packet is complete.
     pub(crate) fn fill(&mut self, packet: &DevicePacket, handle: H, now: Nanos) {
-        let device = self.follower.devices.find(packet.into()).expect("it was admitted");
+        let device = self.follower.find(packet.into()).expect("it was admitted");
         let turn =
             Turn { handle, len: packet.len as usize, config: packet.config, read_at: 0, arrived_at: now };
-        self.follower.devices[device].state.reorder.fill(packet.idx.into(), turn);
+        device.state.reorder.fill(packet.idx.into(), turn);
     }
 
     /// Whether a piece of state of the main connection may be received now; if so, a slot is its own.
@@ -189,8 +178,7 @@ impl<H> Devices<H> {
 
     /// A piece of state of the main connection is complete: it is of the device whose section is open.
     pub(crate) fn fill_main(&mut self, handle: H, len: usize, now: Nanos) -> Result<(), Error> {
-        let (device, has_stopped) =
-            self.follower.devices.open().expect("state travels in a device's section");
+        let (device, has_stopped) = self.follower.open().expect("state travels in a device's section");
         let incoming = &mut device.state;
         if has_stopped && incoming.way.replace(Way::Main) == Some(Way::Channels) {
             return Err(unexpected(
@@ -207,7 +195,12 @@ impl<H> Devices<H> {
 
     /// Devices whose config state may be on the main connection, because nothing came on channels.
     pub(crate) fn unclear(&self) -> impl Iterator<Item = Unclear> {
-        let unclear = self.all().enumerate().filter(|(_, device)| device.state.way != Some(Way::Channels));
+        let unclear = self
+            .follower
+            .devices
+            .iter()
+            .enumerate()
+            .filter(|(_, device)| device.state.way != Some(Way::Channels));
         unclear.map(|(at, device)| Unclear {
             device: at,
             id: device.id,
@@ -217,7 +210,7 @@ impl<H> Devices<H> {
 
     /// The config state of a device came on the main connection; it has a slot.
     pub(crate) fn fill_config(&mut self, device: usize, handle: H, len: usize, now: Nanos) {
-        let incoming = self.incoming(device);
+        let incoming = &mut self.follower.devices[device].state;
         incoming.way = Some(Way::Main);
         incoming.main.push_back(Turn { handle, len, config: true, read_at: 0, arrived_at: now });
     }
@@ -225,7 +218,7 @@ impl<H> Devices<H> {
     /// The first device that lacks a packet, and which. Of devices that nothing came of on channels only when the main
     /// connection is over.
     pub(super) fn missing(&self, main_is_over: bool) -> Option<(DeviceId, u64)> {
-        self.all().find_map(|device| {
+        self.follower.devices.iter().find_map(|device| {
             let Incoming { way, reorder, .. } = &device.state;
             let is_known = main_is_over || *way == Some(Way::Channels);
             let idx = reorder.missing().filter(|_| is_known && *way != Some(Way::Main))?;
@@ -234,8 +227,8 @@ impl<H> Devices<H> {
     }
 
     pub(super) fn pop(&mut self, device: usize) -> Option<Turn<H>> {
-        let has_switched = self.follower.devices.has_switched();
-        let incoming = self.incoming(device);
+        let has_switched = self.follower.has_switched;
+        let incoming = &mut self.follower.devices[device].state;
         let (way, turn) = match incoming.main.pop_front() {
             Some(turn) => (Way::Main, turn),
             None if has_switched => (Way::Channels, incoming.reorder.pop()?.1),
@@ -251,7 +244,7 @@ impl<H> Devices<H> {
     }
 
     pub(super) fn written(&mut self, device: usize) {
-        if self.incoming(device).writing.take() == Some(Way::Main) {
+        if self.follower.devices[device].state.writing.take() == Some(Way::Main) {
             self.main_has -= 1;
         }
         self.free += 1;

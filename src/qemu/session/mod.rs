@@ -217,7 +217,7 @@ impl<H> Turns<H> for QemuSession<H> {
 
 /// A device that is on one side only.
 fn mismatch(id: DeviceId) -> Error {
-    Violation::Unknown { device: id.to_string().into() }.at(Place::Main)
+    Violation::Unknown { device: id.to_string().into() }.on(Place::Main)
 }
 
 fn unexpected(id: DeviceId, what: &'static str) -> Error {

@@ -1,0 +1,75 @@
+//! What a source must not do across its connections, in one wording for whoever takes the stream.
+
+use crate::error::{CaptureProblem, DeviceProblem, Error, PeerError, Place, QemuError, Refusal, Side};
+use crate::limits::{DEVICES_MAX, QEMU_AHEAD_MAX};
+use crate::session::reorder::Reorder;
+use crate::wire::qemu::DevicePacket;
+
+/// Something that a source must not do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Violation {
+    /// The receiver has no such device.
+    Unknown { device: Box<str> },
+    /// More devices than a machine has.
+    TooMany,
+    /// A second START section; the first is at this offset.
+    SecondStart { device: Box<str>, first: u64 },
+}
+
+impl Violation {
+    /// For whoever takes the stream live: on this connection.
+    pub(crate) fn on(self, place: Place) -> Error {
+        let error = match self {
+            Violation::Unknown { device } => {
+                let reason = Refusal::DeviceMismatch { name: device };
+                return Error::Refused { by: Side::Receiver, reason };
+            }
+            Violation::TooMany => QemuError::TooManyDevices { place },
+            Violation::SecondStart { device, .. } => {
+                QemuError::Unexpected { device, what: "two START sections" }
+            }
+        };
+        PeerError::from(error).into()
+    }
+
+    /// For whoever looks into a capture, which takes any device.
+    pub(crate) fn in_capture(self) -> CaptureProblem {
+        match self {
+            Violation::TooMany => CaptureProblem::TooMany { what: "devices", max: DEVICES_MAX },
+            Violation::SecondStart { first, .. } => {
+                CaptureProblem::Twice { what: "START section of this device", first }
+            }
+            Violation::Unknown { device } => {
+                CaptureProblem::Device { device, problem: DeviceProblem::Unknown }
+            }
+        }
+    }
+}
+
+/// Where a packet begins: on which connection, and at which offset.
+type At = (Place, u64);
+
+/// Whether a packet can belong where it says, however long it waits for those before it: each comes once, the config packet
+/// last, and none further ahead than connections can hold.
+///
+/// For those that see the packets as they come. An inspection reads one connection after the other, so it sorts instead.
+pub(crate) fn check_order<H>(order: &Reorder<H>, packet: &DevicePacket, at: At) -> Result<(), QemuError> {
+    let idx = u64::from(packet.idx);
+    order.check(idx, packet.config).map_err(|problem| disorder(packet, at, problem.words()))?;
+    match idx - order.next() > QEMU_AHEAD_MAX as u64 {
+        true => Err(disorder(packet, at, "further ahead of its turn than connections can hold")),
+        false => Ok(()),
+    }
+}
+
+/// Takes the place of a packet that can belong where it says.
+pub(crate) fn claim<H>(order: &mut Reorder<H>, packet: &DevicePacket, at: At) -> Result<(), QemuError> {
+    check_order(order, packet, at)?;
+    let claimed = order.claim(packet.idx.into(), packet.config, u64::MAX);
+    claimed.map_err(|problem| disorder(packet, at, problem.words()))
+}
+
+/// A packet that may not come.
+pub(crate) fn disorder(packet: &DevicePacket, (place, offset): At, problem: &'static str) -> QemuError {
+    QemuError::Order { place, offset, device: packet.idstr.as_str().into(), idx: packet.idx, problem }
+}
