@@ -150,7 +150,7 @@ fn a_stranger_is_told_of_and_the_capture_goes_on() {
     let (addr, builder) = begin(2);
     let (tell, told) = std::sync::mpsc::channel();
     let running = start(builder.on_event(move |event| {
-        if let Event::Stray { error, .. } = event {
+        if let Event::Rejected { error, .. } = event {
             tell.send(error.to_string()).unwrap();
         }
     }));

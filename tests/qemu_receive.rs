@@ -201,7 +201,7 @@ fn a_connection_that_is_none_of_a_qemus_is_turned_away_and_the_migration_goes_on
     let strays = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let seen = std::sync::Arc::clone(&strays);
     let running = start(builder.device(DEVICE, sink).on_event(move |event| {
-        if let Event::Stray { error, .. } = event {
+        if let Event::Rejected { error, .. } = event {
             seen.lock().unwrap().push(error.to_string());
         }
     }));

@@ -70,7 +70,7 @@ fn show(event: &Event) {
     match event {
         Event::Connected { peer: Some(peer), channels } => eprintln!("{peer} connected, {channels} channels"),
         Event::Phase(phase) => eprintln!("{phase}"),
-        Event::Stray { error, .. } => eprintln!("somebody else was turned away: {error}"),
+        Event::Rejected { error, .. } => eprintln!("somebody else was turned away: {error}"),
         _ => {}
     }
 }

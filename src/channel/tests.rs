@@ -11,7 +11,7 @@ use crate::buffer::{Lease, Pool, Slot};
 use crate::error::KernelError;
 use crate::limits::{HEADER_ROOM, LINE_SIZE};
 use crate::net::Connection;
-use crate::ring::{Carrier, Completion, Directions, Job, Ring, Tag};
+use crate::ring::{Completion, Directions, IoMode, Job, Ring, Tag};
 use crate::time::Nanos;
 use crate::wire::{Checksum, Control, DATA_HEADER_LEN, DataHeader, crc32c};
 
@@ -28,8 +28,8 @@ impl Ring for Kernel {
     fn now(&self) -> Nanos {
         0
     }
-    fn read(&mut self, _: Tag, _: RawFd, _: Slot, _: Range<usize>, _: Carrier) {}
-    fn write(&mut self, _: Tag, _: RawFd, _: Slot, _: Range<usize>, _: Carrier) {}
+    fn read(&mut self, _: Tag, _: RawFd, _: Slot, _: Range<usize>, _: IoMode) {}
+    fn write(&mut self, _: Tag, _: RawFd, _: Slot, _: Range<usize>, _: IoMode) {}
     fn receive(&mut self, _: Tag, _: RawFd, slot: Slot, range: Range<usize>) {
         self.receives.push((slot, range));
     }

@@ -19,7 +19,7 @@ pub(super) struct Answers {
     tag: Tag,
     is_open: bool,
     waiting: VecDeque<Reply>,
-    lines: Pool,
+    buffers: Pool,
     /// What is being sent: the message, and the bytes that carry it.
     sending: Option<(Reply, Outgoing)>,
     shut: Option<u32>,
@@ -34,7 +34,7 @@ impl Answers {
             tag,
             is_open: false,
             waiting: VecDeque::with_capacity(QEMU_ANSWERS_MAX),
-            lines: Pool::new(1, u32::try_from(PAGE_SIZE).expect("a page is small"))?,
+            buffers: Pool::new(1, u32::try_from(PAGE_SIZE).expect("a page is small"))?,
             sending: None,
             shut: None,
             said: Vec::with_capacity(QEMU_ANSWERS_MAX),
@@ -82,10 +82,10 @@ impl Answers {
             return;
         }
         let Some(reply) = self.waiting.pop_front() else { return };
-        let mut line = self.lines.take().expect("one message at a time");
-        let len = reply.encode(line.header_mut::<REPLY_LEN_MAX>());
+        let mut buffer = self.buffers.take().expect("one message at a time");
+        let len = reply.encode(buffer.header_mut::<REPLY_LEN_MAX>());
         let begin = HEADER_ROOM - REPLY_LEN_MAX;
-        self.send(ring, reply, Outgoing::new(line, begin..begin + len));
+        self.send(ring, reply, Outgoing::new(buffer, begin..begin + len));
     }
 
     fn send(&mut self, ring: &mut impl Ring, reply: Reply, mut outgoing: Outgoing) {
@@ -106,7 +106,7 @@ impl Answers {
             self.send(ring, reply, outgoing);
             return Ok(None);
         }
-        outgoing.land().into_iter().for_each(|line| self.lines.put(line));
+        outgoing.land().into_iter().for_each(|buffer| self.buffers.put(buffer));
         if let Err(errno) = progress {
             // nobody hears the rest
             self.waiting.clear();

@@ -1,9 +1,9 @@
 //! The connections of one QEMU migration: the main one and the multifd ones, in any order, told apart by their first bytes.
 //!
-//! QEMU has no hello. Its source connects first for main, and says nothing there until its multifd connections are set up;
-//! each of those begins with an init at once. So nobody is known before he speaks, and who never does is not waited for
-//! without a bound. It keeps these: of the main connection not a byte is consumed, of a multifd connection its init
-//! alone; sockets that are handed on are blocking; a stranger costs the others nothing.
+//! QEMU has no hello. Its source connects first for main, and sends nothing there until its multifd connections are set up;
+//! each of those begins with an init at once. So a connection is unidentified until its first bytes arrive, and one that
+//! stays silent is dropped after a timeout. It keeps these: of the main connection not a byte is consumed, of a multifd
+//! connection its init alone; sockets that are handed on are blocking; a connection of anyone else costs the others nothing.
 
 mod connect;
 mod newcomer;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use socket2::SockRef;
 
-use self::newcomer::{Newcomer, Said};
+use self::newcomer::{Identity, Newcomer};
 use crate::error::{Error, KernelError, KernelOperation, PeerError, Place, QemuError, Uuid};
 use crate::limits;
 use crate::limits::{CANCEL_POLL, PENDING_HELLOS_MAX};
@@ -30,10 +30,10 @@ use crate::time::now;
 use crate::wire::qemu::Init;
 use crate::worker::caller::{Event, Owner};
 
-/// What the door is called in the kernel's answers. Newcomers follow by their place, then those who were seated.
-const DOOR: u64 = 0;
+/// The key of the listening socket in epoll's answers. Newcomers follow by their place, then those that are identified.
+const LISTENING: u64 = 0;
 const NEWCOMER: u64 = 1;
-const SEATED: u64 = NEWCOMER + PENDING_HELLOS_MAX as u64;
+const IDENTIFIED: u64 = NEWCOMER + PENDING_HELLOS_MAX as u64;
 
 /// An address where a QEMU can migrate to: `migrate tcp:ADDR` on its side.
 ///
@@ -75,16 +75,16 @@ impl Listener {
         socket::unconnected(self.addr, Some(name)).map(drop)
     }
 
-    /// Waits for a migration with so many multifd connections. Strangers are turned away and go to `stray`.
+    /// Waits for a migration with this many multifd connections. Connections of others are rejected and go to `reject`.
     pub(crate) fn gather(
         &self,
         channels: usize,
         cancel: &dyn Fn() -> bool,
-        stray: &mut dyn FnMut(Option<SocketAddr>, Error),
+        reject: &mut dyn FnMut(Option<SocketAddr>, Error),
     ) -> Result<Gathered, Error> {
         let mut gathering = Gathering::new(self, channels)?;
         while !cancel() {
-            gathering.turn(stray)?;
+            gathering.turn(reject)?;
             if gathering.is_complete() {
                 return gathering.finish();
             }
@@ -92,7 +92,7 @@ impl Listener {
         Err(Error::Cancelled)
     }
 
-    /// The same for one who owns a migration: who hears of strangers, and who may give up.
+    /// The same for the caller of a worker, who is told of rejected connections and may cancel.
     pub(super) fn gather_for(
         &self,
         owner: &mut Owner,
@@ -100,15 +100,15 @@ impl Listener {
         congestion: Option<&str>,
     ) -> Result<Gathered, Error> {
         let cancel = owner.cancel.clone();
-        let mut stray = |peer, error| owner.tell(&Event::Stray { peer, error });
-        let gathered = self.gather(channels, &|| cancel.is_cancelled(), &mut stray)?;
+        let mut reject = |peer, error| owner.tell(&Event::Rejected { peer, error });
+        let gathered = self.gather(channels, &|| cancel.is_cancelled(), &mut reject)?;
         gathered.begin_for(owner, congestion)?;
         Ok(gathered)
     }
 }
 
 impl Gathered {
-    /// All are there: tells so.
+    /// Tells the caller that all are there.
     pub(super) fn begin_for(&self, owner: &mut Owner, congestion: Option<&str>) -> Result<(), Error> {
         if let Some(name) = congestion {
             self.set_congestion(name)?;
@@ -138,20 +138,21 @@ impl Gathered {
     }
 }
 
-/// Those who came so far.
+/// The connections that came so far.
 struct Gathering<'a> {
     listener: &'a Listener,
     epoll: Epoll,
-    /// Nobody is let in before, because the kernel could not.
-    shut_until: Option<Nanos>,
-    door_is_open: bool,
+    /// Nothing is accepted before: the kernel could not.
+    paused_until: Option<Nanos>,
+    /// The listening socket is watched.
+    accepts: bool,
     newcomers: [Option<Newcomer>; PENDING_HELLOS_MAX],
     main: Option<Connection>,
     multifd: Vec<Option<Connection>>,
     uuid: Option<[u8; 16]>,
-    /// When the first of them was known.
+    /// When the first of them was identified.
     began: Option<Nanos>,
-    /// Somebody who was known has closed.
+    /// An identified connection whose peer has closed.
     closed: Option<Place>,
 }
 
@@ -159,15 +160,15 @@ impl<'a> Gathering<'a> {
     fn new(listener: &'a Listener, channels: usize) -> Result<Gathering<'a>, KernelError> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .map_err(|errno| KernelError::new(KernelOperation::EpollCreate, errno))?;
-        let door = EpollEvent::new(EpollFlags::EPOLLIN, DOOR);
+        let listening = EpollEvent::new(EpollFlags::EPOLLIN, LISTENING);
         epoll
-            .add(&listener.listening, door)
+            .add(&listener.listening, listening)
             .map_err(|errno| KernelError::new(KernelOperation::EpollControl, errno))?;
         Ok(Gathering {
             listener,
             epoll,
-            shut_until: None,
-            door_is_open: true,
+            paused_until: None,
+            accepts: true,
             newcomers: [const { None }; PENDING_HELLOS_MAX],
             main: None,
             multifd: (0..channels).map(|_| None).collect(),
@@ -191,10 +192,10 @@ impl<'a> Gathering<'a> {
     }
 
     /// Waits a little for anything to happen, and does what follows from it.
-    fn turn(&mut self, stray: &mut dyn FnMut(Option<SocketAddr>, Error)) -> Result<(), Error> {
+    fn turn(&mut self, reject: &mut dyn FnMut(Option<SocketAddr>, Error)) -> Result<(), Error> {
         let now = now();
-        self.expire(now, stray)?;
-        self.keep_door(now)?;
+        self.expire(now, reject)?;
+        self.watch_listener(now)?;
         let mut events = [EpollEvent::empty(); 16];
         let patience = EpollTimeout::try_from(CANCEL_POLL).expect("a part of a second");
         let count = match self.epoll.wait(&mut events, patience) {
@@ -203,10 +204,10 @@ impl<'a> Gathering<'a> {
         };
         for event in &events[..count] {
             match event.data() {
-                DOOR => self.let_in(now, stray),
-                key if key < SEATED => self.hear(key, now, stray)?,
+                LISTENING => self.accept(now, reject),
+                key if key < IDENTIFIED => self.read(key, now, reject)?,
                 key => {
-                    let place = u8::try_from(key - SEATED).map_or(Place::Main, Place::Multifd);
+                    let place = u8::try_from(key - IDENTIFIED).map_or(Place::Main, Place::Multifd);
                     self.closed.get_or_insert(place);
                 }
             }
@@ -214,12 +215,12 @@ impl<'a> Gathering<'a> {
         Ok(())
     }
 
-    /// Gives up those who say nothing, and all of it when it takes too long.
-    fn expire(&mut self, now: Nanos, stray: &mut dyn FnMut(Option<SocketAddr>, Error)) -> Result<(), Error> {
+    /// Rejects newcomers that stay silent, and gives up altogether when it takes too long.
+    fn expire(&mut self, now: Nanos, reject: &mut dyn FnMut(Option<SocketAddr>, Error)) -> Result<(), Error> {
         let patience = nanos(self.listener.patience);
         for place in &mut self.newcomers {
             if let Some(silent) = place.take_if(|newcomer| now >= newcomer.since + patience) {
-                stray(silent.peer, PeerError::from(QemuError::Silent).into());
+                reject(silent.peer, PeerError::from(QemuError::Silent).into());
             }
         }
         if self.began.is_none_or(|began| now < began + patience) {
@@ -233,91 +234,92 @@ impl<'a> Gathering<'a> {
         Err(PeerError::from(QemuError::Gather { main, came, channels }).into())
     }
 
-    /// Opens the door while there is room for a newcomer, and shuts it when there is none.
-    fn keep_door(&mut self, now: Nanos) -> Result<(), KernelError> {
+    /// Watches the listening socket while there is room for a newcomer.
+    fn watch_listener(&mut self, now: Nanos) -> Result<(), KernelError> {
         let has_room = self.newcomers.iter().any(Option::is_none);
-        let open = has_room && self.shut_until.is_none_or(|until| now >= until);
-        if open != self.door_is_open {
-            let interest = if open { EpollFlags::EPOLLIN } else { EpollFlags::empty() };
-            let mut door = EpollEvent::new(interest, DOOR);
+        let accepts = has_room && self.paused_until.is_none_or(|until| now >= until);
+        if accepts != self.accepts {
+            let interest = if accepts { EpollFlags::EPOLLIN } else { EpollFlags::empty() };
+            let mut listening = EpollEvent::new(interest, LISTENING);
             self.epoll
-                .modify(&self.listener.listening, &mut door)
+                .modify(&self.listener.listening, &mut listening)
                 .map_err(|errno| KernelError::new(KernelOperation::EpollControl, errno))?;
-            self.door_is_open = open;
+            self.accepts = accepts;
         }
         Ok(())
     }
 
-    fn let_in(&mut self, now: Nanos, stray: &mut dyn FnMut(Option<SocketAddr>, Error)) {
+    fn accept(&mut self, now: Nanos, reject: &mut dyn FnMut(Option<SocketAddr>, Error)) {
         for (key, place) in (NEWCOMER..).zip(&mut self.newcomers) {
             if place.is_some() {
                 continue;
             }
-            let entered = match self.listener.listening.accept() {
+            let accepted = match self.listener.listening.accept() {
                 Ok((socket, peer)) => Newcomer::new(socket.into(), peer, now, &self.epoll, key),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => Err(KernelError::new(KernelOperation::Accept, &error)),
             };
-            match entered {
+            match accepted {
                 Ok(newcomer) => *place = Some(newcomer),
                 Err(error) => {
                     // Out of descriptors or memory: it may get better, and must not spin until then.
-                    self.shut_until = Some(now + nanos(limits::HEARTBEAT_INTERVAL));
-                    return stray(None, error.into());
+                    self.paused_until = Some(now + nanos(limits::HEARTBEAT_INTERVAL));
+                    return reject(None, error.into());
                 }
             }
         }
     }
 
-    /// A newcomer says something: he may be known by it.
-    fn hear(
+    /// Bytes of a newcomer came: they may identify it.
+    fn read(
         &mut self,
         key: u64,
         now: Nanos,
-        stray: &mut dyn FnMut(Option<SocketAddr>, Error),
+        reject: &mut dyn FnMut(Option<SocketAddr>, Error),
     ) -> Result<(), Error> {
         let place = usize::try_from(key - NEWCOMER).ok().and_then(|at| self.newcomers.get_mut(at));
         let Some(place) = place else { return Ok(()) };
         // gone since the kernel said so
         let Some(newcomer) = place.as_mut() else { return Ok(()) };
-        let said = newcomer.hear();
-        if matches!(said, Ok(Said::TooLittle)) {
+        let identity = newcomer.identify();
+        if matches!(identity, Ok(Identity::Unknown)) {
             return Ok(());
         }
         let Some(newcomer) = place.take() else { return Ok(()) };
-        match said {
-            Ok(Said::TooLittle) => Ok(()),
-            Ok(Said::Main) => self.seat(newcomer, None, now),
-            Ok(Said::Multifd(init)) => self.seat(newcomer, Some(init), now),
-            Err(error) if error.is_stray => {
-                stray(newcomer.peer, error.error.into());
+        match identity {
+            Ok(Identity::Unknown) => Ok(()),
+            Ok(Identity::Main) => self.enter(newcomer, None, now),
+            Ok(Identity::Multifd(init)) => self.enter(newcomer, Some(init), now),
+            Err(error) if error.is_foreign => {
+                reject(newcomer.peer, error.error.into());
                 Ok(())
             }
             Err(error) => Err(error.error.into()),
         }
     }
 
-    fn seat(&mut self, newcomer: Newcomer, init: Option<Init>, now: Nanos) -> Result<(), Error> {
+    /// An identified connection takes its place.
+    fn enter(&mut self, newcomer: Newcomer, init: Option<Init>, now: Nanos) -> Result<(), Error> {
         let (place, key) = match init {
-            None => (Place::Main, SEATED + u64::from(u8::MAX) + 1),
-            Some(init) => (Place::Multifd(init.id), SEATED + u64::from(init.id)),
+            None => (Place::Main, IDENTIFIED + u64::from(u8::MAX) + 1),
+            Some(init) => (Place::Multifd(init.id), IDENTIFIED + u64::from(init.id)),
         };
-        let seat = match init {
+        let entry = match init {
             None => &mut self.main,
             Some(init) => {
                 let channels = self.multifd.len();
                 let beyond = QemuError::BeyondLast { id: init.id, channels };
-                let seat = self.multifd.get_mut(usize::from(init.id)).ok_or(PeerError::from(beyond))?;
+                let entry = self.multifd.get_mut(usize::from(init.id)).ok_or(PeerError::from(beyond))?;
                 let expected = *self.uuid.get_or_insert(init.uuid);
                 if init.uuid != expected {
                     let (found, expected) = (Uuid(init.uuid), Uuid(expected));
                     return Err(PeerError::from(QemuError::OtherMachine { place, found, expected }).into());
                 }
-                seat
+                entry
             }
         };
-        if seat.is_some() {
+        if entry.is_some() {
             return Err(PeerError::from(QemuError::Twice { place }).into());
         }
         // from now on only its end is of interest
@@ -325,7 +327,7 @@ impl<'a> Gathering<'a> {
         self.epoll
             .modify(&newcomer.socket, &mut end)
             .map_err(|errno| KernelError::new(KernelOperation::EpollControl, errno))?;
-        *seat = Some(Connection::plaintext(newcomer.socket, newcomer.peer));
+        *entry = Some(Connection::plaintext(newcomer.socket, newcomer.peer));
         self.began.get_or_insert(now);
         Ok(())
     }

@@ -24,7 +24,7 @@ use self::connection::{Lane, SLOTS};
 use self::pace::Recording;
 use self::progress::Progress;
 use self::reporting::Account;
-use self::return_path::{Ear, LINE};
+use self::return_path::{BUFFER_LEN, Ear};
 use self::worker::Pump;
 use super::capture::{Connection, Inspection};
 use super::gather::{Gathered, connect};
@@ -152,11 +152,11 @@ impl Replay {
         owner: Owner,
     ) -> Result<Pump<R>, KernelError> {
         let captured = &self.capture.connections;
-        let line = u32::try_from(LINE).expect("a line is short");
-        let mut lines = Pool::new(u32::try_from(captured.len()).expect("connections are bounded"), line)?;
+        let len = u32::try_from(BUFFER_LEN).expect("a buffer is short");
+        let mut buffers = Pool::new(u32::try_from(captured.len()).expect("connections are bounded"), len)?;
         let connections = captured.iter().zip(sockets).zip(script.files).enumerate();
         let both = connections.map(|(number, ((connection, socket), file))| {
-            let ear = Ear::new(number, socket.fd(), lines.take().expect("there is a line for each"));
+            let ear = Ear::new(number, socket.fd(), buffers.take().expect("there is a buffer for each"));
             let place = connection.id.map_or(Place::Main, Place::Multifd);
             (Lane::new(place, number, file, connection.bytes - begin(connection), socket), ear)
         });

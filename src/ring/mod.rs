@@ -28,14 +28,14 @@ pub(crate) struct Tag(pub(crate) u64);
 /// Work to be done beside the loop: it may block.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-/// Who carries out a read or a write.
+/// How a read or a write is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Carrier {
+pub(crate) enum IoMode {
     /// The ring: it ends whenever it ends, and others go on meanwhile.
     Ring,
     /// This thread, now: nothing else goes on meanwhile, but the bytes stay in this processor's cache. Only for
     /// descriptors that never wait.
-    Thread,
+    Inline,
 }
 
 /// What of a socket is closed.
@@ -71,10 +71,10 @@ pub(crate) trait Ring {
     fn now(&self) -> Nanos;
 
     /// Reads from `fd` at its current position into a range of the slot.
-    fn read(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, carrier: Carrier);
+    fn read(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, io_mode: IoMode);
 
     /// Writes a range of the slot to `fd` at its current position.
-    fn write(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, carrier: Carrier);
+    fn write(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, io_mode: IoMode);
 
     /// Receives from a socket into a range of the slot; ends when there are any bytes.
     fn receive(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>);

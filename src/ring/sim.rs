@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use nix::libc::{ECANCELED, ECONNRESET, EIO, EPIPE};
 
-use super::{Carrier, Completion, Directions, Job, Ring, Tag};
+use super::{Completion, Directions, IoMode, Job, Ring, Tag};
 use crate::buffer::{Lease, Pool, Slot};
 use crate::error::{Errno, KernelError};
 use crate::time::Nanos;
@@ -416,11 +416,11 @@ impl Ring for SimRing {
         self.world.lock().now
     }
 
-    fn read(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, _: Carrier) {
+    fn read(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, _: IoMode) {
         self.begin(tag, Operation::Read { fd, slot, range });
     }
 
-    fn write(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, _: Carrier) {
+    fn write(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, _: IoMode) {
         self.begin(tag, Operation::Write { fd, slot, range });
     }
 

@@ -29,7 +29,7 @@ use super::probe;
 use super::probe::{Abilities, Facts};
 use super::token::{Table, Token};
 use super::waker::Waker;
-use super::{Carrier, Completion, Directions, Job, Ring, Tag};
+use super::{Completion, Directions, IoMode, Job, Ring, Tag};
 use crate::buffer;
 use crate::buffer::{Lease, Pool, RegionId, Slot};
 use crate::error::{Errno, KernelError, KernelOperation};
@@ -193,8 +193,8 @@ impl Ring for Uring {
         now()
     }
 
-    fn read(&mut self, tag: Tag, fd: RawFd, mut slot: Slot, range: Range<usize>, carrier: Carrier) {
-        if carrier == Carrier::Thread {
+    fn read(&mut self, tag: Tag, fd: RawFd, mut slot: Slot, range: Range<usize>, io_mode: IoMode) {
+        if io_mode == IoMode::Inline {
             self.submit_first();
             // SAFETY: `fd` is open for the call: the caller owns its file until the operation ends (see the head of this
             // file), and the operation ends here.
@@ -211,8 +211,8 @@ impl Ring for Uring {
         self.push(token, entry);
     }
 
-    fn write(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, carrier: Carrier) {
-        if carrier == Carrier::Thread {
+    fn write(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, io_mode: IoMode) {
+        if io_mode == IoMode::Inline {
             self.submit_first();
             // SAFETY: as in `read`.
             let file = unsafe { BorrowedFd::borrow_raw(fd) };

@@ -103,7 +103,7 @@ fn meet(peer: Peer, congestion: Option<&str>, owner: &mut Owner) -> Result<Conne
             if let Some(name) = congestion {
                 listener.check_congestion(name)?;
             }
-            listener.next(&wants_end, &mut |peer, error| owner.tell(&Event::Stray { peer, error }))?
+            listener.next(&wants_end, &mut |peer, error| owner.tell(&Event::Rejected { peer, error }))?
         }
         Peer::Sockets { control, data } => listener::welcome(control, data, &wants_end)?,
     };

@@ -32,11 +32,11 @@ pub enum Event {
         /// Since the agreement on settings.
         elapsed: Duration,
     },
-    /// Somebody who does not belong to a session connected and was turned away (receiver).
-    Stray {
-        /// Who.
+    /// A connection that does not belong to a session was rejected (receiver).
+    Rejected {
+        /// From where.
         peer: Option<SocketAddr>,
-        /// What was wrong with them.
+        /// What was wrong with it.
         error: Error,
     },
 }

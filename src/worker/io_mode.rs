@@ -5,7 +5,7 @@
 //! processor to spare, the hand-over costs four context switches a packet and a cold cache. So descriptors that never wait
 //! are read by the worker itself when this process has no more than two processors; `docs/BENCHMARKING.md` has the figures.
 
-use crate::ring::Carrier;
+use crate::ring::IoMode;
 use crate::source::FdKind;
 
 /// Processors up to which the worker reads and writes memory itself: with three there is one to spare beside the two sides of
@@ -13,10 +13,10 @@ use crate::source::FdKind;
 const THREAD_CPUS_MAX: usize = 2;
 
 /// Who carries out operations on a descriptor of this kind, on this machine.
-pub(crate) fn choose(kind: FdKind, cpus: usize) -> Carrier {
+pub(crate) fn choose(kind: FdKind, cpus: usize) -> IoMode {
     match kind {
-        FdKind::Memory if cpus <= THREAD_CPUS_MAX => Carrier::Thread,
-        FdKind::Memory | FdKind::Waits => Carrier::Ring,
+        FdKind::Memory if cpus <= THREAD_CPUS_MAX => IoMode::Inline,
+        FdKind::Memory | FdKind::Waits => IoMode::Ring,
     }
 }
 
@@ -31,13 +31,13 @@ mod tests {
 
     #[test]
     fn the_worker_never_waits_for_a_device() {
-        assert_eq!(choose(FdKind::Waits, 1), Carrier::Ring);
-        assert_eq!(choose(FdKind::Waits, 64), Carrier::Ring);
+        assert_eq!(choose(FdKind::Waits, 1), IoMode::Ring);
+        assert_eq!(choose(FdKind::Waits, 64), IoMode::Ring);
     }
 
     #[test]
     fn memory_is_copied_by_the_worker_where_processors_are_few() {
-        assert_eq!(choose(FdKind::Memory, 2), Carrier::Thread);
-        assert_eq!(choose(FdKind::Memory, 8), Carrier::Ring);
+        assert_eq!(choose(FdKind::Memory, 2), IoMode::Inline);
+        assert_eq!(choose(FdKind::Memory, 8), IoMode::Ring);
     }
 }

@@ -11,7 +11,7 @@ use crate::buffer::{Pool, Slot};
 use crate::error::{DeviceError, DeviceOperation, Errno, Error};
 use crate::limits::HEADER_ROOM;
 use crate::report::{Recorder, Stage};
-use crate::ring::{Carrier, Ring};
+use crate::ring::{IoMode, Ring};
 use crate::session::queue::{Turn, Turns};
 use crate::sink::{FdKind, Sink};
 use crate::time::Nanos;
@@ -49,7 +49,7 @@ pub(crate) struct Writer {
     pub(crate) instance: u32,
     pub(crate) held: Held<dyn Sink>,
     pub(crate) writing: Writing,
-    pub(crate) fd: Option<(RawFd, Carrier)>,
+    pub(crate) fd: Option<(RawFd, IoMode)>,
     /// Bytes that it took.
     pub(crate) written: u64,
 }
@@ -136,13 +136,13 @@ impl<R: Ring> Loader<R> {
     fn go_on(&mut self, device: usize, slot: Slot, packet: DataOnTheWay, at: usize) {
         let writer = &mut self.writers[device];
         writer.writing = Writing::UnderWay { packet, at };
-        let (fd, carrier) = writer.fd.expect("only devices with a descriptor are written by the ring");
+        let (fd, io_mode) = writer.fd.expect("only devices with a descriptor are written by the ring");
         self.ring.write(
             Duty::State { device }.tag(),
             fd,
             slot,
             HEADER_ROOM + at..HEADER_ROOM + packet.len,
-            carrier,
+            io_mode,
         );
     }
 
@@ -259,13 +259,13 @@ impl Writer {
 
     /// Whether it is written while the worker does other things.
     fn overlaps(&self) -> bool {
-        matches!(self.fd, Some((_, Carrier::Ring)))
+        matches!(self.fd, Some((_, IoMode::Ring)))
     }
 
     /// Looks where its state is to be written.
     fn open(&mut self) {
         let sink = self.held.device().expect("no step is under way between phases");
-        let carrier = |kind: FdKind| io_mode::choose(kind, io_mode::cpus());
-        self.fd = sink.fd().map(|(fd, kind)| (fd.as_raw_fd(), carrier(kind)));
+        let io_mode = |kind: FdKind| io_mode::choose(kind, io_mode::cpus());
+        self.fd = sink.fd().map(|(fd, kind)| (fd.as_raw_fd(), io_mode(kind)));
     }
 }

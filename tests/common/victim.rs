@@ -35,7 +35,7 @@ impl Victim {
         let (tell, connected) = mpsc::channel();
         let receiver =
             Receiver::builder().device("net0", sink).listener(&listener).on_event(move |event| match event {
-                Event::Stray { error, .. } => turned_away.lock().expect("whole").push(error.clone()),
+                Event::Rejected { error, .. } => turned_away.lock().expect("whole").push(error.clone()),
                 Event::Connected { .. } => drop(tell.send(())),
                 _ => {}
             });

@@ -1,4 +1,4 @@
-//! Somebody who connected and is not known yet.
+//! A connection that is not identified yet.
 
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -14,7 +14,7 @@ use crate::time::Nanos;
 use crate::wire::Malformed;
 use crate::wire::qemu::{INIT_LEN, Init, Kind};
 
-/// Somebody who connected and is not known yet.
+/// A connection that is not identified yet.
 pub(super) struct Newcomer {
     pub(super) socket: Socket,
     pub(super) peer: Option<SocketAddr>,
@@ -23,18 +23,19 @@ pub(super) struct Newcomer {
     init: Option<([u8; INIT_LEN], usize)>,
 }
 
-/// What a newcomer said so far.
-pub(super) enum Said {
-    TooLittle,
+/// What a newcomer's first bytes say that it is.
+pub(super) enum Identity {
+    /// Too few have come.
+    Unknown,
     Main,
     Multifd(Init),
 }
 
-/// Why a newcomer cannot stay.
+/// Why a newcomer is rejected.
 pub(super) struct Rejected {
     pub(super) error: PeerError,
-    /// It is no QEMU: the others go on without it.
-    pub(super) is_stray: bool,
+    /// It is no QEMU's: the others go on without it.
+    pub(super) is_foreign: bool,
 }
 
 impl Newcomer {
@@ -49,7 +50,7 @@ impl Newcomer {
         socket
             .set_nonblocking(true)
             .map_err(|error| KernelError::new(KernelOperation::SetNonBlocking, &error))?;
-        // by edges: a word that is not complete would be told again and again
+        // edge-triggered: bytes that are too few would be reported again and again
         let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
         epoll
             .add(&socket, EpollEvent::new(interest, key))
@@ -58,25 +59,25 @@ impl Newcomer {
     }
 
     /// Looks at what came. The main connection's first bytes stay where they are, an init is taken.
-    pub(super) fn hear(&mut self) -> Result<Said, Rejected> {
+    pub(super) fn identify(&mut self) -> Result<Identity, Rejected> {
         loop {
             let Some((bytes, filled)) = &mut self.init else {
                 let mut first = [0; 4];
                 if receive(&self.socket, &mut first, MsgFlags::MSG_PEEK)? < first.len() {
-                    return Ok(Said::TooLittle);
+                    return Ok(Identity::Unknown);
                 }
-                match Kind::of(first).map_err(|what| Rejected { is_stray: true, ..malformed(what) })? {
-                    Kind::Main => return Ok(Said::Main),
+                match Kind::of(first).map_err(|what| Rejected { is_foreign: true, ..malformed(what) })? {
+                    Kind::Main => return Ok(Identity::Main),
                     Kind::Multifd => self.init = Some(([0; INIT_LEN], 0)),
                 }
                 continue;
             };
             match receive(&self.socket, &mut bytes[*filled..], MsgFlags::empty())? {
-                0 => return Ok(Said::TooLittle),
+                0 => return Ok(Identity::Unknown),
                 count => *filled += count,
             }
             if *filled == INIT_LEN {
-                return Init::decode(bytes).map(Said::Multifd).map_err(malformed);
+                return Init::decode(bytes).map(Identity::Multifd).map_err(malformed);
             }
         }
     }
@@ -84,7 +85,7 @@ impl Newcomer {
 
 fn malformed(what: Malformed) -> Rejected {
     let error = QemuError::Malformed { place: Place::New, offset: 0, what }.into();
-    Rejected { error, is_stray: false }
+    Rejected { error, is_foreign: false }
 }
 
 /// Bytes that were there; 0 when there were none yet.
@@ -99,5 +100,5 @@ fn receive(socket: &Socket, buffer: &mut [u8], flags: MsgFlags) -> Result<usize,
             Err(errno) => break PeerError::Lost { place: Place::New, phase: PHASE, errno: errno.into() },
         }
     };
-    Err(Rejected { error, is_stray: true })
+    Err(Rejected { error, is_foreign: true })
 }

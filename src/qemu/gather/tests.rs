@@ -44,9 +44,9 @@ fn say(listener: &Listener, bytes: &[u8]) -> TcpStream {
 
 /// What is gathered, and who was turned away.
 fn gather(listener: &Listener, channels: usize) -> (Result<Gathered, Error>, Vec<Error>) {
-    let mut strays = Vec::new();
-    let gathered = listener.gather(channels, &never, &mut |_, error| strays.push(error));
-    (gathered, strays)
+    let mut rejected = Vec::new();
+    let gathered = listener.gather(channels, &never, &mut |_, error| rejected.push(error));
+    (gathered, rejected)
 }
 
 fn fails(listener: &Listener, channels: usize) -> QemuError {
@@ -73,9 +73,9 @@ fn connections_that_come_in_any_order_are_told_apart() {
     let _streams: Vec<_> =
         [3, 0, 1, 2].map(|id| say(&listener, &[&init(id)[..], &[id]].concat())).into_iter().collect();
     main.write_all(b"QEVM and so on").unwrap();
-    let (gathered, strays) = gather(&listener, 4);
+    let (gathered, rejected) = gather(&listener, 4);
     let gathered = gathered.unwrap();
-    assert!(strays.is_empty(), "{strays:?}");
+    assert!(rejected.is_empty(), "{rejected:?}");
     assert_eq!((gathered.uuid, gathered.peer()), (Some(UUID), Some(main.local_addr().unwrap())));
     assert_eq!(read(gathered.main, 14), b"QEVM and so on", "nothing of it was taken");
     for (id, socket) in (0..).zip(gathered.multifd) {
@@ -102,9 +102,9 @@ fn a_word_that_comes_in_pieces_is_heard_to_its_end() {
         multifd.write_all(&[*byte]).unwrap();
     }
     main.write_all(b"VM").unwrap();
-    let (gathered, strays) = gathering.join().unwrap();
+    let (gathered, rejected) = gathering.join().unwrap();
     assert_eq!(read(gathered.unwrap().main, 4), b"QEVM");
-    assert!(strays.is_empty(), "{strays:?}");
+    assert!(rejected.is_empty(), "{rejected:?}");
 }
 
 #[test]
@@ -137,11 +137,11 @@ fn a_stranger_is_turned_away_and_the_others_go_on() {
     early.shutdown(Shutdown::Both).unwrap();
     drop(early.read(&mut [0; 1]));
     let (_main, _multifd) = (say(&listener, b"QEVM"), say(&listener, &init(0)));
-    let (gathered, strays) = gather(&listener, 1);
+    let (gathered, rejected) = gather(&listener, 1);
     assert!(gathered.is_ok());
     let what = Malformed::Magic { found: 0x4745_5420 };
     let expected = QemuError::Malformed { place: Place::New, offset: 0, what };
-    assert!(is_qemu(&strays[0], &expected), "{strays:?}");
+    assert!(is_qemu(&rejected[0], &expected), "{rejected:?}");
     assert!(stranger.read(&mut [0; 1]).map_or(true, |count| count == 0), "it is closed");
 }
 
@@ -150,10 +150,10 @@ fn silent_strangers_hold_the_door_no_longer_than_they_may() {
     let listener = hasty();
     let _silent: Vec<_> = (0..PENDING_HELLOS_MAX).map(|_| say(&listener, b"")).collect();
     let (_main, _multifd) = (say(&listener, b"QEVM"), say(&listener, &init(0)));
-    let (gathered, strays) = gather(&listener, 1);
+    let (gathered, rejected) = gather(&listener, 1);
     assert!(gathered.is_ok());
-    assert_eq!(strays.len(), PENDING_HELLOS_MAX);
-    assert!(is_qemu(&strays[0], &QemuError::Silent));
+    assert_eq!(rejected.len(), PENDING_HELLOS_MAX);
+    assert!(is_qemu(&rejected[0], &QemuError::Silent));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::error::Errno;
 use crate::limits::{HEADER_ROOM, PAGE_SIZE};
 use crate::net::Connection;
 use crate::qemu::connection_idx::ConnectionIdx;
-use crate::ring::{Carrier, Directions, Ring};
+use crate::ring::{Directions, IoMode, Ring};
 use crate::worker::io_mode;
 use crate::worker::operation::Duty;
 
@@ -39,7 +39,7 @@ pub(super) struct Intake {
 
 struct Outlet {
     file: RawFd,
-    carrier: Carrier,
+    io_mode: IoMode,
     /// Of the slot that is being written.
     writing: Option<Range<usize>>,
     waiting: VecDeque<(Slot, Range<usize>)>,
@@ -58,7 +58,7 @@ impl Intake {
     pub(super) fn new(idx: ConnectionIdx, connection: Connection, file: Option<&File>, share: u32) -> Intake {
         let outlet = file.map(|file| Outlet {
             file: file.as_raw_fd(),
-            carrier: io_mode::choose(kind_of(file.as_fd()), io_mode::cpus()),
+            io_mode: io_mode::choose(kind_of(file.as_fd()), io_mode::cpus()),
             writing: None,
             waiting: VecDeque::with_capacity(share as usize),
         });
@@ -218,7 +218,7 @@ impl Outlet {
 
     fn write(&mut self, ring: &mut impl Ring, idx: ConnectionIdx, slot: Slot, range: Range<usize>) {
         let bytes = HEADER_ROOM + range.start..HEADER_ROOM + range.end;
-        ring.write(Duty::State { device: idx.index() }.tag(), self.file, slot, bytes, self.carrier);
+        ring.write(Duty::State { device: idx.index() }.tag(), self.file, slot, bytes, self.io_mode);
         self.writing = Some(range);
     }
 }

@@ -14,7 +14,7 @@ use crate::descriptor::kind_of;
 use crate::error::{Errno, Place};
 use crate::limits::HEADER_ROOM;
 use crate::net::Connection;
-use crate::ring::{Carrier, Directions, Ring};
+use crate::ring::{Directions, IoMode, Ring};
 use crate::worker::io_mode;
 use crate::worker::operation::Duty;
 
@@ -29,7 +29,7 @@ pub(super) struct Lane {
     connection: Connection,
     /// Bytes of the file that are still to be read.
     unread: u64,
-    carrier: Carrier,
+    io_mode: IoMode,
     reading: bool,
     filled: VecDeque<Piece>,
     sending: Option<Sending>,
@@ -51,7 +51,7 @@ struct Sending {
 impl Lane {
     /// `file` stands where the first byte is that is sent, and has `unread` of them.
     pub(super) fn new(place: Place, number: usize, file: File, unread: u64, connection: Connection) -> Lane {
-        let carrier = io_mode::choose(kind_of(file.as_fd()), io_mode::cpus());
+        let io_mode = io_mode::choose(kind_of(file.as_fd()), io_mode::cpus());
         let filled = VecDeque::with_capacity(SLOTS);
         Lane {
             place,
@@ -59,7 +59,7 @@ impl Lane {
             file,
             connection,
             unread,
-            carrier,
+            io_mode,
             reading: false,
             filled,
             sending: None,
@@ -83,7 +83,7 @@ impl Lane {
         self.in_use += 1;
         self.reading = true;
         let tag = Duty::State { device: self.number }.tag();
-        ring.read(tag, self.file.as_raw_fd(), slot, HEADER_ROOM..end, self.carrier);
+        ring.read(tag, self.file.as_raw_fd(), slot, HEADER_ROOM..end, self.io_mode);
     }
 
     /// A read ended. `Ok(false)`: the file has become shorter than it was.

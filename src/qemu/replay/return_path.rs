@@ -12,8 +12,8 @@ use crate::wire::qemu::Reply;
 use crate::worker::operation::Duty;
 
 /// Bytes of the buffer: more than the longest message.
-pub(super) const LINE: usize = PAGE_SIZE;
-const _: () = assert!(LINE > QEMU_REPLY_MAX as usize + 4);
+pub(super) const BUFFER_LEN: usize = PAGE_SIZE;
+const _: () = assert!(BUFFER_LEN > QEMU_REPLY_MAX as usize + 4);
 
 /// Receives on one connection, as long as it is open.
 pub(super) struct Ear {

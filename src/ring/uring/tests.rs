@@ -47,17 +47,17 @@ fn payload(len: usize) -> Range<usize> {
 }
 
 #[test]
-fn both_carriers_read_what_a_file_holds_at_its_position_and_then_nothing() {
+fn both_io_modes_read_what_a_file_holds_at_its_position_and_then_nothing() {
     let content: Vec<u8> = (0..100_000_u32).map(|at| at.to_le_bytes()[0]).collect();
     for register in [false, true] {
-        for carrier in [Carrier::Thread, Carrier::Ring] {
+        for io_mode in [IoMode::Inline, IoMode::Ring] {
             let (mut ring, mut pool, file) = (Uring::new().unwrap(), pool(), memfd(&content));
             if register {
                 ring.register(&pool).unwrap();
             }
             let mut read = Vec::new();
             loop {
-                ring.read(TAG, file.as_raw_fd(), pool.take().unwrap(), payload(64 << 10), carrier);
+                ring.read(TAG, file.as_raw_fd(), pool.take().unwrap(), payload(64 << 10), io_mode);
                 let (slot, result) = moved(&mut ring);
                 let count = result.unwrap();
                 read.extend_from_slice(slot.payload(count));
@@ -66,15 +66,15 @@ fn both_carriers_read_what_a_file_holds_at_its_position_and_then_nothing() {
                     break;
                 }
             }
-            assert_eq!(read, content, "{carrier:?}, registered: {register}");
+            assert_eq!(read, content, "{io_mode:?}, registered: {register}");
         }
     }
 }
 
 #[test]
-fn both_carriers_write_at_the_position_of_the_file() {
+fn both_io_modes_write_at_the_position_of_the_file() {
     for register in [false, true] {
-        for carrier in [Carrier::Thread, Carrier::Ring] {
+        for io_mode in [IoMode::Inline, IoMode::Ring] {
             let (mut ring, mut pool, mut file) = (Uring::new().unwrap(), pool(), memfd(b""));
             if register {
                 ring.register(&pool).unwrap();
@@ -82,7 +82,7 @@ fn both_carriers_write_at_the_position_of_the_file() {
             for piece in [&b"device "[..], b"state"] {
                 let mut slot = pool.take().unwrap();
                 slot.payload_mut()[..piece.len()].copy_from_slice(piece);
-                ring.write(TAG, file.as_raw_fd(), slot, payload(piece.len()), carrier);
+                ring.write(TAG, file.as_raw_fd(), slot, payload(piece.len()), io_mode);
                 let (slot, result) = moved(&mut ring);
                 assert_eq!(result, Ok(piece.len()));
                 pool.put(slot);
@@ -147,8 +147,8 @@ fn a_zero_copy_send_keeps_its_lease_until_the_kernel_says_so() {
 fn an_error_comes_back_with_its_slot() {
     let (mut ring, mut pool) = (Uring::new().unwrap(), pool());
     let folder = std::fs::File::open("/").unwrap();
-    for carrier in [Carrier::Thread, Carrier::Ring] {
-        ring.read(TAG, folder.as_raw_fd(), pool.take().unwrap(), payload(10), carrier);
+    for io_mode in [IoMode::Inline, IoMode::Ring] {
+        ring.read(TAG, folder.as_raw_fd(), pool.take().unwrap(), payload(10), io_mode);
         let (slot, result) = moved(&mut ring);
         assert_eq!(result, Err(Errno::from_raw(libc::EISDIR)));
         pool.put(slot);
@@ -192,7 +192,7 @@ fn cancelling_ends_what_would_wait_for_ever_and_nothing_else() {
     let (near, _far) = UnixStream::pair().unwrap();
     let (reader, _writer) = nix::unistd::pipe().unwrap();
     ring.receive(Tag(1), near.as_raw_fd(), pool.take().unwrap(), payload(10));
-    ring.read(TAG, reader.as_raw_fd(), pool.take().unwrap(), payload(10), Carrier::Ring);
+    ring.read(TAG, reader.as_raw_fd(), pool.take().unwrap(), payload(10), IoMode::Ring);
     ring.wait(Some(now() + 10_000_000)).unwrap();
     assert!(ring.next().is_none());
     ring.cancel(TAG);

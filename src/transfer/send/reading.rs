@@ -7,7 +7,7 @@ use crate::buffer::Slot;
 use crate::error::{DeviceError, DeviceOperation, Errno, Error};
 use crate::limits::{CONFIG_SIZE_MAX, HEADER_ROOM, PRECOPY_FACTOR_MAX, PRECOPY_POLL};
 use crate::report::Stage;
-use crate::ring::{Carrier, Ring};
+use crate::ring::{IoMode, Ring};
 use crate::source::{FdKind, Flow, Source};
 use crate::time::Nanos;
 use crate::time::nanos;
@@ -44,7 +44,7 @@ pub(super) struct Reader {
     pub(super) held: Held<dyn Source>,
     pub(super) estimate: Option<u64>,
     pub(super) reading: Reading,
-    pub(super) fd: Option<(RawFd, Carrier)>,
+    pub(super) fd: Option<(RawFd, IoMode)>,
     pub(super) flow: Flow,
     /// Pre-copy of this device is as good as done.
     pub(super) converged: bool,
@@ -103,9 +103,9 @@ impl<R: Ring> Sending<R> {
         let reader = &mut self.readers[device];
         reader.read_at = self.ring.now();
         reader.reading = Reading::UnderWay;
-        if let Some((fd, carrier)) = reader.fd {
+        if let Some((fd, io_mode)) = reader.fd {
             let tag = Duty::State { device }.tag();
-            self.ring.read(tag, fd, slot, HEADER_ROOM..HEADER_ROOM + size, carrier);
+            self.ring.read(tag, fd, slot, HEADER_ROOM..HEADER_ROOM + size, io_mode);
             return Ok(());
         }
         let source = reader.held.device().expect("no step is under way while a device is read");
@@ -228,14 +228,14 @@ impl Reader {
 
     /// Whether it is read while the worker does other things.
     pub(super) fn overlaps(&self) -> bool {
-        matches!(self.fd, Some((_, Carrier::Ring)))
+        matches!(self.fd, Some((_, IoMode::Ring)))
     }
 
     /// Looks where its state is to be read from.
     pub(super) fn open(&mut self) {
         let source = self.held.device().expect("no step is under way between phases");
-        let carrier = |kind: FdKind| io_mode::choose(kind, io_mode::cpus());
-        self.fd = source.fd().map(|(fd, kind)| (fd.as_raw_fd(), carrier(kind)));
+        let io_mode = |kind: FdKind| io_mode::choose(kind, io_mode::cpus());
+        self.fd = source.fd().map(|(fd, kind)| (fd.as_raw_fd(), io_mode(kind)));
     }
 
     /// Whether pre-copy has done what it can: little is left, or it gives more than it ever expected to.

@@ -68,7 +68,7 @@ impl Progress {
             }
             Event::Phase(phase) => self.phase(*phase),
             Event::Progress { bytes, estimate, .. } => self.moved(*bytes, *estimate),
-            Event::Stray { peer, error } => {
+            Event::Rejected { peer, error } => {
                 let peer = peer.map_or("a stranger".to_owned(), |peer| peer.to_string());
                 self.say(&format!("a connection of {peer} was turned away: {error}"));
             }
