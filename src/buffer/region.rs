@@ -118,6 +118,12 @@ impl Slot {
         self.index
     }
 
+    /// Slots and leases of its region that exist, this one among them: what was leaked counts for ever.
+    #[cfg(test)]
+    pub(crate) fn sharers(&self) -> usize {
+        Arc::strong_count(&self.region)
+    }
+
     /// Bytes of payload that it can hold.
     pub(crate) fn capacity(&self) -> u32 {
         self.capacity

@@ -164,6 +164,42 @@ mod tests {
         assert_eq!(Congestion::of(&one), None);
     }
 
+    fn tcp_pair() -> (Socket, Socket) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (near.into(), listener.accept().unwrap().0.into())
+    }
+
+    #[test]
+    fn a_prepared_socket_gives_a_lost_host_up_when_the_session_would() {
+        let (near, far) = tcp_pair();
+        for socket in [near, far] {
+            assert_eq!(socket.tcp_user_timeout().unwrap(), None, "the kernel's own says nothing of the test");
+            prepare(&socket).unwrap();
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(limits::STANDSTILL_MAX));
+            // How many probes go unanswered does not count: with a user timeout its time alone decides (tcp(7)).
+            assert!(socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), limits::SILENCE_MAX);
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), limits::SILENCE_MAX);
+        }
+    }
+
+    #[test]
+    fn a_prepared_socket_is_blocking_without_delay_and_not_inherited_however_it_was_made() {
+        use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+        let (near, _far) = tcp_pair();
+        near.set_nonblocking(true).unwrap();
+        near.set_cloexec(false).unwrap();
+        near.set_tcp_nodelay(false).unwrap();
+        prepare(&near).unwrap();
+        let near = OwnedFd::from(near);
+        let inherited =
+            !FdFlag::from_bits_retain(fcntl(&near, FcntlArg::F_GETFD).unwrap()).contains(FdFlag::FD_CLOEXEC);
+        let blocks =
+            !OFlag::from_bits_retain(fcntl(&near, FcntlArg::F_GETFL).unwrap()).contains(OFlag::O_NONBLOCK);
+        assert!(!inherited && blocks && SockRef::from(&near).tcp_nodelay().unwrap());
+    }
+
     #[test]
     fn what_is_no_stream_socket_is_refused_with_advice() {
         let (one, _other) = std::os::unix::net::UnixDatagram::pair().unwrap();

@@ -4,6 +4,12 @@
 //! the slots of its pool. So a packet that may be sent always finds a slot, whatever the order in which packets arrive. The
 //! promise is a *limit*: the first idx that may not be sent yet. It only ever grows.
 
+/// Packets that each of `devices` is promised room for in a pool of `slots`: rounded down, so that all of them together never
+/// promise more than there is. None without room for one packet of each.
+pub(crate) fn window(slots: usize, devices: usize) -> Option<usize> {
+    slots.checked_div(devices).filter(|&window| window > 0)
+}
+
 /// The receiver's half: what is promised for one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Grant {
@@ -163,7 +169,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_pool_with_fewer_slots_than_devices_has_no_window() {
+        assert_eq!([window(2, 3), window(3, 3), window(8, 3)], [None, Some(1), Some(2)]);
+        assert_eq!(window(8, 0), None);
+    }
+
     proptest! {
+        #[test]
+        fn all_windows_together_fit_into_the_pool_and_use_what_they_can(
+            slots in 0_usize..10_000, devices in 1_usize..=crate::limits::DEVICES_MAX
+        ) {
+            let window = window(slots, devices).unwrap_or(0);
+            prop_assert!(window * devices <= slots, "more is promised than there is");
+            prop_assert!((window + 1) * devices > slots, "a whole window is left over");
+        }
+
         #[test]
         fn never_needs_more_slots_than_promised_and_never_deadlocks(
             devices in 1_usize..5, window in 1_u64..6, choices in prop::collection::vec(0_usize..1000, 1..50)

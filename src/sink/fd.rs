@@ -51,7 +51,7 @@ impl Sink for FdSink {
 
     fn seal(&mut self) -> Result<(), DeviceError> {
         match self.kind {
-            FdKind::Memory => self.file.sync_all().map_err(|error| failed(DeviceOperation::Sync, error)),
+            FdKind::Memory => sync(&self.file).map_err(|error| failed(DeviceOperation::Sync, error)),
             FdKind::Waits => Ok(()),
         }
     }
@@ -127,16 +127,16 @@ impl FileSink {
     fn place(&mut self, part: &Path) -> io::Result<()> {
         match fs::symlink_metadata(&self.target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::rename(part, &self.target)?;
+                rename(part, &self.target)?;
                 self.placed = Placed::New;
             }
             _ if exchange(part, &self.target).is_ok() => self.placed = Placed::Exchanged,
             _ => {
-                fs::rename(part, &self.target)?;
+                rename(part, &self.target)?;
                 self.placed = Placed::Replaced;
             }
         }
-        File::open(folder(&self.target))?.sync_all()
+        sync(&File::open(folder(&self.target))?)
     }
 
     fn unplace(&mut self) -> io::Result<()> {
@@ -175,7 +175,7 @@ impl Sink for FileSink {
                 .set_permissions(mode)
                 .map_err(|error| failed(DeviceOperation::SetPermissions, error))?;
         }
-        part.file.sync_all().map_err(|error| failed(DeviceOperation::Sync, error))
+        sync(&part.file).map_err(|error| failed(DeviceOperation::Sync, error))
     }
 
     fn run(&mut self) -> Result<(), DeviceError> {
@@ -264,13 +264,34 @@ fn part_name(name: &[u8], number: u64) -> OsString {
     part
 }
 
+/// Makes durable what a file or a folder holds. Only a power cut would show that it is missing, so tests keep a log of it.
+fn sync(file: &File) -> io::Result<()> {
+    file.sync_all()?;
+    #[cfg(test)]
+    durability::log_sync(file);
+    Ok(())
+}
+
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    #[cfg(test)]
+    durability::log_rename(to);
+    Ok(())
+}
+
 fn exchange(one: &Path, other: &Path) -> io::Result<()> {
-    Ok(renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE)?)
+    renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE)?;
+    #[cfg(test)]
+    durability::log_rename(other);
+    Ok(())
 }
 
 fn failed(operation: DeviceOperation, error: io::Error) -> DeviceError {
     DeviceError::Io { operation, errno: error.into() }
 }
+
+#[cfg(test)]
+mod durability;
 
 #[cfg(test)]
 mod tests {
@@ -280,7 +301,7 @@ mod tests {
     use super::*;
 
     /// Writes as the engine does: to the descriptor, at its position.
-    fn write_all(sink: &impl Sink, bytes: &[u8]) {
+    pub(super) fn write_all(sink: &impl Sink, bytes: &[u8]) {
         let (fd, _) = sink.fd().unwrap();
         File::from(fd.try_clone_to_owned().unwrap()).write_all(bytes).unwrap();
     }

@@ -17,6 +17,7 @@ use crate::net::Connection;
 use crate::net::listener::Busy;
 use crate::phase::Phase;
 use crate::ring::{Completion, Ring};
+use crate::session::credit::window;
 use crate::session::receiver::{ReceiverSession, Terms, agree};
 use crate::time::Nanos;
 use crate::time::nanos;
@@ -110,12 +111,11 @@ impl<R: Ring> Receiving<R> {
         let terms = Terms { devices: &devices, pool_max: self.pool_max };
         let order = agree(offer, &terms).map_err(|reason| self.refuse(reason))?;
         let slots = Pool::slots_in(offer.pool_size, slot_size(offer.packet_size));
-        let window = slots as usize / offer.devices.len();
-        if window == 0 {
+        let Some(window) = window(slots as usize, offer.devices.len()) else {
             let text =
                 format!("a pool of {} bytes holds {slots} packets, fewer than devices", offer.pool_size);
             return Err(self.refuse(Refusal::Settings { text: text.into() }));
-        }
+        };
         let pool =
             Pool::new(slots, slot_size(offer.packet_size)).map_err(|error| self.not_ready(error.into()))?;
         self.loader.account.pool(&pool, self.loader.ring.register(&pool).err());

@@ -10,6 +10,8 @@ use crate::cancel::Wake;
 use crate::limits::HEADER_ROOM;
 use crate::time::nanos;
 
+mod contract;
+
 const TAG: Tag = Tag(7);
 
 fn pool() -> Pool {
