@@ -108,9 +108,20 @@ enum Operation {
 struct Side {
     operations: Vec<(Tag, Operation)>,
     ready: VecDeque<Completion>,
+    /// Jobs that still run; later ones never end. All of them unless set.
+    jobs_left: Option<u32>,
     /// Waits, at most until then.
     waiting: Option<Nanos>,
     gone: bool,
+}
+
+/// What becomes of reads and writes of a file whose device does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hang {
+    /// They end when they are cancelled.
+    UntilCancelled,
+    /// They never end.
+    ForEver,
 }
 
 /// When everything between the two sides is cut.
@@ -135,6 +146,7 @@ struct State {
     sockets: HashMap<RawFd, (usize, usize)>,
     connections: Vec<Connection>,
     files: HashMap<RawFd, SimFile>,
+    hanging: HashMap<RawFd, Hang>,
     cut: Option<Cut>,
     deadlocked: bool,
 }
@@ -157,6 +169,7 @@ impl World {
             sockets: HashMap::new(),
             connections: Vec::new(),
             files: HashMap::new(),
+            hanging: HashMap::new(),
             cut: None,
             deadlocked: false,
         };
@@ -170,6 +183,10 @@ impl World {
     /// The ring of one side: 0 is the sender's.
     pub(crate) fn ring(self: &Arc<World>, side: usize) -> SimRing {
         SimRing { world: Arc::clone(self), side }
+    }
+
+    pub(crate) fn now(&self) -> Nanos {
+        self.lock().now
     }
 
     /// Connects two sockets, that of side 0 first.
@@ -190,6 +207,16 @@ impl World {
 
     pub(crate) fn file(&self, fd: RawFd) -> SimFile {
         self.lock().files[&fd].clone()
+    }
+
+    /// From now on reads and writes of a file do not end by themselves.
+    pub(crate) fn hang(&self, fd: RawFd, how: Hang) {
+        self.lock().hanging.insert(fd, how);
+    }
+
+    /// Jobs of a side after the next `count` never end.
+    pub(crate) fn hang_jobs_after(&self, side: usize, count: u32) {
+        self.lock().sides[side].jobs_left = Some(count);
     }
 
     pub(crate) fn cut(&self, cut: Cut) {
@@ -254,7 +281,9 @@ impl State {
             let able = |operation: &Operation| match operation {
                 Operation::Send { fd, .. } => self.can_send(*fd),
                 Operation::Receive { fd, .. } => self.can_receive(*fd),
-                _ => true,
+                Operation::Read { fd, .. } | Operation::Write { fd, .. } => !self.hanging.contains_key(fd),
+                Operation::Job(_) => state.jobs_left != Some(0),
+                Operation::Notify { .. } => true,
             };
             found.extend(
                 (0..state.operations.len()).filter(|&at| able(&state.operations[at].1)).map(|at| (side, at)),
@@ -311,6 +340,8 @@ impl State {
             Operation::Notify { lease } => Completion::Released { tag, lease, copied: self.dice.chance(50) },
             Operation::Job(job) => {
                 job();
+                let left = &mut self.sides[side].jobs_left;
+                *left = left.map(|left| left - 1);
                 Completion::Done { tag }
             }
         };
@@ -460,8 +491,8 @@ impl Ring for SimRing {
     }
 
     fn cancel(&mut self, meant: Tag) {
-        let mut state = self.world.lock();
-        let side = &mut state.sides[self.side];
+        let state = &mut *self.world.lock();
+        let (side, hanging) = (&mut state.sides[self.side], &state.hanging);
         for (tag, operation) in std::mem::take(&mut side.operations) {
             let errno = Errno::from_raw(ECANCELED);
             if tag != meant {
@@ -469,6 +500,12 @@ impl Ring for SimRing {
                 continue;
             }
             let completion = match operation {
+                kept @ (Operation::Read { fd, .. } | Operation::Write { fd, .. })
+                    if hanging.get(&fd) == Some(&Hang::ForEver) =>
+                {
+                    side.operations.push((tag, kept));
+                    continue;
+                }
                 Operation::Read { slot, .. }
                 | Operation::Write { slot, .. }
                 | Operation::Receive { slot, .. } => Completion::Moved { tag, slot, result: Err(errno) },

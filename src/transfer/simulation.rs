@@ -2,6 +2,8 @@
 //!
 //! A failing run names its seed; `RINGLIFT_SEED=n cargo test simulation` runs that one alone.
 
+mod bounds;
+
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};

@@ -1,0 +1,221 @@
+//! How long a side waits for what does not come, on the simulator's clock: as long as its bound says, and no longer.
+
+use super::*;
+use crate::buffer::InFlight;
+use crate::limits::{HEADER_ROOM, PRECOPY_FACTOR_MAX, SETTLE_MAX};
+use crate::ring::sim::Hang;
+use crate::ring::{Ring, Tag};
+use crate::time::{Nanos, nanos};
+use crate::wire::Control;
+
+const SECOND: Nanos = 1_000_000_000;
+/// What everything takes that nobody waits for; the report counts from the agreement on settings.
+const SLACK: Nanos = SECOND / 2;
+
+/// A peer that says one thing, and then neither says nor closes anything, until long after everybody else is gone.
+fn say_and_stay(mut ring: SimRing, socket: &OwnedFd, message: &Control) {
+    let mut slot = Pool::new(1, 4096).unwrap().take().unwrap();
+    let count = message.encode(slot.payload_mut());
+    let mut flight: InFlight = slot.into_flight();
+    ring.send(Tag(0), socket.as_raw_fd(), flight.lease(), HEADER_ROOM..HEADER_ROOM + count, false);
+    let end = ring.now() + 1000 * SECOND;
+    while ring.now() < end {
+        ring.wait(Some(end)).unwrap();
+        while ring.next().is_some() {}
+    }
+}
+
+/// A transfer of one device with a state of `size` bytes, and where its state is read and written.
+fn one_file(world: &Arc<World>, size: usize) -> (send::Parts, receive::Parts, [RawFd; 2]) {
+    let (from, to) = (descriptor(), descriptor());
+    let files = [from.as_raw_fd(), to.as_raw_fd()];
+    world.add_file(files[0], SimFile { content: vec![7; size], ..SimFile::default() });
+    world.add_file(files[1], SimFile::default());
+    let source = FakeSource { fd: from, flow: Flow::Later, log: Log::default(), fails: None };
+    let sink = FakeSink { fd: to, log: Log::default(), fails: None, config: b"config".to_vec() };
+    let (sending, receiving) = one_device(world, source, sink);
+    (sending, receiving, files)
+}
+
+/// An owner who gives it a second.
+fn impatient(world: &Arc<World>) -> Owner {
+    let mut owner = Owner::new(Cancel::new(), None);
+    owner.deadline = Some(world.now() + SECOND);
+    owner
+}
+
+#[track_caller]
+fn assert_took(finished: &Finished, expected: Nanos) {
+    let took = finished.report.duration_ns;
+    assert!((expected - SLACK..expected + SLACK).contains(&took), "took {took} ns, not {expected}: {finished:?}");
+}
+
+#[test]
+fn a_receiver_that_never_closes_is_left_when_the_last_word_has_had_its_time() {
+    let world = World::new(1);
+    let (sending, receiving, _) = one_file(&world, 0);
+    let refusal = Control::Refuse { code: 1, text: "no".into() };
+    let sender = thread::scope(|scope| {
+        let (near, far) = (world.ring(0), world.ring(1));
+        scope.spawn(move || {
+            far.arrive();
+            say_and_stay(far, &receiving.control, &refusal);
+        });
+        send::Sending::new(near, sending).unwrap().run()
+    });
+    assert!(matches!(sender.error, Some(Error::Refused { .. })), "{:?}", sender.error);
+    assert_took(&sender, nanos(LINGER_MAX));
+}
+
+#[test]
+fn a_sender_that_never_closes_is_left_when_the_last_word_has_had_its_time() {
+    let world = World::new(1);
+    let (sending, receiving, _) = one_file(&world, 0);
+    let receiver = thread::scope(|scope| {
+        let (near, far) = (world.ring(0), world.ring(1));
+        let receiver = scope.spawn(move || {
+            far.arrive();
+            receive::Receiving::new(far, receiving).unwrap().run()
+        });
+        say_and_stay(near, &sending.control, &Control::Cancel);
+        receiver.join().unwrap()
+    });
+    assert!(matches!(receiver.error, Some(Error::Peer(PeerError::Cancelled))), "{:?}", receiver.error);
+    assert_took(&receiver, nanos(LINGER_MAX));
+}
+
+#[test]
+fn a_read_that_never_ends_is_given_up_and_the_deadline_named_to_the_peer() {
+    let world = World::new(1);
+    let (mut sending, receiving, [from, _]) = one_file(&world, 50_000);
+    let control = sending.control.as_raw_fd();
+    world.hang(from, Hang::ForEver);
+    sending.owner = impatient(&world);
+    let (sender, receiver) = run(&world, sending, receiving);
+    assert!(matches!(sender.error, Some(Error::Deadline)), "{:?}", sender.error);
+    assert_took(&sender, SECOND + nanos(SETTLE_MAX));
+    assert_took(&receiver, SECOND + nanos(LINGER_MAX));
+    assert_eq!(last_word(&world.tape(control, 0)), DEADLINE_PASSED);
+}
+
+#[test]
+fn a_read_that_waits_for_its_device_is_cancelled_and_not_waited_for() {
+    let world = World::new(1);
+    let (mut sending, receiving, [from, _]) = one_file(&world, 50_000);
+    world.hang(from, Hang::UntilCancelled);
+    sending.owner = impatient(&world);
+    let (sender, _) = run(&world, sending, receiving);
+    assert!(matches!(sender.error, Some(Error::Deadline)), "{:?}", sender.error);
+    assert_took(&sender, SECOND);
+}
+
+#[test]
+fn a_write_that_never_ends_is_given_up() {
+    let world = World::new(1);
+    let (sending, mut receiving, [_, to]) = one_file(&world, 50_000);
+    let control = sending.control.as_raw_fd();
+    world.hang(to, Hang::ForEver);
+    receiving.owner = impatient(&world);
+    let (_, receiver) = run(&world, sending, receiving);
+    assert!(matches!(receiver.error, Some(Error::Deadline)), "{:?}", receiver.error);
+    assert_took(&receiver, SECOND + nanos(SETTLE_MAX));
+    assert_eq!(last_word(&world.tape(control, 1)), DEADLINE_PASSED);
+}
+
+#[test]
+fn a_write_that_waits_for_its_device_is_cancelled_and_not_waited_for() {
+    let world = World::new(1);
+    let (sending, mut receiving, [_, to]) = one_file(&world, 50_000);
+    world.hang(to, Hang::UntilCancelled);
+    receiving.owner = impatient(&world);
+    let (_, receiver) = run(&world, sending, receiving);
+    assert!(matches!(receiver.error, Some(Error::Deadline)), "{:?}", receiver.error);
+    assert_took(&receiver, SECOND);
+}
+
+#[test]
+fn a_source_device_that_does_not_come_back_from_its_last_step_is_given_up() {
+    let world = World::new(1);
+    let (mut sending, receiving, [_, to]) = one_file(&world, 50_000);
+    // it starts, is quiesced, stops and gives its config state; its rollback never ends
+    world.hang_jobs_after(0, 4);
+    world.hang(to, Hang::UntilCancelled);
+    sending.owner = impatient(&world);
+    let (sender, _) = run(&world, sending, receiving);
+    assert!(matches!(sender.error, Some(Error::Deadline)), "{:?}", sender.error);
+    assert_took(&sender, SECOND + nanos(SETTLE_MAX));
+}
+
+#[test]
+fn a_device_that_does_not_come_back_after_commit_is_given_up_and_the_sender_left_in_doubt() {
+    let world = World::new(1);
+    let (sending, receiving, _) = one_file(&world, 50_000);
+    // it is prepared, loaded and woken; it never runs
+    world.hang_jobs_after(1, 3);
+    let (sender, receiver) = run(&world, sending, receiving);
+    let error = receiver.error.as_ref().unwrap();
+    assert!(matches!(error, Error::Device { error: DeviceError::Stuck, .. }), "{error:?}");
+    // once for the step, and once more for the reset
+    assert_took(&receiver, 2 * nanos(SETTLE_MAX));
+    assert_eq!(sender.outcome, Outcome::InDoubt);
+}
+
+/// The code of the last message on a control connection, an abort.
+fn last_word(tape: &[u8]) -> u16 {
+    let ends = boundaries(tape);
+    let last = &tape[ends[ends.len() - 2]..];
+    let (head, body) = last.split_first_chunk::<CONTROL_HEADER_LEN>().unwrap();
+    match Control::decode(&ControlHeader::decode(head).unwrap(), body) {
+        Ok(Control::Abort { code, .. }) => code,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What `docs/PROTOCOL.md` calls a deadline that passed.
+const DEADLINE_PASSED: u16 = 4;
+
+#[test]
+fn pre_copy_of_a_device_that_makes_state_for_ever_ends_at_a_multiple_of_its_estimate() {
+    struct Busy(FakeSource);
+    impl Source for Busy {
+        fn estimate(&self) -> Option<u64> {
+            Some(5 * u64::from(PACKET_SIZE))
+        }
+        fn precopy_remaining(&mut self) -> Result<u64, DeviceError> {
+            Ok(u64::MAX)
+        }
+        fn start(&mut self) -> Result<Flow, DeviceError> {
+            self.0.start()
+        }
+        fn fd(&self) -> Option<(BorrowedFd<'_>, FdKind)> {
+            self.0.fd()
+        }
+        fn stop(&mut self) -> Result<(), DeviceError> {
+            self.0.stop()
+        }
+        fn config(&mut self, buffer: &mut [u8]) -> Result<usize, DeviceError> {
+            self.0.config(buffer)
+        }
+        fn release(&mut self) -> Result<(), DeviceError> {
+            self.0.release()
+        }
+        fn rollback(&mut self) -> Result<(), DeviceError> {
+            self.0.rollback()
+        }
+    }
+    let world = World::new(1);
+    let from = descriptor();
+    let content = vec![7; 50 * PACKET_SIZE as usize];
+    world.add_file(from.as_raw_fd(), SimFile { content, ..SimFile::default() });
+    let source = FakeSource { fd: from, flow: Flow::PreCopy, log: Log::default(), fails: None };
+    let to = descriptor();
+    world.add_file(to.as_raw_fd(), SimFile::default());
+    let sink = FakeSink { fd: to, log: Log::default(), fails: None, config: b"config".to_vec() };
+    let (sending, receiving) = one_device(&world, Busy(source), sink);
+    let (sender, _) = run(&world, sending, receiving);
+    assert_eq!(sender.outcome, Outcome::Complete, "{:?}", sender.error);
+    let early = sender.report.devices[0].precopy_bytes;
+    let least = PRECOPY_FACTOR_MAX * 5 * u64::from(PACKET_SIZE);
+    // and one read that was under way
+    assert!((least..=least + 2 * u64::from(PACKET_SIZE)).contains(&early), "{early} bytes, not {least}");
+}
