@@ -47,7 +47,10 @@ fn impatient(world: &Arc<World>) -> Owner {
 #[track_caller]
 fn assert_took(finished: &Finished, expected: Nanos) {
     let took = finished.report.duration_ns;
-    assert!((expected - SLACK..expected + SLACK).contains(&took), "took {took} ns, not {expected}: {finished:?}");
+    assert!(
+        (expected - SLACK..expected + SLACK).contains(&took),
+        "took {took} ns, not {expected}: {finished:?}"
+    );
 }
 
 #[test]
