@@ -462,4 +462,22 @@ mod tests {
             assert!(matches!(session.on_control(message, 0), Err(Error::Peer(PeerError::Unexpected { .. }))));
         }
     }
+
+    #[test]
+    fn packets_that_arrive_and_packets_that_are_written_are_no_standstill() {
+        const SECOND: Nanos = 1_000_000_000;
+        let mut session = ready(1);
+        session.on_control(Control::Heartbeat, 119 * SECOND).unwrap();
+        assert!(session.check(60 * SECOND).is_err(), "heartbeats alone are one");
+
+        let packet = header(0, 0, false, b"x");
+        session.on_header(&packet, Place::Channel(0)).unwrap();
+        session.on_packet(packet, 0, packet.crc32c, Place::Channel(0), 59 * SECOND).unwrap();
+        assert!(session.check(60 * SECOND).is_ok(), "a packet came");
+        assert!(session.check(119 * SECOND).is_err());
+
+        session.pop(0).unwrap();
+        session.written(0, 118 * SECOND);
+        assert!(session.check(119 * SECOND).is_ok(), "it was written");
+    }
 }

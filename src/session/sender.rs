@@ -399,4 +399,19 @@ mod tests {
         assert_eq!(session.poll_control(1_000_000_000), Some(Control::Heartbeat));
         assert_eq!(session.poll_control(1_000_000_000), None);
     }
+
+    #[test]
+    fn packets_that_are_read_and_packets_that_are_sent_are_no_standstill() {
+        const SECOND: Nanos = 1_000_000_000;
+        let mut session = ready(1);
+        session.on_control(Control::Heartbeat, 119 * SECOND).unwrap();
+        assert!(session.check(60 * SECOND).is_err(), "heartbeats alone are one");
+
+        session.push(0, 7, 10, false, 1, 0, 59 * SECOND);
+        assert!(session.check(60 * SECOND).is_ok(), "a packet was read");
+        assert!(session.check(119 * SECOND).is_err());
+
+        session.sent(118 * SECOND);
+        assert!(session.check(119 * SECOND).is_ok(), "it was sent");
+    }
 }

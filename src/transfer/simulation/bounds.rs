@@ -1,28 +1,74 @@
 //! How long a side waits for what does not come, on the simulator's clock: as long as its bound says, and no longer.
 
 use super::*;
-use crate::buffer::InFlight;
-use crate::limits::{HEADER_ROOM, PRECOPY_FACTOR_MAX, SETTLE_MAX};
+use crate::limits::{HEADER_ROOM, PRECOPY_FACTOR_MAX, REASON_PATIENCE, SETTLE_MAX};
 use crate::ring::sim::Hang;
-use crate::ring::{Ring, Tag};
+use crate::ring::{Completion, Directions, Ring, Tag};
 use crate::time::{Nanos, nanos};
 use crate::wire::Control;
 
 const SECOND: Nanos = 1_000_000_000;
 /// What everything takes that nobody waits for; the report counts from the agreement on settings.
-const SLACK: Nanos = SECOND / 2;
+const SLACK: Nanos = SECOND / 4;
 
-/// A peer that says one thing, and then neither says nor closes anything, until long after everybody else is gone.
-fn say_and_stay(mut ring: SimRing, socket: &OwnedFd, message: &Control) {
-    let mut slot = Pool::new(1, 4096).unwrap().take().unwrap();
-    let count = message.encode(slot.payload_mut());
-    let mut flight: InFlight = slot.into_flight();
-    ring.send(Tag(0), socket.as_raw_fd(), flight.lease(), HEADER_ROOM..HEADER_ROOM + count, false);
-    let end = ring.now() + 1000 * SECOND;
-    while ring.now() < end {
-        ring.wait(Some(end)).unwrap();
-        while ring.next().is_some() {}
+/// A peer that is played by hand: it sends what it is told to and takes in nothing.
+struct Peer {
+    ring: SimRing,
+    pool: Pool,
+}
+
+impl Peer {
+    fn new(ring: SimRing) -> Peer {
+        Peer { ring, pool: Pool::new(8, 4096).unwrap() }
     }
+
+    fn say(&mut self, socket: &OwnedFd, message: &Control) {
+        let mut slot = self.pool.take().unwrap();
+        let count = message.encode(slot.payload_mut());
+        let mut flight = slot.into_flight();
+        let range = HEADER_ROOM..HEADER_ROOM + count;
+        self.ring.send(Tag(0), socket.as_raw_fd(), flight.lease(), range.clone(), false);
+        // in order, and all of it: the world sends what it likes of each
+        let mut sent = 0;
+        while sent < count {
+            self.ring.wait(None).unwrap();
+            while let Some(Completion::Sent { lease: Some(lease), result, .. }) = self.ring.next() {
+                flight.give_back(lease);
+                sent += result.unwrap();
+                if sent < count {
+                    let rest = range.start + sent..range.end;
+                    self.ring.send(Tag(0), socket.as_raw_fd(), flight.lease(), rest, false);
+                }
+            }
+        }
+    }
+
+    /// Neither sends nor closes anything.
+    fn stay(&mut self, time: Nanos) {
+        let end = self.ring.now() + time;
+        while self.ring.now() < end {
+            self.ring.wait(Some(end)).unwrap();
+        }
+    }
+
+    /// Until long after everybody else is gone.
+    fn stay_for_ever(mut self) {
+        self.stay(1000 * SECOND);
+    }
+}
+
+/// A real sender to a receiver that is played by hand on `control` and a data connection.
+fn send_to(play: impl FnOnce(Peer, &OwnedFd, &OwnedFd) + Send) -> Finished {
+    let world = World::new(1);
+    let (sending, receiving, _) = one_file(&world, 50_000);
+    thread::scope(|scope| {
+        let (near, far) = (world.ring(0), world.ring(1));
+        scope.spawn(move || {
+            far.arrive();
+            play(Peer::new(far), &receiving.control, &receiving.data[0]);
+        });
+        send::Sending::new(near, sending).unwrap().run()
+    })
 }
 
 /// A transfer of one device with a state of `size` bytes, and where its state is read and written.
@@ -55,19 +101,41 @@ fn assert_took(finished: &Finished, expected: Nanos) {
 
 #[test]
 fn a_receiver_that_never_closes_is_left_when_the_last_word_has_had_its_time() {
-    let world = World::new(1);
-    let (sending, receiving, _) = one_file(&world, 0);
-    let refusal = Control::Refuse { code: 1, text: "no".into() };
-    let sender = thread::scope(|scope| {
-        let (near, far) = (world.ring(0), world.ring(1));
-        scope.spawn(move || {
-            far.arrive();
-            say_and_stay(far, &receiving.control, &refusal);
-        });
-        send::Sending::new(near, sending).unwrap().run()
+    let sender = send_to(|mut peer, control, _| {
+        peer.say(control, &Control::Refuse { code: 1, text: "no".into() });
+        peer.stay_for_ever();
     });
     assert!(matches!(sender.error, Some(Error::Refused { .. })), "{:?}", sender.error);
     assert_took(&sender, nanos(LINGER_MAX));
+}
+
+/// Agrees to everything, and then cuts the data connection.
+fn agree_and_cut(peer: &mut Peer, control: &OwnedFd, data: &OwnedFd) {
+    for message in [Control::Accept, Control::Ready, Control::Credit { device: 0, limit: 1 }] {
+        peer.say(control, &message);
+    }
+    peer.ring.shut_down(data.as_raw_fd(), Directions::Both);
+}
+
+#[test]
+fn the_reason_for_a_cut_connection_is_waited_for_and_told() {
+    let sender = send_to(|mut peer, control, data| {
+        agree_and_cut(&mut peer, control, data);
+        peer.stay(nanos(REASON_PATIENCE) / 2);
+        peer.say(control, &Control::Abort { code: 2, text: "the disk is full".into() });
+    });
+    let told = matches!(&sender.error, Some(Error::Peer(PeerError::Aborted { text })) if &**text == "the disk is full");
+    assert!(told, "{:?}", sender.error);
+}
+
+#[test]
+fn a_reason_that_does_not_come_is_not_waited_for_long() {
+    let sender = send_to(|mut peer, control, data| {
+        agree_and_cut(&mut peer, control, data);
+        peer.stay_for_ever();
+    });
+    assert!(matches!(sender.error, Some(Error::Peer(PeerError::Lost { .. }))), "{:?}", sender.error);
+    assert_took(&sender, nanos(REASON_PATIENCE) + nanos(LINGER_MAX));
 }
 
 #[test]
@@ -80,7 +148,9 @@ fn a_sender_that_never_closes_is_left_when_the_last_word_has_had_its_time() {
             far.arrive();
             receive::Receiving::new(far, receiving).unwrap().run()
         });
-        say_and_stay(near, &sending.control, &Control::Cancel);
+        let mut peer = Peer::new(near);
+        peer.say(&sending.control, &Control::Cancel);
+        peer.stay_for_ever();
         receiver.join().unwrap()
     });
     assert!(matches!(receiver.error, Some(Error::Peer(PeerError::Cancelled))), "{:?}", receiver.error);
