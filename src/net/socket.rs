@@ -175,7 +175,7 @@ mod tests {
         let (near, far) = tcp_pair();
         for socket in [near, far] {
             assert_eq!(socket.tcp_user_timeout().unwrap(), None, "the kernel's own says nothing of the test");
-            prepare(&socket).unwrap();
+            prepare(&SockRef::from(&socket)).unwrap();
             assert_eq!(socket.tcp_user_timeout().unwrap(), Some(limits::STANDSTILL_MAX));
             // How many probes go unanswered does not count: with a user timeout its time alone decides (tcp(7)).
             assert!(socket.keepalive().unwrap());
@@ -191,7 +191,7 @@ mod tests {
         near.set_nonblocking(true).unwrap();
         near.set_cloexec(false).unwrap();
         near.set_tcp_nodelay(false).unwrap();
-        prepare(&near).unwrap();
+        prepare(&SockRef::from(&near)).unwrap();
         let near = OwnedFd::from(near);
         let inherited =
             !FdFlag::from_bits_retain(fcntl(&near, FcntlArg::F_GETFD).unwrap()).contains(FdFlag::FD_CLOEXEC);

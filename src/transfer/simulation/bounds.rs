@@ -22,12 +22,12 @@ impl Peer {
         Peer { ring, pool: Pool::new(8, 4096).unwrap() }
     }
 
-    fn say(&mut self, socket: &OwnedFd, message: &Control) {
+    fn say(&mut self, socket: &Connection, message: &Control) {
         let mut slot = self.pool.take().unwrap();
         let count = message.encode(slot.payload_mut());
         let mut flight = slot.into_flight();
         let range = HEADER_ROOM..HEADER_ROOM + count;
-        self.ring.send(Tag(0), socket.as_raw_fd(), flight.lease(), range.clone(), false);
+        self.ring.send(Tag(0), socket.fd(), flight.lease(), range.clone(), false);
         // in order, and all of it: the world sends what it likes of each
         let mut sent = 0;
         while sent < count {
@@ -37,7 +37,7 @@ impl Peer {
                 sent += result.unwrap();
                 if sent < count {
                     let rest = range.start + sent..range.end;
-                    self.ring.send(Tag(0), socket.as_raw_fd(), flight.lease(), rest, false);
+                    self.ring.send(Tag(0), socket.fd(), flight.lease(), rest, false);
                 }
             }
         }
@@ -58,7 +58,7 @@ impl Peer {
 }
 
 /// A real sender to a receiver that is played by hand on `control` and a data connection.
-fn send_to(play: impl FnOnce(Peer, &OwnedFd, &OwnedFd) + Send) -> Finished {
+fn send_to(play: impl FnOnce(Peer, &Connection, &Connection) + Send) -> Finished {
     let world = World::new(1);
     let (sending, receiving, _) = one_file(&world, 50_000);
     thread::scope(|scope| {
@@ -110,11 +110,11 @@ fn a_receiver_that_never_closes_is_left_when_the_last_word_has_had_its_time() {
 }
 
 /// Agrees to everything, and then cuts the data connection.
-fn agree_and_cut(peer: &mut Peer, control: &OwnedFd, data: &OwnedFd) {
+fn agree_and_cut(peer: &mut Peer, control: &Connection, data: &Connection) {
     for message in [Control::Accept, Control::Ready, Control::Credit { device: 0, limit: 1 }] {
         peer.say(control, &message);
     }
-    peer.ring.shut_down(data.as_raw_fd(), Directions::Both);
+    peer.ring.shut_down(data.fd(), Directions::Both);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn a_sender_that_never_closes_is_left_when_the_last_word_has_had_its_time() {
 fn a_read_that_never_ends_is_given_up_and_the_deadline_named_to_the_peer() {
     let world = World::new(1);
     let (mut sending, receiving, [from, _]) = one_file(&world, 50_000);
-    let control = sending.control.as_raw_fd();
+    let control = sending.control.fd();
     world.hang(from, Hang::ForEver);
     sending.owner = impatient(&world);
     let (sender, receiver) = run(&world, sending, receiving);
@@ -186,7 +186,7 @@ fn a_read_that_waits_for_its_device_is_cancelled_and_not_waited_for() {
 fn a_write_that_never_ends_is_given_up() {
     let world = World::new(1);
     let (sending, mut receiving, [_, to]) = one_file(&world, 50_000);
-    let control = sending.control.as_raw_fd();
+    let control = sending.control.fd();
     world.hang(to, Hang::ForEver);
     receiving.owner = impatient(&world);
     let (_, receiver) = run(&world, sending, receiving);

@@ -8,6 +8,7 @@ use std::thread;
 use socket2::SockRef;
 
 use super::*;
+use crate::error::KernelOperation;
 
 /// A TCP connection whose sockets hold little, so that what is sent soon waits for what is received.
 fn narrow_pair() -> (TcpStream, TcpStream) {
@@ -83,7 +84,7 @@ fn bytes_are_unconfirmed_until_the_peers_kernel_has_them() {
 fn what_is_no_socket_has_no_unconfirmed_bytes_but_an_error() {
     let file = memfd(b"");
     let error = Uring::new().unwrap().unconfirmed(file.as_raw_fd()).unwrap_err();
-    assert_eq!((error.operation, error.errno.raw()), ("ioctl(SIOCOUTQ)", libc::ENOTTY));
+    assert_eq!((error.operation, error.errno.raw()), (KernelOperation::Unconfirmed, libc::ENOTTY));
 }
 
 /// The kernel answers EFAULT to an operation that names a registered buffer when there is none any more, and only to one
@@ -94,10 +95,10 @@ fn every_operation_that_can_uses_the_registered_pool() {
     ring.register(&pool).unwrap();
     ring.ring.submitter().unregister_buffers().expect("the pool is registered");
 
-    ring.read(TAG, file.as_raw_fd(), pool.take().unwrap(), payload(10), Carrier::Ring);
+    ring.read(TAG, file.as_raw_fd(), pool.take().unwrap(), payload(10), IoMode::Ring);
     let (slot, result) = moved(&mut ring);
     assert_eq!(result, Err(Errno::from_raw(libc::EFAULT)), "READ_FIXED");
-    ring.write(TAG, file.as_raw_fd(), slot, payload(10), Carrier::Ring);
+    ring.write(TAG, file.as_raw_fd(), slot, payload(10), IoMode::Ring);
     let (slot, result) = moved(&mut ring);
     assert_eq!(result, Err(Errno::from_raw(libc::EFAULT)), "WRITE_FIXED");
     if !ring.can_zero_copy() {
@@ -116,7 +117,7 @@ fn a_pool_of_another_region_is_not_taken_for_the_registered_one() {
     let (mut ring, registered, mut other) = (Uring::new().unwrap(), pool(), pool());
     ring.register(&registered).unwrap();
     let file = memfd(b"state");
-    ring.read(TAG, file.as_raw_fd(), other.take().unwrap(), payload(100), Carrier::Ring);
+    ring.read(TAG, file.as_raw_fd(), other.take().unwrap(), payload(100), IoMode::Ring);
     let (slot, result) = moved(&mut ring);
     assert_eq!((result, slot.payload(5)), (Ok(5), &b"state"[..]));
 }
@@ -129,7 +130,7 @@ fn a_dropped_ring_has_waited_for_its_operations_and_their_slots_are_free() {
     let slot = pool.take().unwrap();
     let address = slot.address(&payload(8)) as u64;
     let mut ring = Uring::new().unwrap();
-    ring.read(TAG, reader.as_raw_fd(), slot, payload(8), Carrier::Ring);
+    ring.read(TAG, reader.as_raw_fd(), slot, payload(8), IoMode::Ring);
     ring.wait(Some(now() + 1_000_000)).unwrap();
     let witness = pool.take().unwrap();
     assert_eq!(witness.sharers(), 4, "the ring has one of them");
