@@ -142,19 +142,20 @@ pub(crate) fn circles(sources: &[Source], rules: &Rules) -> Vec<String> {
             open.entry(room).or_default().insert(other, place);
         }
     }
-    // what imports nothing is no part of a circle, nor is what imports only such
+    // what imports nothing or is imported by nothing is no part of a circle, nor is what is left alone without it
     loop {
-        let done: BTreeSet<String> =
-            open.iter().filter(|(_, to)| to.is_empty()).map(|(room, _)| room.clone()).collect();
-        if done.is_empty() {
+        let imported: BTreeSet<String> = open.values().flat_map(BTreeMap::keys).cloned().collect();
+        let before = open.len();
+        open.retain(|room, to| !to.is_empty() && imported.contains(room));
+        if open.len() == before {
             break;
         }
-        open.retain(|room, _| !done.contains(room));
-        open.values_mut().for_each(|to| to.retain(|other, _| !done.contains(other)));
+        let left: BTreeSet<String> = open.keys().cloned().collect();
+        open.values_mut().for_each(|to| to.retain(|other, _| left.contains(other)));
     }
     let told = |(room, to): (String, BTreeMap<String, String>)| {
         let to: Vec<String> = to.into_iter().map(|(other, place)| format!("{other} ({place})")).collect();
-        format!("{room} is in a circle, or above one, by {}", to.join(", "))
+        format!("{room} is in a circle by {}", to.join(", "))
     };
     open.into_iter().map(told).collect()
 }
@@ -269,8 +270,14 @@ mod tests {
     fn circles_are_found_over_detours_and_trees_are_none() {
         let tree = [("a.rs", "use crate::{b, c};"), ("b.rs", "use crate::c;"), ("c.rs", "")];
         assert!(circles(&sources(&tree), &TWO).is_empty());
-        let circle = [("a.rs", "use crate::b;"), ("b.rs", "use crate::c;"), ("c.rs", "use crate::b;")];
-        assert_eq!(circles(&sources(&circle), &TWO).len(), 3);
+        let circle = [
+            ("a.rs", "use crate::b;"),
+            ("b.rs", "use crate::c;"),
+            ("c.rs", "use crate::{b, d};"),
+            ("d.rs", ""),
+        ];
+        let found = circles(&sources(&circle), &TWO);
+        assert_eq!(found, ["b is in a circle by c (src/b.rs:1)", "c is in a circle by b (src/c.rs:1)"]);
         let rules = Rules { exceptions: &[("c", "b", "because")], ..TWO };
         assert!(circles(&sources(&circle), &rules).is_empty());
     }
