@@ -5,6 +5,7 @@
 //! [`receiver::ReceiverSession`] mirror each other; the smaller machines each keep one promise: [`reorder`] order and
 //! completeness, [`credit`] bounded memory, [`handover`] that at most one side runs, [`liveness`] that nothing hangs.
 
+pub(crate) mod abort_code;
 pub(crate) mod credit;
 pub(crate) mod handover;
 pub(crate) mod liveness;

@@ -6,8 +6,7 @@ use crate::error::Error;
 /// The kind of failure that an abort names to the peer. A later version may send others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u16)]
-#[non_exhaustive]
-pub enum AbortCode {
+pub(crate) enum AbortCode {
     /// None of the kinds below.
     Other = 0,
     /// The peer broke the protocol, fell silent or went away.
@@ -22,7 +21,7 @@ pub enum AbortCode {
 
 impl AbortCode {
     /// The number that travels.
-    pub fn code(self) -> u16 {
+    pub(crate) fn code(self) -> u16 {
         self as u16
     }
 }
