@@ -1,7 +1,7 @@
-//! No descriptor that a transfer makes or is given goes to a child process: a program that the embedder starts meanwhile would
-//! keep a device or a connection open that everybody else has closed.
+//! Child processes inherit no descriptor that a transfer opens or is given: a program that the embedder starts meanwhile would
+//! keep a device or a connection open after both sides have closed it.
 //!
-//! One test only: it looks at every descriptor of the process, and others would make some of their own.
+//! There is only one test here, because it looks at all descriptors of the process.
 
 mod common;
 
@@ -24,7 +24,7 @@ fn descriptors() -> BTreeSet<u32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Those that a child process would inherit, with what they are; not those in `before`.
+/// The descriptors that a child process would inherit and that are not in `before`, each with the file it refers to.
 fn inherited(before: &BTreeSet<u32>) -> Vec<String> {
     let describe = |number: &u32| {
         // one that was closed meanwhile has no flags
@@ -50,7 +50,7 @@ fn careless_pair() -> (OwnedFd, OwnedFd) {
     (careless(near), careless(far))
 }
 
-/// Runs a transfer of two devices, and looks in the middle of it: everything is open by then, on both sides.
+/// Runs a transfer of two devices and looks for inheritable descriptors at switchover, when both sides have opened everything.
 fn leaks(
     before: &BTreeSet<u32>,
     connect: impl FnOnce(SenderBuilder, ReceiverBuilder) -> (SenderBuilder, ReceiverBuilder),

@@ -118,7 +118,7 @@ impl Slot {
         self.index
     }
 
-    /// Slots and leases of its region that exist, this one among them: what was leaked counts for ever.
+    /// Slots and leases of its region that exist, including this one. A leaked slot is counted for ever.
     #[cfg(test)]
     pub(crate) fn sharers(&self) -> usize {
         Arc::strong_count(&self.region)

@@ -115,7 +115,7 @@ struct Side {
     gone: bool,
 }
 
-/// What becomes of reads and writes of a file whose device does not answer.
+/// How reads and writes of a file behave whose device does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hang {
     /// They end when they are cancelled.
@@ -209,7 +209,7 @@ impl World {
         self.lock().files[&fd].clone()
     }
 
-    /// From now on reads and writes of a file do not end by themselves.
+    /// From now on, reads and writes of this file do not end by themselves.
     pub(crate) fn hang(&self, fd: RawFd, how: Hang) {
         self.lock().hanging.insert(fd, how);
     }

@@ -4,8 +4,8 @@
 //! the slots of its pool. So a packet that may be sent always finds a slot, whatever the order in which packets arrive. The
 //! promise is a *limit*: the first idx that may not be sent yet. It only ever grows.
 
-/// Packets that each of `devices` is promised room for in a pool of `slots`: rounded down, so that all of them together never
-/// promise more than there is. None without room for one packet of each.
+/// The window of each device, in packets, for a pool of `slots`. It is rounded down, so that all windows together never exceed the
+/// pool. None if the pool cannot hold one packet of each device.
 pub(crate) fn window(slots: usize, devices: usize) -> Option<usize> {
     slots.checked_div(devices).filter(|&window| window > 0)
 }

@@ -264,7 +264,7 @@ fn part_name(name: &[u8], number: u64) -> OsString {
     part
 }
 
-/// Makes durable what a file or a folder holds. Only a power cut would show that it is missing, so tests keep a log of it.
+/// Makes a file or a folder durable. Only a power cut would show that the call is missing, so tests log it.
 fn sync(file: &File) -> io::Result<()> {
     file.sync_all()?;
     #[cfg(test)]

@@ -1,7 +1,7 @@
-//! What a file names: the paths in its imports, expressions, types, attributes and macros, from the root of the crate.
+//! The paths that a file names, in imports, expressions, types, attributes and macros, resolved to the root of the crate.
 //!
-//! Knows no rule. `super`, `self` and nested imports are resolved; what an import has brought in by a shorter name is not
-//! followed further, because the import itself is found.
+//! Knows no rule. `super`, `self` and nested imports are resolved. A name that an import brings into scope is not followed
+//! further, because the import itself is found.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use syn::visit::{self, Visit};
@@ -133,10 +133,10 @@ impl Names {
     /// Attributes may have a path in quotes: `#[serde(with = "crate::wire::text")]`.
     fn quoted(&mut self, literal: &str, line: usize) {
         let text = literal.trim_matches('"');
-        if ["crate::", "super::", "self::"].iter().any(|head| text.starts_with(head)) {
-            if let Ok(path) = syn::parse_str::<syn::Path>(text) {
-                self.note(&segments(&path), line);
-            }
+        if ["crate::", "super::", "self::"].iter().any(|head| text.starts_with(head))
+            && let Ok(path) = syn::parse_str::<syn::Path>(text)
+        {
+            self.note(&segments(&path), line);
         }
     }
 }

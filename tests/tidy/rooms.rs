@@ -1,16 +1,16 @@
 //! Which module at the top of `src/` may import which, and that the whole has no circles.
 //!
-//! A module that is not in the table breaks the rule: it gets a line here when it is made.
+//! A module that is missing from the table breaks the rule: a new one needs a line here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::names;
 use super::source::{Source, Tree};
 
-/// What a module may import, and why another than that is still there.
+/// What each module may import, and the imports that are still there against the rule.
 pub(crate) struct Rules {
     pub(crate) may_know: &'static [(&'static str, &'static [&'static str])],
-    /// Module, what it imports against the rule, and why. One that is not needed any more must go.
+    /// Module, import and reason. An exception that is no longer needed is an error.
     pub(crate) exceptions: &'static [(&'static str, &'static str, &'static str)],
 }
 
@@ -79,7 +79,7 @@ pub(crate) const RULES: Rules = Rules {
     ],
 };
 
-/// What the root of the library gives a shorter name: `Finished` is `transfer::Finished`.
+/// Re-exports at the root of the library: `Finished` is `transfer::Finished`.
 fn aliases(sources: &[Source]) -> BTreeMap<String, String> {
     let Some(root) = sources.iter().find(|source| source.name == "lib.rs") else { return BTreeMap::new() };
     let named = names::written(root).into_iter().filter(|named| named.path.len() > 1);
@@ -166,7 +166,7 @@ pub(crate) fn circles(sources: &[Source], rules: &Rules) -> Vec<String> {
 /// its bounds.
 const QEMU_AT_HOME: [&str; 6] = ["qemu/", "qemu.rs", "wire/qemu", "error", "limits.rs", "lib.rs"];
 
-/// Names of QEMU that are elsewhere, and why. One that is not needed any more must go.
+/// Names of QEMU elsewhere, with the reason. An exception that is no longer needed is an error.
 pub(crate) const QEMU_EXCEPTIONS: &[(&str, &str, &str)] = &[("wire/mod.rs", "qemu", "declares the module")];
 
 /// QEMU named in code outside its own modules. Comments are free.

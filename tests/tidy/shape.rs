@@ -1,4 +1,4 @@
-//! How large files and functions may be, that every file is part of the program, and what is in its code.
+//! How long files and functions may be, and that every file, module and warning is used.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ const LINES_MAX: usize = 420;
 /// Lines of a function: a screen, generously.
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// Functions that are longer, and why. One that is not needed any more must go.
+/// Longer functions, with the reason. An exception that is no longer needed is an error.
 pub(crate) const LONG_FUNCTIONS: &[(&str, &str, &str)] = &[];
 
 /// Files that do not say what they are, or that are too long.
@@ -73,8 +73,7 @@ pub(crate) fn long_functions(sources: &[Source], exceptions: &[(&str, &str, &str
     found
 }
 
-/// Files that no other declares: they look like a part of the program and are compiled by nobody. With their tests, as they are
-/// on disk.
+/// Files that no other file declares: they look like a part of the program and are never compiled. Test files count, too.
 pub(crate) fn orphans(files: &[(String, String)]) -> Vec<String> {
     const ROOTS: [&str; 2] = ["lib.rs", "bin/ringlift/main.rs"];
     let declared = source::all_declared(files, false);
@@ -83,7 +82,7 @@ pub(crate) fn orphans(files: &[(String, String)]) -> Vec<String> {
     orphans.map(|(name, _)| format!("src/{name} is declared by no other file")).collect()
 }
 
-/// Modules that offer something and that no other file names. Those that the root makes public are for others.
+/// Modules that export something and that no other file names. Public modules of the library are for its users.
 pub(crate) fn unused_modules(sources: &[Source]) -> Vec<String> {
     let offers = |item: &Item| match item {
         Item::Const(item) => is_offered(&item.vis),
@@ -160,7 +159,7 @@ pub(crate) fn identifiers(source: &Source) -> Vec<(String, usize)> {
     found
 }
 
-/// Variants of the enum of warnings that no code makes: a warning that cannot come.
+/// Variants of the enum of warnings that are constructed nowhere: warnings that cannot occur.
 pub(crate) fn warnings_that_cannot_come(sources: &[Source], exceptions: &[(&str, &str)]) -> Vec<String> {
     const NAME: &str = "WarningCode";
     struct Made(BTreeSet<String>);

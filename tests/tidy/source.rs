@@ -80,7 +80,7 @@ impl Source {
 }
 
 fn parse(name: &str, text: &str) -> syn::File {
-    syn::parse_file(text).unwrap_or_else(|error| panic!("{name}: {error}"))
+    syn::parse_file(text).unwrap_or_else(|error| unreachable!("{name} is compiled, but not parsed: {error}"))
 }
 
 /// Lines of test code.

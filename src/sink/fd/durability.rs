@@ -1,8 +1,7 @@
-//! What a file sink makes durable, and when: the calls whose absence no other test would notice, because only a power cut
-//! shows it.
+//! What a file sink makes durable, and when. No other test would notice a missing `fsync`, because only a power cut shows it.
 //!
-//! The sink logs its calls here, per thread, with what the kernel says of the descriptor at that moment; the sink itself
-//! knows nothing of the log outside tests.
+//! Under test the sink logs its calls here, per thread, with the path and size that the kernel reports for the descriptor at that
+//! moment. The log does not exist outside tests.
 
 use std::cell::RefCell;
 use std::os::fd::AsRawFd;
@@ -35,7 +34,7 @@ pub(super) fn log_rename(to: &Path) {
     LOG.with_borrow_mut(|log| log.push(Call::Rename { to: to.to_owned() }));
 }
 
-/// What was called since the last look.
+/// The calls since the last time, and forgets them.
 fn calls() -> Vec<Call> {
     LOG.take()
 }

@@ -1,4 +1,4 @@
-//! How long a side waits for what does not come, on the simulator's clock: as long as its bound says, and no longer.
+//! How long a side waits for something that never happens, on the simulator's clock: as long as its bound allows, and no longer.
 
 use super::*;
 use crate::limits::{HEADER_ROOM, PRECOPY_FACTOR_MAX, REASON_PATIENCE, SETTLE_MAX};
@@ -8,10 +8,10 @@ use crate::time::{Nanos, nanos};
 use crate::wire::Control;
 
 const SECOND: Nanos = 1_000_000_000;
-/// What everything takes that nobody waits for; the report counts from the agreement on settings.
+/// Tolerance: the simulated time of everything that is not waited for. The report counts from the agreement on settings.
 const SLACK: Nanos = SECOND / 4;
 
-/// A peer that is played by hand: it sends what it is told to and takes in nothing.
+/// A hand-written peer: it sends the messages that a test names and reads nothing.
 struct Peer {
     ring: SimRing,
     pool: Pool,
@@ -22,13 +22,13 @@ impl Peer {
         Peer { ring, pool: Pool::new(8, 4096).unwrap() }
     }
 
-    fn say(&mut self, socket: &Connection, message: &Control) {
+    fn send(&mut self, socket: &Connection, message: &Control) {
         let mut slot = self.pool.take().unwrap();
         let count = message.encode(slot.payload_mut());
         let mut flight = slot.into_flight();
         let range = HEADER_ROOM..HEADER_ROOM + count;
         self.ring.send(Tag(0), socket.fd(), flight.lease(), range.clone(), false);
-        // in order, and all of it: the world sends what it likes of each
+        // the simulator may send any part of it at a time
         let mut sent = 0;
         while sent < count {
             self.ring.wait(None).unwrap();
@@ -43,7 +43,7 @@ impl Peer {
         }
     }
 
-    /// Neither sends nor closes anything.
+    /// Does nothing for a while: neither sends nor closes.
     fn stay(&mut self, time: Nanos) {
         let end = self.ring.now() + time;
         while self.ring.now() < end {
@@ -51,13 +51,13 @@ impl Peer {
         }
     }
 
-    /// Until long after everybody else is gone.
+    /// Does nothing until long after the other side has ended.
     fn stay_for_ever(mut self) {
         self.stay(1000 * SECOND);
     }
 }
 
-/// A real sender to a receiver that is played by hand on `control` and a data connection.
+/// Runs a real sender against a hand-written receiver, which gets its control and its data connection.
 fn send_to(play: impl FnOnce(Peer, &Connection, &Connection) + Send) -> Finished {
     let world = World::new(1);
     let (sending, receiving, _) = one_file(&world, 50_000);
@@ -71,7 +71,7 @@ fn send_to(play: impl FnOnce(Peer, &Connection, &Connection) + Send) -> Finished
     })
 }
 
-/// A transfer of one device with a state of `size` bytes, and where its state is read and written.
+/// A transfer of one device with `size` bytes of state, and the descriptors that it is read from and written to.
 fn one_file(world: &Arc<World>, size: usize) -> (send::Parts, receive::Parts, [RawFd; 2]) {
     let (from, to) = (descriptor(), descriptor());
     let files = [from.as_raw_fd(), to.as_raw_fd()];
@@ -83,7 +83,7 @@ fn one_file(world: &Arc<World>, size: usize) -> (send::Parts, receive::Parts, [R
     (sending, receiving, files)
 }
 
-/// An owner who gives it a second.
+/// A caller whose deadline is in a second.
 fn impatient(world: &Arc<World>) -> Owner {
     let mut owner = Owner::new(Cancel::new(), None);
     owner.deadline = Some(world.now() + SECOND);
@@ -102,7 +102,7 @@ fn assert_took(finished: &Finished, expected: Nanos) {
 #[test]
 fn a_receiver_that_never_closes_is_left_when_the_last_word_has_had_its_time() {
     let sender = send_to(|mut peer, control, _| {
-        peer.say(control, &Control::Refuse { code: 1, text: "no".into() });
+        peer.send(control, &Control::Refuse { code: 1, text: "no".into() });
         peer.stay_for_ever();
     });
     assert!(matches!(sender.error, Some(Error::Refused { .. })), "{:?}", sender.error);
@@ -112,7 +112,7 @@ fn a_receiver_that_never_closes_is_left_when_the_last_word_has_had_its_time() {
 /// Agrees to everything, and then cuts the data connection.
 fn agree_and_cut(peer: &mut Peer, control: &Connection, data: &Connection) {
     for message in [Control::Accept, Control::Ready, Control::Credit { device: 0, limit: 1 }] {
-        peer.say(control, &message);
+        peer.send(control, &message);
     }
     peer.ring.shut_down(data.fd(), Directions::Both);
 }
@@ -122,7 +122,7 @@ fn the_reason_for_a_cut_connection_is_waited_for_and_told() {
     let sender = send_to(|mut peer, control, data| {
         agree_and_cut(&mut peer, control, data);
         peer.stay(nanos(REASON_PATIENCE) / 2);
-        peer.say(control, &Control::Abort { code: 2, text: "the disk is full".into() });
+        peer.send(control, &Control::Abort { code: 2, text: "the disk is full".into() });
     });
     let told = matches!(&sender.error, Some(Error::Peer(PeerError::Aborted { text })) if &**text == "the disk is full");
     assert!(told, "{:?}", sender.error);
@@ -149,7 +149,7 @@ fn a_sender_that_never_closes_is_left_when_the_last_word_has_had_its_time() {
             receive::Receiving::new(far, receiving).unwrap().run()
         });
         let mut peer = Peer::new(near);
-        peer.say(&sending.control, &Control::Cancel);
+        peer.send(&sending.control, &Control::Cancel);
         peer.stay_for_ever();
         receiver.join().unwrap()
     });
@@ -244,7 +244,7 @@ fn last_word(tape: &[u8]) -> u16 {
     }
 }
 
-/// What `docs/PROTOCOL.md` calls a deadline that passed.
+/// The abort code of a deadline that passed (`docs/PROTOCOL.md`).
 const DEADLINE_PASSED: u16 = 4;
 
 #[test]

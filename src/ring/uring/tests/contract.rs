@@ -1,5 +1,5 @@
-//! What the ring asks of the kernel, held to what the kernel then does: flags, registered buffers, the bytes that a peer has
-//! not confirmed, and the end of a ring. A transfer would succeed without any of it, only slower or less safely.
+//! What the ring asks of the kernel, checked by what the kernel then does: flags, registered buffers, unconfirmed bytes, and the
+//! end of a ring. A transfer would succeed without any of it, only slower or less safely.
 
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
@@ -10,7 +10,7 @@ use socket2::SockRef;
 use super::*;
 use crate::error::KernelOperation;
 
-/// A TCP connection whose sockets hold little, so that what is sent soon waits for what is received.
+/// A TCP connection with small socket buffers, so that a sender soon waits for its peer to read.
 fn narrow_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     // a receive buffer is given before the connection is there, so that no larger window is ever offered
@@ -20,14 +20,14 @@ fn narrow_pair() -> (TcpStream, TcpStream) {
     (near, listener.accept().unwrap().0)
 }
 
-/// Whether a descriptor is closed when this process runs another program: the kernel's own word, by number.
+/// Whether the kernel closes a descriptor when this process executes another program.
 fn closes_on_exec(fd: RawFd) -> bool {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
     i32::from_str_radix(flags.trim(), 8).unwrap() & libc::O_CLOEXEC != 0
 }
 
-/// Sends a whole slot, and gives what its first completion says, after the peer has taken everything.
+/// Sends a whole slot to a peer that starts reading late, and returns the byte count of the first completion.
 fn send_to_a_peer_that_reads_late(zero_copy: bool) -> usize {
     let (mut ring, mut pool) = (Uring::new().unwrap(), pool());
     let (near, mut far) = narrow_pair();
@@ -87,8 +87,8 @@ fn what_is_no_socket_has_no_unconfirmed_bytes_but_an_error() {
     assert_eq!((error.operation, error.errno.raw()), (KernelOperation::Unconfirmed, libc::ENOTTY));
 }
 
-/// The kernel answers EFAULT to an operation that names a registered buffer when there is none any more, and only to one
-/// that does: so what fails after the buffers were taken away had used them.
+/// Once the buffers are unregistered, an operation that names one fails with EFAULT, and an operation that does not succeeds. So
+/// a failure here shows that the operation used the registered buffer.
 #[test]
 fn every_operation_that_can_uses_the_registered_pool() {
     let (mut ring, mut pool, file) = (Uring::new().unwrap(), pool(), memfd(&[7; 100]));
@@ -122,7 +122,7 @@ fn a_pool_of_another_region_is_not_taken_for_the_registered_one() {
     assert_eq!((result, slot.payload(5)), (Ok(5), &b"state"[..]));
 }
 
-/// The soundness of the ring rests on it: memory is free again only when the kernel has let go of it.
+/// The soundness of the ring rests on this: a slot is freed only when the kernel no longer uses its memory.
 #[test]
 fn a_dropped_ring_has_waited_for_its_operations_and_their_slots_are_free() {
     let mut pool = pool();
