@@ -10,7 +10,7 @@
 //! | the main connection up to its first full section | [`MainStream`] |
 //! | the rest of the main connection, whose sections have no length | [`TailScanner`] finds its end |
 //! | the return path, from the destination to the source | [`Reply`] |
-//! | the config state of a device | [`ConfigState`] |
+//! | the config state of a device | `vfio::config_state` |
 
 mod deframer;
 mod idstr;
