@@ -27,6 +27,7 @@ mod refusal;
 
 use std::fmt;
 
+pub use crate::wire::Refusal;
 pub use capture::{CaptureError, CaptureProblem, DeviceProblem, TailDifference};
 pub use code::ErrorCode;
 pub use device::DeviceError;
@@ -36,7 +37,6 @@ pub use kernel::{KernelError, KernelOperation};
 pub use misuse::Misuse;
 pub use peer::{CreditProblem, OrderProblem, PeerError, Place};
 pub use qemu::{QemuError, Uuid};
-pub use refusal::Refusal;
 
 /// Why a transfer did not end as asked.
 #[derive(Debug, Clone, thiserror::Error)]

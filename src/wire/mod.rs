@@ -16,6 +16,7 @@ pub use control::{CONTROL_HEADER_LEN, Control, ControlHeader, ControlKind, Devic
 pub(crate) use cursor::{be32, be64};
 pub use data::{DATA_HEADER_LEN, DataHeader};
 pub use hello::{HELLO_LEN, Hello, Role, SessionId, WELCOME_LEN, Welcome};
+pub use refusal::Refusal;
 
 /// The protocol version of this crate.
 pub const VERSION: u16 = 1;
