@@ -40,7 +40,8 @@ const _: () = assert!(CONFIG_SIZE_MAX <= QEMU_STATE_MAX as usize, "config state 
 /// Loads one device of a capture into a sink.
 ///
 /// ```
-/// use ringlift::{Outcome, capture, qemu, sink::Discard};
+/// use ringlift::qemu::{self, capture};
+/// use ringlift::{Outcome, sink::Discard};
 ///
 /// let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/qemu/device-on-channels");
 /// let inspection = capture::inspect(&[folder.into()]);
