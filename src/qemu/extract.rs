@@ -16,7 +16,7 @@ use crate::report::Role;
 use crate::ring;
 use crate::ring::{Completion, HostRing, Ring};
 use crate::session::handover::Outcome;
-use crate::session::queue::{Turn, Turns};
+use crate::session::queue::{NextPacket, PacketQueue};
 use crate::session::totals::Totals;
 use crate::sink::Sink;
 use crate::time::Nanos;
@@ -24,13 +24,13 @@ use crate::time::nanos;
 use crate::time::now;
 use crate::transfer::Finished;
 use crate::wire::Checksum;
-use crate::worker::caller::{Event, Owner};
+use crate::worker::caller::{Caller, Event};
 use crate::worker::ending::Ending;
 use crate::worker::loading::Loading;
-use crate::worker::operation::Duty;
+use crate::worker::operation::Operation;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::settings::Settings;
-use crate::worker::steps::Yield;
+use crate::worker::steps::StepOutput;
 use crate::worker::writers::{Device, Loader, Writing};
 
 /// Pieces of state that may be on their way from file to device: one is written while the next is read.
@@ -119,15 +119,15 @@ struct Extracting<'a, R: Ring> {
 /// What was read and not written yet.
 #[derive(Debug, Default)]
 struct Pieces {
-    queue: VecDeque<Turn<Slot>>,
+    queue: VecDeque<NextPacket<Slot>>,
     /// Everything was read.
     complete: bool,
     totals: Totals,
     loaded: bool,
 }
 
-impl Turns<Slot> for Pieces {
-    fn pop(&mut self, _: usize) -> Option<Turn<Slot>> {
+impl PacketQueue<Slot> for Pieces {
+    fn pop(&mut self, _: usize) -> Option<NextPacket<Slot>> {
         self.queue.pop_front()
     }
 
@@ -146,7 +146,7 @@ impl Pieces {
             self.totals.config_bytes = len as u64;
             self.complete = true;
         }
-        self.queue.push_back(Turn { handle: slot, len, config, read_at: now, arrived_at: now });
+        self.queue.push_back(NextPacket { handle: slot, len, config, read_at: now, arrived_at: now });
     }
 }
 
@@ -154,7 +154,7 @@ impl<'a, R: Ring> Extracting<'a, R> {
     fn new(
         ring: R,
         device: Device,
-        owner: Owner,
+        owner: Caller,
         reader: StateReader<'a>,
         expected: Expected,
     ) -> Extracting<'a, R> {
@@ -219,12 +219,14 @@ impl<R: Ring> Ending for Extracting<'_, R> {
 
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
         match completion {
-            Completion::Moved { tag, slot, result } => match Duty::of(tag) {
-                Duty::State { device } => self.loader.on_write_end(&mut self.pieces, device, slot, result),
+            Completion::Moved { tag, slot, result } => match Operation::of(tag) {
+                Operation::DeviceState { device } => {
+                    self.loader.on_write_end(&mut self.pieces, device, slot, result)
+                }
                 _ => Ok(()),
             },
-            Completion::Done { tag } => match Duty::of(tag) {
-                Duty::Step { device } => self.loader.on_step_end(&mut self.pieces, device),
+            Completion::Done { tag } => match Operation::of(tag) {
+                Operation::DeviceStep { device } => self.loader.on_step_end(&mut self.pieces, device),
                 _ => Ok(()),
             },
             Completion::Sent { .. } | Completion::Released { .. } => Ok(()),
@@ -242,7 +244,7 @@ impl<R: Ring> Loading for Extracting<'_, R> {
     }
 
     fn transfer(&mut self) -> Result<(), Error> {
-        self.every(|sink| sink.prepare().map(|()| Yield::Nothing))?;
+        self.every(|sink| sink.prepare().map(|()| StepOutput::Nothing))?;
         self.enter(Phase::Loading);
         self.load()?;
         self.enter(Phase::Commit);

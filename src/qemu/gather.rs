@@ -28,7 +28,7 @@ use crate::time::Nanos;
 use crate::time::nanos;
 use crate::time::now;
 use crate::wire::qemu::Init;
-use crate::worker::caller::{Event, Owner};
+use crate::worker::caller::{Caller, Event};
 
 /// The key of the listening socket in epoll's answers. Newcomers follow by their place, then those that are identified.
 const LISTENING: u64 = 0;
@@ -95,7 +95,7 @@ impl Listener {
     /// The same for the caller of a worker, who is told of rejected connections and may cancel.
     pub(super) fn gather_for(
         &self,
-        owner: &mut Owner,
+        owner: &mut Caller,
         channels: usize,
         congestion: Option<&str>,
     ) -> Result<Gathered, Error> {
@@ -109,7 +109,7 @@ impl Listener {
 
 impl Gathered {
     /// Tells the caller that all are there.
-    pub(super) fn begin_for(&self, owner: &mut Owner, congestion: Option<&str>) -> Result<(), Error> {
+    pub(super) fn begin_for(&self, owner: &mut Caller, congestion: Option<&str>) -> Result<(), Error> {
         if let Some(name) = congestion {
             self.set_congestion(name)?;
         }

@@ -27,11 +27,11 @@ use crate::ring::{Completion, Ring};
 use crate::transfer::Finished;
 use crate::wire::Checksum;
 use crate::wire::qemu::{DevicePacket, INIT_LEN, Idstr};
-use crate::worker::caller::{Event, Owner};
+use crate::worker::caller::{Caller, Event};
 use crate::worker::control_buffers;
 use crate::worker::loading::Loading;
-use crate::worker::operation::Duty;
-use crate::worker::steps::Yield;
+use crate::worker::operation::Operation;
+use crate::worker::steps::StepOutput;
 use crate::worker::writers::{Device, Loader};
 
 /// Whose protocol it is, in the report's words.
@@ -45,7 +45,7 @@ pub(super) struct Parts {
     /// Their names are QEMU's.
     pub(super) devices: Vec<Device>,
     pub(super) pool_size: u64,
-    pub(super) owner: Owner,
+    pub(super) owner: Caller,
 }
 
 /// The live receiver's worker.
@@ -89,8 +89,8 @@ impl<R: Ring> Receiving<R> {
         let session = QemuSession::new(names.collect(), slots as usize, now);
         let mut lines = control_buffers(parts.multifd.len())?;
         let line = lines.take().expect("there is one for the main connection");
-        let answers = Answers::new(parts.main.fd(), Duty::Speak.tag())?;
-        let main = MainRx::new(parts.main, Duty::Hear.tag(), line);
+        let answers = Answers::new(parts.main.fd(), Operation::ControlSend.tag())?;
+        let main = MainRx::new(parts.main, Operation::ControlReceive.tag(), line);
         let mut loader = Loader::new(ring, parts.devices, parts.owner, false);
         let pool = Pool::new(slots, QEMU_STATE_MAX)?;
         loader.account.pool(&pool, loader.ring.register(&pool).err());
@@ -116,7 +116,7 @@ impl<R: Ring> Receiving<R> {
 
     fn prepare(&mut self) -> Result<(), Error> {
         self.enter(Phase::Settings);
-        self.every(|sink| sink.prepare().map(|()| Yield::Nothing))?;
+        self.every(|sink| sink.prepare().map(|()| StepOutput::Nothing))?;
         self.loader.open();
         self.is_ready = true;
         Ok(())
@@ -151,7 +151,7 @@ impl<R: Ring> Receiving<R> {
         let page_size = self.main.follower().page_size();
         for (channel, connection) in self.connections.drain(..).enumerate() {
             let line = self.lines.take().expect("there is a line for each channel");
-            let mut rx = Rx::new(connection, Duty::Packet { channel }.tag(), line, Multifd(page_size));
+            let mut rx = Rx::new(connection, Operation::Packet { channel }.tag(), line, Multifd(page_size));
             rx.begin(&mut self.loader.ring);
             self.channels.push(rx);
         }
@@ -195,9 +195,11 @@ impl<R: Ring> Receiving<R> {
 
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
         match completion {
-            Completion::Moved { tag, slot, result } => match Duty::of(tag) {
-                Duty::State { device } => self.loader.on_write_end(&mut self.session, device, slot, result),
-                Duty::Packet { channel } => {
+            Completion::Moved { tag, slot, result } => match Operation::of(tag) {
+                Operation::DeviceState { device } => {
+                    self.loader.on_write_end(&mut self.session, device, slot, result)
+                }
+                Operation::Packet { channel } => {
                     let ring = &mut self.loader.ring;
                     let event = self.channels[channel].on_received(ring, slot, result);
                     self.session.moved(self.loader.ring.now());
@@ -210,7 +212,7 @@ impl<R: Ring> Receiving<R> {
             }
             Completion::Released { .. } => Ok(()),
             Completion::Done { tag } => {
-                let Duty::Step { device } = Duty::of(tag) else { return Ok(()) };
+                let Operation::DeviceStep { device } = Operation::of(tag) else { return Ok(()) };
                 self.loader.on_step_end(&mut self.session, device)
             }
         }

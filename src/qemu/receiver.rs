@@ -17,7 +17,7 @@ use crate::sink::Sink;
 use crate::time::{Nanos, now};
 use crate::transfer::Finished;
 use crate::wire::qemu::Idstr;
-use crate::worker::caller::{Event, Owner};
+use crate::worker::caller::{Caller, Event};
 use crate::worker::check_devices;
 use crate::worker::loading::Loading;
 use crate::worker::report_builder::ReportBuilder;
@@ -94,7 +94,12 @@ impl Receiver {
     }
 }
 
-fn meet(peer: Peer, channels: usize, congestion: Option<&str>, owner: &mut Owner) -> Result<Gathered, Error> {
+fn meet(
+    peer: Peer,
+    channels: usize,
+    congestion: Option<&str>,
+    owner: &mut Caller,
+) -> Result<Gathered, Error> {
     match peer {
         Peer::Listener(listener) => {
             if let Some(name) = congestion {

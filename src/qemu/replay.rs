@@ -38,7 +38,7 @@ use crate::ring;
 use crate::ring::{HostRing, Ring};
 use crate::time::now;
 use crate::wire::qemu::{INIT_LEN, Init, Reply};
-use crate::worker::caller::{Event, Owner};
+use crate::worker::caller::{Caller, Event};
 use crate::worker::settings::Settings;
 
 /// Plays a capture into a QEMU destination.
@@ -116,7 +116,7 @@ impl Replay {
     }
 
     /// Everything that can be found out before anybody is disturbed, and then the connections.
-    fn prepare(&self, mut owner: Owner, account: &mut Account) -> Result<Pump<HostRing>, Error> {
+    fn prepare(&self, mut owner: Caller, account: &mut Account) -> Result<Pump<HostRing>, Error> {
         let script = self.script()?;
         let mut ring = ring::open(&owner.cancel)?;
         let pool = make_pool(self.capture.connections.len())?;
@@ -149,7 +149,7 @@ impl Replay {
         pool: Pool,
         script: Script,
         sockets: impl Iterator<Item = net::Connection>,
-        owner: Owner,
+        owner: Caller,
     ) -> Result<Pump<R>, KernelError> {
         let captured = &self.capture.connections;
         let len = u32::try_from(BUFFER_LEN).expect("a buffer is short");
@@ -182,7 +182,7 @@ impl Replay {
         })
     }
 
-    fn connect(&self, owner: &Owner) -> Result<Gathered, Error> {
+    fn connect(&self, owner: &Caller) -> Result<Gathered, Error> {
         let init = |connection: &Connection| Some(Init { id: connection.id?, uuid: connection.uuid?.0 });
         let inits: Vec<_> = self.capture.connections.iter().filter_map(init).collect();
         let wants_end = || owner.check(now()).is_err();

@@ -4,7 +4,7 @@ use crate::time::Nanos;
 
 /// A packet whose turn it is.
 #[derive(Debug)]
-pub(crate) struct Turn<H> {
+pub(crate) struct NextPacket<H> {
     /// Where its payload is.
     pub(crate) handle: H,
     /// Bytes of payload.
@@ -18,9 +18,9 @@ pub(crate) struct Turn<H> {
 }
 
 /// Packets in the order in which they are to be written.
-pub(crate) trait Turns<H> {
+pub(crate) trait PacketQueue<H> {
     /// The packet of a device whose turn it is.
-    fn pop(&mut self, device: usize) -> Option<Turn<H>>;
+    fn pop(&mut self, device: usize) -> Option<NextPacket<H>>;
 
     /// The packet that was popped last has left its slot.
     fn written(&mut self, device: usize, now: Nanos);

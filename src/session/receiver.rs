@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::credit::Grant;
 use super::handover::{Outcome, Taking};
 use super::liveness::Liveness;
-use super::queue::{Turn, Turns};
+use super::queue::{NextPacket, PacketQueue};
 use super::reorder::Reorder;
 use super::totals::Totals;
 use crate::error::{Error, PeerError, Place, Refusal};
@@ -292,13 +292,13 @@ impl<H> ReceiverSession<H> {
     }
 }
 
-impl<H> Turns<H> for ReceiverSession<H> {
-    fn pop(&mut self, device: usize) -> Option<Turn<H>> {
+impl<H> PacketQueue<H> for ReceiverSession<H> {
+    fn pop(&mut self, device: usize) -> Option<NextPacket<H>> {
         let incoming = &mut self.devices[device];
         let (_, Arrived { header, handle, arrived_at }) = incoming.reorder.pop()?;
         incoming.totals.add(&header);
         let (len, read_at) = (header.len as usize, header.read_at_ns);
-        Some(Turn { handle, len, config: header.config, read_at, arrived_at })
+        Some(NextPacket { handle, len, config: header.config, read_at, arrived_at })
     }
 
     fn written(&mut self, device: usize, now: Nanos) {

@@ -7,7 +7,7 @@ use crate::net::Connection;
 use crate::phase::Phase;
 use crate::ring::{Directions, Ring};
 use crate::wire::Control;
-use crate::worker::operation::Duty;
+use crate::worker::operation::Operation;
 
 /// The control connection.
 pub(super) struct Link {
@@ -21,8 +21,8 @@ impl Link {
     /// Begins to receive.
     pub(super) fn new(ring: &mut impl Ring, connection: Connection, buffers: &mut Pool) -> Link {
         let mut buffer = || buffers.take().expect("there are buffers for both directions");
-        let mut rx = ControlRx::new(Duty::Hear.tag(), buffer());
-        let tx = ControlTx::new(Duty::Speak.tag(), buffer());
+        let mut rx = ControlRx::new(Operation::ControlReceive.tag(), buffer());
+        let tx = ControlTx::new(Operation::ControlSend.tag(), buffer());
         rx.resume(ring, connection.fd());
         Link { connection, rx, tx, closed: false }
     }

@@ -22,13 +22,13 @@ use crate::session::receiver::{ReceiverSession, Terms, agree};
 use crate::time::Nanos;
 use crate::time::nanos;
 use crate::wire::{Checksum, DataHeader, Offer};
-use crate::worker::caller::{Event, Owner};
+use crate::worker::caller::{Caller, Event};
 use crate::worker::control_buffers;
 use crate::worker::loading::Loading;
-use crate::worker::operation::Duty;
+use crate::worker::operation::Operation;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::slot_size;
-use crate::worker::steps::Yield;
+use crate::worker::steps::StepOutput;
 use crate::worker::writers::{Device, Loader};
 
 /// What the worker is made of.
@@ -39,7 +39,7 @@ pub(super) struct Parts {
     pub(super) devices: Vec<Device>,
     pub(super) pool_max: u64,
     pub(super) same_clock: bool,
-    pub(super) owner: Owner,
+    pub(super) owner: Caller,
 }
 
 /// The receiver's worker.
@@ -129,7 +129,8 @@ impl<R: Ring> Receiving<R> {
         self.headers.reserve(self.connections.len());
         for (channel, connection) in self.connections.drain(..).enumerate() {
             let line = self.lines.take().expect("there is a line for each channel");
-            let mut rx = Rx::new(connection, Duty::Packet { channel }.tag(), line, Native(offer.checksum));
+            let mut rx =
+                Rx::new(connection, Operation::Packet { channel }.tag(), line, Native(offer.checksum));
             rx.begin(&mut self.loader.ring);
             self.channels.push(rx);
         }
@@ -151,7 +152,7 @@ impl<R: Ring> Receiving<R> {
     }
 
     fn prepare(&mut self) -> Result<(), Error> {
-        self.every(|sink| sink.prepare().map(|()| Yield::Nothing)).map_err(|error| match error {
+        self.every(|sink| sink.prepare().map(|()| StepOutput::Nothing)).map_err(|error| match error {
             error @ (Error::Device { .. } | Error::Kernel(_)) => self.not_ready(error),
             other => other,
         })?;
@@ -223,9 +224,11 @@ impl<R: Ring> Receiving<R> {
 
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
         match completion {
-            Completion::Moved { tag, slot, result } => match Duty::of(tag) {
-                Duty::State { device } => self.loader.on_write_end(&mut self.session, device, slot, result),
-                Duty::Packet { channel } => {
+            Completion::Moved { tag, slot, result } => match Operation::of(tag) {
+                Operation::DeviceState { device } => {
+                    self.loader.on_write_end(&mut self.session, device, slot, result)
+                }
+                Operation::Packet { channel } => {
                     let event = self.channels[channel].on_received(&mut self.loader.ring, slot, result);
                     self.on_rx(channel, event)
                 }
@@ -236,7 +239,7 @@ impl<R: Ring> Receiving<R> {
             }
             Completion::Released { .. } => Ok(()),
             Completion::Done { tag } => {
-                let Duty::Step { device } = Duty::of(tag) else { return Ok(()) };
+                let Operation::DeviceStep { device } = Operation::of(tag) else { return Ok(()) };
                 self.loader.on_step_end(&mut self.session, device)
             }
         }

@@ -14,7 +14,7 @@ use crate::ring;
 use crate::ring::HostRing;
 use crate::sink::Sink;
 use crate::time::{Nanos, now};
-use crate::worker::caller::{Event, Owner};
+use crate::worker::caller::{Caller, Event};
 use crate::worker::check_devices;
 use crate::worker::loading::Loading;
 use crate::worker::report_builder::ReportBuilder;
@@ -95,7 +95,7 @@ impl Receiver {
     }
 }
 
-fn meet(peer: Peer, congestion: Option<&str>, owner: &mut Owner) -> Result<Connections, Error> {
+fn meet(peer: Peer, congestion: Option<&str>, owner: &mut Caller) -> Result<Connections, Error> {
     let cancel = owner.cancel.clone();
     let wants_end = || cancel.is_cancelled();
     let connections = match peer {

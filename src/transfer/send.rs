@@ -27,12 +27,12 @@ use crate::source::{Flow, Source};
 use crate::time::Nanos;
 use crate::time::nanos;
 use crate::wire::{Checksum, Offer};
-use crate::worker::caller::{Event, Owner};
+use crate::worker::caller::{Caller, Event};
 use crate::worker::control_buffers;
-use crate::worker::operation::Duty;
+use crate::worker::operation::Operation;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::slot_size;
-use crate::worker::steps::{StepResult, Yield};
+use crate::worker::steps::{StepOutput, StepResult};
 
 /// A device at the source.
 pub(super) struct Device {
@@ -51,7 +51,7 @@ pub(super) struct Parts {
     pub(super) checksum: Checksum,
     pub(super) zero_copy: ZeroCopy,
     pub(super) before_switchover: Option<Box<dyn FnOnce() + Send>>,
-    pub(super) owner: Owner,
+    pub(super) owner: Caller,
 }
 
 /// The sender's worker.
@@ -64,7 +64,7 @@ pub(super) struct Sending<R: Ring> {
     pool: Pool,
     session: SenderSession<Slot>,
     recorder: Recorder,
-    owner: Owner,
+    owner: Caller,
     before_switchover: Option<Box<dyn FnOnce() + Send>>,
     packet_size: u32,
     checksum: Checksum,
@@ -89,7 +89,7 @@ impl<R: Ring> Sending<R> {
         let zero_copy = if ring.can_zero_copy() { parts.zero_copy } else { ZeroCopy::Off };
         let link = Link::new(&mut ring, parts.control, &mut lines);
         let channel = |(channel, connection)| {
-            Tx::new(connection, Duty::Packet { channel }.tag(), zero_copy, pool.total())
+            Tx::new(connection, Operation::Packet { channel }.tag(), zero_copy, pool.total())
         };
         let channels = parts.data.into_iter().enumerate().map(channel).collect();
         let readers: Vec<Reader> = parts.devices.into_iter().map(Reader::new).collect();
@@ -160,9 +160,9 @@ impl<R: Ring> Sending<R> {
 
     fn start(&mut self) -> Result<(), Error> {
         self.every(
-            |source| source.start().map(Yield::Flow),
+            |source| source.start().map(StepOutput::Flow),
             |reader, given| {
-                if let Yield::Flow(flow) = given {
+                if let StepOutput::Flow(flow) = given {
                     reader.flow = flow;
                 }
             },
@@ -200,8 +200,8 @@ impl<R: Ring> Sending<R> {
         self.flowing = false;
         self.account.switchover(self.ring.now());
         self.session.switch_over();
-        self.every(|source| source.quiesce().map(|()| Yield::Nothing), |_, _| {})?;
-        self.every(|source| source.stop().map(|()| Yield::Nothing), |_, _| {})?;
+        self.every(|source| source.quiesce().map(|()| StepOutput::Nothing), |_, _| {})?;
+        self.every(|source| source.stop().map(|()| StepOutput::Nothing), |_, _| {})?;
         self.account.stopped(self.ring.now());
         Ok(())
     }
@@ -254,10 +254,10 @@ impl<R: Ring> Sending<R> {
     fn every(
         &mut self,
         step: fn(&mut (dyn Source + 'static)) -> StepResult,
-        mut take: impl FnMut(&mut Reader, Yield),
+        mut take: impl FnMut(&mut Reader, StepOutput),
     ) -> Result<(), Error> {
         for (device, reader) in self.readers.iter_mut().enumerate() {
-            reader.held.begin(&mut self.ring, Duty::Step { device }.tag(), step);
+            reader.held.begin(&mut self.ring, Operation::DeviceStep { device }.tag(), step);
         }
         while self.readers.iter().any(|reader| reader.held.is_away()) {
             self.turn()?;
@@ -327,24 +327,24 @@ impl<R: Ring> Sending<R> {
 
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
         match completion {
-            Completion::Moved { tag, slot, result } => match Duty::of(tag) {
-                Duty::State { device } => self.on_read_end(device, slot, result),
+            Completion::Moved { tag, slot, result } => match Operation::of(tag) {
+                Operation::DeviceState { device } => self.on_read_end(device, slot, result),
                 _ => self.on_heard(slot, result),
             },
-            Completion::Sent { tag, lease, result } => match Duty::of(tag) {
-                Duty::Packet { channel } => {
+            Completion::Sent { tag, lease, result } => match Operation::of(tag) {
+                Operation::Packet { channel } => {
                     let event = self.channels[channel].on_sent(&mut self.ring, lease, result);
                     self.on_tx(channel, event)
                 }
                 _ => self.link.on_sent(&mut self.ring, lease, result, self.session.phase()),
             },
             Completion::Released { tag, lease, copied } => {
-                let Duty::Packet { channel } = Duty::of(tag) else { return Ok(()) };
+                let Operation::Packet { channel } = Operation::of(tag) else { return Ok(()) };
                 let event = self.channels[channel].on_released(lease, copied);
                 self.on_tx(channel, event)
             }
             Completion::Done { tag } => {
-                let Duty::Step { device } = Duty::of(tag) else { return Ok(()) };
+                let Operation::DeviceStep { device } = Operation::of(tag) else { return Ok(()) };
                 self.on_step_end(device)
             }
         }

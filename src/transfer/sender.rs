@@ -22,7 +22,7 @@ use crate::ring::HostRing;
 use crate::source::Source;
 use crate::time::{Nanos, now};
 use crate::wire::Checksum;
-use crate::worker::caller::{Event, Owner};
+use crate::worker::caller::{Caller, Event};
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::settings::Settings;
 use crate::worker::{check_devices, slot_size};
@@ -126,7 +126,7 @@ impl Sender {
     }
 }
 
-fn meet(peer: Peer, channels: u16, congestion: Option<&str>, owner: &Owner) -> Result<Connections, Error> {
+fn meet(peer: Peer, channels: u16, congestion: Option<&str>, owner: &Caller) -> Result<Connections, Error> {
     let wants_end = || owner.check(now()).is_err();
     let connections = match peer {
         Peer::Address(addr) => listener::connect(addr, channels, congestion, &wants_end),

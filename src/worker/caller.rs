@@ -45,16 +45,16 @@ pub enum Event {
 pub(crate) type OnEvent = Box<dyn FnMut(&Event) + Send>;
 
 /// The one who asked for the transfer.
-pub(crate) struct Owner {
+pub(crate) struct Caller {
     pub(crate) cancel: Cancel,
     pub(crate) deadline: Option<Nanos>,
     pub(crate) on_event: Option<OnEvent>,
     pub(crate) told_at: Nanos,
 }
 
-impl Owner {
-    pub(crate) fn new(cancel: Cancel, on_event: Option<OnEvent>) -> Owner {
-        Owner { cancel, deadline: None, on_event, told_at: 0 }
+impl Caller {
+    pub(crate) fn new(cancel: Cancel, on_event: Option<OnEvent>) -> Caller {
+        Caller { cancel, deadline: None, on_event, told_at: 0 }
     }
 
     pub(crate) fn tell(&mut self, event: &Event) {

@@ -3,8 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::ending::Ending;
-use super::operation::Duty;
-use super::steps::{StepResult, Yield};
+use super::operation::Operation;
+use super::steps::{StepOutput, StepResult};
 use super::writers::{Loader, Writer, Writing};
 use crate::error::{DeviceError, Error};
 use crate::limits::SETTLE_MAX;
@@ -68,8 +68,8 @@ pub(crate) trait Loading: Ending {
 
     /// Lets every device run.
     fn wake_and_run(&mut self) -> Result<(), Error> {
-        self.every(|sink| sink.wake().map(|()| Yield::Nothing))?;
-        self.every(|sink| sink.run().map(|()| Yield::Nothing))
+        self.every(|sink| sink.wake().map(|()| StepOutput::Nothing))?;
+        self.every(|sink| sink.run().map(|()| StepOutput::Nothing))
     }
 
     /// Resets every device. True when all of them are.
@@ -78,7 +78,7 @@ pub(crate) trait Loading: Ending {
         let loader = self.loader();
         let under_way = |writer: &Writer| matches!(writer.writing, Writing::UnderWay { .. });
         for (device, _) in loader.writers.iter().enumerate().filter(|(_, writer)| under_way(writer)) {
-            loader.ring.cancel(Duty::State { device }.tag());
+            loader.ring.cancel(Operation::DeviceState { device }.tag());
         }
         let busy = |writer: &Writer| writer.held.is_away() || (writer.fd.is_some() && under_way(writer));
         while self.loader().writers.iter().any(busy)
@@ -89,7 +89,7 @@ pub(crate) trait Loading: Ending {
         }
         let loader = self.loader();
         loader.writers.iter_mut().for_each(|writer| drop(writer.held.take_result()));
-        loader.begin_steps(|sink| sink.rollback().map(|()| Yield::Nothing));
+        loader.begin_steps(|sink| sink.rollback().map(|()| StepOutput::Nothing));
         while self.loader().is_stepping() && self.ring().now() < end {
             if self.ring().wait(Some(end)).is_err() {
                 break;
@@ -97,7 +97,7 @@ pub(crate) trait Loading: Ending {
             while let Some(completion) = self.ring().next() {
                 match completion {
                     Completion::Done { tag } => {
-                        let Duty::Step { device } = Duty::of(tag) else { continue };
+                        let Operation::DeviceStep { device } = Operation::of(tag) else { continue };
                         self.loader().writers[device].held.end();
                     }
                     other => drop(self.on_completion(other)),

@@ -1,47 +1,74 @@
-//! What an operation is for: travels with it as its tag.
+//! What an operation is for: travels with it as its tag, and comes back with its completion.
+//!
+//! One pair of functions packs and unpacks tags. The numbers of devices, channels and connections are different things,
+//! and each has variants of its own; nothing unpacks to a variant that nobody packed.
 
 use crate::ring::Tag;
 
 /// What an operation is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Duty {
+pub(crate) enum Operation {
     /// Reading or writing a device's state.
-    State { device: usize },
+    DeviceState { device: usize },
     /// A state change or another step of a device, beside the loop.
-    Step { device: usize },
+    DeviceStep { device: usize },
     /// A packet on a data connection.
     Packet { channel: usize },
     /// Messages from the peer.
-    Hear,
+    ControlReceive,
     /// Messages to the peer.
-    Speak,
-    /// What comes on a connection that says little: its end above all.
-    Listen { connection: usize },
+    ControlSend,
+    /// Bytes from the peer on a connection of a captured stream; the main one is 0, channel n is n + 1.
+    ConnectionReceive { connection: usize },
+    /// Bytes to the peer on a connection of a captured stream.
+    ConnectionSend { connection: usize },
+    /// Reading or writing the file that a connection's bytes are kept in.
+    ConnectionFile { connection: usize },
 }
 
-impl Duty {
+/// Bits of a tag that say which variant it is; the others are the number.
+const KIND_BITS: u32 = 8;
+
+impl Operation {
     pub(crate) fn tag(self) -> Tag {
         let (kind, number) = match self {
-            Duty::State { device } => (0, device),
-            Duty::Step { device } => (1, device),
-            Duty::Packet { channel } => (2, channel),
-            Duty::Hear => (3, 0),
-            Duty::Speak => (4, 0),
-            Duty::Listen { connection } => (5, connection),
+            Operation::DeviceState { device } => (0, device),
+            Operation::DeviceStep { device } => (1, device),
+            Operation::Packet { channel } => (2, channel),
+            Operation::ControlReceive => (3, 0),
+            Operation::ControlSend => (4, 0),
+            Operation::ConnectionReceive { connection } => (5, connection),
+            Operation::ConnectionSend { connection } => (6, connection),
+            Operation::ConnectionFile { connection } => (7, connection),
         };
-        Tag((number as u64) << 8 | kind)
+        Tag((number as u64) << KIND_BITS | kind)
     }
 
-    pub(crate) fn of(tag: Tag) -> Duty {
-        let number = usize::try_from(tag.0 >> 8).expect("made from a usize");
-        match tag.0 & 0xff {
-            0 => Duty::State { device: number },
-            1 => Duty::Step { device: number },
-            2 => Duty::Packet { channel: number },
-            3 => Duty::Hear,
-            4 => Duty::Speak,
-            _ => Duty::Listen { connection: number },
-        }
+    /// Whose tag it is. A ring gives tags back as they were, so one that no operation has is a bug of ours.
+    pub(crate) fn of(tag: Tag) -> Operation {
+        Operation::unpack(tag).expect("every tag is made by Operation::tag")
+    }
+
+    /// It ended as no operation of its kind ends here: a bug of ours.
+    #[track_caller]
+    #[expect(clippy::panic, reason = "an assertion that no value makes true")]
+    pub(crate) fn misplaced(self) -> ! {
+        panic!("{self:?} cannot end like this")
+    }
+
+    fn unpack(tag: Tag) -> Option<Operation> {
+        let number = usize::try_from(tag.0 >> KIND_BITS).ok()?;
+        Some(match tag.0 & ((1 << KIND_BITS) - 1) {
+            0 => Operation::DeviceState { device: number },
+            1 => Operation::DeviceStep { device: number },
+            2 => Operation::Packet { channel: number },
+            3 => Operation::ControlReceive,
+            4 => Operation::ControlSend,
+            5 => Operation::ConnectionReceive { connection: number },
+            6 => Operation::ConnectionSend { connection: number },
+            7 => Operation::ConnectionFile { connection: number },
+            _ => return None,
+        })
     }
 }
 
@@ -50,16 +77,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duty_survives_its_tag() {
-        for duty in [
-            Duty::State { device: 255 },
-            Duty::Step { device: 7 },
-            Duty::Packet { channel: 254 },
-            Duty::Hear,
-            Duty::Speak,
-            Duty::Listen { connection: 255 },
+    fn an_operation_survives_its_tag() {
+        for operation in [
+            Operation::DeviceState { device: 255 },
+            Operation::DeviceStep { device: 7 },
+            Operation::Packet { channel: 254 },
+            Operation::ControlReceive,
+            Operation::ControlSend,
+            Operation::ConnectionReceive { connection: 255 },
+            Operation::ConnectionSend { connection: 0 },
+            Operation::ConnectionFile { connection: 1 },
         ] {
-            assert_eq!(Duty::of(duty.tag()), duty);
+            assert_eq!(Operation::of(operation.tag()), operation);
         }
+    }
+
+    #[test]
+    fn a_tag_that_no_operation_has_is_none() {
+        assert_eq!(Operation::unpack(Tag(8)), None);
+        assert_eq!(Operation::unpack(Tag(u64::MAX)), None);
     }
 }

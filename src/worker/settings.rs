@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::caller::{Event, OnEvent, Owner};
+use super::caller::{Caller, Event, OnEvent};
 use crate::cancel::Cancel;
 use crate::phase::Phase;
 use crate::time::{Nanos, nanos};
@@ -42,14 +42,14 @@ impl Settings {
     }
 
     /// The caller of a worker that began at `begun`. Called once: the event handler goes with it.
-    pub(crate) fn owner(&mut self, begun: Nanos) -> Owner {
-        let mut owner = Owner::new(self.cancel.clone(), self.on_event.take());
+    pub(crate) fn owner(&mut self, begun: Nanos) -> Caller {
+        let mut owner = Caller::new(self.cancel.clone(), self.on_event.take());
         owner.deadline = self.deadline.map(|deadline| begun.saturating_add(nanos(deadline)));
         owner
     }
 
     /// The same, told that connecting begins.
-    pub(crate) fn connecting_owner(&mut self, begun: Nanos) -> Owner {
+    pub(crate) fn connecting_owner(&mut self, begun: Nanos) -> Caller {
         let mut owner = self.owner(begun);
         owner.tell(&Event::Phase(Phase::Connecting));
         owner

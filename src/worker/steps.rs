@@ -11,14 +11,14 @@ use crate::source::Flow;
 
 /// What a step gives.
 #[derive(Debug)]
-pub(crate) enum Yield {
+pub(crate) enum StepOutput {
     Nothing,
     Flow(Flow),
     /// The slot that went with it, and bytes of payload in it.
     Slot(Slot, usize),
 }
 
-pub(crate) type StepResult = Result<Yield, DeviceError>;
+pub(crate) type StepResult = Result<StepOutput, DeviceError>;
 
 type HandBack<D> = Arc<Mutex<Option<(Box<D>, StepResult)>>>;
 
@@ -28,16 +28,16 @@ pub(crate) fn unless_panicked<T>(step: impl FnOnce() -> Result<T, DeviceError>) 
 }
 
 /// A device that is either here or away in a step; never in two steps.
-pub(crate) struct Held<D: ?Sized> {
+pub(crate) struct Lent<D: ?Sized> {
     device: Option<Box<D>>,
     back: HandBack<D>,
     /// What the last step gave.
     result: Option<StepResult>,
 }
 
-impl<D: ?Sized + Send + 'static> Held<D> {
-    pub(crate) fn new(device: Box<D>) -> Held<D> {
-        Held { device: Some(device), back: HandBack::default(), result: None }
+impl<D: ?Sized + Send + 'static> Lent<D> {
+    pub(crate) fn new(device: Box<D>) -> Lent<D> {
+        Lent { device: Some(device), back: HandBack::default(), result: None }
     }
 
     /// The device, unless a step has it.

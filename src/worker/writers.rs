@@ -2,17 +2,17 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::caller::Owner;
+use super::caller::Caller;
 use super::io_mode;
-use super::operation::Duty;
+use super::operation::Operation;
 use super::report_builder::ReportBuilder;
-use super::steps::{Held, StepResult, Yield, unless_panicked};
+use super::steps::{Lent, StepOutput, StepResult, unless_panicked};
 use crate::buffer::{Pool, Slot};
 use crate::error::{DeviceError, DeviceOperation, Errno, Error};
 use crate::limits::HEADER_ROOM;
 use crate::report::{Recorder, Stage};
 use crate::ring::{IoMode, Ring};
-use crate::session::queue::{Turn, Turns};
+use crate::session::queue::{NextPacket, PacketQueue};
 use crate::sink::{FdKind, Sink};
 use crate::time::Nanos;
 
@@ -47,7 +47,7 @@ pub(crate) struct DataOnTheWay {
 pub(crate) struct Writer {
     pub(crate) name: Box<str>,
     pub(crate) instance: u32,
-    pub(crate) held: Held<dyn Sink>,
+    pub(crate) held: Lent<dyn Sink>,
     pub(crate) writing: Writing,
     pub(crate) fd: Option<(RawFd, IoMode)>,
     /// Bytes that it took.
@@ -62,14 +62,14 @@ pub(crate) struct Loader<R: Ring> {
     /// Made when it is known how large.
     pub(crate) pool: Option<Pool>,
     pub(crate) recorder: Recorder,
-    pub(crate) owner: Owner,
+    pub(crate) owner: Caller,
     pub(crate) account: ReportBuilder,
     /// Times of the source can be compared with ours.
     pub(crate) same_clock: bool,
 }
 
 impl<R: Ring> Loader<R> {
-    pub(crate) fn new(ring: R, devices: Vec<Device>, owner: Owner, same_clock: bool) -> Loader<R> {
+    pub(crate) fn new(ring: R, devices: Vec<Device>, owner: Caller, same_clock: bool) -> Loader<R> {
         let account = ReportBuilder::new(ring.now(), devices.len());
         let writers = devices.into_iter().map(Writer::new).collect();
         Loader { ring, writers, pool: None, recorder: Recorder::default(), owner, account, same_clock }
@@ -82,7 +82,7 @@ impl<R: Ring> Loader<R> {
     }
 
     /// Gives each idle device the packet whose turn it is.
-    pub(crate) fn begin_writes(&mut self, turns: &mut impl Turns<Slot>) -> Result<(), Error> {
+    pub(crate) fn begin_writes(&mut self, turns: &mut impl PacketQueue<Slot>) -> Result<(), Error> {
         if self.pool.is_none() {
             return Ok(());
         }
@@ -97,21 +97,21 @@ impl<R: Ring> Loader<R> {
 
     fn begin_write(
         &mut self,
-        turns: &mut impl Turns<Slot>,
+        turns: &mut impl PacketQueue<Slot>,
         device: usize,
-        packet: Turn<Slot>,
+        packet: NextPacket<Slot>,
     ) -> Result<(), Error> {
         let now = self.ring.now();
         self.recorder.record(Stage::Reorder, packet.arrived_at, now);
-        let Turn { handle: slot, len, config, read_at, .. } = packet;
+        let NextPacket { handle: slot, len, config, read_at, .. } = packet;
         let packet = DataOnTheWay { len, read_at, began_at: now };
         let writer = &mut self.writers[device];
         if config {
             writer.writing = Writing::Config { packet };
-            writer.held.begin(&mut self.ring, Duty::Step { device }.tag(), move |sink| {
+            writer.held.begin(&mut self.ring, Operation::DeviceStep { device }.tag(), move |sink| {
                 sink.config(slot.payload(len))?;
                 sink.seal()?;
-                Ok(Yield::Slot(slot, len))
+                Ok(StepOutput::Slot(slot, len))
             });
             return Ok(());
         }
@@ -138,7 +138,7 @@ impl<R: Ring> Loader<R> {
         writer.writing = Writing::UnderWay { packet, at };
         let (fd, io_mode) = writer.fd.expect("only devices with a descriptor are written by the ring");
         self.ring.write(
-            Duty::State { device }.tag(),
+            Operation::DeviceState { device }.tag(),
             fd,
             slot,
             HEADER_ROOM + at..HEADER_ROOM + packet.len,
@@ -148,7 +148,7 @@ impl<R: Ring> Loader<R> {
 
     pub(crate) fn on_write_end(
         &mut self,
-        turns: &mut impl Turns<Slot>,
+        turns: &mut impl PacketQueue<Slot>,
         device: usize,
         slot: Slot,
         result: Result<usize, Errno>,
@@ -178,7 +178,13 @@ impl<R: Ring> Loader<R> {
     }
 
     /// A packet is in its device: its slot is free, and whoever counts may hear of it.
-    fn on_written(&mut self, turns: &mut impl Turns<Slot>, device: usize, slot: Slot, packet: DataOnTheWay) {
+    fn on_written(
+        &mut self,
+        turns: &mut impl PacketQueue<Slot>,
+        device: usize,
+        slot: Slot,
+        packet: DataOnTheWay,
+    ) {
         let now = self.ring.now();
         self.put(slot);
         turns.written(device, now);
@@ -201,13 +207,17 @@ impl<R: Ring> Loader<R> {
         self.pool.as_mut().expect("a slot comes from the pool").put(slot);
     }
 
-    pub(crate) fn on_step_end(&mut self, turns: &mut impl Turns<Slot>, device: usize) -> Result<(), Error> {
+    pub(crate) fn on_step_end(
+        &mut self,
+        turns: &mut impl PacketQueue<Slot>,
+        device: usize,
+    ) -> Result<(), Error> {
         let writer = &mut self.writers[device];
         writer.held.end();
         let Writing::Config { packet } = writer.writing else { return Ok(()) };
         let result = writer.held.take_result().unwrap_or(Err(DeviceError::Panicked));
         let given = result.map_err(|error| Error::Device { device: writer.name.clone(), error })?;
-        if let Yield::Slot(slot, _) = given {
+        if let StepOutput::Slot(slot, _) = given {
             self.on_written(turns, device, slot, packet);
         }
         self.writers[device].writing = Writing::Loaded;
@@ -219,7 +229,7 @@ impl<R: Ring> Loader<R> {
     pub(crate) fn begin_steps(&mut self, step: fn(&mut (dyn Sink + 'static)) -> StepResult) {
         for (device, writer) in self.writers.iter_mut().enumerate() {
             if !writer.held.is_away() {
-                writer.held.begin(&mut self.ring, Duty::Step { device }.tag(), step);
+                writer.held.begin(&mut self.ring, Operation::DeviceStep { device }.tag(), step);
             }
         }
     }
@@ -250,7 +260,7 @@ impl Writer {
         Writer {
             name: device.name,
             instance: device.instance,
-            held: Held::new(device.sink),
+            held: Lent::new(device.sink),
             writing: Writing::Idle,
             fd: None,
             written: 0,

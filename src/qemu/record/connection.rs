@@ -17,7 +17,7 @@ use crate::net::Connection;
 use crate::qemu::connection_idx::ConnectionIdx;
 use crate::ring::{Directions, IoMode, Ring};
 use crate::worker::io_mode;
-use crate::worker::operation::Duty;
+use crate::worker::operation::Operation;
 
 /// A slot with less room than this is not received into any more: the next one is.
 const ROOM_MIN: usize = PAGE_SIZE;
@@ -103,7 +103,12 @@ impl Intake {
 
     fn receive(&mut self, ring: &mut impl Ring, slot: Slot) {
         let range = HEADER_ROOM + self.filled..HEADER_ROOM + slot.capacity() as usize;
-        ring.receive(Duty::Packet { channel: self.idx.index() }.tag(), self.connection.fd(), slot, range);
+        ring.receive(
+            Operation::ConnectionReceive { connection: self.idx.index() }.tag(),
+            self.connection.fd(),
+            slot,
+            range,
+        );
         self.receiving = true;
     }
 
@@ -218,7 +223,13 @@ impl Outlet {
 
     fn write(&mut self, ring: &mut impl Ring, idx: ConnectionIdx, slot: Slot, range: Range<usize>) {
         let bytes = HEADER_ROOM + range.start..HEADER_ROOM + range.end;
-        ring.write(Duty::State { device: idx.index() }.tag(), self.file, slot, bytes, self.io_mode);
+        ring.write(
+            Operation::ConnectionFile { connection: idx.index() }.tag(),
+            self.file,
+            slot,
+            bytes,
+            self.io_mode,
+        );
         self.writing = Some(range);
     }
 }

@@ -21,8 +21,8 @@ use crate::ring::{Completion, Ring};
 use crate::time::Nanos;
 use crate::time::nanos;
 use crate::wire::qemu::Reply;
-use crate::worker::caller::{Event, Owner};
-use crate::worker::operation::Duty;
+use crate::worker::caller::{Caller, Event};
+use crate::worker::operation::Operation;
 
 /// What a recording is made of.
 pub(super) struct Parts {
@@ -33,7 +33,7 @@ pub(super) struct Parts {
     pub(super) pool: Pool,
     /// Slots for each connection.
     pub(super) share: u32,
-    pub(super) owner: Owner,
+    pub(super) owner: Caller,
 }
 
 /// The worker.
@@ -45,7 +45,7 @@ pub(super) struct Recording<R: Ring> {
     pool: Pool,
     pub(super) watch: Watch,
     record: Option<(Folder, Vec<Files>)>,
-    owner: Owner,
+    owner: Caller,
     /// What comes is looked at.
     follows: bool,
     pub(super) began_at: Option<Nanos>,
@@ -55,7 +55,7 @@ pub(super) struct Recording<R: Ring> {
 
 impl<R: Ring> Recording<R> {
     pub(super) fn new(ring: R, parts: Parts) -> Result<Recording<R>, KernelError> {
-        let answers = Answers::new(parts.main.fd(), Duty::Speak.tag())?;
+        let answers = Answers::new(parts.main.fd(), Operation::ControlSend.tag())?;
         let watch = Watch::new(parts.multifd.len());
         let file = |at: usize| parts.record.as_ref().and_then(|(_, files)| Some(&files.get(at)?.bytes));
         let sockets = std::iter::once(parts.main).chain(parts.multifd).enumerate();
@@ -133,12 +133,14 @@ impl<R: Ring> Recording<R> {
 
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
         match completion {
-            Completion::Moved { tag, slot, result } => match Duty::of(tag) {
-                Duty::Packet { channel } => {
-                    self.on_received(ConnectionIdx::from_index(channel), slot, result)
+            Completion::Moved { tag, slot, result } => match Operation::of(tag) {
+                Operation::ConnectionReceive { connection } => {
+                    self.on_received(ConnectionIdx::from_index(connection), slot, result)
                 }
-                Duty::State { device } => self.on_written(ConnectionIdx::from_index(device), slot, result),
-                _ => Ok(()),
+                Operation::ConnectionFile { connection } => {
+                    self.on_written(ConnectionIdx::from_index(connection), slot, result)
+                }
+                other => other.misplaced(),
             },
             Completion::Sent { lease, result, .. } => {
                 let said = self.answers.on_sent(&mut self.ring, lease, result)?;
@@ -288,7 +290,7 @@ impl<R: Ring> Recording<R> {
 fn follow_main(
     watch: &mut Watch,
     answers: &mut Answers,
-    owner: &mut Owner,
+    owner: &mut Caller,
     bytes: &[u8],
     now: Nanos,
 ) -> Result<(), Error> {

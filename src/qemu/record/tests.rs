@@ -18,7 +18,7 @@ use crate::net::Connection;
 use crate::ring::sim::{Cut, SimFile, SimRing, World};
 use crate::ring::{Completion, Directions, Ring, Tag};
 use crate::wire::qemu::{Deframer, Frame, INIT_LEN, Init, PREFIX_LEN, Packet, PageSize};
-use crate::worker::caller::Owner;
+use crate::worker::caller::Caller;
 
 const MAIN: usize = 0;
 const PIECE: usize = 8192;
@@ -83,7 +83,7 @@ fn simulate(scenario: &Scenario) -> Played {
         record: Some((folder, files)),
         pool: Pool::new(share * 3, u32::try_from(PIECE).unwrap()).unwrap(),
         share,
-        owner: Owner::new(Cancel::new(), None),
+        owner: Caller::new(Cancel::new(), None),
     };
     let (error, heard, took_ns) = run(&world, parts, &near, scenario);
     let files = numbers.iter().map(|&fd| world.file(fd).content).collect();

@@ -16,7 +16,7 @@ use crate::limits::HEADER_ROOM;
 use crate::net::Connection;
 use crate::ring::{Directions, IoMode, Ring};
 use crate::worker::io_mode;
-use crate::worker::operation::Duty;
+use crate::worker::operation::Operation;
 
 /// Slots of each connection: one is sent, one is read into, and two keep both going when one of them is slow.
 pub(super) const SLOTS: usize = 4;
@@ -82,7 +82,7 @@ impl Lane {
         let end = HEADER_ROOM + usize::try_from(len).expect("not more than a slot holds");
         self.in_use += 1;
         self.reading = true;
-        let tag = Duty::State { device: self.number }.tag();
+        let tag = Operation::ConnectionFile { connection: self.number }.tag();
         ring.read(tag, self.file.as_raw_fd(), slot, HEADER_ROOM..end, self.io_mode);
     }
 
@@ -124,7 +124,7 @@ impl Lane {
     }
 
     fn go_on(&mut self, ring: &mut impl Ring, mut sending: Sending) {
-        let tag = Duty::Packet { channel: self.number }.tag();
+        let tag = Operation::ConnectionSend { connection: self.number }.tag();
         // copied by the kernel: a slot is free again when its send ends, and few of them are enough
         sending.outgoing.send(ring, tag, self.connection.fd());
         self.sending = Some(sending);

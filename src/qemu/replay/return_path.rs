@@ -9,7 +9,7 @@ use crate::limits::{PAGE_SIZE, QEMU_REPLY_MAX};
 use crate::ring::Ring;
 use crate::wire::Malformed;
 use crate::wire::qemu::Reply;
-use crate::worker::operation::Duty;
+use crate::worker::operation::Operation;
 
 /// Bytes of the buffer: more than the longest message.
 pub(super) const BUFFER_LEN: usize = PAGE_SIZE;
@@ -24,7 +24,10 @@ pub(super) struct Ear {
 
 impl Ear {
     pub(super) fn new(number: usize, fd: RawFd, buffer: Slot) -> Ear {
-        Ear { fd, messages: MessageRx::new(Duty::Listen { connection: number }.tag(), buffer) }
+        Ear {
+            fd,
+            messages: MessageRx::new(Operation::ConnectionReceive { connection: number }.tag(), buffer),
+        }
     }
 
     /// Whether the destination has not closed.

@@ -20,7 +20,7 @@ fn connected() -> (Replay, Account, Pump<HostRing>, Vec<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let replay = Replay::builder(fixture(), listener.local_addr().unwrap()).build();
     let mut account = Account::new(&replay.capture, replay.to, replay.pace);
-    let pump = replay.prepare(Owner::new(Cancel::new(), None), &mut account).unwrap();
+    let pump = replay.prepare(Caller::new(Cancel::new(), None), &mut account).unwrap();
     let streams = (0..3).map(|_| listener.accept().unwrap().0).collect();
     (replay, account, pump, streams)
 }

@@ -16,8 +16,8 @@ use crate::ring::{Completion, Directions, Ring};
 use crate::time::Nanos;
 use crate::time::nanos;
 use crate::wire::qemu::Reply;
-use crate::worker::caller::{Event, Owner};
-use crate::worker::operation::Duty;
+use crate::worker::caller::{Caller, Event};
+use crate::worker::operation::Operation;
 
 /// The worker. Connection 0 is main; channel n is connection n + 1.
 pub(super) struct Pump<R: Ring> {
@@ -30,7 +30,7 @@ pub(super) struct Pump<R: Ring> {
     pub(super) files: Vec<Box<str>>,
     pub(super) gates: Gates,
     pub(super) recording: Option<Recording>,
-    pub(super) owner: Owner,
+    pub(super) owner: Caller,
     pub(super) on_answer: Option<OnAnswer>,
     pub(super) progress: Progress,
     /// The capture asks the destination to answer.
@@ -140,21 +140,22 @@ impl<R: Ring> Pump<R> {
 
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
         match completion {
-            Completion::Moved { tag, slot, result } => match Duty::of(tag) {
-                Duty::State { device } => {
-                    let read = self.lanes[device].on_read(&mut self.pool, slot, result);
-                    self.on_read(device, read)
+            Completion::Moved { tag, slot, result } => match Operation::of(tag) {
+                Operation::ConnectionFile { connection } => {
+                    let read = self.lanes[connection].on_read(&mut self.pool, slot, result);
+                    self.on_read(connection, read)
                 }
-                Duty::Listen { connection } => {
+                Operation::ConnectionReceive { connection } => {
                     let heard = self.ears[connection].on_received(slot, result);
                     self.on_heard(connection, heard)
                 }
-                _ => Ok(()),
+                other => other.misplaced(),
             },
             Completion::Sent { tag, lease, result } => {
-                let Duty::Packet { channel } = Duty::of(tag) else { return Ok(()) };
-                let sent = self.lanes[channel].on_sent(&mut self.ring, &mut self.pool, lease, result);
-                self.on_sent(channel, sent)
+                let operation = Operation::of(tag);
+                let Operation::ConnectionSend { connection } = operation else { operation.misplaced() };
+                let sent = self.lanes[connection].on_sent(&mut self.ring, &mut self.pool, lease, result);
+                self.on_sent(connection, sent)
             }
             Completion::Released { .. } | Completion::Done { .. } => Ok(()),
         }

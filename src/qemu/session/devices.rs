@@ -20,7 +20,7 @@ use super::unexpected;
 use crate::error::{Error, PeerError, Place};
 use crate::limits::QEMU_WINDOW_MAX;
 use crate::qemu::follow::{DeviceId, Follower, check_order, claim, disorder};
-use crate::session::queue::Turn;
+use crate::session::queue::NextPacket;
 use crate::session::reorder::Reorder;
 use crate::session::totals::Totals;
 use crate::time::Nanos;
@@ -36,8 +36,8 @@ enum Way {
 #[derive(Debug)]
 struct Incoming<H> {
     /// What came on the main connection, in order.
-    main: VecDeque<Turn<H>>,
-    reorder: Reorder<Turn<H>>,
+    main: VecDeque<NextPacket<H>>,
+    reorder: Reorder<NextPacket<H>>,
     /// The state of the stopped device travels this way, once that is known.
     way: Option<Way>,
     /// What is being written came this way.
@@ -161,8 +161,13 @@ impl<H> Devices<H> {
     /// An admitted packet is complete.
     pub(crate) fn fill(&mut self, packet: &DevicePacket, handle: H, now: Nanos) {
         let device = self.follower.find(packet.into()).expect("it was admitted");
-        let turn =
-            Turn { handle, len: packet.len as usize, config: packet.config, read_at: 0, arrived_at: now };
+        let turn = NextPacket {
+            handle,
+            len: packet.len as usize,
+            config: packet.config,
+            read_at: 0,
+            arrived_at: now,
+        };
         device.state.reorder.fill(packet.idx.into(), turn);
     }
 
@@ -189,7 +194,7 @@ impl<H> Devices<H> {
         if !has_stopped {
             incoming.precopy_bytes += len as u64;
         }
-        incoming.main.push_back(Turn { handle, len, config: false, read_at: 0, arrived_at: now });
+        incoming.main.push_back(NextPacket { handle, len, config: false, read_at: 0, arrived_at: now });
         Ok(())
     }
 
@@ -212,7 +217,7 @@ impl<H> Devices<H> {
     pub(crate) fn fill_config(&mut self, device: usize, handle: H, len: usize, now: Nanos) {
         let incoming = &mut self.follower.devices[device].state;
         incoming.way = Some(Way::Main);
-        incoming.main.push_back(Turn { handle, len, config: true, read_at: 0, arrived_at: now });
+        incoming.main.push_back(NextPacket { handle, len, config: true, read_at: 0, arrived_at: now });
     }
 
     /// The first device that lacks a packet, and which. Of devices that nothing came of on channels only when the main
@@ -226,7 +231,7 @@ impl<H> Devices<H> {
         })
     }
 
-    pub(super) fn pop(&mut self, device: usize) -> Option<Turn<H>> {
+    pub(super) fn pop(&mut self, device: usize) -> Option<NextPacket<H>> {
         let has_switched = self.follower.has_switched;
         let incoming = &mut self.follower.devices[device].state;
         let (way, turn) = match incoming.main.pop_front() {

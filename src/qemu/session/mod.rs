@@ -13,7 +13,7 @@ use crate::limits::{QEMU_LEFTOVERS_MAX, STANDSTILL_MAX};
 use crate::phase::Phase;
 use crate::qemu::follow::{DeviceId, Violation};
 use crate::session::handover::{Outcome, Taking};
-use crate::session::queue::{Turn, Turns};
+use crate::session::queue::{NextPacket, PacketQueue};
 use crate::time::Nanos;
 use crate::time::nanos;
 use crate::wire::qemu::{Command, Event, Idstr, Reply};
@@ -199,8 +199,8 @@ impl<H> QemuSession<H> {
     }
 }
 
-impl<H> Turns<H> for QemuSession<H> {
-    fn pop(&mut self, device: usize) -> Option<Turn<H>> {
+impl<H> PacketQueue<H> for QemuSession<H> {
+    fn pop(&mut self, device: usize) -> Option<NextPacket<H>> {
         self.devices.pop(device)
     }
 

@@ -60,7 +60,7 @@ fn arrive(session: &mut QemuSession<u32>, packet: DevicePacket) -> Admission {
 }
 
 /// One device's whole life in a worker's hands.
-fn write(session: &mut QemuSession<u32>, device: usize) -> Option<Turn<u32>> {
+fn write(session: &mut QemuSession<u32>, device: usize) -> Option<NextPacket<u32>> {
     let turn = session.pop(device)?;
     session.written(device, 0);
     if turn.config {

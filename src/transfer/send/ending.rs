@@ -15,8 +15,8 @@ use crate::transfer::{Finished, Parked};
 use crate::wire::Control;
 use crate::worker::caller::Event;
 use crate::worker::ending::Ending;
-use crate::worker::operation::Duty;
-use crate::worker::steps::{StepResult, Yield};
+use crate::worker::operation::Operation;
+use crate::worker::steps::{StepOutput, StepResult};
 
 impl<R: Ring> Ending for Sending<R> {
     type Ring = R;
@@ -45,9 +45,9 @@ impl<R: Ring> Sending<R> {
         }
         self.settle();
         let step: fn(&mut (dyn Source + 'static)) -> StepResult = match outcome {
-            Outcome::Complete => |source| source.release().map(|()| Yield::Nothing),
-            Outcome::Aborted => |source| source.rollback().map(|()| Yield::Nothing),
-            Outcome::InDoubt => |source| source.park().map(|()| Yield::Nothing),
+            Outcome::Complete => |source| source.release().map(|()| StepOutput::Nothing),
+            Outcome::Aborted => |source| source.rollback().map(|()| StepOutput::Nothing),
+            Outcome::InDoubt => |source| source.park().map(|()| StepOutput::Nothing),
         };
         self.part(step);
         self.take_leave();
@@ -92,7 +92,7 @@ impl<R: Ring> Sending<R> {
         for (device, _) in
             self.readers.iter().enumerate().filter(|(_, reader)| reader.reading == Reading::UnderWay)
         {
-            self.ring.cancel(Duty::State { device }.tag());
+            self.ring.cancel(Operation::DeviceState { device }.tag());
         }
         let end = self.ring.now() + nanos(SETTLE_MAX);
         let busy = |reader: &Reader| reader.reading == Reading::UnderWay || reader.held.is_away();
@@ -106,7 +106,7 @@ impl<R: Ring> Sending<R> {
         for (device, reader) in
             self.readers.iter_mut().enumerate().filter(|(_, reader)| !reader.held.is_away())
         {
-            reader.held.begin(&mut self.ring, Duty::Step { device }.tag(), step);
+            reader.held.begin(&mut self.ring, Operation::DeviceStep { device }.tag(), step);
         }
         let end = self.ring.now() + nanos(SETTLE_MAX);
         while self.readers.iter().any(|reader| reader.held.is_away()) && self.ring.now() < end {
@@ -116,7 +116,7 @@ impl<R: Ring> Sending<R> {
             while let Some(completion) = self.ring.next() {
                 match completion {
                     Completion::Done { tag } => {
-                        let Duty::Step { device } = Duty::of(tag) else { continue };
+                        let Operation::DeviceStep { device } = Operation::of(tag) else { continue };
                         self.readers[device].held.end();
                     }
                     other => drop(self.on_completion(other)),

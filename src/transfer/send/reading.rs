@@ -14,8 +14,8 @@ use crate::time::nanos;
 use crate::wire;
 use crate::wire::Checksum;
 use crate::worker::io_mode;
-use crate::worker::operation::Duty;
-use crate::worker::steps::{Held, Yield, unless_panicked};
+use crate::worker::operation::Operation;
+use crate::worker::steps::{Lent, StepOutput, unless_panicked};
 
 /// Packets of one device that may wait for a channel: enough that no channel waits for a read, few enough that their
 /// bytes are still in the cache when they are sent.
@@ -41,7 +41,7 @@ pub(super) enum Reading {
 pub(super) struct Reader {
     pub(super) name: Box<str>,
     pub(super) instance: u32,
-    pub(super) held: Held<dyn Source>,
+    pub(super) held: Lent<dyn Source>,
     pub(super) estimate: Option<u64>,
     pub(super) reading: Reading,
     pub(super) fd: Option<(RawFd, IoMode)>,
@@ -104,7 +104,7 @@ impl<R: Ring> Sending<R> {
         reader.read_at = self.ring.now();
         reader.reading = Reading::UnderWay;
         if let Some((fd, io_mode)) = reader.fd {
-            let tag = Duty::State { device }.tag();
+            let tag = Operation::DeviceState { device }.tag();
             self.ring.read(tag, fd, slot, HEADER_ROOM..HEADER_ROOM + size, io_mode);
             return Ok(());
         }
@@ -124,9 +124,9 @@ impl<R: Ring> Sending<R> {
         let reader = &mut self.readers[device];
         reader.reading = Reading::Config;
         reader.read_at = self.ring.now();
-        reader.held.begin(&mut self.ring, Duty::Step { device }.tag(), move |source| {
+        reader.held.begin(&mut self.ring, Operation::DeviceStep { device }.tag(), move |source| {
             let len = source.config(&mut slot.payload_mut()[..CONFIG_SIZE_MAX])?;
-            Ok(Yield::Slot(slot, len.min(CONFIG_SIZE_MAX)))
+            Ok(StepOutput::Slot(slot, len.min(CONFIG_SIZE_MAX)))
         });
     }
 
@@ -195,7 +195,7 @@ impl<R: Ring> Sending<R> {
         let result = reader.held.take_result().unwrap_or(Err(DeviceError::Panicked));
         let given = result.map_err(|error| Error::Device { device: reader.name.clone(), error })?;
         let read_at = reader.read_at;
-        if let Yield::Slot(slot, len) = given {
+        if let StepOutput::Slot(slot, len) = given {
             self.push(device, slot, len, true, read_at);
         }
         Ok(())
@@ -208,7 +208,7 @@ impl Reader {
             estimate: device.source.estimate(),
             name: device.name,
             instance: device.instance,
-            held: Held::new(device.source),
+            held: Lent::new(device.source),
             reading: Reading::Idle,
             fd: None,
             flow: Flow::Later,

@@ -84,8 +84,8 @@ fn one_file(world: &Arc<World>, size: usize) -> (send::Parts, receive::Parts, [R
 }
 
 /// A caller whose deadline is in a second.
-fn impatient(world: &Arc<World>) -> Owner {
-    let mut owner = Owner::new(Cancel::new(), None);
+fn impatient(world: &Arc<World>) -> Caller {
+    let mut owner = Caller::new(Cancel::new(), None);
     owner.deadline = Some(world.now() + SECOND);
     owner
 }

@@ -66,7 +66,7 @@ fn simulate(scenario: Scenario) -> Played {
         add_files(&world, &script, files, scenario);
         let pool = Pool::new(12, QEMU_PIECE_MIN / (1 + u32::try_from(scenario.seed % 8).unwrap())).unwrap();
         let begun = source.now();
-        let owner = Owner::new(Cancel::new(), None);
+        let owner = Caller::new(Cancel::new(), None);
         let mut pump =
             replay.pump(source, pool, script, near.into_iter().map(net::Connection::from), owner).unwrap();
         let error = pump.run().err();
