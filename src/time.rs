@@ -3,6 +3,8 @@
 //! Pure code is handed `now` and never asks for it. The ring has a clock of its own (the simulated one runs as its test
 //! likes); [`now`] is for what happens before there is a ring.
 
+pub(crate) mod deadlines;
+
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};

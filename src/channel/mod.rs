@@ -24,7 +24,7 @@ use crate::error::Errno;
 
 /// Whether a failed operation is to be tried again as it was.
 pub(crate) fn is_retryable(errno: Errno) -> bool {
-    matches!(errno.raw(), nix::libc::EINTR | nix::libc::EAGAIN)
+    errno.is_retryable()
 }
 
 #[cfg(test)]

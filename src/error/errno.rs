@@ -16,6 +16,11 @@ impl Errno {
     pub fn raw(self) -> i32 {
         self.0 as i32
     }
+
+    /// Whether a failed operation is to be tried again as it was.
+    pub(crate) fn is_retryable(self) -> bool {
+        matches!(self.0, nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN)
+    }
 }
 
 impl From<nix::errno::Errno> for Errno {

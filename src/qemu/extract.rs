@@ -9,7 +9,7 @@ use super::capture;
 use super::capture::{Inspection, StateReader};
 use crate::buffer::{Pool, Slot};
 use crate::cancel::Cancel;
-use crate::error::{Error, KernelError};
+use crate::error::Error;
 use crate::limits::{CONFIG_SIZE_MAX, PROGRESS_INTERVAL, QEMU_STATE_MAX};
 use crate::phase::Phase;
 use crate::report::Role;
@@ -24,14 +24,15 @@ use crate::time::nanos;
 use crate::time::now;
 use crate::transfer::Finished;
 use crate::wire::Checksum;
+use crate::worker::Worker;
 use crate::worker::caller::{Caller, Event};
-use crate::worker::ending::Ending;
-use crate::worker::loading::Loading;
+use crate::worker::ending::run;
+use crate::worker::event_loop::Loop;
 use crate::worker::operation::Operation;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::settings::Settings;
 use crate::worker::steps::StepOutput;
-use crate::worker::writers::{Device, Loader, Writing};
+use crate::worker::writers::{Device, Writers, roll_back, step_all_sinks, wake_and_run};
 
 /// Pieces of state that may be on their way from file to device: one is written while the next is read.
 const SLOTS: u32 = 2;
@@ -108,11 +109,12 @@ struct Expected {
 /// The worker.
 struct Extracting<'a, R: Ring> {
     // dropped first: its ring's operations end before anything that they use goes
-    loader: Loader<R>,
+    worker: Worker<R>,
+    writers: Writers,
     reader: StateReader<'a>,
     pieces: Pieces,
     expected: Expected,
-    /// The device has everything: it runs, whatever the owner wants.
+    /// The device has everything: it runs, whatever the caller wants.
     committed: bool,
 }
 
@@ -158,38 +160,80 @@ impl<'a, R: Ring> Extracting<'a, R> {
         reader: StateReader<'a>,
         expected: Expected,
     ) -> Extracting<'a, R> {
-        let loader = Loader::new(ring, vec![device], owner, false);
-        Extracting { loader, reader, pieces: Pieces::default(), expected, committed: false }
+        let (worker, writers) = (Worker::new(ring, owner, 1), Writers::new(vec![device], false));
+        Extracting { worker, writers, reader, pieces: Pieces::default(), expected, committed: false }
     }
 
     fn enter(&mut self, phase: Phase) {
-        self.loader.owner.tell(&Event::Phase(phase));
+        self.worker.caller.tell(&Event::Phase(phase));
+    }
+
+    /// Runs it to whatever end.
+    fn run(self) -> Finished {
+        run(self, |extracting| &mut extracting.worker, Extracting::transfer, Extracting::conclude)
+    }
+
+    fn writers(&mut self) -> (&mut Worker<R>, &mut Writers) {
+        (&mut self.worker, &mut self.writers)
+    }
+
+    fn transfer(&mut self) -> Result<(), Error> {
+        let prepare = |sink: &mut (dyn Sink + 'static)| sink.prepare().map(|()| StepOutput::Nothing);
+        step_all_sinks(self, Extracting::writers, prepare, |extracting, _| extracting.turn())?;
+        self.enter(Phase::Loading);
+        self.load()?;
+        self.enter(Phase::Commit);
+        self.committed = true;
+        wake_and_run(self, Extracting::writers, Extracting::turn)
     }
 
     /// Until the device has everything.
     fn load(&mut self) -> Result<(), Error> {
-        let pool = Pool::new(SLOTS, QEMU_STATE_MAX)?;
-        // without it the kernel pins the pages anew for each write; nothing else changes
-        let _: Result<(), KernelError> = self.loader.ring.register(&pool);
-        self.loader.open();
-        self.loader.pool = Some(pool);
+        // where it cannot be registered the kernel pins the pages anew for each write; nothing else changes
+        self.worker.adopt_unreported(Pool::new(SLOTS, QEMU_STATE_MAX)?);
+        self.writers.open();
         while !self.pieces.loaded {
             self.turn()?;
         }
-        let now = self.loader.ring.now();
-        self.loader.owner.hasten();
-        self.loader.tell_progress(now, Some(self.expected.all));
+        self.worker.caller.hasten();
+        self.report_progress(self.worker.ring.now());
+        Ok(())
+    }
+
+    fn report_progress(&mut self, now: Nanos) {
+        let (writers, expected) = (&self.writers, self.expected.all);
+        self.worker.report_progress(now, || (writers.bytes(), Some(expected)));
+    }
+
+    /// One turn of the loop: reads and begins what can be begun, waits, takes what ended.
+    fn turn(&mut self) -> Result<(), Error> {
+        let now = self.worker.ring.now();
+        if !self.committed {
+            self.worker.caller.check(now)?;
+        }
+        self.read()?;
+        self.writers.begin(&mut self.worker, &mut self.pieces)?;
+        self.report_progress(now);
+        if self.writers.devices.is_any_away() || self.writers.is_any_under_way() {
+            self.worker.ring.wait(Some(now + nanos(PROGRESS_INTERVAL)))?;
+        }
+        while let Some(completion) = self.worker.ring.next() {
+            self.on_completion(completion)?;
+        }
         Ok(())
     }
 
     /// Reads as many pieces as there is room for.
     fn read(&mut self) -> Result<(), Error> {
         while !self.pieces.complete {
-            let Some(mut slot) = self.loader.pool.as_mut().and_then(Pool::take) else { break };
+            let Some(mut slot) = self.worker.take() else { break };
             match self.reader.next(slot.payload_mut()) {
-                Ok(Some((len, config))) => self.pieces.push(slot, len, config, self.loader.ring.now()),
+                Ok(Some((len, config))) => {
+                    self.pieces.push(slot, len, config, self.worker.ring.now());
+                    self.writers.mark_ready(0);
+                }
                 other => {
-                    self.loader.put(slot);
+                    self.worker.put(slot);
                     other?;
                     self.pieces.complete = true;
                 }
@@ -198,91 +242,44 @@ impl<'a, R: Ring> Extracting<'a, R> {
         Ok(())
     }
 
-    /// Whether something will end that the ring tells of. A sink without a descriptor takes a piece at once.
-    fn is_under_way(&self) -> bool {
-        let is_busy = |writing: &Writing| matches!(writing, Writing::UnderWay { .. });
-        self.loader.is_stepping() || self.loader.writers.iter().any(|writer| is_busy(&writer.writing))
+    fn conclude(mut self, result: Result<(), Error>) -> Finished {
+        let error = result.err();
+        let outcome = if error.is_some() { Outcome::Aborted } else { Outcome::Complete };
+        if error.is_some() {
+            self.enter(Phase::RollingBack);
+            roll_back(&mut self, Extracting::writers);
+        }
+        self.enter(Phase::Done);
+        let Extracting { mut worker, writers, pieces, expected, .. } = self;
+        for (name, instance) in writers.devices.names() {
+            worker.report.device(name, instance, pieces.totals, expected.precopy, Checksum::None);
+        }
+        worker.finish(Role::Receiver, outcome, error)
     }
 }
 
-impl<R: Ring> Ending for Extracting<'_, R> {
+impl<R: Ring> Loop for Extracting<'_, R> {
     type Ring = R;
 
     fn ring(&mut self) -> &mut R {
-        &mut self.loader.ring
-    }
-
-    /// There is none.
-    fn peer_has_left(&self) -> bool {
-        true
+        &mut self.worker.ring
     }
 
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
         match completion {
             Completion::Moved { tag, slot, result } => match Operation::of(tag) {
                 Operation::DeviceState { device } => {
-                    self.loader.on_write_end(&mut self.pieces, device, slot, result)
+                    self.writers.on_write_end(&mut self.worker, &mut self.pieces, device, slot, result)
                 }
-                _ => Ok(()),
+                other => other.misplaced(),
             },
             Completion::Done { tag } => match Operation::of(tag) {
-                Operation::DeviceStep { device } => self.loader.on_step_end(&mut self.pieces, device),
-                _ => Ok(()),
+                Operation::DeviceStep { device } => {
+                    self.writers.on_step_end(&mut self.worker, &mut self.pieces, device)
+                }
+                other => other.misplaced(),
             },
-            Completion::Sent { .. } | Completion::Released { .. } => Ok(()),
+            Completion::Sent { tag, .. } | Completion::Released { tag, .. } => Operation::of(tag).misplaced(),
         }
-    }
-}
-
-impl<R: Ring> Loading for Extracting<'_, R> {
-    fn loader(&mut self) -> &mut Loader<R> {
-        &mut self.loader
-    }
-
-    fn is_committed(&self) -> bool {
-        self.committed
-    }
-
-    fn transfer(&mut self) -> Result<(), Error> {
-        self.every(|sink| sink.prepare().map(|()| StepOutput::Nothing))?;
-        self.enter(Phase::Loading);
-        self.load()?;
-        self.enter(Phase::Commit);
-        self.committed = true;
-        self.wake_and_run()
-    }
-
-    fn conclude(mut self, result: Result<(), Error>) -> Finished {
-        let error = result.err();
-        let outcome = if error.is_some() { Outcome::Aborted } else { Outcome::Complete };
-        if error.is_some() {
-            self.enter(Phase::RollingBack);
-            self.roll_back();
-        }
-        self.enter(Phase::Done);
-        let Extracting { loader, pieces, expected, .. } = self;
-        let Loader { ring, writers, mut account, recorder, .. } = loader;
-        for writer in &writers {
-            let (totals, precopy) = (pieces.totals, expected.precopy);
-            account.device(&writer.name, writer.instance, totals, precopy, Checksum::None);
-        }
-        account.finish(Role::Receiver, outcome, error, recorder, ring.now())
-    }
-
-    fn turn(&mut self) -> Result<(), Error> {
-        let now = self.loader.ring.now();
-        if !self.committed {
-            self.loader.owner.check(now)?;
-        }
-        self.read()?;
-        self.loader.begin_writes(&mut self.pieces)?;
-        self.loader.tell_progress(now, Some(self.expected.all));
-        if self.is_under_way() {
-            self.loader.ring.wait(Some(now + nanos(PROGRESS_INTERVAL)))?;
-        }
-        while let Some(completion) = self.loader.ring.next() {
-            self.on_completion(completion)?;
-        }
-        Ok(())
     }
 }

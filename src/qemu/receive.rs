@@ -24,15 +24,19 @@ use crate::limits::QEMU_STATE_MAX;
 use crate::net::Connection;
 use crate::phase::Phase;
 use crate::ring::{Completion, Ring};
+use crate::sink::Sink;
+use crate::time::Nanos;
 use crate::transfer::Finished;
 use crate::wire::Checksum;
 use crate::wire::qemu::{DevicePacket, INIT_LEN, Idstr};
 use crate::worker::caller::{Caller, Event};
-use crate::worker::control_buffers;
-use crate::worker::loading::Loading;
+use crate::worker::ending::run;
+use crate::worker::event_loop::Loop;
 use crate::worker::operation::Operation;
+use crate::worker::report_builder::ReportBuilder;
 use crate::worker::steps::StepOutput;
-use crate::worker::writers::{Device, Loader};
+use crate::worker::writers::{Device, Writers, step_all_sinks, wake_and_run};
+use crate::worker::{Worker, control_buffers};
 
 /// Whose protocol it is, in the report's words.
 pub(super) const DIALECT: &str = "qemu";
@@ -45,27 +49,28 @@ pub(super) struct Parts {
     /// Their names are QEMU's.
     pub(super) devices: Vec<Device>,
     pub(super) pool_size: u64,
-    pub(super) owner: Caller,
+    pub(super) caller: Caller,
 }
 
 /// The live receiver's worker.
 pub(super) struct Receiving<R: Ring> {
     // dropped first: its ring's operations end before anything that they use goes
-    loader: Loader<R>,
+    worker: Worker<R>,
+    writers: Writers,
+    channels: Vec<Rx<Multifd>>,
     main: MainRx,
     answers: Answers,
+    session: QemuSession<Slot>,
     /// Multifd connections that wait until the size of memory pages is known.
     connections: Vec<Connection>,
-    channels: Vec<Rx<Multifd>>,
     /// Packets that have no slot yet, with their channels. At most one of each.
     waiting: VecDeque<(usize, DevicePacket)>,
     /// Channels that have ended.
     ended: usize,
     lines: Pool,
-    session: QemuSession<Slot>,
     /// The devices can be written.
     is_ready: bool,
-    /// The source's kernel has the last word: what becomes of the connection is no matter any more.
+    /// The source's kernel has the final message: what becomes of the connection is no matter any more.
     is_confirmed: bool,
     /// What follows the live sections, where it matters.
     tail: Option<Tail>,
@@ -91,22 +96,21 @@ impl<R: Ring> Receiving<R> {
         let line = lines.take().expect("there is one for the main connection");
         let answers = Answers::new(parts.main.fd(), Operation::ControlSend.tag())?;
         let main = MainRx::new(parts.main, Operation::ControlReceive.tag(), line);
-        let mut loader = Loader::new(ring, parts.devices, parts.owner, false);
-        let pool = Pool::new(slots, QEMU_STATE_MAX)?;
-        loader.account.pool(&pool, loader.ring.register(&pool).err());
-        loader.account.packet_size(QEMU_STATE_MAX, Checksum::None);
-        loader.account.dialect(DIALECT);
-        loader.pool = Some(pool);
+        let mut worker = Worker::new(ring, parts.caller, parts.devices.len());
+        worker.adopt(Pool::new(slots, QEMU_STATE_MAX)?);
+        worker.report.packet_size(QEMU_STATE_MAX, Checksum::None);
+        worker.report.dialect(DIALECT);
         Ok(Receiving {
-            loader,
+            worker,
+            writers: Writers::new(parts.devices, false),
             main,
             answers,
+            session,
             channels: Vec::with_capacity(parts.multifd.len()),
             waiting: VecDeque::with_capacity(parts.multifd.len()),
             connections: parts.multifd,
             ended: 0,
             lines,
-            session,
             is_ready: false,
             is_confirmed: false,
             tail: None,
@@ -114,17 +118,37 @@ impl<R: Ring> Receiving<R> {
         })
     }
 
+    pub(super) fn account(&mut self) -> &mut ReportBuilder {
+        &mut self.worker.report
+    }
+
+    /// Runs the migration to whatever end.
+    pub(super) fn run(self) -> Finished {
+        run(self, |receiving| &mut receiving.worker, Receiving::transfer, Receiving::conclude)
+    }
+
+    fn transfer(&mut self) -> Result<(), Error> {
+        self.prepare()?;
+        self.load()?;
+        self.report_loaded()?;
+        wake_and_run(self, Receiving::writers, Receiving::turn)?;
+        self.session.committed();
+        self.worker.report.committed(self.worker.ring.now());
+        Ok(())
+    }
+
     fn prepare(&mut self) -> Result<(), Error> {
         self.enter(Phase::Settings);
-        self.every(|sink| sink.prepare().map(|()| StepOutput::Nothing))?;
-        self.loader.open();
+        let prepare = |sink: &mut (dyn Sink + 'static)| sink.prepare().map(|()| StepOutput::Nothing);
+        step_all_sinks(self, Receiving::writers, prepare, |receiving, _| receiving.turn())?;
+        self.writers.open();
         self.is_ready = true;
         Ok(())
     }
 
     /// Until every device has everything, and the source has said all.
     fn load(&mut self) -> Result<(), Error> {
-        self.loader.account.started_at = self.loader.ring.now();
+        self.worker.report.started_at = self.worker.ring.now();
         let mut phase = Phase::PreCopy;
         self.enter(phase);
         while !(self.session.is_loaded() && self.main.has_ended()) {
@@ -134,16 +158,49 @@ impl<R: Ring> Receiving<R> {
                 self.enter(phase);
             }
         }
-        let now = self.loader.ring.now();
-        self.loader.owner.hasten();
-        self.loader.tell_progress(now, None);
-        self.loader.account.loaded(now);
+        let now = self.worker.ring.now();
+        self.worker.caller.hasten();
+        self.report_progress(now);
+        self.worker.report.loaded(now);
         Ok(())
     }
 
     fn enter(&mut self, phase: Phase) {
-        self.session.enter(phase, self.loader.ring.now());
-        self.loader.owner.tell(&Event::Phase(phase));
+        self.session.enter(phase, self.worker.ring.now());
+        self.worker.caller.tell(&Event::Phase(phase));
+    }
+
+    fn report_progress(&mut self, now: Nanos) {
+        let writers = &self.writers;
+        self.worker.report_progress(now, || (writers.bytes(), None));
+    }
+
+    fn writers(&mut self) -> (&mut Worker<R>, &mut Writers) {
+        (&mut self.worker, &mut self.writers)
+    }
+
+    /// One turn of the loop: looks around, begins what can be begun, waits, takes what ended.
+    fn turn(&mut self) -> Result<(), Error> {
+        let now = self.worker.ring.now();
+        if !self.session.is_committed() {
+            self.worker.caller.check(now)?;
+        }
+        self.session.check(now)?;
+        if self.is_ready {
+            self.listen()?;
+        }
+        self.admit_waiting()?;
+        self.writers.begin(&mut self.worker, &mut self.session)?;
+        self.check_missing()?;
+        self.answers.go_on(&mut self.worker.ring);
+        self.report_progress(now);
+        self.worker.ring.wait(Some(self.session.next_deadline().min(self.worker.deadlines.next())))?;
+        while let Some(completion) = self.worker.ring.next() {
+            self.on_completion(completion)?;
+            // at once: the packet's bytes are in this processor's cache now
+            self.writers.begin(&mut self.worker, &mut self.session)?;
+        }
+        Ok(())
     }
 
     /// Begins to receive packets: their headers' length is known now.
@@ -152,7 +209,7 @@ impl<R: Ring> Receiving<R> {
         for (channel, connection) in self.connections.drain(..).enumerate() {
             let line = self.lines.take().expect("there is a line for each channel");
             let mut rx = Rx::new(connection, Operation::Packet { channel }.tag(), line, Multifd(page_size));
-            rx.begin(&mut self.loader.ring);
+            rx.begin(&mut self.worker.ring);
             self.channels.push(rx);
         }
     }
@@ -174,8 +231,8 @@ impl<R: Ring> Receiving<R> {
                 Ok(())
             }
             Admission::Slot => {
-                let slot = self.loader.take();
-                let ring = &mut self.loader.ring;
+                let slot = self.worker.take_promised();
+                let ring = &mut self.worker.ring;
                 let event = self.channels[channel].accept(ring, packet, slot);
                 self.on_rx(channel, event)
             }
@@ -187,44 +244,20 @@ impl<R: Ring> Receiving<R> {
     fn check_missing(&self) -> Result<(), Error> {
         let all_wait = self.connections.is_empty() && self.waiting.len() + self.ended == self.channels.len();
         let may_write = self.session.switched_over().is_some() || self.main.has_ended();
-        if !all_wait || !may_write || !self.configs.is_empty() || self.loader.is_writing() {
+        if !all_wait || !may_write || !self.configs.is_empty() || self.writers.is_writing() {
             return Ok(());
         }
         self.session.find_missing(self.waiting.is_empty())
     }
 
-    fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
-        match completion {
-            Completion::Moved { tag, slot, result } => match Operation::of(tag) {
-                Operation::DeviceState { device } => {
-                    self.loader.on_write_end(&mut self.session, device, slot, result)
-                }
-                Operation::Packet { channel } => {
-                    let ring = &mut self.loader.ring;
-                    let event = self.channels[channel].on_received(ring, slot, result);
-                    self.session.moved(self.loader.ring.now());
-                    self.on_rx(channel, event)
-                }
-                _ => self.on_heard(slot, result),
-            },
-            Completion::Sent { lease, result, .. } => {
-                self.answers.on_sent(&mut self.loader.ring, lease, result).map(drop)
-            }
-            Completion::Released { .. } => Ok(()),
-            Completion::Done { tag } => {
-                let Operation::DeviceStep { device } = Operation::of(tag) else { return Ok(()) };
-                self.loader.on_step_end(&mut self.session, device)
-            }
-        }
-    }
-
     fn on_rx(&mut self, channel: usize, event: RxEvent<DevicePacket>) -> Result<(), Error> {
         let place = place(channel);
-        let now = self.loader.ring.now();
+        let now = self.worker.ring.now();
         match event {
             RxEvent::Header(packet) => self.on_header(channel, packet),
             RxEvent::Packet { header: packet, slot, .. } => {
-                self.session.devices.fill(&packet, slot, now);
+                let device = self.session.devices.fill(&packet, slot, now);
+                self.writers.mark_ready(device);
                 self.session.on_packet(now)
             }
             RxEvent::Pending => Ok(()),
@@ -262,49 +295,40 @@ fn place(channel: usize) -> Place {
     Place::Multifd(u8::try_from(channel).expect("channels are bounded by CHANNELS_MAX"))
 }
 
-impl<R: Ring> Loading for Receiving<R> {
-    fn loader(&mut self) -> &mut Loader<R> {
-        &mut self.loader
+impl<R: Ring> Loop for Receiving<R> {
+    type Ring = R;
+
+    fn ring(&mut self) -> &mut R {
+        &mut self.worker.ring
     }
 
-    fn is_committed(&self) -> bool {
-        self.session.is_committed()
-    }
-
-    fn transfer(&mut self) -> Result<(), Error> {
-        self.prepare()?;
-        self.load()?;
-        self.say_loaded()?;
-        self.wake_and_run()?;
-        self.session.committed();
-        self.loader.account.committed(self.loader.ring.now());
-        Ok(())
-    }
-
-    fn conclude(self, result: Result<(), Error>) -> Finished {
-        self.end(result)
-    }
-
-    fn turn(&mut self) -> Result<(), Error> {
-        let now = self.loader.ring.now();
-        if !self.session.is_committed() {
-            self.loader.owner.check(now)?;
+    fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
+        match completion {
+            Completion::Moved { tag, slot, result } => match Operation::of(tag) {
+                Operation::DeviceState { device } => {
+                    self.writers.on_write_end(&mut self.worker, &mut self.session, device, slot, result)
+                }
+                Operation::Packet { channel } => {
+                    let event = self.channels[channel].on_received(&mut self.worker.ring, slot, result);
+                    self.session.moved(self.worker.ring.now());
+                    self.on_rx(channel, event)
+                }
+                Operation::ControlReceive => self.on_main(slot, result),
+                other => other.misplaced(),
+            },
+            Completion::Sent { tag, lease, result } => match Operation::of(tag) {
+                Operation::ControlSend => {
+                    self.answers.on_sent(&mut self.worker.ring, lease, result).map(drop)
+                }
+                other => other.misplaced(),
+            },
+            Completion::Released { tag, .. } => Operation::of(tag).misplaced(),
+            Completion::Done { tag } => match Operation::of(tag) {
+                Operation::DeviceStep { device } => {
+                    self.writers.on_step_end(&mut self.worker, &mut self.session, device)
+                }
+                other => other.misplaced(),
+            },
         }
-        self.session.check(now)?;
-        if self.is_ready {
-            self.listen()?;
-        }
-        self.admit_waiting()?;
-        self.loader.begin_writes(&mut self.session)?;
-        self.check_missing()?;
-        self.answers.go_on(&mut self.loader.ring);
-        self.loader.tell_progress(now, None);
-        self.loader.ring.wait(Some(self.session.next_deadline()))?;
-        while let Some(completion) = self.loader.ring.next() {
-            self.on_completion(completion)?;
-            // at once: the packet's bytes are in this processor's cache now
-            self.loader.begin_writes(&mut self.session)?;
-        }
-        Ok(())
     }
 }

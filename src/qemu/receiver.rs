@@ -19,7 +19,6 @@ use crate::transfer::Finished;
 use crate::wire::qemu::Idstr;
 use crate::worker::caller::{Caller, Event};
 use crate::worker::check_devices;
-use crate::worker::loading::Loading;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::settings::Settings;
 use crate::worker::writers::Device;
@@ -87,9 +86,9 @@ impl Receiver {
         let ring = ring::open(&owner.cancel)?;
         let congestion = gathered.congestion();
         let Gathered { main, multifd, .. } = gathered;
-        let parts = Parts { main, multifd, devices: self.devices, pool_size, owner };
+        let parts = Parts { main, multifd, devices: self.devices, pool_size, caller: owner };
         let mut receiving = Receiving::new(ring, parts)?;
-        receiving.loader().account.congestion(congestion, false);
+        receiving.account().congestion(congestion, false);
         Ok(receiving)
     }
 }

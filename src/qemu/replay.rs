@@ -31,12 +31,13 @@ use super::gather::{Gathered, connect};
 use crate::buffer::Pool;
 use crate::cancel::Cancel;
 use crate::error::{CaptureError, CaptureProblem, Error, KernelError, Place};
-use crate::limits::{PAGE_SIZE, POOL_SIZE_DEFAULT, QEMU_PIECE_MAX, QEMU_PIECE_MIN};
+use crate::limits::{PAGE_SIZE, POOL_SIZE_DEFAULT, QEMU_PIECE_MAX, QEMU_PIECE_MIN, STANDSTILL_MAX};
 use crate::net;
 use crate::report::ReplayReport;
 use crate::ring;
 use crate::ring::{HostRing, Ring};
-use crate::time::now;
+use crate::time::deadlines::{Deadline, Deadlines};
+use crate::time::{nanos, now};
 use crate::wire::qemu::{INIT_LEN, Init, Reply};
 use crate::worker::caller::{Caller, Event};
 use crate::worker::settings::Settings;
@@ -162,6 +163,8 @@ impl Replay {
         });
         let (lanes, ears) = both.unzip();
         let now = ring.now();
+        let mut deadlines = Deadlines::NONE;
+        deadlines.set(Deadline::Standstill, now + nanos(STANDSTILL_MAX));
         let begins: Vec<_> = captured.iter().map(begin).collect();
         Ok(Pump {
             ring,
@@ -171,13 +174,12 @@ impl Replay {
             files: captured.iter().map(|connection| connection.file.clone()).collect(),
             gates: script.gates,
             recording: script.recording,
-            owner,
+            caller: owner,
             on_answer: None,
             progress: Progress::new(&self.capture, &begins, now),
             expects_answer: self.capture.stream.return_path_at.is_some(),
             total: captured.iter().map(|connection| connection.bytes).sum(),
-            moved_at: now,
-            ack_until: None,
+            deadlines,
             unacknowledged: false,
         })
     }

@@ -4,47 +4,50 @@ use crate::error::PeerError;
 use crate::limits::{HEARTBEAT_INTERVAL, SILENCE_MAX, STANDSTILL_MAX};
 use crate::phase::Phase;
 use crate::time::Nanos;
+use crate::time::deadlines::{Deadline, Deadlines};
 use crate::time::nanos;
 
 /// The times that matter.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Liveness {
-    heard: Nanos,
-    said: Nanos,
-    moved: Nanos,
+    deadlines: Deadlines,
 }
 
 impl Liveness {
     pub(crate) fn new(now: Nanos) -> Liveness {
-        Liveness { heard: now, said: now, moved: now }
+        let mut live = Liveness { deadlines: Deadlines::NONE };
+        live.heard(now);
+        live.said(now);
+        live.moved(now);
+        live
     }
 
     /// A message came.
     pub(crate) fn heard(&mut self, now: Nanos) {
-        self.heard = now;
+        self.deadlines.set(Deadline::Silence, now + nanos(SILENCE_MAX));
     }
 
     /// A message left.
     pub(crate) fn said(&mut self, now: Nanos) {
-        self.said = now;
+        self.deadlines.set(Deadline::Heartbeat, now + nanos(HEARTBEAT_INTERVAL));
     }
 
     /// Data moved, or the transfer came a step further. Not a heartbeat: a peer cannot keep us waiting with those.
     pub(crate) fn moved(&mut self, now: Nanos) {
-        self.moved = now;
+        self.deadlines.set(Deadline::Standstill, now + nanos(STANDSTILL_MAX));
     }
 
     /// Whether it is time for a heartbeat (P-38).
     pub(crate) fn must_speak(&self, now: Nanos) -> bool {
-        now >= self.next_heartbeat()
+        self.deadlines.has_expired(Deadline::Heartbeat, now)
     }
 
     /// Whether the peer is still with us (P-39, P-40).
     pub(crate) fn check(&self, now: Nanos, phase: Phase) -> Result<(), PeerError> {
-        if now >= self.heard + nanos(SILENCE_MAX) {
+        if self.deadlines.has_expired(Deadline::Silence, now) {
             return Err(PeerError::Silent { phase });
         }
-        if now >= self.moved + nanos(STANDSTILL_MAX) {
+        if self.deadlines.has_expired(Deadline::Standstill, now) {
             return Err(PeerError::Standstill { phase });
         }
         Ok(())
@@ -52,12 +55,12 @@ impl Liveness {
 
     /// When it is time for a heartbeat, if nothing else is said.
     pub(crate) fn next_heartbeat(&self) -> Nanos {
-        self.said + nanos(HEARTBEAT_INTERVAL)
+        self.deadlines.due(Deadline::Heartbeat)
     }
 
     /// When to look again.
     pub(crate) fn next(&self) -> Nanos {
-        self.next_heartbeat().min(self.heard + nanos(SILENCE_MAX)).min(self.moved + nanos(STANDSTILL_MAX))
+        self.deadlines.next()
     }
 }
 

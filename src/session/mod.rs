@@ -8,6 +8,7 @@
 pub(crate) mod abort_code;
 pub(crate) mod credit;
 pub(crate) mod handover;
+pub(crate) mod index_set;
 pub(crate) mod liveness;
 pub(crate) mod queue;
 pub(crate) mod receiver;

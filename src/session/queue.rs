@@ -1,8 +1,25 @@
-//! What whoever writes devices has to know of a session: whose turn it is.
+//! Packets between devices and a session: those that were read and have no number yet, and those that are written next.
+//! Nothing here knows a protocol.
 
 use crate::time::Nanos;
 
-/// A packet whose turn it is.
+/// A packet that was read from its device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReadPacket<H> {
+    pub(crate) device: usize,
+    /// Where its payload is.
+    pub(crate) handle: H,
+    /// Bytes of payload.
+    pub(crate) len: u32,
+    /// The device's last packet: its payload is the config state.
+    pub(crate) config: bool,
+    /// Of the payload; 0 when payloads are not checked.
+    pub(crate) crc32c: u32,
+    /// When its first byte was asked for.
+    pub(crate) read_at: Nanos,
+}
+
+/// A packet that is to be written now.
 #[derive(Debug)]
 pub(crate) struct NextPacket<H> {
     /// Where its payload is.
@@ -17,14 +34,14 @@ pub(crate) struct NextPacket<H> {
     pub(crate) arrived_at: Nanos,
 }
 
-/// Packets in the order in which they are to be written.
+/// The packets of each device, in the order in which they are to be written.
 pub(crate) trait PacketQueue<H> {
-    /// The packet of a device whose turn it is.
+    /// The next packet of a device, if it is here.
     fn pop(&mut self, device: usize) -> Option<NextPacket<H>>;
 
-    /// The packet that was popped last has left its slot.
+    /// The packet that was popped last has been written.
     fn written(&mut self, device: usize, now: Nanos);
 
-    /// A device has everything, took it, and would run.
+    /// A device has accepted all of its state and is ready to run.
     fn loaded(&mut self, device: usize);
 }

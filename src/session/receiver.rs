@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use super::credit::Grant;
 use super::handover::{Outcome, Taking};
+use super::index_set::IndexSet;
 use super::liveness::Liveness;
 use super::queue::{NextPacket, PacketQueue};
 use super::reorder::Reorder;
@@ -79,6 +80,8 @@ pub(crate) fn agree(offer: &Offer, terms: &Terms<'_>) -> Result<Vec<usize>, Refu
 pub(crate) struct ReceiverSession<H> {
     offer: Option<Offer>,
     devices: Vec<Incoming<H>>,
+    /// Devices whose limit may have become worth a message.
+    credit_due: IndexSet,
     packet_size: u32,
     checksum: Checksum,
     stage: Stage,
@@ -96,6 +99,7 @@ impl<H> ReceiverSession<H> {
         ReceiverSession {
             offer: None,
             devices: Vec::new(),
+            credit_due: IndexSet::default(),
             packet_size: 0,
             checksum: Checksum::None,
             stage: Stage::New,
@@ -124,7 +128,7 @@ impl<H> ReceiverSession<H> {
     /// Says no.
     pub(crate) fn refuse(&mut self, reason: &Refusal) {
         let (code, text) = reason.to_wire();
-        self.say_last(Control::Refuse { code, text: text.into() });
+        self.send_last(Control::Refuse { code, text: text.into() });
     }
 
     /// Says yes: `window` packets of each device are promised room as soon as the devices are ready.
@@ -135,6 +139,7 @@ impl<H> ReceiverSession<H> {
             totals: Totals::default(),
         };
         self.devices = offer.devices.iter().map(|_| incoming()).collect();
+        self.credit_due = IndexSet::below(self.devices.len());
         self.taking = Taking::new(self.devices.len());
         self.packet_size = offer.packet_size;
         self.checksum = offer.checksum;
@@ -219,15 +224,15 @@ impl<H> ReceiverSession<H> {
         self.taking.outcome()
     }
 
-    /// The last word of a side that gives up.
-    pub(crate) fn say_last(&mut self, message: Control) {
+    /// The final message of a side that gives up.
+    pub(crate) fn send_last(&mut self, message: Control) {
         self.outbox.clear();
         self.stage = Stage::New;
         self.outbox.push_back(message);
     }
 
-    /// Whether everything that is to be said has been handed to the connection.
-    pub(crate) fn has_spoken(&self) -> bool {
+    /// Whether everything that is to be sent has been handed to the connection.
+    pub(crate) fn has_sent_all(&self) -> bool {
         self.outbox.is_empty()
     }
 
@@ -260,10 +265,13 @@ impl<H> ReceiverSession<H> {
         if self.stage != Stage::Ready {
             return None;
         }
-        (0_u16..).zip(&mut self.devices).find_map(|(device, incoming)| {
-            let limit = incoming.grant.announce()?;
-            Some(Control::Credit { device, limit })
-        })
+        loop {
+            let number = self.credit_due.pop_first()?;
+            if let Some(limit) = self.devices[number].grant.announce() {
+                let device = u16::try_from(number).expect("devices are bounded by DEVICES_MAX");
+                return Some(Control::Credit { device, limit });
+            }
+        }
     }
 
     /// A message came.
@@ -303,6 +311,7 @@ impl<H> PacketQueue<H> for ReceiverSession<H> {
 
     fn written(&mut self, device: usize, now: Nanos) {
         self.devices[device].grant.written();
+        self.credit_due.insert(device);
         self.live.moved(now);
     }
 

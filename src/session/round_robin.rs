@@ -1,15 +1,16 @@
 //! Which device is served next. A pure choice.
 
-/// Takes turns: the first of `count` candidates after the last one chosen for which `ready` holds.
+use super::index_set::IndexSet;
+
+/// Takes turns: the first candidate after the last one chosen.
 #[derive(Debug, Default)]
 pub(crate) struct RoundRobin {
     last: usize,
 }
 
 impl RoundRobin {
-    pub(crate) fn choose(&mut self, count: usize, mut ready: impl FnMut(usize) -> bool) -> Option<usize> {
-        let chosen =
-            (1..=count).map(|step| (self.last + step) % count).find(|&candidate| ready(candidate))?;
+    pub(crate) fn choose(&mut self, candidates: &IndexSet) -> Option<usize> {
+        let chosen = candidates.next_from(self.last + 1)?;
         self.last = chosen;
         Some(chosen)
     }
@@ -22,9 +23,11 @@ mod tests {
     #[test]
     fn devices_take_turns() {
         let mut turn = RoundRobin::default();
-        let order: Vec<_> = (0..4).map(|_| turn.choose(3, |device| device != 1)).collect();
+        let mut candidates = IndexSet::below(3);
+        candidates.remove(1);
+        let order: Vec<_> = (0..4).map(|_| turn.choose(&candidates)).collect();
         assert_eq!(order, [Some(2), Some(0), Some(2), Some(0)]);
-        assert_eq!(turn.choose(3, |_| false), None);
-        assert_eq!(turn.choose(0, |_| true), None);
+        assert_eq!(turn.choose(&IndexSet::default()), None);
+        assert_eq!(turn.choose(&IndexSet::below(256)), Some(1));
     }
 }

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use super::credit::Allowance;
 use super::handover::{Giving, Outcome};
+use super::index_set::IndexSet;
 use super::liveness::Liveness;
+use super::queue::ReadPacket;
 use super::round_robin::RoundRobin;
 use super::totals::Totals;
 use crate::error::{CreditProblem, Error, PeerError, Refusal, Side};
@@ -29,7 +31,6 @@ struct Outgoing<H> {
     queue: VecDeque<Queued<H>>,
     allowance: Allowance,
     totals: Totals,
-    config_queued: bool,
 }
 
 /// Where the conversation is.
@@ -44,6 +45,10 @@ enum Stage {
 #[derive(Debug)]
 pub(crate) struct SenderSession<H> {
     devices: Vec<Outgoing<H>>,
+    /// Devices whose first packet may be sent, those that have packets, and those whose config packet was queued.
+    sendable: IndexSet,
+    waiting: IndexSet,
+    config_queued: IndexSet,
     checksum: Checksum,
     turn: RoundRobin,
     stage: Stage,
@@ -62,13 +67,15 @@ impl<H> SenderSession<H> {
             queue: VecDeque::with_capacity(slots),
             allowance: Allowance::default(),
             totals: Totals::default(),
-            config_queued: false,
         };
         let mut outbox = VecDeque::with_capacity(CONTROL_QUEUE_MAX);
         let (count, checksum) = (offer.devices.len(), offer.checksum);
         outbox.push_back(Control::Offer(offer));
         SenderSession {
             devices: (0..count).map(|_| outgoing()).collect(),
+            sendable: IndexSet::default(),
+            waiting: IndexSet::default(),
+            config_queued: IndexSet::default(),
             checksum,
             turn: RoundRobin::default(),
             stage: Stage::Offered,
@@ -97,66 +104,46 @@ impl<H> SenderSession<H> {
         self.devices[device].totals
     }
 
-    /// Packets of a device that wait for a channel or for credit.
-    pub(crate) fn queued(&self, device: usize) -> usize {
-        self.devices[device].queue.len()
-    }
-
-    /// Packets of all devices that wait for a channel or for credit.
-    pub(crate) fn queued_packets(&self) -> usize {
-        self.devices.iter().map(|outgoing| outgoing.queue.len()).sum()
-    }
-
-    /// The next bytes of a device are read. Gives them their number.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what is known of a packet when it was read; a struct would say it twice"
-    )]
-    pub(crate) fn push(
-        &mut self,
-        device: usize,
-        handle: H,
-        len: u32,
-        config: bool,
-        crc32c: u32,
-        read_at_ns: Nanos,
-        now: Nanos,
-    ) {
-        let number = u16::try_from(device).expect("devices are bounded by DEVICES_MAX");
-        let outgoing = &mut self.devices[device];
-        assert!(!outgoing.config_queued, "the config packet is the last");
-        outgoing.config_queued = config;
+    /// The next bytes of a device were read. Gives them their number.
+    pub(crate) fn push(&mut self, packet: ReadPacket<H>, now: Nanos) {
+        let ReadPacket { device: number, handle, len, config, crc32c, read_at } = packet;
+        assert!(!self.config_queued.contains(number), "the config packet is the last");
+        self.config_queued.set(number, config);
+        let device = u16::try_from(number).expect("devices are bounded by DEVICES_MAX");
+        let outgoing = &mut self.devices[number];
         let idx = outgoing.totals.packets;
-        let header = DataHeader { device: number, idx, config, len, crc32c, read_at_ns, sent_at_ns: 0 };
+        let header = DataHeader { device, idx, config, len, crc32c, read_at_ns: read_at, sent_at_ns: 0 };
         outgoing.totals.add(&header);
         outgoing.queue.push_back(Queued { header, handle, queued_at: now });
+        self.refresh(number);
         self.live.moved(now);
+    }
+
+    /// Whether a device has packets, and whether the first may be sent.
+    fn refresh(&mut self, device: usize) {
+        let outgoing = &self.devices[device];
+        let first = outgoing.queue.front().map(|packet| packet.header.idx);
+        self.waiting.set(device, first.is_some());
+        self.sendable.set(device, first.is_some_and(|idx| outgoing.allowance.allows(idx)));
     }
 
     /// The next packet that may be sent; devices take turns.
     pub(crate) fn pop(&mut self, now: Nanos) -> Option<Queued<H>> {
-        let devices = &self.devices;
-        let may = |device: usize| {
-            let outgoing: &Outgoing<H> = &devices[device];
-            outgoing.queue.front().is_some_and(|packet| outgoing.allowance.allows(packet.header.idx))
-        };
-        let device = self.turn.choose(devices.len(), may)?;
+        let device = self.turn.choose(&self.sendable)?;
         let mut packet = self.devices[device].queue.pop_front()?;
+        self.refresh(device);
         packet.header.sent_at_ns = now;
         Some(packet)
     }
 
     /// Whether packets wait and none may be sent: the receiver is slower.
     pub(crate) fn lacks_credit(&self) -> bool {
-        let mut waiting =
-            self.devices.iter().filter_map(|outgoing| Some((outgoing, outgoing.queue.front()?))).peekable();
-        waiting.peek().is_some()
-            && waiting.all(|(outgoing, packet)| !outgoing.allowance.allows(packet.header.idx))
+        self.sendable.is_empty() && !self.waiting.is_empty()
     }
 
     /// Whether the last packet of every device has been popped.
     pub(crate) fn is_drained(&self) -> bool {
-        self.devices.iter().all(|outgoing| outgoing.config_queued && outgoing.queue.is_empty())
+        self.waiting.is_empty() && self.config_queued.len() == self.devices.len()
     }
 
     pub(crate) fn is_loaded(&self) -> bool {
@@ -186,10 +173,15 @@ impl<H> SenderSession<H> {
         self.outbox.push_back(Control::Commit);
     }
 
-    /// The last word of a side that gives up.
-    pub(crate) fn say_last(&mut self, message: Control) {
+    /// The final message of a side that gives up.
+    pub(crate) fn send_last(&mut self, message: Control) {
         self.outbox.clear();
         self.outbox.push_back(message);
+    }
+
+    /// Whether everything that is to be sent has been handed to the connection.
+    pub(crate) fn has_sent_all(&self) -> bool {
+        self.outbox.is_empty()
     }
 
     /// A packet was taken by its socket.
@@ -253,13 +245,15 @@ impl<H> SenderSession<H> {
         let outgoing = self.devices.get_mut(usize::from(device));
         let outgoing = outgoing.ok_or(wrong(CreditProblem::UnknownDevice))?;
         // P-25
-        outgoing.allowance.raise(limit).map_err(|_| wrong(CreditProblem::Shrinks))
+        outgoing.allowance.raise(limit).map_err(|_| wrong(CreditProblem::Shrinks))?;
+        self.refresh(usize::from(device));
+        Ok(())
     }
 
     fn loaded(&mut self, device: u16, packets: u64, bytes: u64, crc32c: u32) -> Result<(), PeerError> {
         let unexpected = PeerError::Unexpected { message: ControlKind::Loaded, phase: self.phase };
         let Some(outgoing) = self.devices.get(usize::from(device)) else { return Err(unexpected) };
-        if !outgoing.config_queued || !outgoing.queue.is_empty() {
+        if !self.config_queued.contains(usize::from(device)) || !outgoing.queue.is_empty() {
             return Err(unexpected);
         }
         // P-31
@@ -295,6 +289,10 @@ mod tests {
         }
     }
 
+    fn packet(device: usize, handle: u32, len: u32, config: bool, crc32c: u32) -> ReadPacket<u32> {
+        ReadPacket { device, handle, len, config, crc32c, read_at: 0 }
+    }
+
     fn ready(devices: usize) -> SenderSession<u32> {
         let mut session = SenderSession::new(offer(devices), 8, 0);
         session.on_control(Control::Accept, 0).unwrap();
@@ -312,7 +310,7 @@ mod tests {
     #[test]
     fn sends_nothing_without_credit() {
         let mut session = ready(1);
-        session.push(0, 7, 10, false, 1, 0, 0);
+        session.push(packet(0, 7, 10, false, 1), 0);
         assert!(session.pop(0).is_none() && session.lacks_credit());
         session.on_control(Control::Credit { device: 0, limit: 1 }, 0).unwrap();
         assert!(!session.lacks_credit());
@@ -322,8 +320,8 @@ mod tests {
     #[test]
     fn a_device_without_credit_does_not_hold_another_up() {
         let mut session = ready(2);
-        session.push(0, 10, 1, false, 0, 0, 0);
-        session.push(1, 20, 1, false, 0, 0, 0);
+        session.push(packet(0, 10, 1, false, 0), 0);
+        session.push(packet(1, 20, 1, false, 0), 0);
         session.on_control(Control::Credit { device: 1, limit: 5 }, 0).unwrap();
         assert_eq!(session.pop(0).map(|packet| packet.handle), Some(20));
         assert!(session.pop(0).is_none());
@@ -333,8 +331,8 @@ mod tests {
     fn commits_only_when_the_receiver_has_what_was_sent() {
         let mut session = ready(1);
         session.on_control(Control::Credit { device: 0, limit: 5 }, 0).unwrap();
-        session.push(0, 1, 3, false, crate::wire::crc32c(0, b"abc"), 0, 0);
-        session.push(0, 2, 2, true, crate::wire::crc32c(0, b"de"), 0, 0);
+        session.push(packet(0, 1, 3, false, crate::wire::crc32c(0, b"abc")), 0);
+        session.push(packet(0, 2, 2, true, crate::wire::crc32c(0, b"de")), 0);
         let (packets, bytes, crc32c) = (2, 5, crate::wire::crc32c(0, b"abcde"));
         let early = session.on_control(Control::Loaded { device: 0, packets, bytes, crc32c }, 0);
         assert!(matches!(early, Err(Error::Peer(PeerError::Unexpected { .. }))));
@@ -354,7 +352,7 @@ mod tests {
     fn an_abort_after_commit_is_a_promise() {
         let mut session = ready(1);
         session.on_control(Control::Credit { device: 0, limit: 1 }, 0).unwrap();
-        session.push(0, 1, 0, true, 0, 0, 0);
+        session.push(packet(0, 1, 0, true, 0), 0);
         session.pop(0).unwrap();
         session.on_control(Control::Loaded { device: 0, packets: 1, bytes: 0, crc32c: 0 }, 0).unwrap();
         session.commit();
@@ -407,7 +405,7 @@ mod tests {
         session.on_control(Control::Heartbeat, 119 * SECOND).unwrap();
         assert!(session.check(60 * SECOND).is_err(), "heartbeats alone are one");
 
-        session.push(0, 7, 10, false, 1, 0, 59 * SECOND);
+        session.push(packet(0, 7, 10, false, 1), 59 * SECOND);
         assert!(session.check(60 * SECOND).is_ok(), "a packet was read");
         assert!(session.check(119 * SECOND).is_err());
 

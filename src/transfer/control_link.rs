@@ -7,7 +7,23 @@ use crate::net::Connection;
 use crate::phase::Phase;
 use crate::ring::{Directions, Ring};
 use crate::wire::Control;
+use crate::worker::ending;
+use crate::worker::event_loop::Loop;
 use crate::worker::operation::Operation;
+
+/// A data connection that fails is often the second sign of a failure whose reason is on the control connection.
+pub(super) fn await_abort_reason<L: Loop>(owner: &mut L, error: Error, link: fn(&L) -> &Link) -> Error {
+    let is_reason = |error: &Error| match error {
+        Error::Peer(error) => error.is_last_word(),
+        error => matches!(error, Error::Refused { .. }),
+    };
+    match &error {
+        Error::Peer(sign) if sign.is_sign() => {
+            ending::await_abort_reason(owner, error, is_reason, |owner| !link(owner).is_closed())
+        }
+        _ => error,
+    }
+}
 
 /// The control connection.
 pub(super) struct Link {
@@ -35,7 +51,7 @@ impl Link {
     }
 
     /// Whether the socket has taken all that was given to it.
-    pub(super) fn has_sent(&self) -> bool {
+    pub(super) fn has_sent_all(&self) -> bool {
         self.tx.is_idle()
     }
 

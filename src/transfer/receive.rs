@@ -19,17 +19,18 @@ use crate::phase::Phase;
 use crate::ring::{Completion, Ring};
 use crate::session::credit::window;
 use crate::session::receiver::{ReceiverSession, Terms, agree};
+use crate::sink::Sink;
 use crate::time::Nanos;
 use crate::time::nanos;
 use crate::wire::{Checksum, DataHeader, Offer};
 use crate::worker::caller::{Caller, Event};
-use crate::worker::control_buffers;
-use crate::worker::loading::Loading;
+use crate::worker::ending::run;
+use crate::worker::event_loop::Loop;
 use crate::worker::operation::Operation;
 use crate::worker::report_builder::ReportBuilder;
-use crate::worker::slot_size;
 use crate::worker::steps::StepOutput;
-use crate::worker::writers::{Device, Loader};
+use crate::worker::writers::{Device, Writers, step_all_sinks, wake_and_run};
+use crate::worker::{Worker, control_buffers, slot_size};
 
 /// What the worker is made of.
 pub(super) struct Parts {
@@ -39,49 +40,51 @@ pub(super) struct Parts {
     pub(super) devices: Vec<Device>,
     pub(super) pool_max: u64,
     pub(super) same_clock: bool,
-    pub(super) owner: Caller,
+    pub(super) caller: Caller,
 }
 
 /// The receiver's worker.
 pub(super) struct Receiving<R: Ring> {
-    // dropped first: its ring's operations end before anything that they use goes. Its writers are in the order of the
-    // offer, once there is one, its pool is made when the settings say how large.
-    loader: Loader<R>,
+    // dropped first: its ring's operations end before anything that they use goes. Its pool is made when the settings say
+    // how large.
+    worker: Worker<R>,
+    /// In the order of the offer, once there is one.
+    writers: Writers,
+    channels: Vec<Rx<Native>>,
     link: Link,
+    session: ReceiverSession<Slot>,
     /// Data connections that wait for the agreement on settings.
     connections: Vec<Connection>,
-    channels: Vec<Rx<Native>>,
     /// Headers that came and whose payloads are still to be received, with their channels. At most one of each.
     headers: VecDeque<(usize, DataHeader)>,
     /// The ring writes some device: receiving and writing overlap.
     overlaps: bool,
     lines: Pool,
-    session: ReceiverSession<Slot>,
     /// Until the devices are where they belong others are told that this receiver is busy.
     busy: Option<Busy>,
     pool_max: u64,
     estimate: Option<u64>,
     checksum: Checksum,
-    /// The last word is a refusal, and in the session already.
+    /// The final message is a refusal, and in the session already.
     refused: bool,
 }
 
 impl<R: Ring> Receiving<R> {
-    pub(super) fn new(mut ring: R, parts: Parts) -> Result<Receiving<R>, KernelError> {
-        let now = ring.now();
+    pub(super) fn new(ring: R, parts: Parts) -> Result<Receiving<R>, KernelError> {
+        let mut worker = Worker::new(ring, parts.caller, parts.devices.len());
         let mut lines = control_buffers(parts.data.len())?;
-        let link = Link::new(&mut ring, parts.control, &mut lines);
-        let mut loader = Loader::new(ring, parts.devices, parts.owner, parts.same_clock);
-        loader.account.clocks(parts.same_clock);
+        let link = Link::new(&mut worker.ring, parts.control, &mut lines);
+        worker.report.clocks(parts.same_clock);
         Ok(Receiving {
-            loader,
+            session: ReceiverSession::new(worker.ring.now()),
+            worker,
+            writers: Writers::new(parts.devices, parts.same_clock),
+            channels: Vec::new(),
             link,
             connections: parts.data,
-            channels: Vec::new(),
             headers: VecDeque::new(),
             overlaps: false,
             lines,
-            session: ReceiverSession::new(now),
             busy: parts.busy,
             pool_max: parts.pool_max,
             estimate: None,
@@ -91,10 +94,24 @@ impl<R: Ring> Receiving<R> {
     }
 
     pub(super) fn account(&mut self) -> &mut ReportBuilder {
-        &mut self.loader.account
+        &mut self.worker.report
     }
 
-    fn hear_offer(&mut self) -> Result<Offer, Error> {
+    /// Runs the transfer to whatever end.
+    pub(super) fn run(self) -> Finished {
+        run(self, |receiving| &mut receiving.worker, Receiving::transfer, Receiving::conclude)
+    }
+
+    fn transfer(&mut self) -> Result<(), Error> {
+        let offer = self.await_offer()?;
+        self.agree(&offer)?;
+        self.prepare()?;
+        self.load()?;
+        self.await_commit()?;
+        self.let_run()
+    }
+
+    fn await_offer(&mut self) -> Result<Offer, Error> {
         self.enter(Phase::Settings);
         loop {
             if let Some(offer) = self.session.take_offer() {
@@ -106,8 +123,8 @@ impl<R: Ring> Receiving<R> {
 
     /// Accepts the offer, and makes a pool as large as the sender's.
     fn agree(&mut self, offer: &Offer) -> Result<(), Error> {
-        let devices: Vec<_> =
-            self.loader.writers.iter().map(|writer| (writer.name.clone(), writer.instance)).collect();
+        let names = self.writers.devices.names().map(|(name, instance)| (name.into(), instance));
+        let devices: Vec<(Box<str>, u32)> = names.collect();
         let terms = Terms { devices: &devices, pool_max: self.pool_max };
         let order = agree(offer, &terms).map_err(|reason| self.refuse(reason))?;
         let slots = Pool::slots_in(offer.pool_size, slot_size(offer.packet_size));
@@ -118,10 +135,9 @@ impl<R: Ring> Receiving<R> {
         };
         let pool =
             Pool::new(slots, slot_size(offer.packet_size)).map_err(|error| self.not_ready(error.into()))?;
-        self.loader.account.pool(&pool, self.loader.ring.register(&pool).err());
-        self.loader.account.packet_size(offer.packet_size, offer.checksum);
-        self.loader.pool = Some(pool);
-        sort(&mut self.loader.writers, &order);
+        self.worker.adopt(pool);
+        self.worker.report.packet_size(offer.packet_size, offer.checksum);
+        self.writers.devices.sort(&order);
         let known = offer.devices.iter().map(|device| (device.estimate > 0).then_some(device.estimate));
         self.estimate = known.sum();
         self.checksum = offer.checksum;
@@ -131,10 +147,10 @@ impl<R: Ring> Receiving<R> {
             let line = self.lines.take().expect("there is a line for each channel");
             let mut rx =
                 Rx::new(connection, Operation::Packet { channel }.tag(), line, Native(offer.checksum));
-            rx.begin(&mut self.loader.ring);
+            rx.begin(&mut self.worker.ring);
             self.channels.push(rx);
         }
-        self.loader.account.started_at = self.loader.ring.now();
+        self.worker.report.started_at = self.worker.ring.now();
         Ok(())
     }
 
@@ -152,11 +168,14 @@ impl<R: Ring> Receiving<R> {
     }
 
     fn prepare(&mut self) -> Result<(), Error> {
-        self.every(|sink| sink.prepare().map(|()| StepOutput::Nothing)).map_err(|error| match error {
-            error @ (Error::Device { .. } | Error::Kernel(_)) => self.not_ready(error),
-            other => other,
-        })?;
-        self.overlaps = self.loader.open();
+        let prepare = |sink: &mut (dyn Sink + 'static)| sink.prepare().map(|()| StepOutput::Nothing);
+        step_all_sinks(self, Receiving::writers, prepare, |receiving, _| receiving.turn()).map_err(
+            |error| match error {
+                error @ (Error::Device { .. } | Error::Kernel(_)) => self.not_ready(error),
+                other => other,
+            },
+        )?;
+        self.overlaps = self.writers.open();
         self.session.ready();
         Ok(())
     }
@@ -167,17 +186,15 @@ impl<R: Ring> Receiving<R> {
         while !self.session.is_loaded() {
             self.turn()?;
             let now = if self.session.switched_over().is_some() { Phase::StopCopy } else { Phase::PreCopy };
-            if phase != now
-                && (now == Phase::StopCopy || self.loader.writers.iter().any(|writer| writer.written > 0))
-            {
+            if phase != now && (now == Phase::StopCopy || self.writers.has_written()) {
                 phase = now;
                 self.enter(phase);
             }
         }
-        let now = self.loader.ring.now();
-        self.loader.owner.hasten();
-        self.loader.tell_progress(now, self.estimate);
-        self.loader.account.loaded(now);
+        let now = self.worker.ring.now();
+        self.worker.caller.hasten();
+        self.report_progress(now);
+        self.worker.report.loaded(now);
         Ok(())
     }
 
@@ -192,22 +209,51 @@ impl<R: Ring> Receiving<R> {
     /// The devices are ours: lets them run.
     fn let_run(&mut self) -> Result<(), Error> {
         self.enter(Phase::Commit);
-        self.wake_and_run()?;
+        wake_and_run(self, Receiving::writers, Receiving::turn)?;
         self.session.committed();
-        self.loader.account.committed(self.loader.ring.now());
+        self.worker.report.committed(self.worker.ring.now());
         Ok(())
     }
 
     fn enter(&mut self, phase: Phase) {
-        self.session.enter(phase, self.loader.ring.now());
-        self.loader.owner.tell(&Event::Phase(phase));
+        self.session.enter(phase, self.worker.ring.now());
+        self.worker.caller.tell(&Event::Phase(phase));
+    }
+
+    fn report_progress(&mut self, now: Nanos) {
+        let (writers, estimate) = (&self.writers, self.estimate);
+        self.worker.report_progress(now, || (writers.bytes(), estimate));
+    }
+
+    fn writers(&mut self) -> (&mut Worker<R>, &mut Writers) {
+        (&mut self.worker, &mut self.writers)
+    }
+
+    /// One turn of the loop: looks around, begins what can be begun, waits, takes what ended.
+    fn turn(&mut self) -> Result<(), Error> {
+        let now = self.worker.ring.now();
+        if !self.session.is_committed() {
+            self.worker.caller.check(now)?;
+        }
+        self.session.check(now)?;
+        self.begin_payload()?;
+        self.writers.begin(&mut self.worker, &mut self.session)?;
+        self.link.send(&mut self.worker.ring, || self.session.poll_control(now));
+        self.report_progress(now);
+        self.worker.ring.wait(Some(self.next_deadline(now)))?;
+        while let Some(completion) = self.worker.ring.next() {
+            self.on_completion(completion)?;
+            // at once: the packet's bytes are in this processor's cache now
+            self.writers.begin(&mut self.worker, &mut self.session)?;
+        }
+        Ok(())
     }
 
     /// Receives one of the payloads whose headers came.
     fn begin_payload(&mut self) -> Result<(), Error> {
         let Some((channel, header)) = self.headers.pop_front() else { return Ok(()) };
-        let slot = self.loader.take();
-        let event = self.channels[channel].accept(&mut self.loader.ring, header, slot);
+        let slot = self.worker.take_promised();
+        let event = self.channels[channel].accept(&mut self.worker.ring, header, slot);
         self.on_rx(channel, event)
     }
 
@@ -219,47 +265,23 @@ impl<R: Ring> Receiving<R> {
         if self.link.is_closed() && self.session.is_committed() {
             return now + nanos(HEARTBEAT_INTERVAL);
         }
-        self.session.next_deadline()
+        self.session.next_deadline().min(self.worker.deadlines.next())
     }
 
-    fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
-        match completion {
-            Completion::Moved { tag, slot, result } => match Operation::of(tag) {
-                Operation::DeviceState { device } => {
-                    self.loader.on_write_end(&mut self.session, device, slot, result)
-                }
-                Operation::Packet { channel } => {
-                    let event = self.channels[channel].on_received(&mut self.loader.ring, slot, result);
-                    self.on_rx(channel, event)
-                }
-                _ => self.on_heard(slot, result),
-            },
-            Completion::Sent { lease, result, .. } => {
-                self.link.on_sent(&mut self.loader.ring, lease, result, self.session.phase())
-            }
-            Completion::Released { .. } => Ok(()),
-            Completion::Done { tag } => {
-                let Operation::DeviceStep { device } = Operation::of(tag) else { return Ok(()) };
-                self.loader.on_step_end(&mut self.session, device)
-            }
-        }
-    }
-
-    fn on_heard(&mut self, line: Slot, result: Result<usize, Errno>) -> Result<(), Error> {
-        let (now, session) = (self.loader.ring.now(), &mut self.session);
+    fn on_control(&mut self, line: Slot, result: Result<usize, Errno>) -> Result<(), Error> {
+        let (now, session) = (self.worker.ring.now(), &mut self.session);
         let phase = session.phase();
-        self.link.on_received(&mut self.loader.ring, line, result, phase, |message| {
-            session.on_control(message, now)
-        })?;
+        let take = |message| session.on_control(message, now);
+        self.link.on_received(&mut self.worker.ring, line, result, phase, take)?;
         if let Some(at) = self.session.switched_over() {
-            self.loader.account.switchover(at);
+            self.worker.report.switchover(at);
         }
         Ok(())
     }
 
     fn on_rx(&mut self, channel: usize, event: RxEvent<DataHeader>) -> Result<(), Error> {
         let place = Place::Channel(u16::try_from(channel).unwrap_or(u16::MAX));
-        let now = self.loader.ring.now();
+        let now = self.worker.ring.now();
         let phase = self.session.phase();
         match event {
             RxEvent::Pending => Ok(()),
@@ -271,8 +293,9 @@ impl<R: Ring> Receiving<R> {
                 if self.overlaps { self.begin_payload() } else { Ok(()) }
             }
             RxEvent::Packet { header, slot, crc32c } => {
+                self.writers.mark_ready(header.device.into());
                 self.session.on_packet(header, slot, crc32c, place, now).map_err(|(error, slot)| {
-                    self.loader.put(slot);
+                    self.worker.put(slot);
                     error.into()
                 })
             }
@@ -285,50 +308,39 @@ impl<R: Ring> Receiving<R> {
     }
 }
 
-impl<R: Ring> Loading for Receiving<R> {
-    fn loader(&mut self) -> &mut Loader<R> {
-        &mut self.loader
+impl<R: Ring> Loop for Receiving<R> {
+    type Ring = R;
+
+    fn ring(&mut self) -> &mut R {
+        &mut self.worker.ring
     }
 
-    fn is_committed(&self) -> bool {
-        self.session.is_committed()
-    }
-
-    fn transfer(&mut self) -> Result<(), Error> {
-        let offer = self.hear_offer()?;
-        self.agree(&offer)?;
-        self.prepare()?;
-        self.load()?;
-        self.await_commit()?;
-        self.let_run()
-    }
-
-    fn conclude(self, result: Result<(), Error>) -> Finished {
-        self.end(result)
-    }
-
-    fn turn(&mut self) -> Result<(), Error> {
-        let now = self.loader.ring.now();
-        if !self.session.is_committed() {
-            self.loader.owner.check(now)?;
+    fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
+        match completion {
+            Completion::Moved { tag, slot, result } => match Operation::of(tag) {
+                Operation::DeviceState { device } => {
+                    self.writers.on_write_end(&mut self.worker, &mut self.session, device, slot, result)
+                }
+                Operation::Packet { channel } => {
+                    let event = self.channels[channel].on_received(&mut self.worker.ring, slot, result);
+                    self.on_rx(channel, event)
+                }
+                Operation::ControlReceive => self.on_control(slot, result),
+                other => other.misplaced(),
+            },
+            Completion::Sent { tag, lease, result } => match Operation::of(tag) {
+                Operation::ControlSend => {
+                    self.link.on_sent(&mut self.worker.ring, lease, result, self.session.phase())
+                }
+                other => other.misplaced(),
+            },
+            Completion::Released { tag, .. } => Operation::of(tag).misplaced(),
+            Completion::Done { tag } => match Operation::of(tag) {
+                Operation::DeviceStep { device } => {
+                    self.writers.on_step_end(&mut self.worker, &mut self.session, device)
+                }
+                other => other.misplaced(),
+            },
         }
-        self.session.check(now)?;
-        self.begin_payload()?;
-        self.loader.begin_writes(&mut self.session)?;
-        self.link.send(&mut self.loader.ring, || self.session.poll_control(now));
-        self.loader.tell_progress(now, self.estimate);
-        self.loader.ring.wait(Some(self.next_deadline(now)))?;
-        while let Some(completion) = self.loader.ring.next() {
-            self.on_completion(completion)?;
-            // at once: the packet's bytes are in this processor's cache now
-            self.loader.begin_writes(&mut self.session)?;
-        }
-        Ok(())
     }
-}
-
-/// Puts `items` into the order that `order` names: `order[k]` is where the new k-th is now.
-fn sort<T>(items: &mut Vec<T>, order: &[usize]) {
-    let mut old: Vec<Option<T>> = items.drain(..).map(Some).collect();
-    items.extend(order.iter().filter_map(|&at| old.get_mut(at).and_then(Option::take)));
 }

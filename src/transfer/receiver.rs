@@ -16,7 +16,6 @@ use crate::sink::Sink;
 use crate::time::{Nanos, now};
 use crate::worker::caller::{Caller, Event};
 use crate::worker::check_devices;
-use crate::worker::loading::Loading;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::settings::Settings;
 use crate::worker::writers::Device;
@@ -87,7 +86,7 @@ impl Receiver {
             devices: self.devices,
             pool_max: self.pool_max,
             same_clock: connections.same_clock,
-            owner,
+            caller: owner,
         };
         let mut receiving = Receiving::new(ring, parts)?;
         receiving.account().congestion(congestion, false);

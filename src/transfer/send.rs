@@ -1,45 +1,38 @@
 //! The sender's worker: reads devices into slots, hands packets to channels, keeps the session.
 //!
 //! [`Sending::transfer`] reads as the list of phases. Each phase is a loop over [`Sending::turn`], and every turn looks at
-//! the owner's wishes, at the peer and at the clock. However it ends, [`Sending::conclude`] brings each device to where the
+//! what its caller wants, at the peer and at the clock. However it ends, [`Sending::conclude`] brings each device to where the
 //! hand-over says that it belongs.
 
+mod channels;
 mod ending;
-mod reading;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
-use self::reading::{Reader, Reading};
+use self::channels::Channels;
 use super::Finished;
 use super::control_link::Link;
-use super::least_loaded::least_loaded;
 use crate::buffer::{Pool, Slot};
-use crate::channel::ZeroCopy;
-use crate::channel::{Tx, TxEvent};
-use crate::error::{DeviceError, Errno, Error, KernelError, PeerError, Place};
+use crate::channel::{Tx, TxEvent, ZeroCopy};
+use crate::error::{Errno, Error, KernelError, PeerError, Place};
 use crate::limits::PRECOPY_TIME_MAX;
 use crate::net::Connection;
 use crate::phase::Phase;
-use crate::report::{Recorder, Stage};
+use crate::report::Stage;
 use crate::ring::{Completion, Ring};
+use crate::session::queue::ReadPacket;
 use crate::session::sender::SenderSession;
-use crate::source::{Flow, Source};
+use crate::source::Source;
 use crate::time::Nanos;
-use crate::time::nanos;
-use crate::wire::{Checksum, Offer};
+use crate::time::deadlines::Deadline;
+use crate::wire::{Checksum, DeviceOffer, Offer};
 use crate::worker::caller::{Caller, Event};
-use crate::worker::control_buffers;
+use crate::worker::ending::{run, step_all};
+use crate::worker::event_loop::{Loop, run_until, within};
 use crate::worker::operation::Operation;
+pub(super) use crate::worker::readers::Device;
+use crate::worker::readers::{Begun, Readers};
 use crate::worker::report_builder::ReportBuilder;
-use crate::worker::slot_size;
-use crate::worker::steps::{StepOutput, StepResult};
-
-/// A device at the source.
-pub(super) struct Device {
-    pub(super) name: Box<str>,
-    pub(super) instance: u32,
-    pub(super) source: Box<dyn Source>,
-}
+use crate::worker::steps::{Devices, StepOutput, StepResult};
+use crate::worker::{Worker, control_buffers, slot_size};
 
 /// What the worker is made of.
 pub(super) struct Parts {
@@ -51,92 +44,66 @@ pub(super) struct Parts {
     pub(super) checksum: Checksum,
     pub(super) zero_copy: ZeroCopy,
     pub(super) before_switchover: Option<Box<dyn FnOnce() + Send>>,
-    pub(super) owner: Caller,
+    pub(super) caller: Caller,
 }
 
 /// The sender's worker.
 pub(super) struct Sending<R: Ring> {
-    // in the order in which they are dropped: operations end (ring) before anything that they use goes
-    ring: R,
+    // dropped first: its ring's operations end before anything that they use goes
+    worker: Worker<R>,
+    readers: Readers,
+    channels: Channels,
     link: Link,
-    channels: Vec<Tx>,
-    readers: Vec<Reader>,
-    pool: Pool,
     session: SenderSession<Slot>,
-    recorder: Recorder,
-    owner: Caller,
     before_switchover: Option<Box<dyn FnOnce() + Send>>,
-    packet_size: u32,
     checksum: Checksum,
-    /// Devices still run: a read of nothing means "nothing now" and not "the end".
-    flowing: bool,
-    /// No read begins.
-    paused: bool,
-    next_reader: usize,
-    account: ReportBuilder,
 }
 
 impl<R: Ring> Sending<R> {
-    pub(super) fn new(mut ring: R, parts: Parts) -> Result<Sending<R>, KernelError> {
-        let now = ring.now();
+    pub(super) fn new(ring: R, parts: Parts) -> Result<Sending<R>, KernelError> {
+        let mut worker = Worker::new(ring, parts.caller, parts.devices.len());
         let slot_size = slot_size(parts.packet_size);
         let slots = Pool::slots_in(parts.pool_size, slot_size);
         let pool = Pool::new(slots, slot_size)?;
+        let slots = pool.total();
         let mut lines = control_buffers(0)?;
-        let mut account = ReportBuilder::new(now, parts.devices.len());
-        account.pool(&pool, ring.register(&pool).err());
-        account.zero_copy(parts.zero_copy, ring.can_zero_copy());
-        let zero_copy = if ring.can_zero_copy() { parts.zero_copy } else { ZeroCopy::Off };
-        let link = Link::new(&mut ring, parts.control, &mut lines);
-        let channel = |(channel, connection)| {
-            Tx::new(connection, Operation::Packet { channel }.tag(), zero_copy, pool.total())
-        };
-        let channels = parts.data.into_iter().enumerate().map(channel).collect();
-        let readers: Vec<Reader> = parts.devices.into_iter().map(Reader::new).collect();
+        worker.adopt(pool);
+        worker.report.zero_copy(parts.zero_copy, worker.ring.can_zero_copy());
+        let zero_copy = if worker.ring.can_zero_copy() { parts.zero_copy } else { ZeroCopy::Off };
+        let link = Link::new(&mut worker.ring, parts.control, &mut lines);
+        let channel =
+            |(channel, socket)| Tx::new(socket, Operation::Packet { channel }.tag(), zero_copy, slots);
+        let channels = Channels::new(parts.data.into_iter().enumerate().map(channel));
+        let readers = Readers::new(parts.devices, parts.packet_size, parts.checksum);
+        let offers = readers.devices.names().zip(readers.estimates()).map(|((name, instance), estimate)| {
+            DeviceOffer { name: name.into(), instance, estimate: estimate.unwrap_or(0) }
+        });
         let offer = Offer {
             features: 0,
             packet_size: parts.packet_size,
             pool_size: parts.pool_size,
             checksum: parts.checksum,
-            devices: readers.iter().map(Reader::offer).collect(),
+            devices: offers.collect(),
         };
-        let session = SenderSession::new(offer, pool.total() as usize, now);
+        let session = SenderSession::new(offer, slots as usize, worker.ring.now());
         Ok(Sending {
-            ring,
-            link,
-            channels,
+            worker,
             readers,
-            pool,
+            channels,
+            link,
             session,
-            recorder: Recorder::default(),
-            owner: parts.owner,
             before_switchover: parts.before_switchover,
-            packet_size: parts.packet_size,
             checksum: parts.checksum,
-            flowing: true,
-            paused: false,
-            next_reader: 0,
-            account,
         })
     }
 
     pub(super) fn account(&mut self) -> &mut ReportBuilder {
-        &mut self.account
+        &mut self.worker.report
     }
 
     /// Runs the transfer to whatever end.
-    pub(super) fn run(mut self) -> Finished {
-        match catch_unwind(AssertUnwindSafe(|| self.transfer())) {
-            Ok(result) => self.conclude(result),
-            Err(panic) => {
-                // the owner's own code, a hook or an event: the devices come first, then the panic goes on
-                self.owner.on_event = None;
-                let finished = self.conclude(Err(Error::Cancelled));
-                // nobody is left to hold a device in doubt: it stays open until the process ends
-                std::mem::forget(finished.parked);
-                resume_unwind(panic)
-            }
-        }
+    pub(super) fn run(self) -> Finished {
+        run(self, |sending| &mut sending.worker, Sending::transfer, Sending::conclude)
     }
 
     fn transfer(&mut self) -> Result<(), Error> {
@@ -154,39 +121,28 @@ impl<R: Ring> Sending<R> {
         while !self.session.is_ready() {
             self.turn()?;
         }
-        self.account.started_at = self.ring.now();
+        self.worker.report.started_at = self.worker.ring.now();
         Ok(())
     }
 
     fn start(&mut self) -> Result<(), Error> {
-        self.every(
-            |source| source.start().map(StepOutput::Flow),
-            |reader, given| {
-                if let StepOutput::Flow(flow) = given {
-                    reader.flow = flow;
-                }
-            },
-        )
+        self.step_all(|source| source.start().map(StepOutput::Flow))
     }
 
     /// Reads devices that can be read while they run, until what is left of each is small.
     fn pre_copy(&mut self) -> Result<(), Error> {
-        if self.readers.iter().all(|reader| reader.flow == Flow::Later) {
+        if !self.readers.note_flows() {
             return Ok(());
         }
         self.enter(Phase::PreCopy);
-        let end = self.ring.now() + nanos(PRECOPY_TIME_MAX);
-        for reader in self.readers.iter_mut().filter(|reader| reader.flow == Flow::PreCopy) {
-            reader.open();
-            reader.reading = Reading::Wanted;
-        }
-        let converging = |reader: &Reader| reader.flow == Flow::PreCopy && !reader.converged;
-        while self.readers.iter().any(converging) && self.ring.now() < end {
-            self.turn()?;
-        }
+        let end = within(self, PRECOPY_TIME_MAX);
+        self.worker.deadlines.set(Deadline::PreCopyMax, end);
+        self.readers.begin_precopy();
+        run_until(self, end, |sending| !sending.readers.is_converging(), |sending, _| sending.turn())?;
+        self.worker.deadlines.stop(Deadline::PreCopyMax);
         // nobody reads while a device changes its state
-        self.paused = true;
-        while self.readers.iter().any(|reader| reader.reading == Reading::UnderWay) {
+        self.readers.pause(&mut self.worker);
+        while self.readers.is_any_under_way() {
             self.turn()?;
         }
         Ok(())
@@ -197,30 +153,26 @@ impl<R: Ring> Sending<R> {
         if let Some(pause) = self.before_switchover.take() {
             pause();
         }
-        self.flowing = false;
-        self.account.switchover(self.ring.now());
+        self.readers.switch_over();
+        self.worker.report.switchover(self.worker.ring.now());
         self.session.switch_over();
-        self.every(|source| source.quiesce().map(|()| StepOutput::Nothing), |_, _| {})?;
-        self.every(|source| source.stop().map(|()| StepOutput::Nothing), |_, _| {})?;
-        self.account.stopped(self.ring.now());
+        self.step_all(|source| source.quiesce().map(|()| StepOutput::Nothing))?;
+        self.step_all(|source| source.stop().map(|()| StepOutput::Nothing))?;
+        self.worker.report.stopped(self.worker.ring.now());
         Ok(())
     }
 
     /// Reads every device to its end, then its config state, and sends all of it.
     fn stop_copy(&mut self) -> Result<(), Error> {
         self.enter(Phase::StopCopy);
-        for reader in &mut self.readers {
-            reader.open();
-            reader.reading = Reading::Wanted;
-        }
-        self.paused = false;
-        while !(self.session.is_drained() && self.channels.iter().all(Tx::is_idle)) {
+        self.readers.begin_stop_copy();
+        while !(self.session.is_drained() && self.channels.is_idle()) {
             self.turn()?;
         }
-        let now = self.ring.now();
-        self.owner.hasten();
-        self.tell_progress(now);
-        self.account.transferred(now);
+        let now = self.worker.ring.now();
+        self.worker.caller.hasten();
+        self.report_progress(now);
+        self.worker.report.transferred(now);
         Ok(())
     }
 
@@ -229,148 +181,157 @@ impl<R: Ring> Sending<R> {
         while !self.session.is_loaded() {
             self.turn()?;
         }
-        self.account.loaded(self.ring.now());
+        self.worker.report.loaded(self.worker.ring.now());
         Ok(())
     }
 
     fn commit(&mut self) -> Result<(), Error> {
-        // the last moment at which the owner can change their mind
-        self.owner.check(self.ring.now())?;
+        // the last moment at which the caller can change their mind
+        self.worker.caller.check(self.worker.ring.now())?;
+        self.worker.deadlines.stop(Deadline::Caller);
         self.enter(Phase::Commit);
         self.session.commit();
         while !self.session.is_over() {
             self.turn()?;
         }
-        self.account.committed(self.ring.now());
+        self.worker.report.committed(self.worker.ring.now());
         Ok(())
     }
 
     fn enter(&mut self, phase: Phase) {
-        self.session.enter(phase, self.ring.now());
-        self.owner.tell(&Event::Phase(phase));
+        self.session.enter(phase, self.worker.ring.now());
+        self.worker.caller.tell(&Event::Phase(phase));
     }
 
-    /// Runs one step of every device, in parallel, and waits for all of them.
-    fn every(
-        &mut self,
-        step: fn(&mut (dyn Source + 'static)) -> StepResult,
-        mut take: impl FnMut(&mut Reader, StepOutput),
-    ) -> Result<(), Error> {
-        for (device, reader) in self.readers.iter_mut().enumerate() {
-            reader.held.begin(&mut self.ring, Operation::DeviceStep { device }.tag(), step);
-        }
-        while self.readers.iter().any(|reader| reader.held.is_away()) {
-            self.turn()?;
-        }
-        for reader in &mut self.readers {
-            let result = reader.held.take_result().unwrap_or(Err(DeviceError::Panicked));
-            let given = result.map_err(|error| Error::Device { device: reader.name.clone(), error })?;
-            take(reader, given);
-        }
-        Ok(())
+    fn devices(&mut self) -> (&mut Worker<R>, &mut Devices<dyn Source>) {
+        (&mut self.worker, &mut self.readers.devices)
+    }
+
+    /// Runs one step of every device, in parallel, and waits for all of them: as long as the peer does.
+    fn step_all(&mut self, step: fn(&mut (dyn Source + 'static)) -> StepResult) -> Result<(), Error> {
+        step_all(self, Sending::devices, step, Nanos::MAX, |sending, _| sending.turn())
     }
 
     /// One turn of the loop: looks around, begins what can be begun, waits, takes what ended.
     fn turn(&mut self) -> Result<(), Error> {
-        let now = self.ring.now();
+        let now = self.worker.ring.now();
         if !self.session.is_committed() {
-            self.owner.check(now)?;
+            self.worker.caller.check(now)?;
         }
         self.session.check(now)?;
         self.send_packets();
         // what this thread read is sent before it reads more
-        while self.begin_reads()? {
+        while let Begun::Filled(packet) = self.readers.begin(&mut self.worker, self.channels.count_idle())? {
+            self.queue(packet);
             self.send_packets();
         }
-        self.link.send(&mut self.ring, || self.session.poll_control(now));
-        self.tell_progress(now);
-        self.ring.wait(Some(self.next_deadline()))?;
-        while let Some(completion) = self.ring.next() {
+        self.link.send(&mut self.worker.ring, || self.session.poll_control(now));
+        self.report_progress(now);
+        let deadline = self.session.next_deadline().min(self.worker.deadlines.next());
+        self.worker.ring.wait(Some(deadline))?;
+        while let Some(completion) = self.worker.ring.next() {
             self.on_completion(completion)?;
         }
         Ok(())
     }
 
-    fn next_deadline(&self) -> Nanos {
-        let quiet = |reader: &Reader| match reader.reading {
-            Reading::Quiet { until } if !self.paused => Some(until),
-            _ => None,
-        };
-        let wishes = self.owner.deadline.into_iter().filter(|_| !self.session.is_committed());
-        let soonest = self.readers.iter().filter_map(quiet).chain(wishes).min();
-        self.session.next_deadline().min(soonest.unwrap_or(Nanos::MAX))
+    fn report_progress(&mut self, now: Nanos) {
+        let (session, readers) = (&self.session, &self.readers);
+        self.worker.report_progress(now, || {
+            let bytes = (0..readers.devices.len()).map(|device| session.totals(device).bytes).sum();
+            (bytes, readers.estimates().sum())
+        });
     }
 
-    fn tell_progress(&mut self, now: Nanos) {
-        let (session, readers) = (&self.session, &self.readers);
-        self.owner.progress(now, self.account.started_at, || {
-            let bytes = (0..readers.len()).map(|device| session.totals(device).bytes).sum();
-            (bytes, readers.iter().map(|reader| reader.estimate).sum())
-        });
+    /// A packet that was read waits for a channel and for credit.
+    fn queue(&mut self, packet: Option<ReadPacket<Slot>>) {
+        let now = self.worker.ring.now();
+        packet.into_iter().for_each(|packet| self.session.push(packet, now));
     }
 
     /// Gives packets to idle channels while there are both.
     fn send_packets(&mut self) {
-        loop {
-            let idle = self.channels.iter().enumerate().filter(|(_, channel)| channel.is_idle());
-            let loads = idle.map(|(number, channel)| (number, channel.outstanding(), channel.bytes));
-            let Some(channel) = least_loaded(loads) else { return };
-            let now = self.ring.now();
+        while let Some(channel) = self.channels.choose() {
+            let now = self.worker.ring.now();
             let Some(packet) = self.session.pop(now) else {
-                return self.recorder.see_credit_stall(self.session.lacks_credit(), now);
+                return self.worker.recorder.see_credit_stall(self.session.lacks_credit(), now);
             };
-            self.recorder.see_credit_stall(false, now);
-            self.recorder.record(Stage::Queue, packet.queued_at, now);
-            self.channels[channel].send(&mut self.ring, packet.handle, &packet.header);
+            self.worker.recorder.see_credit_stall(false, now);
+            self.worker.recorder.record(Stage::Queue, packet.queued_at, now);
+            self.readers.on_popped(packet.header.device.into());
+            self.channels.send(&mut self.worker.ring, channel, packet.handle, &packet.header);
         }
     }
 
-    fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
-        match completion {
-            Completion::Moved { tag, slot, result } => match Operation::of(tag) {
-                Operation::DeviceState { device } => self.on_read_end(device, slot, result),
-                _ => self.on_heard(slot, result),
-            },
-            Completion::Sent { tag, lease, result } => match Operation::of(tag) {
-                Operation::Packet { channel } => {
-                    let event = self.channels[channel].on_sent(&mut self.ring, lease, result);
-                    self.on_tx(channel, event)
-                }
-                _ => self.link.on_sent(&mut self.ring, lease, result, self.session.phase()),
-            },
-            Completion::Released { tag, lease, copied } => {
-                let Operation::Packet { channel } = Operation::of(tag) else { return Ok(()) };
-                let event = self.channels[channel].on_released(lease, copied);
-                self.on_tx(channel, event)
-            }
-            Completion::Done { tag } => {
-                let Operation::DeviceStep { device } = Operation::of(tag) else { return Ok(()) };
-                self.on_step_end(device)
-            }
-        }
-    }
-
-    fn on_heard(&mut self, line: Slot, result: Result<usize, Errno>) -> Result<(), Error> {
-        let (now, session) = (self.ring.now(), &mut self.session);
+    fn on_control(&mut self, line: Slot, result: Result<usize, Errno>) -> Result<(), Error> {
+        let (now, session) = (self.worker.ring.now(), &mut self.session);
         let phase = session.phase();
-        self.link.on_received(&mut self.ring, line, result, phase, |message| session.on_control(message, now))
+        let take = |message| session.on_control(message, now);
+        self.link.on_received(&mut self.worker.ring, line, result, phase, take)
     }
 
     fn on_tx(&mut self, channel: usize, event: TxEvent) -> Result<(), Error> {
-        let now = self.ring.now();
+        let now = self.worker.ring.now();
         match event {
             TxEvent::Pending => {}
             TxEvent::Sent(slot) => {
-                self.recorder.record(Stage::Send, self.channels[channel].sent_at(), now);
+                self.worker.recorder.record(Stage::Send, self.channels.sent_at(channel), now);
                 self.session.sent(now);
-                slot.into_iter().for_each(|slot| self.pool.put(slot));
+                slot.into_iter().for_each(|slot| self.worker.put(slot));
             }
-            TxEvent::Freed(slot) => self.pool.put(slot),
+            TxEvent::Freed(slot) => self.worker.put(slot),
             TxEvent::Failed(errno) => {
                 let place = Place::Channel(u16::try_from(channel).unwrap_or(u16::MAX));
                 return Err(PeerError::Lost { place, phase: self.session.phase(), errno }.into());
             }
         }
         Ok(())
+    }
+}
+
+impl<R: Ring> Loop for Sending<R> {
+    type Ring = R;
+
+    fn ring(&mut self) -> &mut R {
+        &mut self.worker.ring
+    }
+
+    fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
+        match completion {
+            Completion::Moved { tag, slot, result } => match Operation::of(tag) {
+                Operation::DeviceState { device } => {
+                    let packet = self.readers.on_read_end(&mut self.worker, device, slot, result)?;
+                    self.queue(packet);
+                    Ok(())
+                }
+                Operation::ControlReceive => self.on_control(slot, result),
+                other => other.misplaced(),
+            },
+            Completion::Sent { tag, lease, result } => match Operation::of(tag) {
+                Operation::Packet { channel } => {
+                    let event = self.channels.on_sent(&mut self.worker.ring, channel, lease, result);
+                    self.on_tx(channel, event)
+                }
+                Operation::ControlSend => {
+                    self.link.on_sent(&mut self.worker.ring, lease, result, self.session.phase())
+                }
+                other => other.misplaced(),
+            },
+            Completion::Released { tag, lease, copied } => match Operation::of(tag) {
+                Operation::Packet { channel } => {
+                    let event = self.channels.on_released(channel, lease, copied);
+                    self.on_tx(channel, event)
+                }
+                other => other.misplaced(),
+            },
+            Completion::Done { tag } => match Operation::of(tag) {
+                Operation::DeviceStep { device } => {
+                    let packet = self.readers.on_step_end(device)?;
+                    self.queue(packet);
+                    Ok(())
+                }
+                other => other.misplaced(),
+            },
+        }
     }
 }

@@ -117,7 +117,7 @@ impl Sender {
             checksum,
             zero_copy,
             before_switchover,
-            owner,
+            caller: owner,
         };
         let mut sending = Sending::new(ring, parts)?;
         sending.account().packet_size(packet_size, checksum);

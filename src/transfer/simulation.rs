@@ -22,7 +22,6 @@ use crate::sink::{FdKind, Sink};
 use crate::source::{Flow, Source};
 use crate::wire::{CONTROL_HEADER_LEN, Checksum, ControlHeader};
 use crate::worker::caller::Caller;
-use crate::worker::loading::Loading;
 use crate::worker::slot_size;
 use crate::worker::writers::Device;
 
@@ -217,7 +216,7 @@ fn simulate(scenario: &Scenario) -> Played {
         checksum: Checksum::Crc32c,
         zero_copy: if scenario.seed.is_multiple_of(2) { ZeroCopy::On } else { ZeroCopy::Off },
         before_switchover: None,
-        owner: Caller::new(Cancel::new(), None),
+        caller: Caller::new(Cancel::new(), None),
     };
     let receiving = receive::Parts {
         control: far.remove(0).into(),
@@ -226,7 +225,7 @@ fn simulate(scenario: &Scenario) -> Played {
         busy: None,
         pool_max: 1 << 30,
         same_clock: true,
-        owner: Caller::new(Cancel::new(), None),
+        caller: Caller::new(Cancel::new(), None),
     };
     let (sender, receiver) = run(&world, sending, receiving);
     let intact = files.iter().map(|&(from, to)| world.file(from).content == world.file(to).content).collect();
@@ -261,7 +260,7 @@ fn one_device(
         checksum: Checksum::Crc32c,
         zero_copy: ZeroCopy::Off,
         before_switchover: None,
-        owner: Caller::new(Cancel::new(), None),
+        caller: Caller::new(Cancel::new(), None),
     };
     let receiving = receive::Parts {
         control: far.remove(0).into(),
@@ -270,7 +269,7 @@ fn one_device(
         pool_max: 1 << 30,
         same_clock: true,
         busy: None,
-        owner: Caller::new(Cancel::new(), None),
+        caller: Caller::new(Cancel::new(), None),
     };
     (sending, receiving)
 }
@@ -549,7 +548,7 @@ fn a_cancel_that_comes_with_the_last_loaded_is_still_in_time() {
             config: b"config".to_vec(),
         };
         let (mut sending, receiving) = one_device(&world, source, Late { sink, cancel: cancel.clone() });
-        sending.owner = Caller::new(cancel, None);
+        sending.caller = Caller::new(cancel, None);
         let (sender, receiver) = run(&world, sending, receiving);
         assert!(matches!(sender.error, Some(Error::Cancelled)), "seed {seed}: {:?}", sender.error);
         assert_eq!((sender.outcome, receiver.outcome), (Outcome::Aborted, Outcome::Aborted), "seed {seed}");

@@ -1,53 +1,120 @@
-//! What both sides do alike when a transfer is over.
+//! How work on a ring ends, whatever the protocol: the reason, the final message, the last step of every device.
+//!
+//! Nothing here knows what a message says. The invariant: each device that is here begins its last step exactly once, and
+//! whatever does not end in time is reported, not waited for.
 
-use crate::error::Error;
-use crate::limits::{LINGER_MAX, REASON_PATIENCE};
-use crate::ring::{Completion, Ring};
-use crate::time::nanos;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// A side whose transfer is over.
-pub(crate) trait Ending {
-    type Ring: Ring;
+use super::Worker;
+use super::event_loop::{Loop, drain, run_until, within};
+use super::steps::{Devices, StepResult};
+use crate::error::{DeviceError, Error};
+use crate::limits::{LAST_WORD_MAX, LINGER_MAX, REASON_PATIENCE};
+use crate::ring::Ring;
+use crate::time::Nanos;
+use crate::transfer::Finished;
 
-    fn ring(&mut self) -> &mut Self::Ring;
-
-    /// Whether the peer has closed the connection that it says its last word on.
-    fn peer_has_left(&self) -> bool;
-
-    fn on_completion(&mut self, completion: Completion) -> Result<(), Error>;
-
-    /// Takes completions when errors do not matter any more.
-    fn drain(&mut self) {
-        while let Some(completion) = self.ring().next() {
-            let _ = self.on_completion(completion);
+/// Runs a transfer to whatever end.
+pub(crate) fn run<L: Loop>(
+    mut owner: L,
+    worker: fn(&mut L) -> &mut Worker<L::Ring>,
+    transfer: fn(&mut L) -> Result<(), Error>,
+    conclude: fn(L, Result<(), Error>) -> Finished,
+) -> Finished {
+    match catch_unwind(AssertUnwindSafe(|| transfer(&mut owner))) {
+        Ok(result) => conclude(owner, result),
+        Err(panic) => {
+            // the caller's own code, a hook or an event: the devices come first, then the panic goes on
+            worker(&mut owner).caller.on_event = None;
+            let finished = conclude(owner, Err(Error::Cancelled));
+            // nobody is left to hold a device in doubt: it stays open until the process ends
+            std::mem::forget(finished.parked);
+            resume_unwind(panic)
         }
     }
+}
 
-    /// A data connection that fails is often the second sign of a failure whose reason is on the control connection.
-    fn hear_reason(&mut self, error: Error) -> Error {
-        let is_sign = matches!(&error, Error::Peer(error) if error.is_sign());
-        let end = self.ring().now() + nanos(REASON_PATIENCE);
-        while is_sign && !self.peer_has_left() && self.ring().now() < end {
-            if self.ring().wait(Some(end)).is_err() {
-                break;
-            }
-            while let Some(completion) = self.ring().next() {
-                match self.on_completion(completion) {
-                    Err(Error::Peer(reason)) if reason.is_last_word() => return reason.into(),
-                    Err(reason @ Error::Refused { .. }) => return reason,
+/// A connection that fails is often the second sign of a failure whose reason is on its way on another one. Waits for an
+/// error that `is_reason`, as long as `may_come` says that one may still come, and gives it, or else the error as it was.
+pub(crate) fn await_abort_reason<L: Loop>(
+    owner: &mut L,
+    error: Error,
+    is_reason: fn(&Error) -> bool,
+    mut may_come: impl FnMut(&mut L) -> bool,
+) -> Error {
+    let end = within(owner, REASON_PATIENCE);
+    let waited = run_until(
+        owner,
+        end,
+        |owner| !may_come(owner),
+        |owner, until| {
+            owner.ring().wait(Some(until))?;
+            while let Some(completion) = owner.ring().next() {
+                match owner.on_completion(completion) {
+                    Err(reason) if is_reason(&reason) => return Err(reason),
                     Ok(()) | Err(_) => {}
                 }
             }
-        }
-        error
-    }
+            Ok(())
+        },
+    );
+    waited.err().filter(is_reason).unwrap_or(error)
+}
 
-    /// Waits a little for the peer to close (P-42): a connection that is closed with bytes unread is reset, and the last word
-    /// with it.
-    fn linger(&mut self) {
-        let end = self.ring().now() + nanos(LINGER_MAX);
-        while !self.peer_has_left() && self.ring().now() < end && self.ring().wait(Some(end)).is_ok() {
-            self.drain();
-        }
+/// Sends what is still to be sent, for a while. Errors do not matter any more.
+pub(crate) fn send_final_message<L: Loop>(
+    owner: &mut L,
+    is_sent: impl FnMut(&mut L) -> bool,
+    mut send: impl FnMut(&mut L),
+) {
+    let end = within(owner, LAST_WORD_MAX);
+    // a ring that cannot wait cannot send
+    let _ = run_until(owner, end, is_sent, |owner, until| {
+        send(owner);
+        drain(owner, until)
+    });
+}
+
+/// Waits a little for the peer to close (P-42): a connection that is closed with bytes unread is reset, and the final
+/// message with it.
+pub(crate) fn drain_close<L: Loop>(owner: &mut L, has_closed: impl FnMut(&mut L) -> bool) {
+    let end = within(owner, LINGER_MAX);
+    let _ = run_until(owner, end, has_closed, drain);
+}
+
+/// Runs one step of every device, in parallel, and waits for all of them. Devices that are not back by `deadline` are stuck.
+pub(crate) fn step_all<L: Loop, D: ?Sized + Send + 'static>(
+    owner: &mut L,
+    parts: impl for<'a> Fn(&'a mut L) -> (&'a mut Worker<L::Ring>, &'a mut Devices<D>),
+    step: fn(&mut D) -> StepResult,
+    deadline: Nanos,
+    turn: impl FnMut(&mut L, Nanos) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let (worker, devices) = parts(owner);
+    devices.begin_all(&mut worker.ring, step);
+    run_until(owner, deadline, |owner| !parts(owner).1.is_any_away(), turn)?;
+    parts(owner).1.check_results()
+}
+
+/// The last step of every device that is here, whatever happens. True when each device was brought to where it belongs;
+/// the report warns of the others.
+pub(crate) fn finish_devices<L: Loop, D: ?Sized + Send + 'static>(
+    owner: &mut L,
+    parts: impl for<'a> Fn(&'a mut L) -> (&'a mut Worker<L::Ring>, &'a mut Devices<D>),
+    step: fn(&mut D) -> StepResult,
+    deadline: Nanos,
+) -> bool {
+    let (worker, devices) = parts(owner);
+    let begun = devices.begin_all(&mut worker.ring, step);
+    let _ = run_until(owner, deadline, |owner| !parts(owner).1.is_any_away(), drain);
+    let (worker, devices) = parts(owner);
+    let mut all = true;
+    for device in 0..devices.len() {
+        // a device that came back too late to begin its last step has a result, but of another one
+        let result = devices.take_result(device).filter(|_| begun.contains(device));
+        let result = result.unwrap_or(Err(DeviceError::Stuck));
+        all &= result.is_ok();
+        worker.report.parted(devices.name(device), result.err());
     }
+    all
 }

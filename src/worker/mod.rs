@@ -1,20 +1,98 @@
-//! What one thread has: a ring, a pool, the devices that it reads or writes, and the one who asked for it.
+//! What one thread has: a ring, a pool, what it counts, and the one who called it; beside it the devices that it reads
+//! ([`readers`]) or writes ([`writers`]).
 //!
 //! Both protocols are carried out by workers. Nothing here knows a message or a packet's header of either.
 
 pub(crate) mod caller;
 pub(crate) mod ending;
+pub(crate) mod event_loop;
 pub(crate) mod io_mode;
-pub(crate) mod loading;
 pub(crate) mod operation;
+pub(crate) mod readers;
 pub(crate) mod report_builder;
 pub(crate) mod settings;
 pub(crate) mod steps;
 pub(crate) mod writers;
 
-use crate::buffer::Pool;
-use crate::error::{KernelError, Misuse};
+use self::caller::Caller;
+use self::report_builder::ReportBuilder;
+use crate::buffer::{Pool, Slot};
+use crate::error::{Error, KernelError, Misuse};
 use crate::limits::{CONFIG_SIZE_MAX, DEVICES_MAX, LINE_SIZE, NAME_MAX};
+use crate::report::{Recorder, Role};
+use crate::ring::Ring;
+use crate::session::handover::Outcome;
+use crate::time::Nanos;
+use crate::time::deadlines::{Deadline, Deadlines};
+use crate::transfer::Finished;
+
+/// What one thread has. Whoever has one keeps it in their first field, so that it is dropped first.
+pub(crate) struct Worker<R: Ring> {
+    // In the order in which they are dropped. The ring goes first: it ends its operations and waits for them, and they use
+    // the pool's memory, and the descriptors of devices and connections, which are dropped after the worker.
+    pub(crate) ring: R,
+    /// None until it is known how large it must be.
+    pool: Option<Pool>,
+    pub(crate) recorder: Recorder,
+    pub(crate) caller: Caller,
+    pub(crate) report: ReportBuilder,
+    /// The worker's own reasons to wake; a session has others.
+    pub(crate) deadlines: Deadlines,
+}
+
+impl<R: Ring> Worker<R> {
+    pub(crate) fn new(ring: R, caller: Caller, devices: usize) -> Worker<R> {
+        let mut deadlines = Deadlines::NONE;
+        caller.deadline.into_iter().for_each(|at| deadlines.set(Deadline::Caller, at));
+        let report = ReportBuilder::new(ring.now(), devices);
+        Worker { ring, pool: None, recorder: Recorder::default(), caller, report, deadlines }
+    }
+
+    /// From now on slots are those of this pool, which is registered if the kernel lets it be.
+    pub(crate) fn adopt(&mut self, pool: Pool) {
+        let unregistered = self.ring.register(&pool).err();
+        self.report.pool(&pool, unregistered);
+        self.pool = Some(pool);
+    }
+
+    /// The same for a pool that nobody asked for: its size and its faults are no figures of the report.
+    pub(crate) fn adopt_unreported(&mut self, pool: Pool) {
+        let _: Result<(), KernelError> = self.ring.register(&pool);
+        self.pool = Some(pool);
+    }
+
+    pub(crate) fn has_pool(&self) -> bool {
+        self.pool.is_some()
+    }
+
+    /// A free slot, if there is one.
+    pub(crate) fn take(&mut self) -> Option<Slot> {
+        self.pool.as_mut().and_then(Pool::take)
+    }
+
+    /// A slot that the session has counted as free.
+    pub(crate) fn take_promised(&mut self) -> Slot {
+        self.take().expect("room is promised for free slots only")
+    }
+
+    /// A slot is free again.
+    pub(crate) fn put(&mut self, slot: Slot) {
+        self.pool.as_mut().expect("a slot comes from the pool").put(slot);
+    }
+
+    /// Reports progress to the caller, if it is time.
+    pub(crate) fn report_progress(&mut self, now: Nanos, count: impl FnOnce() -> (u64, Option<u64>)) {
+        self.caller.progress(now, self.report.started_at, count);
+    }
+
+    /// Ends: the ring first, so that nothing uses what is given away afterwards.
+    pub(crate) fn finish(self, role: Role, outcome: Outcome, error: Option<Error>) -> Finished {
+        let Worker { ring, recorder, report, .. } = self;
+        let now = ring.now();
+        drop(ring);
+        report.finish(role, outcome, error, recorder, now)
+    }
+}
 
 /// Whether these can be the devices of one session.
 pub(crate) fn check_devices<'a>(devices: impl Iterator<Item = (&'a str, u32)>) -> Result<(), Misuse> {

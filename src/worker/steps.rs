@@ -1,12 +1,17 @@
 //! Steps of a device that may block, beside the loop: state changes, config state, syncing. Those of several devices run in
 //! parallel, and heartbeats go on meanwhile.
+//!
+//! Nothing here knows what a step does. The invariant: a device is either here or lent to exactly one step, and comes back
+//! even when the step panics.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::operation::Operation;
 use crate::buffer::Slot;
-use crate::error::DeviceError;
-use crate::ring::{Ring, Tag};
+use crate::error::{DeviceError, Error};
+use crate::ring::Ring;
+use crate::session::index_set::IndexSet;
 use crate::source::Flow;
 
 /// What a step gives.
@@ -27,65 +32,135 @@ pub(crate) fn unless_panicked<T>(step: impl FnOnce() -> Result<T, DeviceError>) 
     catch_unwind(AssertUnwindSafe(step)).unwrap_or(Err(DeviceError::Panicked))
 }
 
-/// A device that is either here or away in a step; never in two steps.
-pub(crate) struct Lent<D: ?Sized> {
+/// A device that is either here or lent to a step; never to two.
+struct Lent<D: ?Sized> {
+    name: Box<str>,
+    instance: u32,
     device: Option<Box<D>>,
     back: HandBack<D>,
     /// What the last step gave.
     result: Option<StepResult>,
 }
 
-impl<D: ?Sized + Send + 'static> Lent<D> {
-    pub(crate) fn new(device: Box<D>) -> Lent<D> {
-        Lent { device: Some(device), back: HandBack::default(), result: None }
+/// The devices of one side, by their number in the session.
+pub(crate) struct Devices<D: ?Sized> {
+    all: Vec<Lent<D>>,
+    /// Devices that are lent to a step.
+    away: IndexSet,
+}
+
+impl<D: ?Sized + Send + 'static> Devices<D> {
+    /// Names, instances, and the devices themselves.
+    pub(crate) fn new(devices: impl Iterator<Item = (Box<str>, u32, Box<D>)>) -> Devices<D> {
+        let all = devices.map(|(name, instance, device)| Lent {
+            name,
+            instance,
+            device: Some(device),
+            back: HandBack::default(),
+            result: None,
+        });
+        Devices { all: all.collect(), away: IndexSet::default() }
     }
 
-    /// The device, unless a step has it.
-    pub(crate) fn device(&mut self) -> Option<&mut D> {
-        self.device.as_deref_mut()
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
     }
 
-    /// The device for good, unless a step has it.
-    pub(crate) fn into_device(self) -> Option<Box<D>> {
-        self.device
+    pub(crate) fn name(&self, device: usize) -> &str {
+        &self.all[device].name
     }
 
-    pub(crate) fn is_away(&self) -> bool {
-        self.device.is_none()
+    /// Names and instances, in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.all.iter().map(|lent| (&*lent.name, lent.instance))
     }
 
-    /// Begins a step. `ring` completes `tag` when it has ended.
+    /// Puts the devices into the order that `order` names: `order[k]` is where the new k-th is now.
+    pub(crate) fn sort(&mut self, order: &[usize]) {
+        assert!(self.away.is_empty(), "devices have their numbers before their first step");
+        let mut old: Vec<Option<Lent<D>>> = self.all.drain(..).map(Some).collect();
+        self.all.extend(order.iter().filter_map(|&at| old.get_mut(at).and_then(Option::take)));
+    }
+
+    /// A device, unless a step has it.
+    pub(crate) fn here(&mut self, device: usize) -> Option<&mut D> {
+        self.all[device].device.as_deref_mut()
+    }
+
+    /// Devices for good, with their names; without those that a step has.
+    pub(crate) fn into_devices(self) -> impl Iterator<Item = (Box<str>, Box<D>)> {
+        self.all.into_iter().filter_map(|lent| Some((lent.name, lent.device?)))
+    }
+
+    /// Whether a step of some device is under way.
+    pub(crate) fn is_any_away(&self) -> bool {
+        !self.away.is_empty()
+    }
+
+    /// Begins a step of a device that is here.
     pub(crate) fn begin(
         &mut self,
         ring: &mut impl Ring,
-        tag: Tag,
+        device: usize,
         step: impl FnOnce(&mut D) -> StepResult + Send + 'static,
     ) {
-        let mut device = self.device.take().expect("one step at a time");
-        let back = Arc::clone(&self.back);
-        self.result = None;
+        let lent = &mut self.all[device];
+        let mut here = lent.device.take().expect("one step at a time");
+        let back = Arc::clone(&lent.back);
+        lent.result = None;
+        self.away.insert(device);
         ring.spawn(
-            tag,
+            Operation::DeviceStep { device }.tag(),
             Box::new(move || {
-                let result = unless_panicked(|| step(&mut *device));
-                *back.lock().unwrap_or_else(PoisonError::into_inner) = Some((device, result));
+                let result = unless_panicked(|| step(&mut *here));
+                *back.lock().unwrap_or_else(PoisonError::into_inner) = Some((here, result));
             }),
         );
     }
 
-    /// The step has ended: the device is here again.
-    pub(crate) fn end(&mut self) {
-        match self.back.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some((device, result)) => {
-                self.device = Some(device);
-                self.result = Some(result);
+    /// Begins one step of every device that is here. Which those are.
+    pub(crate) fn begin_all(&mut self, ring: &mut impl Ring, step: fn(&mut D) -> StepResult) -> IndexSet {
+        let mut begun = IndexSet::default();
+        for device in 0..self.all.len() {
+            if !self.away.contains(device) {
+                self.begin(ring, device, step);
+                begun.insert(device);
             }
-            None => self.result = Some(Err(DeviceError::Panicked)),
+        }
+        begun
+    }
+
+    /// A step has ended: the device is here again.
+    pub(crate) fn on_step_end(&mut self, device: usize) {
+        let lent = &mut self.all[device];
+        match lent.back.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some((here, result)) => {
+                lent.device = Some(here);
+                lent.result = Some(result);
+                self.away.remove(device);
+            }
+            None => lent.result = Some(Err(DeviceError::Panicked)),
         }
     }
 
-    /// What the last step gave, once.
-    pub(crate) fn take_result(&mut self) -> Option<StepResult> {
-        self.result.take()
+    /// What a device's last step gave, once.
+    pub(crate) fn take_result(&mut self, device: usize) -> Option<StepResult> {
+        self.all[device].result.take()
+    }
+
+    /// Whether the last step of every device has ended well. What the steps gave can still be taken.
+    pub(crate) fn check_results(&mut self) -> Result<(), Error> {
+        for lent in &mut self.all {
+            if !matches!(lent.result, Some(Ok(_))) {
+                let result = lent.result.take().unwrap_or(Err(DeviceError::Stuck));
+                result.map_err(|error| Error::Device { device: lent.name.clone(), error })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An error of a device.
+    pub(crate) fn error(&self, device: usize, error: DeviceError) -> Error {
+        Error::Device { device: self.all[device].name.clone(), error }
     }
 }

@@ -1,17 +1,23 @@
-//! Writing devices: in order, by whom, and what an end of a write means. The same for every protocol that brings state.
+//! The devices that a worker writes: in order, by whom, and what an end of a write means. The same for every protocol that
+//! brings state; the mirror image of [`readers`](super::readers).
+//!
+//! Nothing here knows where packets come from: a queue gives them. A device is looked at only when it may have something
+//! to write; the invariant is that a device with a packet that can be written is idle only while it is in `ready`.
 
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::caller::Caller;
+use super::Worker;
+use super::ending::{finish_devices, step_all};
+use super::event_loop::{Loop, drain, run_until, within};
 use super::io_mode;
 use super::operation::Operation;
-use super::report_builder::ReportBuilder;
-use super::steps::{Lent, StepOutput, StepResult, unless_panicked};
-use crate::buffer::{Pool, Slot};
+use super::steps::{Devices, StepOutput, StepResult, unless_panicked};
+use crate::buffer::Slot;
 use crate::error::{DeviceError, DeviceOperation, Errno, Error};
-use crate::limits::HEADER_ROOM;
-use crate::report::{Recorder, Stage};
+use crate::limits::{HEADER_ROOM, SETTLE_MAX};
+use crate::report::Stage;
 use crate::ring::{IoMode, Ring};
+use crate::session::index_set::IndexSet;
 use crate::session::queue::{NextPacket, PacketQueue};
 use crate::sink::{FdKind, Sink};
 use crate::time::Nanos;
@@ -25,90 +31,106 @@ pub(crate) struct Device {
 
 /// What is done with a device at the moment.
 #[derive(Debug)]
-pub(crate) enum Writing {
+enum Writing {
     /// Waiting for the next packet.
     Idle,
     /// A packet is being written: where it goes on, and since when.
-    UnderWay { packet: DataOnTheWay, at: usize },
+    UnderWay { packet: PacketUnderWay, at: usize },
     /// The config state is being applied, and everything made sure of.
-    Config { packet: DataOnTheWay },
-    /// It has everything.
-    Loaded,
+    Config { packet: PacketUnderWay },
+    /// It has everything, or it failed: nothing more is written.
+    Done,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct DataOnTheWay {
+struct PacketUnderWay {
     len: usize,
     read_at: Nanos,
     began_at: Nanos,
 }
 
-/// A device, and what is done with it.
-pub(crate) struct Writer {
-    pub(crate) name: Box<str>,
-    pub(crate) instance: u32,
-    pub(crate) held: Lent<dyn Sink>,
-    pub(crate) writing: Writing,
-    pub(crate) fd: Option<(RawFd, IoMode)>,
+/// How one device is written.
+struct Writer {
+    writing: Writing,
+    fd: Option<(RawFd, IoMode)>,
     /// Bytes that it took.
-    pub(crate) written: u64,
+    written: u64,
 }
 
-/// A side that writes devices: them, and what it takes.
-pub(crate) struct Loader<R: Ring> {
-    // dropped first: operations end before anything that they use goes
-    pub(crate) ring: R,
-    pub(crate) writers: Vec<Writer>,
-    /// Made when it is known how large.
-    pub(crate) pool: Option<Pool>,
-    pub(crate) recorder: Recorder,
-    pub(crate) owner: Caller,
-    pub(crate) account: ReportBuilder,
+/// The devices that a worker writes.
+pub(crate) struct Writers {
+    pub(crate) devices: Devices<dyn Sink>,
+    /// One for each device.
+    all: Vec<Writer>,
+    /// Devices whose next packet may be here.
+    ready: IndexSet,
     /// Times of the source can be compared with ours.
-    pub(crate) same_clock: bool,
+    same_clock: bool,
 }
 
-impl<R: Ring> Loader<R> {
-    pub(crate) fn new(ring: R, devices: Vec<Device>, owner: Caller, same_clock: bool) -> Loader<R> {
-        let account = ReportBuilder::new(ring.now(), devices.len());
-        let writers = devices.into_iter().map(Writer::new).collect();
-        Loader { ring, writers, pool: None, recorder: Recorder::default(), owner, account, same_clock }
+impl Writers {
+    pub(crate) fn new(devices: Vec<Device>, same_clock: bool) -> Writers {
+        let devices = devices.into_iter().map(|device| (device.name, device.instance, device.sink));
+        let devices = Devices::new(devices);
+        let writer = |_| Writer { writing: Writing::Idle, fd: None, written: 0 };
+        Writers {
+            all: (0..devices.len()).map(writer).collect(),
+            devices,
+            ready: IndexSet::default(),
+            same_clock,
+        }
     }
 
     /// Looks where each device's state is to be written. True when writing overlaps with other things.
     pub(crate) fn open(&mut self) -> bool {
-        self.writers.iter_mut().for_each(Writer::open);
-        self.writers.iter().any(Writer::overlaps)
+        let io_mode = |kind: FdKind| io_mode::choose(kind, io_mode::cpus());
+        for (device, writer) in self.all.iter_mut().enumerate() {
+            let sink = self.devices.here(device).expect("no step is under way between phases");
+            writer.fd = sink.fd().map(|(fd, kind)| (fd.as_raw_fd(), io_mode(kind)));
+        }
+        self.all.iter().any(|writer| matches!(writer.fd, Some((_, IoMode::Ring))))
     }
 
-    /// Gives each idle device the packet whose turn it is.
-    pub(crate) fn begin_writes(&mut self, turns: &mut impl PacketQueue<Slot>) -> Result<(), Error> {
-        if self.pool.is_none() {
-            return Ok(());
-        }
-        for device in 0..self.writers.len() {
-            while matches!(self.writers[device].writing, Writing::Idle) {
-                let Some(packet) = turns.pop(device) else { break };
-                self.begin_write(turns, device, packet)?;
+    /// A packet of this device has come, or may be written from now on.
+    pub(crate) fn mark_ready(&mut self, device: usize) {
+        self.ready.insert(device);
+    }
+
+    /// Packets that came earlier may be written from now on.
+    pub(crate) fn mark_all_ready(&mut self) {
+        self.ready = IndexSet::below(self.all.len());
+    }
+
+    /// Gives each idle device that may have one its next packet.
+    pub(crate) fn begin<R: Ring>(
+        &mut self,
+        worker: &mut Worker<R>,
+        queue: &mut impl PacketQueue<Slot>,
+    ) -> Result<(), Error> {
+        while let Some(device) = self.ready.pop_first() {
+            while matches!(self.all[device].writing, Writing::Idle) {
+                let Some(packet) = queue.pop(device) else { break };
+                self.begin_write(worker, queue, device, packet)?;
             }
         }
         Ok(())
     }
 
-    fn begin_write(
+    fn begin_write<R: Ring>(
         &mut self,
-        turns: &mut impl PacketQueue<Slot>,
+        worker: &mut Worker<R>,
+        queue: &mut impl PacketQueue<Slot>,
         device: usize,
         packet: NextPacket<Slot>,
     ) -> Result<(), Error> {
-        let now = self.ring.now();
-        self.recorder.record(Stage::Reorder, packet.arrived_at, now);
+        let now = worker.ring.now();
+        worker.recorder.record(Stage::Reorder, packet.arrived_at, now);
         let NextPacket { handle: slot, len, config, read_at, .. } = packet;
-        let packet = DataOnTheWay { len, read_at, began_at: now };
-        let writer = &mut self.writers[device];
+        let packet = PacketUnderWay { len, read_at, began_at: now };
+        let writer = &mut self.all[device];
         if config {
             writer.writing = Writing::Config { packet };
-            writer.held.begin(&mut self.ring, Operation::DeviceStep { device }.tag(), move |sink| {
+            self.devices.begin(&mut worker.ring, device, move |sink| {
                 sink.config(slot.payload(len))?;
                 sink.seal()?;
                 Ok(StepOutput::Slot(slot, len))
@@ -117,165 +139,197 @@ impl<R: Ring> Loader<R> {
         }
         writer.writing = Writing::UnderWay { packet, at: 0 };
         if writer.fd.is_some() {
-            self.go_on(device, slot, packet, 0);
+            self.go_on(&mut worker.ring, device, slot, packet, 0);
             return Ok(());
         }
-        let sink = writer.held.device().expect("no step is under way before the config state");
+        let sink = self.devices.here(device).expect("no step is under way before the config state");
         let mut at = 0;
         while at < len {
             let taken = match unless_panicked(|| sink.drain(&slot.payload(len)[at..])) {
                 Ok(0) => Err(DeviceError::Full { offset: writer.written + at as u64 }),
                 other => other,
             };
-            at += taken.map_err(|error| Error::Device { device: writer.name.clone(), error })?;
+            match taken {
+                Ok(taken) => at += taken,
+                Err(error) => {
+                    writer.writing = Writing::Done;
+                    worker.put(slot);
+                    return Err(self.devices.error(device, error));
+                }
+            }
         }
-        self.on_written(turns, device, slot, packet);
+        self.on_written(worker, queue, device, slot, packet);
         Ok(())
     }
 
-    fn go_on(&mut self, device: usize, slot: Slot, packet: DataOnTheWay, at: usize) {
-        let writer = &mut self.writers[device];
+    fn go_on(&mut self, ring: &mut impl Ring, device: usize, slot: Slot, packet: PacketUnderWay, at: usize) {
+        let writer = &mut self.all[device];
         writer.writing = Writing::UnderWay { packet, at };
         let (fd, io_mode) = writer.fd.expect("only devices with a descriptor are written by the ring");
-        self.ring.write(
-            Operation::DeviceState { device }.tag(),
-            fd,
-            slot,
-            HEADER_ROOM + at..HEADER_ROOM + packet.len,
-            io_mode,
-        );
+        let range = HEADER_ROOM + at..HEADER_ROOM + packet.len;
+        ring.write(Operation::DeviceState { device }.tag(), fd, slot, range, io_mode);
     }
 
-    pub(crate) fn on_write_end(
+    /// A write by the ring has ended.
+    pub(crate) fn on_write_end<R: Ring>(
         &mut self,
-        turns: &mut impl PacketQueue<Slot>,
+        worker: &mut Worker<R>,
+        queue: &mut impl PacketQueue<Slot>,
         device: usize,
         slot: Slot,
         result: Result<usize, Errno>,
     ) -> Result<(), Error> {
-        let Writing::UnderWay { packet, at } = self.writers[device].writing else { return Ok(()) };
+        let Writing::UnderWay { packet, at } = self.all[device].writing else { return Ok(()) };
         let errno = match result {
             Ok(0) => Errno::from_raw(nix::libc::ENOSPC),
             Ok(written) if at + written < packet.len => {
-                self.go_on(device, slot, packet, at + written);
+                self.go_on(&mut worker.ring, device, slot, packet, at + written);
                 return Ok(());
             }
             Ok(_) => {
-                self.on_written(turns, device, slot, packet);
+                self.on_written(worker, queue, device, slot, packet);
                 return Ok(());
             }
-            Err(errno) if matches!(errno.raw(), nix::libc::EINTR | nix::libc::EAGAIN) => {
-                self.go_on(device, slot, packet, at);
+            Err(errno) if errno.is_retryable() => {
+                self.go_on(&mut worker.ring, device, slot, packet, at);
                 return Ok(());
             }
             Err(errno) => errno,
         };
-        self.put(slot);
-        let writer = &mut self.writers[device];
-        writer.writing = Writing::Idle;
-        let error = DeviceError::Io { operation: DeviceOperation::Write, errno };
-        Err(Error::Device { device: writer.name.clone(), error })
+        worker.put(slot);
+        self.all[device].writing = Writing::Done;
+        Err(self.devices.error(device, DeviceError::Io { operation: DeviceOperation::Write, errno }))
     }
 
-    /// A packet is in its device: its slot is free, and whoever counts may hear of it.
-    fn on_written(
+    /// The packet has been written: its slot is free, and the session grants credit for it.
+    fn on_written<R: Ring>(
         &mut self,
-        turns: &mut impl PacketQueue<Slot>,
+        worker: &mut Worker<R>,
+        queue: &mut impl PacketQueue<Slot>,
         device: usize,
         slot: Slot,
-        packet: DataOnTheWay,
+        packet: PacketUnderWay,
     ) {
-        let now = self.ring.now();
-        self.put(slot);
-        turns.written(device, now);
-        let writer = &mut self.writers[device];
+        let now = worker.ring.now();
+        worker.put(slot);
+        queue.written(device, now);
+        let writer = &mut self.all[device];
         writer.writing = Writing::Idle;
         writer.written += packet.len as u64;
-        self.recorder.record(Stage::Write, packet.began_at, now);
+        self.ready.insert(device);
+        worker.recorder.record(Stage::Write, packet.began_at, now);
         if self.same_clock {
-            self.recorder.record(Stage::EndToEnd, packet.read_at, now);
+            worker.recorder.record(Stage::EndToEnd, packet.read_at, now);
         }
-        self.account.transferred(now);
+        worker.report.transferred(now);
     }
 
-    /// A slot that whoever counts them knows to be free.
-    pub(crate) fn take(&mut self) -> Slot {
-        self.pool.as_mut().and_then(Pool::take).expect("room is promised for free slots only")
-    }
-
-    pub(crate) fn put(&mut self, slot: Slot) {
-        self.pool.as_mut().expect("a slot comes from the pool").put(slot);
-    }
-
-    pub(crate) fn on_step_end(
+    /// A step of a device has ended.
+    pub(crate) fn on_step_end<R: Ring>(
         &mut self,
-        turns: &mut impl PacketQueue<Slot>,
+        worker: &mut Worker<R>,
+        queue: &mut impl PacketQueue<Slot>,
         device: usize,
     ) -> Result<(), Error> {
-        let writer = &mut self.writers[device];
-        writer.held.end();
-        let Writing::Config { packet } = writer.writing else { return Ok(()) };
-        let result = writer.held.take_result().unwrap_or(Err(DeviceError::Panicked));
-        let given = result.map_err(|error| Error::Device { device: writer.name.clone(), error })?;
-        if let StepOutput::Slot(slot, _) = given {
-            self.on_written(turns, device, slot, packet);
+        self.devices.on_step_end(device);
+        let Writing::Config { packet } = self.all[device].writing else { return Ok(()) };
+        self.all[device].writing = Writing::Done;
+        let result = self.devices.take_result(device).unwrap_or(Err(DeviceError::Panicked));
+        let output = result.map_err(|error| self.devices.error(device, error))?;
+        if let StepOutput::Slot(slot, _) = output {
+            self.on_written(worker, queue, device, slot, packet);
         }
-        self.writers[device].writing = Writing::Loaded;
-        turns.loaded(device);
+        self.all[device].writing = Writing::Done;
+        queue.loaded(device);
         Ok(())
-    }
-
-    /// Begins one step of every device that is here.
-    pub(crate) fn begin_steps(&mut self, step: fn(&mut (dyn Sink + 'static)) -> StepResult) {
-        for (device, writer) in self.writers.iter_mut().enumerate() {
-            if !writer.held.is_away() {
-                writer.held.begin(&mut self.ring, Operation::DeviceStep { device }.tag(), step);
-            }
-        }
-    }
-
-    /// Whether a step of some device is under way.
-    pub(crate) fn is_stepping(&self) -> bool {
-        self.writers.iter().any(|writer| writer.held.is_away())
     }
 
     /// Whether some device is being written, or applies its config state.
     pub(crate) fn is_writing(&self) -> bool {
         let is_busy =
             |writer: &Writer| matches!(writer.writing, Writing::UnderWay { .. } | Writing::Config { .. });
-        self.writers.iter().any(is_busy)
+        self.all.iter().any(is_busy)
     }
 
-    /// Progress, if it is time to tell it.
-    pub(crate) fn tell_progress(&mut self, now: Nanos, estimate: Option<u64>) {
-        let writers = &self.writers;
-        self.owner.progress(now, self.account.started_at, || {
-            (writers.iter().map(|writer| writer.written).sum(), estimate)
-        });
+    /// Bytes that all devices took.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.all.iter().map(|writer| writer.written).sum()
     }
-}
 
-impl Writer {
-    fn new(device: Device) -> Writer {
-        Writer {
-            name: device.name,
-            instance: device.instance,
-            held: Lent::new(device.sink),
-            writing: Writing::Idle,
-            fd: None,
-            written: 0,
+    /// Whether any device took anything.
+    pub(crate) fn has_written(&self) -> bool {
+        self.all.iter().any(|writer| writer.written > 0)
+    }
+
+    /// Whether the kernel writes some device.
+    pub(crate) fn is_any_under_way(&self) -> bool {
+        let is_it =
+            |writer: &Writer| writer.fd.is_some() && matches!(writer.writing, Writing::UnderWay { .. });
+        self.all.iter().any(is_it)
+    }
+
+    /// Ends the writes that are under way.
+    fn cancel(&self, ring: &mut impl Ring) {
+        for (device, writer) in self.all.iter().enumerate() {
+            if matches!(writer.writing, Writing::UnderWay { .. }) {
+                ring.cancel(Operation::DeviceState { device }.tag());
+            }
         }
     }
-
-    /// Whether it is written while the worker does other things.
-    fn overlaps(&self) -> bool {
-        matches!(self.fd, Some((_, IoMode::Ring)))
-    }
-
-    /// Looks where its state is to be written.
-    fn open(&mut self) {
-        let sink = self.held.device().expect("no step is under way between phases");
-        let io_mode = |kind: FdKind| io_mode::choose(kind, io_mode::cpus());
-        self.fd = sink.fd().map(|(fd, kind)| (fd.as_raw_fd(), io_mode(kind)));
-    }
 }
+
+/// How to get at the worker and the devices of an owner of both.
+type Parts<L> = for<'a> fn(&'a mut L) -> (&'a mut Worker<<L as Loop>::Ring>, &'a mut Writers);
+
+/// Runs one step of every device, in parallel, and waits for all of them.
+pub(crate) fn step_all_sinks<L: Loop>(
+    owner: &mut L,
+    parts: Parts<L>,
+    step: fn(&mut (dyn Sink + 'static)) -> StepResult,
+    turn: impl FnMut(&mut L, Nanos) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let end = within(owner, SETTLE_MAX);
+    step_all(owner, |owner| devices(parts(owner)), step, end, turn)
+}
+
+fn devices<'a, R: Ring>(
+    (worker, writers): (&'a mut Worker<R>, &'a mut Writers),
+) -> (&'a mut Worker<R>, &'a mut Devices<dyn Sink>) {
+    (worker, &mut writers.devices)
+}
+
+/// Lets every device run. The devices are ours already, so nothing that the peer does interrupts it (P-37).
+pub(crate) fn wake_and_run<L: Loop>(
+    owner: &mut L,
+    parts: Parts<L>,
+    turn: fn(&mut L) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let persist = |owner: &mut L, until| turn(owner).or_else(|_| drain(owner, until));
+    step_all_sinks(owner, parts, |sink| sink.wake().map(|()| StepOutput::Nothing), persist)?;
+    step_all_sinks(owner, parts, |sink| sink.run().map(|()| StepOutput::Nothing), persist)
+}
+
+/// Resets every device. True when all of them are.
+pub(crate) fn roll_back<L: Loop>(owner: &mut L, parts: Parts<L>) -> bool {
+    let end = within(owner, SETTLE_MAX);
+    let (worker, writers) = parts(owner);
+    writers.cancel(&mut worker.ring);
+    let is_settled = |owner: &mut L| {
+        let (_, writers) = parts(owner);
+        !writers.devices.is_any_away() && !writers.is_any_under_way()
+    };
+    // a ring that cannot wait has nothing under way any more that could end
+    let _ = run_until(owner, end, is_settled, drain);
+    let reset: fn(&mut (dyn Sink + 'static)) -> StepResult =
+        |sink| sink.rollback().map(|()| StepOutput::Nothing);
+    let all = finish_devices(owner, |owner| devices(parts(owner)), reset, end);
+    let (worker, writers) = parts(owner);
+    for device in 0..writers.devices.len() {
+        let keeps = writers.devices.here(device).is_some_and(|sink| sink.keeps_written());
+        worker.report.kept(writers.devices.name(device), keeps && writers.all[device].written > 0);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests;

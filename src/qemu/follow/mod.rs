@@ -114,6 +114,16 @@ impl<D> Follower<D> {
         self.open.map(|open| (&mut self.devices[open], has_stopped))
     }
 
+    /// The place of the device whose section is open.
+    pub(crate) fn open_position(&self) -> Option<usize> {
+        self.open
+    }
+
+    /// The place of the device of this name.
+    pub(crate) fn position(&self, id: DeviceId) -> Option<usize> {
+        self.devices.iter().position(|device| device.id == id)
+    }
+
     pub(crate) fn find(&mut self, id: DeviceId) -> Option<&mut Device<D>> {
         self.devices.iter_mut().find(|device| device.id == id)
     }

@@ -13,11 +13,15 @@ impl<R: Ring> Receiving<R> {
     pub(super) fn listen(&mut self) -> Result<(), Error> {
         self.place_configs()?;
         loop {
-            let now = self.loader.ring.now();
+            let now = self.worker.ring.now();
             match self.main.next() {
                 Err(what) => return Err(self.malformed(what)),
                 Ok(MainStep::Said(event, begin)) => {
                     let is_tail = event == Event::Tail;
+                    if event == Event::Command(Command::SwitchoverStart) {
+                        // packets that came before it wait for it
+                        self.writers.mark_all_ready();
+                    }
                     if event == Event::Command(Command::OpenReturnPath) {
                         self.answers.open();
                     }
@@ -25,7 +29,7 @@ impl<R: Ring> Receiving<R> {
                         self.answers.say(reply)?;
                     }
                     if let Some(at) = self.session.switched_over() {
-                        self.loader.account.switchover(at);
+                        self.worker.report.switchover(at);
                     }
                     if self.main.follower().knows_page_size() {
                         self.begin_channels();
@@ -38,9 +42,12 @@ impl<R: Ring> Receiving<R> {
                     if !self.session.devices.admit_main() {
                         return Ok(());
                     }
-                    self.main.accept(self.loader.take());
+                    self.main.accept(self.worker.take_promised());
                 }
-                Ok(MainStep::State { slot, len }) => self.session.devices.fill_main(slot, len, now)?,
+                Ok(MainStep::State { slot, len }) => {
+                    let device = self.session.devices.fill_main(slot, len, now)?;
+                    self.writers.mark_ready(device);
+                }
                 Ok(MainStep::Tail(bytes)) => {
                     if let Some(tail) = &mut self.tail {
                         tail.keep(bytes)?;
@@ -52,13 +59,13 @@ impl<R: Ring> Receiving<R> {
         if self.main.has_ended() {
             self.end_main()?;
         }
-        self.main.resume(&mut self.loader.ring);
+        self.main.resume(&mut self.worker.ring);
         Ok(())
     }
 
     /// All has come. Devices that nothing came of on channels may have their config state in the tail.
     fn end_main(&mut self) -> Result<(), Error> {
-        self.session.main_is_over(self.loader.ring.now());
+        self.session.main_is_over(self.worker.ring.now());
         let (Some(tail), Some(description)) = (self.tail.take(), self.main.follower().description()) else {
             return Ok(());
         };
@@ -82,19 +89,20 @@ impl<R: Ring> Receiving<R> {
     fn place_configs(&mut self) -> Result<(), Error> {
         while !self.configs.is_empty() && self.session.devices.admit_main() {
             let (device, config) = self.configs.remove(0);
-            let mut slot = self.loader.take();
+            let mut slot = self.worker.take_promised();
             slot.payload_mut()[..config.len()].copy_from_slice(&config);
-            let now = self.loader.ring.now();
+            let now = self.worker.ring.now();
             self.session.devices.fill_config(device, slot, config.len(), now);
+            self.writers.mark_ready(device);
         }
         Ok(())
     }
 
-    pub(super) fn on_heard(&mut self, slot: Slot, result: Result<usize, Errno>) -> Result<(), Error> {
+    pub(super) fn on_main(&mut self, slot: Slot, result: Result<usize, Errno>) -> Result<(), Error> {
         let place = Place::Main;
         match self.main.on_received(slot, result) {
             Ok(Some(_)) => {
-                self.session.moved(self.loader.ring.now());
+                self.session.moved(self.worker.ring.now());
                 self.listen()
             }
             // a source that has said everything may go

@@ -20,7 +20,6 @@ use crate::transfer::Finished;
 use crate::transfer::simulation::{FakeSink, Log, descriptor, seeds};
 use crate::wire::qemu::INIT_LEN;
 use crate::worker::caller::Caller;
-use crate::worker::loading::Loading;
 use crate::worker::writers::Device;
 
 #[path = "../../../tests/common/handmade.rs"]
@@ -177,7 +176,7 @@ fn play_streams(scenario: &Scenario, mut streams: Vec<Vec<u8>>) -> Played {
         multifd: far.into_iter().map(Connection::from).collect(),
         pool_size: pool_for(devices.len() + usize::try_from(scenario.spare).unwrap()),
         devices,
-        owner: Caller::new(Cancel::new(), None),
+        caller: Caller::new(Cancel::new(), None),
     };
     let (finished, heard) = thread::scope(|scope| {
         let (source, receiver) = (world.ring(0), world.ring(1));

@@ -22,6 +22,7 @@ use crate::time::Nanos;
 use crate::time::nanos;
 use crate::wire::qemu::Reply;
 use crate::worker::caller::{Caller, Event};
+use crate::worker::event_loop::{Loop, drain_into, run_until, within};
 use crate::worker::operation::Operation;
 
 /// What a recording is made of.
@@ -131,28 +132,6 @@ impl<R: Ring> Recording<R> {
         self.owner.progress(now, began_at, || (watch.bytes(), None));
     }
 
-    fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
-        match completion {
-            Completion::Moved { tag, slot, result } => match Operation::of(tag) {
-                Operation::ConnectionReceive { connection } => {
-                    self.on_received(ConnectionIdx::from_index(connection), slot, result)
-                }
-                Operation::ConnectionFile { connection } => {
-                    self.on_written(ConnectionIdx::from_index(connection), slot, result)
-                }
-                other => other.misplaced(),
-            },
-            Completion::Sent { lease, result, .. } => {
-                let said = self.answers.on_sent(&mut self.ring, lease, result)?;
-                match (said, &self.record) {
-                    (Some(reply), Some((folder, _))) => folder.answered(reply),
-                    _ => Ok(()),
-                }
-            }
-            Completion::Released { .. } | Completion::Done { .. } => Ok(()),
-        }
-    }
-
     fn on_received(
         &mut self,
         connection: ConnectionIdx,
@@ -233,20 +212,14 @@ impl<R: Ring> Recording<R> {
             // a source that does not listen is told nothing
             let _ = self.answers.say(Reply::Shut(1));
         }
-        let mut ended = self.speak_out();
+        let mut ended = self.send_all();
         for intake in &mut self.intakes {
             intake.shut_down(&mut self.ring);
         }
-        let end = self.ring.now() + nanos(SETTLE_MAX);
-        while !self.intakes.iter().all(Intake::is_idle) && self.ring.now() < end {
-            ended = ended.and(self.ring.wait(Some(end)).map_err(Error::from));
-            if ended.is_err() && matches!(ended, Err(Error::Kernel(_))) {
-                break;
-            }
-            while let Some(completion) = self.ring.next() {
-                ended = ended.and(self.on_completion(completion));
-            }
-        }
+        let end = within(self, SETTLE_MAX);
+        let is_idle = |recording: &mut Recording<R>| recording.intakes.iter().all(Intake::is_idle);
+        let settled = self.collect_until(end, is_idle, |_| {});
+        ended = ended.and(settled);
         for files in self.record.iter_mut().flat_map(|(_, files)| files) {
             ended = ended.and(files.finish());
         }
@@ -256,22 +229,36 @@ impl<R: Ring> Recording<R> {
         result.and(ended).err()
     }
 
-    /// Hands everything that is to be said to the source, and leaves it the time to hear it before the connection ends: what it has
-    /// sent and nobody read turns the end into a reset.
-    fn speak_out(&mut self) -> Result<(), Error> {
-        let has_news = !self.answers.is_silent();
-        let mut ended = Ok(());
-        for (patience, unless_silent) in [(LAST_WORD_MAX, true), (REASON_PATIENCE, false)] {
-            let end = self.ring.now() + nanos(patience);
-            while has_news && self.ring.now() < end && !(unless_silent && self.answers.is_silent()) {
-                self.answers.go_on(&mut self.ring);
-                self.ring.wait(Some(end))?;
-                while let Some(completion) = self.ring.next() {
-                    ended = ended.and(self.on_completion(completion));
-                }
-            }
+    /// Hands everything that is to be sent to the source, and leaves it the time to read it before the connection ends: what it
+    /// has sent and nobody read turns the end into a reset.
+    fn send_all(&mut self) -> Result<(), Error> {
+        if self.answers.is_silent() {
+            return Ok(());
         }
-        ended
+        let send = |recording: &mut Recording<R>| recording.answers.go_on(&mut recording.ring);
+        let end = within(self, LAST_WORD_MAX);
+        let sent = self.collect_until(end, |recording| recording.answers.is_silent(), send);
+        let end = within(self, REASON_PATIENCE);
+        sent.and(self.collect_until(end, |_| false, send))
+    }
+
+    /// Takes completions until `is_done` or `deadline`, whatever goes wrong. Gives the first thing that did.
+    fn collect_until(
+        &mut self,
+        deadline: Nanos,
+        is_done: impl FnMut(&mut Self) -> bool,
+        mut send: impl FnMut(&mut Self),
+    ) -> Result<(), Error> {
+        let mut first = Ok(());
+        let waited = run_until(self, deadline, is_done, |recording, until| {
+            send(recording);
+            drain_into(recording, until, |error| {
+                if first.is_ok() {
+                    first = Err(error);
+                }
+            })
+        });
+        first.and(waited.map(drop))
     }
 
     pub(super) fn into_histograms(self) -> PacketHistograms {
@@ -284,6 +271,36 @@ impl<R: Ring> Recording<R> {
 
     pub(super) fn now(&self) -> Nanos {
         self.ring.now()
+    }
+}
+
+impl<R: Ring> Loop for Recording<R> {
+    type Ring = R;
+
+    fn ring(&mut self) -> &mut R {
+        &mut self.ring
+    }
+
+    fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
+        match completion {
+            Completion::Moved { tag, slot, result } => match Operation::of(tag) {
+                Operation::ConnectionReceive { connection } => {
+                    self.on_received(ConnectionIdx::from_index(connection), slot, result)
+                }
+                Operation::ConnectionFile { connection } => {
+                    self.on_written(ConnectionIdx::from_index(connection), slot, result)
+                }
+                other => other.misplaced(),
+            },
+            Completion::Sent { lease, result, .. } => {
+                let said = self.answers.on_sent(&mut self.ring, lease, result)?;
+                match (said, &self.record) {
+                    (Some(reply), Some((folder, _))) => folder.answered(reply),
+                    _ => Ok(()),
+                }
+            }
+            Completion::Released { tag, .. } | Completion::Done { tag } => Operation::of(tag).misplaced(),
+        }
     }
 }
 

@@ -5,10 +5,8 @@ use std::thread;
 
 use super::*;
 use crate::error::PeerError;
-use crate::limits::STANDSTILL_MAX;
 use crate::report::WarningCode;
 use crate::time::Nanos;
-use crate::time::nanos;
 
 fn fixture() -> Inspection {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qemu/device-on-channels-ack");
@@ -29,7 +27,7 @@ fn connected() -> (Replay, Account, Pump<HostRing>, Vec<TcpStream>) {
 fn a_word_that_does_not_come_before_the_switchover_is_not_waited_for_for_ever() {
     let (replay, mut account, mut pump, streams) = connected();
     let soon = pump.ring.now() + 50_000_000;
-    pump.ack_until = Some(soon);
+    pump.deadlines.set(Deadline::Acknowledgement, soon);
     let len = usize::try_from(replay.capture.connections[0].bytes).unwrap();
     let readers = streams.into_iter().enumerate().map(|(number, mut stream)| {
         thread::spawn(move || {
@@ -54,8 +52,8 @@ fn a_word_that_does_not_come_before_the_switchover_is_not_waited_for_for_ever() 
 fn a_destination_that_takes_nothing_is_given_up() {
     let (_replay, _account, mut pump, _streams) = connected();
     // a destination without its word: main stands before the switchover, the channels behind their barriers
-    pump.ack_until = Some(Nanos::MAX);
-    pump.moved_at = pump.ring.now() - nanos(STANDSTILL_MAX);
+    pump.deadlines.set(Deadline::Acknowledgement, Nanos::MAX);
+    pump.deadlines.set(Deadline::Standstill, pump.ring.now());
     let error = pump.run().unwrap_err();
     assert!(matches!(error, Error::Peer(PeerError::Standstill { .. })), "{error}");
 }

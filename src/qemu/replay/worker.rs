@@ -10,13 +10,16 @@ use super::return_path::Ear;
 use super::{Answer, OnAnswer};
 use crate::buffer::Pool;
 use crate::error::{CaptureError, CaptureProblem, Errno, Error, PeerError, Place, QemuError};
-use crate::limits::{REASON_PATIENCE, SILENCE_MAX, STANDSTILL_MAX};
+use crate::limits::{SILENCE_MAX, STANDSTILL_MAX};
 use crate::phase::Phase;
 use crate::ring::{Completion, Directions, Ring};
 use crate::time::Nanos;
+use crate::time::deadlines::{Deadline, Deadlines};
 use crate::time::nanos;
 use crate::wire::qemu::Reply;
 use crate::worker::caller::{Caller, Event};
+use crate::worker::ending::await_abort_reason;
+use crate::worker::event_loop::Loop;
 use crate::worker::operation::Operation;
 
 /// The worker. Connection 0 is main; channel n is connection n + 1.
@@ -30,17 +33,15 @@ pub(super) struct Pump<R: Ring> {
     pub(super) files: Vec<Box<str>>,
     pub(super) gates: Gates,
     pub(super) recording: Option<Recording>,
-    pub(super) owner: Caller,
+    pub(super) caller: Caller,
     pub(super) on_answer: Option<OnAnswer>,
     pub(super) progress: Progress,
     /// The capture asks the destination to answer.
     pub(super) expects_answer: bool,
     pub(super) total: u64,
-    /// When anything was sent last.
-    pub(super) moved_at: Nanos,
-    /// How long SWITCHOVER_START waits for the destination's word.
-    pub(super) ack_until: Option<Nanos>,
-    /// That word did not come.
+    /// Reasons to wake: nothing moves, SWITCHOVER_START waits in vain, or the recording's clock.
+    pub(super) deadlines: Deadlines,
+    /// The acknowledgement that SWITCHOVER_START waits for did not come.
     pub(super) unacknowledged: bool,
 }
 
@@ -48,19 +49,19 @@ impl<R: Ring> Pump<R> {
     /// Sends everything, and waits for the destination's last word.
     pub(super) fn run(&mut self) -> Result<(), Error> {
         let replayed = self.replay();
-        let replayed = replayed.map_err(|error| self.hear_reason(error));
+        let replayed = replayed.map_err(|error| self.await_abort_reason(error));
         self.lanes.iter().for_each(|lane| lane.shut_down(&mut self.ring, Directions::Both));
         replayed
     }
 
     fn replay(&mut self) -> Result<(), Error> {
-        self.owner.tell(&Event::Phase(Phase::PreCopy));
+        self.caller.tell(&Event::Phase(Phase::PreCopy));
         while (0..self.lanes.len()).any(|connection| !self.gates.is_over(connection)) {
             self.turn(Phase::Replaying)?;
         }
-        self.owner.hasten();
+        self.caller.hasten();
         self.tell_progress(self.ring.now());
-        self.owner.tell(&Event::Phase(Phase::Loading));
+        self.caller.tell(&Event::Phase(Phase::Loading));
         // as a source does: it keeps its connections until the destination has said SHUT, and closes them if it says nothing
         if !self.expects_answer {
             self.lanes.iter().for_each(|lane| lane.shut_down(&mut self.ring, Directions::Sending));
@@ -78,12 +79,12 @@ impl<R: Ring> Pump<R> {
     /// Begins what can begin, waits for something to end, and looks at it.
     fn turn(&mut self, phase: Phase) -> Result<(), Error> {
         let now = self.ring.now();
-        self.owner.check(now)?;
-        if now >= self.moved_at + nanos(STANDSTILL_MAX) {
+        self.caller.check(now)?;
+        if self.deadlines.has_expired(Deadline::Standstill, now) {
             return Err(PeerError::Standstill { phase }.into());
         }
-        let until = self.go_on(now)?;
-        self.ring.wait(Some(until))?;
+        self.go_on(now)?;
+        self.ring.wait(Some(self.deadlines.next().max(now)))?;
         while let Some(completion) = self.ring.next() {
             self.on_completion(completion)?;
         }
@@ -95,18 +96,19 @@ impl<R: Ring> Pump<R> {
         Ok(())
     }
 
-    /// Begins what can begin, and tells when to look again at the latest.
-    fn go_on(&mut self, now: Nanos) -> Result<Nanos, Error> {
-        let mut until = self.moved_at + nanos(STANDSTILL_MAX);
+    /// Begins what can begin.
+    fn go_on(&mut self, now: Nanos) -> Result<(), Error> {
         if self.gates.awaits_ack() {
-            let patience = *self.ack_until.get_or_insert(now + nanos(SILENCE_MAX));
-            if now >= patience {
-                self.unacknowledged = true;
-                self.gates.acknowledge();
+            if !self.deadlines.is_set(Deadline::Acknowledgement) {
+                self.deadlines.set(Deadline::Acknowledgement, now + nanos(SILENCE_MAX));
             }
-            until = until.min(patience);
+            if self.deadlines.has_expired(Deadline::Acknowledgement, now) {
+                self.unacknowledged = true;
+                self.acknowledge();
+            }
         }
         let elapsed = now.saturating_sub(self.progress.began);
+        self.deadlines.stop(Deadline::Pace);
         for connection in 0..self.lanes.len() {
             self.ears[connection].listen(&mut self.ring);
             let lane = &mut self.lanes[connection];
@@ -114,8 +116,10 @@ impl<R: Ring> Pump<R> {
             let mut limit = self.gates.limit(connection);
             if let Some(recording) = &mut self.recording {
                 limit = limit.min(recording.reached(connection, elapsed)?);
-                let next = recording.next(connection).map(|next| self.progress.began.saturating_add(next));
-                until = until.min(next.unwrap_or(until));
+                if let Some(next) = recording.next(connection) {
+                    let next = self.progress.began.saturating_add(next);
+                    self.deadlines.set(Deadline::Pace, next.min(self.deadlines.due(Deadline::Pace)));
+                }
             }
             let sent = self.gates.sent(connection);
             if lane.send(&mut self.ring, limit.saturating_sub(sent)) {
@@ -123,10 +127,21 @@ impl<R: Ring> Pump<R> {
             }
         }
         if self.recording.is_some() && !self.lanes.iter().any(Lane::is_busy) && !self.is_sent() {
-            // the clock alone holds it back, or the destination's word, which has its own patience
-            self.moved_at = now;
+            // the clock alone holds it back, or the destination's acknowledgement, which has a deadline of its own
+            self.moved(now);
         }
-        Ok(until.max(now))
+        Ok(())
+    }
+
+    /// The switchover may go on.
+    fn acknowledge(&mut self) {
+        self.gates.acknowledge();
+        self.deadlines.stop(Deadline::Acknowledgement);
+    }
+
+    /// Something was sent.
+    fn moved(&mut self, now: Nanos) {
+        self.deadlines.set(Deadline::Standstill, now + nanos(STANDSTILL_MAX));
     }
 
     fn is_sent(&self) -> bool {
@@ -135,30 +150,7 @@ impl<R: Ring> Pump<R> {
 
     fn tell_progress(&mut self, now: Nanos) {
         let (bytes, total) = (self.progress.bytes(), self.total);
-        self.owner.progress(now, self.progress.began, || (bytes, Some(total)));
-    }
-
-    fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
-        match completion {
-            Completion::Moved { tag, slot, result } => match Operation::of(tag) {
-                Operation::ConnectionFile { connection } => {
-                    let read = self.lanes[connection].on_read(&mut self.pool, slot, result);
-                    self.on_read(connection, read)
-                }
-                Operation::ConnectionReceive { connection } => {
-                    let heard = self.ears[connection].on_received(slot, result);
-                    self.on_heard(connection, heard)
-                }
-                other => other.misplaced(),
-            },
-            Completion::Sent { tag, lease, result } => {
-                let operation = Operation::of(tag);
-                let Operation::ConnectionSend { connection } = operation else { operation.misplaced() };
-                let sent = self.lanes[connection].on_sent(&mut self.ring, &mut self.pool, lease, result);
-                self.on_sent(connection, sent)
-            }
-            Completion::Released { .. } | Completion::Done { .. } => Ok(()),
-        }
+        self.caller.progress(now, self.progress.began, || (bytes, Some(total)));
     }
 
     fn on_read(&self, connection: usize, read: Result<bool, Errno>) -> Result<(), Error> {
@@ -178,10 +170,10 @@ impl<R: Ring> Pump<R> {
         self.gates.advance(connection, sent);
         if self.progress.switchover_at.is_none() && self.gates.is_switched() {
             self.progress.switchover_at = Some(now);
-            self.owner.tell(&Event::Phase(Phase::StopCopy));
+            self.caller.tell(&Event::Phase(Phase::StopCopy));
         }
         self.progress.advance(connection, sent, now);
-        self.moved_at = now;
+        self.moved(now);
         Ok(())
     }
 
@@ -220,7 +212,7 @@ impl<R: Ring> Pump<R> {
             on_answer(&Answer { reply, since });
         }
         match reply {
-            Reply::SwitchoverAck => self.gates.acknowledge(),
+            Reply::SwitchoverAck => self.acknowledge(),
             Reply::Shut(0) => self.progress.shut_at = Some(now),
             Reply::Shut(value) => return Err(self.shut(value)),
             Reply::Pong(_) | Reply::Other { .. } => {}
@@ -241,23 +233,48 @@ impl<R: Ring> Pump<R> {
         PeerError::from(left).into()
     }
 
-    /// A destination that gives up closes its connections, and says SHUT, in any order: that word says most.
-    fn hear_reason(&mut self, error: Error) -> Error {
+    /// A destination that gives up closes its connections, and sends SHUT, in any order: that message says most.
+    fn await_abort_reason(&mut self, error: Error) -> Error {
         let is_sign = matches!(&error, Error::Peer(PeerError::Qemu(QemuError::DestinationLeft { .. })));
-        let end = self.ring.now() + nanos(REASON_PATIENCE);
-        while is_sign && self.expects_answer && self.ears[0].is_open() && self.ring.now() < end {
-            self.ears[0].listen(&mut self.ring);
-            if self.ring.wait(Some(end)).is_err() {
-                break;
-            }
-            while let Some(completion) = self.ring.next() {
-                if let Err(reason @ Error::Peer(PeerError::Qemu(QemuError::DestinationShut { .. }))) =
-                    self.on_completion(completion)
-                {
-                    return reason;
-                }
-            }
+        if !is_sign || !self.expects_answer {
+            return error;
         }
-        error
+        let is_reason =
+            |error: &Error| matches!(error, Error::Peer(PeerError::Qemu(QemuError::DestinationShut { .. })));
+        await_abort_reason(self, error, is_reason, |pump| {
+            pump.ears[0].listen(&mut pump.ring);
+            pump.ears[0].is_open()
+        })
+    }
+}
+
+impl<R: Ring> Loop for Pump<R> {
+    type Ring = R;
+
+    fn ring(&mut self) -> &mut R {
+        &mut self.ring
+    }
+
+    fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
+        match completion {
+            Completion::Moved { tag, slot, result } => match Operation::of(tag) {
+                Operation::ConnectionFile { connection } => {
+                    let read = self.lanes[connection].on_read(&mut self.pool, slot, result);
+                    self.on_read(connection, read)
+                }
+                Operation::ConnectionReceive { connection } => {
+                    let heard = self.ears[connection].on_received(slot, result);
+                    self.on_heard(connection, heard)
+                }
+                other => other.misplaced(),
+            },
+            Completion::Sent { tag, lease, result } => {
+                let operation = Operation::of(tag);
+                let Operation::ConnectionSend { connection } = operation else { operation.misplaced() };
+                let sent = self.lanes[connection].on_sent(&mut self.ring, &mut self.pool, lease, result);
+                self.on_sent(connection, sent)
+            }
+            Completion::Released { tag, .. } | Completion::Done { tag } => Operation::of(tag).misplaced(),
+        }
     }
 }

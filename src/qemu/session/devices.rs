@@ -158,9 +158,9 @@ impl<H> Devices<H> {
         Ok(Admission::Slot)
     }
 
-    /// An admitted packet is complete.
-    pub(crate) fn fill(&mut self, packet: &DevicePacket, handle: H, now: Nanos) {
-        let device = self.follower.find(packet.into()).expect("it was admitted");
+    /// An admitted packet is complete. Gives its device.
+    pub(crate) fn fill(&mut self, packet: &DevicePacket, handle: H, now: Nanos) -> usize {
+        let device = self.follower.position(packet.into()).expect("it was admitted");
         let turn = NextPacket {
             handle,
             len: packet.len as usize,
@@ -168,7 +168,8 @@ impl<H> Devices<H> {
             read_at: 0,
             arrived_at: now,
         };
-        device.state.reorder.fill(packet.idx.into(), turn);
+        self.follower.devices[device].state.reorder.fill(packet.idx.into(), turn);
+        device
     }
 
     /// Whether a piece of state of the main connection may be received now; if so, a slot is its own.
@@ -181,8 +182,9 @@ impl<H> Devices<H> {
         fits
     }
 
-    /// A piece of state of the main connection is complete: it is of the device whose section is open.
-    pub(crate) fn fill_main(&mut self, handle: H, len: usize, now: Nanos) -> Result<(), Error> {
+    /// A piece of state of the main connection is complete: it is of the device whose section is open, which it gives.
+    pub(crate) fn fill_main(&mut self, handle: H, len: usize, now: Nanos) -> Result<usize, Error> {
+        let open = self.follower.open_position().expect("state travels in a device's section");
         let (device, has_stopped) = self.follower.open().expect("state travels in a device's section");
         let incoming = &mut device.state;
         if has_stopped && incoming.way.replace(Way::Main) == Some(Way::Channels) {
@@ -195,7 +197,7 @@ impl<H> Devices<H> {
             incoming.precopy_bytes += len as u64;
         }
         incoming.main.push_back(NextPacket { handle, len, config: false, read_at: 0, arrived_at: now });
-        Ok(())
+        Ok(open)
     }
 
     /// Devices whose config state may be on the main connection, because nothing came on channels.

@@ -1,114 +1,89 @@
-//! How a transfer ends on the receiver's side: the last word, and every device running what was loaded, or reset.
+//! How a transfer ends on the receiver's side: the final message, and every device running what was loaded, or reset.
 
 use super::Receiving;
 use crate::error::Error;
-use crate::limits::LAST_WORD_MAX;
 use crate::phase::Phase;
 use crate::report::Role;
-use crate::ring::{Completion, Ring};
+use crate::ring::Ring;
 use crate::session::abort_code::AbortCode;
 use crate::session::handover::Outcome;
-use crate::time::nanos;
 use crate::transfer::Finished;
+use crate::transfer::control_link::await_abort_reason;
 use crate::wire::Control;
 use crate::worker::caller::Event;
-use crate::worker::ending::Ending;
-use crate::worker::loading::Loading;
-
-impl<R: Ring> Ending for Receiving<R> {
-    type Ring = R;
-
-    fn ring(&mut self) -> &mut R {
-        &mut self.loader.ring
-    }
-
-    fn peer_has_left(&self) -> bool {
-        self.link.is_closed()
-    }
-
-    fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
-        Receiving::on_completion(self, completion)
-    }
-}
+use crate::worker::ending::{drain_close, send_final_message};
+use crate::worker::writers::roll_back;
 
 impl<R: Ring> Receiving<R> {
     /// Tells the peer, and leaves every device running what was loaded, or reset.
-    pub(super) fn end(mut self, result: Result<(), Error>) -> Finished {
-        let error = result.err().map(|error| self.hear_reason(error));
+    pub(super) fn conclude(mut self, result: Result<(), Error>) -> Finished {
+        let error =
+            result.err().map(|error| await_abort_reason(&mut self, error, |receiving| &receiving.link));
         let outcome = self.session.outcome();
         if let Some(error) = &error {
-            self.loader.owner.tell(&Event::Phase(Phase::RollingBack));
+            self.worker.caller.tell(&Event::Phase(Phase::RollingBack));
             if self.session.is_committed() {
                 // The sender has given the devices away. It may take them back only if it can be sure that none of them
-                // runs here, so they are reset before a word is said.
-                if self.roll_back() {
-                    self.say_last_word(error);
+                // runs here, so they are reset before anything is sent.
+                if roll_back(&mut self, Receiving::writers) {
+                    self.send_final_message(error);
                 }
             } else {
-                self.say_last_word(error);
-                self.roll_back();
+                self.send_final_message(error);
+                roll_back(&mut self, Receiving::writers);
             }
         }
-        self.take_leave();
-        self.loader.owner.tell(&Event::Phase(Phase::Done));
+        self.close();
+        self.worker.caller.tell(&Event::Phase(Phase::Done));
         self.report(outcome, error)
     }
 
-    pub(super) fn say_last_word(&mut self, error: &Error) {
+    fn send_final_message(&mut self, error: &Error) {
         match error {
             Error::Peer(error) if error.is_last_word() => return,
             _ if self.refused => {}
-            Error::Cancelled => self.session.say_last(Control::Cancel),
+            Error::Cancelled => self.session.send_last(Control::Cancel),
             other => {
                 let text = other.to_string().into();
-                self.session.say_last(Control::Abort { code: AbortCode::from(other).code(), text });
+                self.session.send_last(Control::Abort { code: AbortCode::from(other).code(), text });
             }
         }
-        self.speak_out();
+        self.send_all();
     }
 
-    /// Hands everything that is to be said to the connection.
-    pub(super) fn speak_out(&mut self) {
-        let end = self.loader.ring.now() + nanos(LAST_WORD_MAX);
-        while !self.link.is_closed()
-            && self.loader.ring.now() < end
-            && !(self.session.has_spoken() && self.link.has_sent())
-        {
-            let now = self.loader.ring.now();
-            self.link.send(&mut self.loader.ring, || self.session.poll_control(now));
-            if self.loader.ring.wait(Some(end)).is_err() {
-                return;
-            }
-            self.drain();
-        }
+    /// Hands everything that is to be sent to the connection.
+    fn send_all(&mut self) {
+        let is_sent = |receiving: &mut Receiving<R>| {
+            let has_sent_all = receiving.session.has_sent_all() && receiving.link.has_sent_all();
+            has_sent_all || receiving.link.is_closed()
+        };
+        send_final_message(self, is_sent, |receiving| {
+            let now = receiving.worker.ring.now();
+            receiving.link.send(&mut receiving.worker.ring, || receiving.session.poll_control(now));
+        });
     }
 
-    pub(super) fn stop_receiving(&mut self) {
-        for channel in &self.channels {
-            channel.shut_down(&mut self.loader.ring);
-        }
-    }
-
-    /// Says no more, and leaves when the peer does.
-    pub(super) fn take_leave(&mut self) {
-        self.speak_out();
+    /// Sends no more, and closes when the peer does.
+    fn close(&mut self) {
+        self.send_all();
         // before the sender sees the end: the next one that it lets begin finds the door open
         self.busy = None;
-        self.link.end_sending(&mut self.loader.ring);
-        self.linger();
-        self.stop_receiving();
-        self.link.shut_down(&mut self.loader.ring);
+        self.link.end_sending(&mut self.worker.ring);
+        drain_close(self, |receiving| receiving.link.is_closed());
+        for channel in &self.channels {
+            channel.shut_down(&mut self.worker.ring);
+        }
+        self.link.shut_down(&mut self.worker.ring);
     }
 
-    pub(super) fn report(mut self, outcome: Outcome, error: Option<Error>) -> Finished {
-        let now = self.loader.ring.now();
-        if self.loader.pool.is_some() {
-            for (device, writer) in self.loader.writers.iter().enumerate() {
-                let totals = self.session.totals(device);
-                self.loader.account.device(&writer.name, writer.instance, totals, 0, self.checksum);
+    fn report(self, outcome: Outcome, error: Option<Error>) -> Finished {
+        let Receiving { mut worker, writers, channels, session, checksum, .. } = self;
+        if worker.has_pool() {
+            for (device, (name, instance)) in writers.devices.names().enumerate() {
+                worker.report.device(name, instance, session.totals(device), 0, checksum);
             }
         }
-        self.channels.iter().for_each(|channel| self.loader.account.rx(channel));
-        self.loader.account.finish(Role::Receiver, outcome, error, self.loader.recorder, now)
+        channels.iter().for_each(|channel| worker.report.rx(channel));
+        worker.finish(Role::Receiver, outcome, error)
     }
 }

@@ -85,9 +85,9 @@ fn one_file(world: &Arc<World>, size: usize) -> (send::Parts, receive::Parts, [R
 
 /// A caller whose deadline is in a second.
 fn impatient(world: &Arc<World>) -> Caller {
-    let mut owner = Caller::new(Cancel::new(), None);
-    owner.deadline = Some(world.now() + SECOND);
-    owner
+    let mut caller = Caller::new(Cancel::new(), None);
+    caller.deadline = Some(world.now() + SECOND);
+    caller
 }
 
 #[track_caller]
@@ -163,7 +163,7 @@ fn a_read_that_never_ends_is_given_up_and_the_deadline_named_to_the_peer() {
     let (mut sending, receiving, [from, _]) = one_file(&world, 50_000);
     let control = sending.control.fd();
     world.hang(from, Hang::ForEver);
-    sending.owner = impatient(&world);
+    sending.caller = impatient(&world);
     let (sender, receiver) = run(&world, sending, receiving);
     assert!(matches!(sender.error, Some(Error::Deadline)), "{:?}", sender.error);
     assert_took(&sender, SECOND + nanos(SETTLE_MAX));
@@ -176,7 +176,7 @@ fn a_read_that_waits_for_its_device_is_cancelled_and_not_waited_for() {
     let world = World::new(1);
     let (mut sending, receiving, [from, _]) = one_file(&world, 50_000);
     world.hang(from, Hang::UntilCancelled);
-    sending.owner = impatient(&world);
+    sending.caller = impatient(&world);
     let (sender, _) = run(&world, sending, receiving);
     assert!(matches!(sender.error, Some(Error::Deadline)), "{:?}", sender.error);
     assert_took(&sender, SECOND);
@@ -188,7 +188,7 @@ fn a_write_that_never_ends_is_given_up() {
     let (sending, mut receiving, [_, to]) = one_file(&world, 50_000);
     let control = sending.control.fd();
     world.hang(to, Hang::ForEver);
-    receiving.owner = impatient(&world);
+    receiving.caller = impatient(&world);
     let (_, receiver) = run(&world, sending, receiving);
     assert!(matches!(receiver.error, Some(Error::Deadline)), "{:?}", receiver.error);
     assert_took(&receiver, SECOND + nanos(SETTLE_MAX));
@@ -200,7 +200,7 @@ fn a_write_that_waits_for_its_device_is_cancelled_and_not_waited_for() {
     let world = World::new(1);
     let (sending, mut receiving, [_, to]) = one_file(&world, 50_000);
     world.hang(to, Hang::UntilCancelled);
-    receiving.owner = impatient(&world);
+    receiving.caller = impatient(&world);
     let (_, receiver) = run(&world, sending, receiving);
     assert!(matches!(receiver.error, Some(Error::Deadline)), "{:?}", receiver.error);
     assert_took(&receiver, SECOND);
@@ -213,7 +213,7 @@ fn a_source_device_that_does_not_come_back_from_its_last_step_is_given_up() {
     // it starts, is quiesced, stops and gives its config state; its rollback never ends
     world.hang_jobs_after(0, 4);
     world.hang(to, Hang::UntilCancelled);
-    sending.owner = impatient(&world);
+    sending.caller = impatient(&world);
     let (sender, _) = run(&world, sending, receiving);
     assert!(matches!(sender.error, Some(Error::Deadline)), "{:?}", sender.error);
     assert_took(&sender, SECOND + nanos(SETTLE_MAX));

@@ -1,0 +1,69 @@
+//! The data connections of the sender, and which of them are free. It knows no devices and no session.
+
+use super::super::least_loaded::least_loaded;
+use crate::buffer::{Lease, Slot};
+use crate::channel::{Tx, TxEvent};
+use crate::error::Errno;
+use crate::ring::Ring;
+use crate::session::index_set::IndexSet;
+use crate::wire::DataHeader;
+
+/// The data connections of the sender.
+pub(super) struct Channels {
+    all: Vec<Tx>,
+    /// Those that a packet can be given to.
+    idle: IndexSet,
+}
+
+impl Channels {
+    pub(super) fn new(channels: impl Iterator<Item = Tx>) -> Channels {
+        let all: Vec<Tx> = channels.collect();
+        Channels { idle: IndexSet::below(all.len()), all }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Tx> {
+        self.all.iter()
+    }
+
+    /// When a channel's current packet, or its last one, was given to it.
+    pub(super) fn sent_at(&self, channel: usize) -> u64 {
+        self.all[channel].sent_at()
+    }
+
+    /// How many a packet can be given to.
+    pub(super) fn count_idle(&self) -> usize {
+        self.idle.len()
+    }
+
+    /// Whether nothing is being sent.
+    pub(super) fn is_idle(&self) -> bool {
+        self.idle.len() == self.all.len()
+    }
+
+    /// The channel that the next packet leaves on, unless all are busy.
+    pub(super) fn choose(&self) -> Option<usize> {
+        let load = |number: usize| (number, self.all[number].outstanding(), self.all[number].bytes);
+        least_loaded(self.idle.iter().map(load))
+    }
+
+    pub(super) fn send(&mut self, ring: &mut impl Ring, channel: usize, slot: Slot, header: &DataHeader) {
+        self.all[channel].send(ring, slot, header);
+        self.idle.remove(channel);
+    }
+
+    pub(super) fn on_sent(
+        &mut self,
+        ring: &mut impl Ring,
+        channel: usize,
+        lease: Option<Lease>,
+        result: Result<usize, Errno>,
+    ) -> TxEvent {
+        let event = self.all[channel].on_sent(ring, lease, result);
+        self.idle.set(channel, self.all[channel].is_idle());
+        event
+    }
+
+    pub(super) fn on_released(&mut self, channel: usize, lease: Lease, copied: bool) -> TxEvent {
+        self.all[channel].on_released(lease, copied)
+    }
+}

@@ -1,0 +1,61 @@
+//! The loop of a worker, and waiting in it until something has happened or a deadline has passed.
+//!
+//! It knows neither protocols nor devices: what a completion means is for the loop's owner to say.
+
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::ring::{Completion, Ring};
+use crate::time::{Nanos, nanos};
+
+/// What waits for a ring's completions.
+pub(crate) trait Loop {
+    type Ring: Ring;
+
+    fn ring(&mut self) -> &mut Self::Ring;
+
+    /// An operation has ended.
+    fn on_completion(&mut self, completion: Completion) -> Result<(), Error>;
+}
+
+/// The end of a wait that begins now.
+pub(crate) fn within(owner: &mut impl Loop, patience: Duration) -> Nanos {
+    owner.ring().now() + nanos(patience)
+}
+
+/// Turns until something `is_done`, or `deadline` has passed. Each turn gets the deadline and waits no longer. False when
+/// the deadline came first.
+pub(crate) fn run_until<L: Loop>(
+    owner: &mut L,
+    deadline: Nanos,
+    mut is_done: impl FnMut(&mut L) -> bool,
+    mut turn: impl FnMut(&mut L, Nanos) -> Result<(), Error>,
+) -> Result<bool, Error> {
+    while !is_done(owner) {
+        if owner.ring().now() >= deadline {
+            return Ok(false);
+        }
+        turn(owner, deadline)?;
+    }
+    Ok(true)
+}
+
+/// A turn that begins nothing, for when errors do not matter any more: waits, and takes what has ended.
+pub(crate) fn drain<L: Loop>(owner: &mut L, deadline: Nanos) -> Result<(), Error> {
+    drain_into(owner, deadline, |_| {})
+}
+
+/// A turn that begins nothing and collects what went wrong: waits, and takes what has ended.
+pub(crate) fn drain_into<L: Loop>(
+    owner: &mut L,
+    deadline: Nanos,
+    mut on_error: impl FnMut(Error),
+) -> Result<(), Error> {
+    owner.ring().wait(Some(deadline))?;
+    while let Some(completion) = owner.ring().next() {
+        if let Err(error) = owner.on_completion(completion) {
+            on_error(error);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,386 @@
+//! The devices that a worker reads: when, by whom, and what an end of a read means; the mirror image of
+//! [`writers`](super::writers).
+//!
+//! Nothing here knows where packets go: they are given back to whoever began the read, who says how many of them wait.
+//! A device is looked at only when a read of it can begin. The invariant: `ready` and `ready_inline` hold exactly the
+//! devices of which a read, or the config state, can begin as soon as there is a slot.
+
+mod precopy;
+
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, RawFd};
+
+use super::Worker;
+use super::io_mode;
+use super::operation::Operation;
+use super::steps::{Devices, StepOutput, unless_panicked};
+use crate::buffer::Slot;
+use crate::error::{DeviceError, DeviceOperation, Errno, Error};
+use crate::limits::{CONFIG_SIZE_MAX, HEADER_ROOM, PRECOPY_POLL};
+use crate::report::Stage;
+use crate::ring::{IoMode, Ring};
+use crate::session::index_set::IndexSet;
+use crate::session::queue::ReadPacket;
+use crate::source::{FdKind, Flow, Source};
+use crate::time::deadlines::Deadline;
+use crate::time::{Nanos, nanos};
+use crate::wire;
+use crate::wire::Checksum;
+
+/// Packets of one device that may wait for a channel: enough that no channel waits for a read, few enough that their
+/// bytes are still in the cache when they are sent.
+const READ_AHEAD: usize = 2;
+
+/// A device at the source.
+pub(crate) struct Device {
+    pub(crate) name: Box<str>,
+    pub(crate) instance: u32,
+    pub(crate) source: Box<dyn Source>,
+}
+
+/// What is done with a device at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// Nothing.
+    Idle,
+    /// The next bytes are wanted.
+    Wanted,
+    /// A read is under way.
+    UnderWay,
+    /// Pre-copy had nothing new; it is asked again later.
+    Quiet,
+    /// Read to its end; the config state comes next.
+    Drained,
+    /// The config state is being read.
+    Config,
+    /// Everything was read.
+    Done,
+}
+
+/// How one device is read.
+struct Reader {
+    estimate: Option<u64>,
+    reading: Reading,
+    fd: Option<(RawFd, IoMode)>,
+    flow: Flow,
+    precopy_bytes: u64,
+    read_at: Nanos,
+    /// Its packets that wait for a channel or for credit.
+    queued: usize,
+}
+
+/// What beginning to read came to.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    /// Whatever was begun ends in a completion.
+    UnderWay,
+    /// A source without a descriptor was asked at once; it filled a packet, or had nothing.
+    Filled(Option<ReadPacket<Slot>>),
+}
+
+/// The devices that a worker reads.
+pub(crate) struct Readers {
+    pub(crate) devices: Devices<dyn Source>,
+    /// One for each device.
+    all: Vec<Reader>,
+    packet_size: u32,
+    checksum: Checksum,
+    /// Devices still run: a read of nothing means "nothing now" and not "the end".
+    running: bool,
+    /// No read begins.
+    paused: bool,
+    /// Devices that can be read beside other things, or whose config state can.
+    ready: IndexSet,
+    /// Devices that can be read by this thread.
+    ready_inline: IndexSet,
+    /// Devices that a read of is under way.
+    under_way: IndexSet,
+    /// Devices whose pre-copy has not done what it can.
+    converging: IndexSet,
+    /// Devices in pre-copy that had nothing new, and when they are asked again; the first is the soonest.
+    quiet: VecDeque<(Nanos, usize)>,
+    /// Whose turn it is.
+    next: usize,
+    /// Packets of all devices that wait for a channel or for credit.
+    queued: usize,
+}
+
+impl Readers {
+    pub(crate) fn new(devices: Vec<Device>, packet_size: u32, checksum: Checksum) -> Readers {
+        let reader = |device: &Device| Reader {
+            estimate: device.source.estimate(),
+            reading: Reading::Idle,
+            fd: None,
+            flow: Flow::Later,
+            precopy_bytes: 0,
+            read_at: 0,
+            queued: 0,
+        };
+        let all: Vec<Reader> = devices.iter().map(reader).collect();
+        Readers {
+            devices: Devices::new(
+                devices.into_iter().map(|device| (device.name, device.instance, device.source)),
+            ),
+            packet_size,
+            checksum,
+            running: true,
+            paused: false,
+            ready: IndexSet::default(),
+            ready_inline: IndexSet::default(),
+            under_way: IndexSet::default(),
+            converging: IndexSet::default(),
+            quiet: VecDeque::with_capacity(all.len()),
+            next: 0,
+            queued: 0,
+            all,
+        }
+    }
+
+    /// Bytes that each device expects, if it knows.
+    pub(crate) fn estimates(&self) -> impl Iterator<Item = Option<u64>> {
+        self.all.iter().map(|reader| reader.estimate)
+    }
+
+    /// Bytes of a device that were read while it ran.
+    pub(crate) fn precopy_bytes(&self, device: usize) -> u64 {
+        self.all[device].precopy_bytes
+    }
+
+    /// From now on no read begins.
+    pub(crate) fn pause<R: Ring>(&mut self, worker: &mut Worker<R>) {
+        self.paused = true;
+        worker.deadlines.stop(Deadline::PreCopyPoll);
+    }
+
+    /// Whether a read of some device is under way.
+    pub(crate) fn is_any_under_way(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+
+    /// The devices are about to stop: what they have from now on has an end.
+    pub(crate) fn switch_over(&mut self) {
+        self.running = false;
+    }
+
+    /// From now on every device is read to its end, and then its config state.
+    pub(crate) fn begin_stop_copy(&mut self) {
+        self.quiet.clear();
+        for device in 0..self.all.len() {
+            self.open(device);
+            self.enter(device, Reading::Wanted);
+        }
+        self.paused = false;
+    }
+
+    /// Looks where a device's state is to be read from.
+    fn open(&mut self, device: usize) {
+        let source = self.devices.here(device).expect("no step is under way between phases");
+        let io_mode = |kind: FdKind| io_mode::choose(kind, io_mode::cpus());
+        self.all[device].fd = source.fd().map(|(fd, kind)| (fd.as_raw_fd(), io_mode(kind)));
+    }
+
+    /// Something else is done with a device from now on.
+    fn enter(&mut self, device: usize, reading: Reading) {
+        self.all[device].reading = reading;
+        self.under_way.set(device, reading == Reading::UnderWay);
+        self.refresh(device);
+    }
+
+    /// Whether a read of a device can begin. The ring reads ahead; what this thread reads itself is read when a channel
+    /// wants a packet, so that its bytes are in the cache when they are sent.
+    fn refresh(&mut self, device: usize) {
+        let reader = &self.all[device];
+        let (is_ready, is_ready_inline) = match reader.reading {
+            Reading::Wanted if reader.overlaps() => (reader.queued < READ_AHEAD, false),
+            Reading::Wanted => (false, reader.queued == 0),
+            Reading::Drained => (true, false),
+            _ => (false, false),
+        };
+        self.ready.set(device, is_ready);
+        self.ready_inline.set(device, is_ready_inline);
+    }
+
+    /// A packet of a device waits no longer.
+    pub(crate) fn on_popped(&mut self, device: usize) {
+        self.queued -= 1;
+        self.all[device].queued -= 1;
+        self.refresh(device);
+    }
+
+    /// Begins a read on every device that wants one and has room; but of those that this thread reads itself on one only, so
+    /// that what it reads is sent while it is in the cache. `idle` channels want packets.
+    pub(crate) fn begin<R: Ring>(&mut self, worker: &mut Worker<R>, idle: usize) -> Result<Begun, Error> {
+        if self.paused {
+            return Ok(Begun::UnderWay);
+        }
+        let now = worker.ring.now();
+        self.wake_quiet(worker, now);
+        let mut candidates = self.ready;
+        if self.queued < idle {
+            candidates = candidates.union(&self.ready_inline);
+        }
+        let first = self.next;
+        let (mut starved, mut begun) = (false, Begun::UnderWay);
+        while let Some(device) = candidates.next_from(first) {
+            candidates.remove(device);
+            let Some(slot) = worker.take() else {
+                starved = true;
+                break;
+            };
+            if self.all[device].reading == Reading::Drained {
+                self.begin_config(worker, device, slot);
+                continue;
+            }
+            self.next = (device + 1) % self.all.len();
+            if !self.all[device].overlaps() {
+                candidates = candidates.intersection(&self.ready);
+            }
+            if self.all[device].fd.is_some() {
+                self.begin_read(worker, device, slot);
+            } else {
+                begun = Begun::Filled(self.fill(worker, device, slot)?);
+            }
+        }
+        worker.recorder.see_pool_stall(starved, now);
+        Ok(begun)
+    }
+
+    fn begin_read<R: Ring>(&mut self, worker: &mut Worker<R>, device: usize, slot: Slot) {
+        self.enter(device, Reading::UnderWay);
+        let reader = &mut self.all[device];
+        reader.read_at = worker.ring.now();
+        let (fd, io_mode) = reader.fd.expect("only devices with a descriptor are read by the ring");
+        let range = HEADER_ROOM..HEADER_ROOM + self.packet_size as usize;
+        worker.ring.read(Operation::DeviceState { device }.tag(), fd, slot, range, io_mode);
+    }
+
+    /// A source without a descriptor fills the slot itself.
+    fn fill<R: Ring>(
+        &mut self,
+        worker: &mut Worker<R>,
+        device: usize,
+        mut slot: Slot,
+    ) -> Result<Option<ReadPacket<Slot>>, Error> {
+        let size = self.packet_size as usize;
+        self.all[device].read_at = worker.ring.now();
+        let source = self.devices.here(device).expect("no step is under way while a device is read");
+        match unless_panicked(|| source.fill(&mut slot.payload_mut()[..size])) {
+            Ok(read) => Ok(self.on_read(worker, device, slot, read.min(size))),
+            Err(error) => {
+                worker.put(slot);
+                self.enter(device, Reading::Idle);
+                Err(self.devices.error(device, error))
+            }
+        }
+    }
+
+    fn begin_config<R: Ring>(&mut self, worker: &mut Worker<R>, device: usize, mut slot: Slot) {
+        self.enter(device, Reading::Config);
+        self.all[device].read_at = worker.ring.now();
+        self.devices.begin(&mut worker.ring, device, move |source| {
+            let len = source.config(&mut slot.payload_mut()[..CONFIG_SIZE_MAX])?;
+            Ok(StepOutput::Slot(slot, len.min(CONFIG_SIZE_MAX)))
+        });
+    }
+
+    /// A read by the ring has ended. Gives the packet that it brought, which waits from now on.
+    pub(crate) fn on_read_end<R: Ring>(
+        &mut self,
+        worker: &mut Worker<R>,
+        device: usize,
+        slot: Slot,
+        result: Result<usize, Errno>,
+    ) -> Result<Option<ReadPacket<Slot>>, Error> {
+        match result {
+            Ok(read) => Ok(self.on_read(worker, device, slot, read)),
+            // the end of what pre-copy has, by the kernel's rules; some drivers return 0 instead
+            Err(errno) if errno.raw() == nix::libc::ENOMSG && self.running => {
+                Ok(self.on_read(worker, device, slot, 0))
+            }
+            Err(errno) if errno.is_retryable() => {
+                worker.put(slot);
+                self.enter(device, Reading::Wanted);
+                Ok(None)
+            }
+            Err(errno) => {
+                worker.put(slot);
+                self.enter(device, Reading::Idle);
+                let error = DeviceError::Io { operation: DeviceOperation::Read, errno };
+                Err(self.devices.error(device, error))
+            }
+        }
+    }
+
+    /// Bytes were read, or none: the end of what there is now.
+    fn on_read<R: Ring>(
+        &mut self,
+        worker: &mut Worker<R>,
+        device: usize,
+        slot: Slot,
+        read: usize,
+    ) -> Option<ReadPacket<Slot>> {
+        let now = worker.ring.now();
+        if read == 0 {
+            worker.put(slot);
+            self.converging.remove(device);
+            if self.running {
+                self.quiet.push_back((now + nanos(PRECOPY_POLL), device));
+                self.enter(device, Reading::Quiet);
+            } else {
+                self.enter(device, Reading::Drained);
+            }
+            return None;
+        }
+        if self.running {
+            self.judge(device, read as u64);
+        }
+        worker.recorder.record(Stage::Read, self.all[device].read_at, now);
+        let packet = self.packet(device, slot, read, false);
+        self.enter(device, Reading::Wanted);
+        Some(packet)
+    }
+
+    /// What was read, which waits from now on.
+    fn packet(&mut self, device: usize, slot: Slot, len: usize, config: bool) -> ReadPacket<Slot> {
+        let crc32c = match self.checksum {
+            Checksum::Crc32c => wire::crc32c(0, slot.payload(len)),
+            Checksum::None => 0,
+        };
+        let len = u32::try_from(len).expect("a slot is shorter than 4 GiB");
+        self.queued += 1;
+        let reader = &mut self.all[device];
+        reader.queued += 1;
+        ReadPacket { device, handle: slot, len, config, crc32c, read_at: reader.read_at }
+    }
+
+    /// A step of a device has ended. Gives the packet that it brought, which waits from now on.
+    pub(crate) fn on_step_end(&mut self, device: usize) -> Result<Option<ReadPacket<Slot>>, Error> {
+        self.devices.on_step_end(device);
+        if self.all[device].reading != Reading::Config {
+            return Ok(None);
+        }
+        self.enter(device, Reading::Done);
+        let result = self.devices.take_result(device).unwrap_or(Err(DeviceError::Panicked));
+        match result.map_err(|error| self.devices.error(device, error))? {
+            StepOutput::Slot(slot, len) => Ok(Some(self.packet(device, slot, len, true))),
+            StepOutput::Nothing | StepOutput::Flow(_) => Ok(None),
+        }
+    }
+
+    /// Ends the reads that are under way; no other begins.
+    pub(crate) fn cancel<R: Ring>(&mut self, worker: &mut Worker<R>) {
+        self.pause(worker);
+        let under_way = self.under_way.iter();
+        under_way.for_each(|device| worker.ring.cancel(Operation::DeviceState { device }.tag()));
+    }
+}
+
+impl Reader {
+    /// Whether it is read while the worker does other things.
+    fn overlaps(&self) -> bool {
+        matches!(self.fd, Some((_, IoMode::Ring)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

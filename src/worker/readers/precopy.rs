@@ -1,0 +1,64 @@
+//! Pre-copy: which devices are read while they run, when they are asked again, and when it has done what it can.
+
+use super::{Readers, Reading};
+use crate::limits::PRECOPY_FACTOR_MAX;
+use crate::ring::Ring;
+use crate::source::Flow;
+use crate::time::Nanos;
+use crate::time::deadlines::Deadline;
+use crate::worker::Worker;
+use crate::worker::steps::StepOutput;
+
+impl Readers {
+    /// The devices have started: notes which of them can be read while they run. True when there are any.
+    pub(crate) fn note_flows(&mut self) -> bool {
+        for (device, reader) in self.all.iter_mut().enumerate() {
+            if let Some(Ok(StepOutput::Flow(flow))) = self.devices.take_result(device) {
+                reader.flow = flow;
+            }
+        }
+        self.all.iter().any(|reader| reader.flow != Flow::Later)
+    }
+
+    /// From now on devices that can be read while they run are.
+    pub(crate) fn begin_precopy(&mut self) {
+        for device in 0..self.all.len() {
+            if self.all[device].flow == Flow::PreCopy {
+                self.open(device);
+                self.converging.insert(device);
+                self.enter(device, Reading::Wanted);
+            }
+        }
+    }
+
+    /// Whether pre-copy of some device has not done what it can.
+    pub(crate) fn is_converging(&self) -> bool {
+        !self.converging.is_empty()
+    }
+
+    /// Devices that have been left alone for long enough are asked again.
+    pub(super) fn wake_quiet<R: Ring>(&mut self, worker: &mut Worker<R>, now: Nanos) {
+        while let Some(&(_, device)) = self.quiet.front().filter(|(until, _)| now >= *until) {
+            self.quiet.pop_front();
+            self.enter(device, Reading::Wanted);
+        }
+        match self.quiet.front() {
+            Some(&(until, _)) => worker.deadlines.set(Deadline::PreCopyPoll, until),
+            None => worker.deadlines.stop(Deadline::PreCopyPoll),
+        }
+    }
+
+    /// Whether pre-copy has done what it can: little is left, or it gives more than it ever expected to.
+    pub(super) fn judge(&mut self, device: usize, read: u64) {
+        let packet_size = u64::from(self.packet_size);
+        let reader = &mut self.all[device];
+        reader.precopy_bytes += read;
+        let expected = reader.estimate.unwrap_or(0).max(packet_size);
+        if reader.precopy_bytes >= expected.saturating_mul(PRECOPY_FACTOR_MAX) {
+            self.converging.remove(device);
+        } else if read < packet_size {
+            let left = self.devices.here(device).map(|source| source.precopy_remaining());
+            self.converging.set(device, !matches!(left, Some(Ok(left)) if left <= packet_size));
+        }
+    }
+}

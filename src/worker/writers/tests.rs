@@ -1,0 +1,72 @@
+//! That one packet is work for one device, however many there are.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::buffer::Pool;
+use crate::cancel::Cancel;
+use crate::limits::DEVICES_MAX;
+use crate::ring::sim::{SimRing, World};
+use crate::sink::Discard;
+use crate::worker::caller::Caller;
+
+/// A queue that notes which devices it was asked for.
+#[derive(Default)]
+struct Counting {
+    packets: VecDeque<(usize, NextPacket<Slot>)>,
+    asked: Vec<usize>,
+    written: Vec<usize>,
+}
+
+impl PacketQueue<Slot> for Counting {
+    fn pop(&mut self, device: usize) -> Option<NextPacket<Slot>> {
+        self.asked.push(device);
+        let at = self.packets.iter().position(|(of, _)| *of == device)?;
+        self.packets.remove(at).map(|(_, packet)| packet)
+    }
+
+    fn written(&mut self, device: usize, _: Nanos) {
+        self.written.push(device);
+    }
+
+    fn loaded(&mut self, _: usize) {}
+}
+
+fn writers() -> (Worker<SimRing>, Writers) {
+    let mut worker = Worker::new(World::new(1).ring(0), Caller::new(Cancel::new(), None), DEVICES_MAX);
+    worker.adopt_unreported(Pool::new(4, 4096).unwrap());
+    let device =
+        |number| Device { name: format!("dev{number}").into(), instance: 0, sink: Box::new(Discard) };
+    (worker, Writers::new((0..DEVICES_MAX).map(device).collect(), false))
+}
+
+#[test]
+fn one_packet_among_256_devices_touches_one_device() {
+    let (mut worker, mut writers) = writers();
+    let mut queue = Counting::default();
+    for device in [200, 7] {
+        let handle = worker.take().unwrap();
+        let packet = NextPacket { handle, len: 100, config: false, read_at: 0, arrived_at: 0 };
+        queue.packets.push_back((device, packet));
+        writers.mark_ready(device);
+        writers.begin(&mut worker, &mut queue).unwrap();
+        assert!(
+            queue.asked.len() <= 3 && queue.asked.iter().all(|&asked| asked == device),
+            "{:?}",
+            queue.asked
+        );
+        queue.asked.clear();
+    }
+    assert_eq!(queue.written, [200, 7]);
+}
+
+#[test]
+fn nobody_is_asked_when_nothing_came() {
+    let (mut worker, mut writers) = writers();
+    let mut queue = Counting::default();
+    writers.begin(&mut worker, &mut queue).unwrap();
+    assert!(queue.asked.is_empty());
+    writers.mark_all_ready();
+    writers.begin(&mut worker, &mut queue).unwrap();
+    assert_eq!(queue.asked, (0..DEVICES_MAX).collect::<Vec<_>>());
+}
