@@ -6,7 +6,6 @@
 use std::ops::Range;
 use std::os::fd::RawFd;
 
-use super::is_retryable;
 use crate::buffer::Slot;
 use crate::error::Errno;
 use crate::limits::HEADER_ROOM;
@@ -58,7 +57,7 @@ impl MessageRx {
         match result {
             Ok(0) => self.closed = true,
             Ok(came) => self.filled.end += came,
-            Err(errno) if is_retryable(errno) => {}
+            Err(errno) if errno.is_retryable() => {}
             Err(errno) => {
                 self.closed = true;
                 return Err(errno);

@@ -20,12 +20,5 @@ pub(crate) use rx::{Frame, Framing, Rx, RxEvent};
 pub(crate) use tx::{Tx, TxEvent};
 pub use zero_copy::ZeroCopy;
 
-use crate::error::Errno;
-
-/// Whether a failed operation is to be tried again as it was.
-pub(crate) fn is_retryable(errno: Errno) -> bool {
-    errno.is_retryable()
-}
-
 #[cfg(test)]
 pub(crate) mod tests;

@@ -6,7 +6,6 @@
 use std::ops::Range;
 use std::os::fd::RawFd;
 
-use super::is_retryable;
 use crate::buffer::{InFlight, Lease, Slot};
 use crate::error::Errno;
 use crate::ring::{Ring, Tag};
@@ -71,7 +70,7 @@ impl Outgoing {
         match result {
             Ok(0) => return Err(Errno::from_raw(nix::libc::EPIPE)),
             Ok(sent) => self.rest.start += sent,
-            Err(errno) if is_retryable(errno) => {}
+            Err(errno) if errno.is_retryable() => {}
             Err(errno) => return Err(errno),
         }
         Ok(if self.rest.is_empty() { Progress::All } else { Progress::Part })

@@ -5,7 +5,6 @@
 
 use std::fmt::Debug;
 
-use super::is_retryable;
 use crate::buffer::Slot;
 use crate::error::Errno;
 use crate::limits::HEADER_ROOM;
@@ -152,7 +151,7 @@ impl<F: Framing> Rx<F> {
             Ok(0) if matches!(self.phase, Phase::Header { filled: 0 }) => return RxEvent::Closed,
             Ok(0) => return RxEvent::Cut,
             Ok(came) => came,
-            Err(errno) if is_retryable(errno) => 0,
+            Err(errno) if errno.is_retryable() => 0,
             Err(errno) => return RxEvent::Failed(errno),
         };
         self.received += came as u64;

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::buffer::{Lease, Pool, Slot};
+use crate::error::Errno;
 use crate::error::KernelError;
 use crate::limits::{HEADER_ROOM, LINE_SIZE};
 use crate::net::Connection;

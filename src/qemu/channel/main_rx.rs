@@ -7,7 +7,6 @@
 use std::ops::Range;
 
 use crate::buffer::Slot;
-use crate::channel::is_retryable;
 use crate::error::Errno;
 use crate::limits::HEADER_ROOM;
 use crate::net::Connection;
@@ -130,7 +129,7 @@ impl MainRx {
         self.is_away = false;
         let came = match result {
             Ok(came) => came,
-            Err(errno) if is_retryable(errno) => 0,
+            Err(errno) if errno.is_retryable() => 0,
             Err(errno) => {
                 self.closed = true;
                 return Err(errno);

@@ -38,7 +38,7 @@ struct Line {
     flight: Option<(InFlight, usize)>,
 }
 
-/// The source: sends everything, waits for the last word if it asked for one, and closes. One connection may end as soon as
+/// The source: sends everything, waits for the final message if it asked for one, and closes. One connection may end as soon as
 /// all is sent on it. Gives what it was told.
 fn play(
     mut ring: SimRing,
@@ -251,7 +251,7 @@ fn a_cut_anywhere_resets_the_devices_or_comes_too_late() {
     }
 }
 
-/// Both used to run when the connection died with the last word on its way.
+/// Both used to run when the connection died with the final message on its way.
 #[test]
 fn nothing_runs_unless_the_last_word_arrives() {
     for seed in seeds(10) {

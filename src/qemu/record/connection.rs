@@ -9,7 +9,6 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use crate::buffer::{Pool, Slot};
-use crate::channel::is_retryable;
 use crate::descriptor::kind_of;
 use crate::error::Errno;
 use crate::limits::{HEADER_ROOM, PAGE_SIZE};
@@ -128,7 +127,7 @@ impl Intake {
                 return Came::End;
             }
             Ok(count) => count,
-            Err(errno) if is_retryable(errno) => {
+            Err(errno) if errno.is_retryable() => {
                 self.receive(ring, slot);
                 return Came::Nothing;
             }
@@ -184,7 +183,7 @@ impl Intake {
         let Some(mut range) = outlet.writing.take() else { return Ok(()) };
         let written = match result {
             Ok(0) => Err(Errno::from_raw(nix::libc::ENOSPC)),
-            Err(errno) if is_retryable(errno) => Ok(0),
+            Err(errno) if errno.is_retryable() => Ok(0),
             other => other,
         };
         match written {

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 
 use crate::buffer::{Lease, Pool, Slot};
-use crate::channel::{Outgoing, Progress, is_retryable};
+use crate::channel::{Outgoing, Progress};
 use crate::descriptor::kind_of;
 use crate::error::{Errno, Place};
 use crate::limits::HEADER_ROOM;
@@ -100,7 +100,7 @@ impl Lane {
                 self.in_use -= 1;
                 pool.put(slot);
                 return match ended {
-                    Err(errno) if !is_retryable(errno) => Err(errno),
+                    Err(errno) if !errno.is_retryable() => Err(errno),
                     Err(_) => Ok(true),
                     Ok(_) => Ok(false),
                 };

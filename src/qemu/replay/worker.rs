@@ -46,7 +46,7 @@ pub(super) struct Pump<R: Ring> {
 }
 
 impl<R: Ring> Pump<R> {
-    /// Sends everything, and waits for the destination's last word.
+    /// Sends everything, and waits for the destination's final message.
     pub(super) fn run(&mut self) -> Result<(), Error> {
         let replayed = self.replay();
         let replayed = replayed.map_err(|error| self.await_abort_reason(error));
