@@ -245,22 +245,22 @@ impl Account {
 
     fn see(&mut self, recording: Recording<impl Ring>) {
         let began_at = recording.began_at.unwrap_or(recording.moved_at);
-        let (watch, answers, report) = (&recording.watch, &recording.answers, &mut self.report);
-        for device in watch.silent_devices() {
+        let (observer, answers, report) = (&recording.observer, &recording.answers, &mut self.report);
+        for device in observer.silent_devices() {
             let text = format!("device {device} was announced, and no state of it came after it had stopped");
             let hint = "a device without state is possible; else look at the source's own messages";
             self.header.warn(WarningCode::DeviceSilent, text, hint);
         }
         report.folder = recording.folder();
-        report.machine = watch.machine();
-        report.bytes = watch.bytes();
+        report.machine = observer.machine();
+        report.bytes = observer.bytes();
         report.duration_ns = recording.now().saturating_sub(began_at);
-        report.throughput_bytes_per_s = rate(watch.bytes(), recording.moved_at.saturating_sub(began_at));
-        report.switchover_ns = watch.switchover_ns();
-        report.main = watch.main_report(answers.is_open());
-        report.channels = watch.channel_reports();
-        report.devices = watch.device_reports();
-        report.packets = watch.packets();
+        report.throughput_bytes_per_s = rate(observer.bytes(), recording.moved_at.saturating_sub(began_at));
+        report.switchover_ns = observer.switchover_ns();
+        report.main = observer.main_report(answers.is_open());
+        report.channels = observer.channel_reports();
+        report.devices = observer.device_reports();
+        report.packets = observer.packets();
         report.answers = answers.said.iter().map(|said| answer_report(said, began_at)).collect();
         self.histograms = recording.into_histograms();
     }

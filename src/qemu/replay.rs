@@ -1,7 +1,7 @@
 //! Plays a capture into a QEMU that waits for a migration.
 //!
 //! The bytes of every connection are sent as they were captured, read by the ring and sent by the ring, a few slots for
-//! each. In which order the connections take turns is [`gates`]' business; [`pump`] does what they allow.
+//! each. In which order the connections take turns is [`barriers`]' business; [`worker`] does what they allow.
 
 mod barriers;
 mod connection;
@@ -19,13 +19,13 @@ use std::time::Duration;
 
 pub use self::pace::Pace;
 
-use self::barriers::Gates;
-use self::connection::{Lane, SLOTS};
+use self::barriers::Barriers;
+use self::connection::{ConnectionReplay, SLOTS};
 use self::pace::Recording;
 use self::progress::Progress;
 use self::reporting::Account;
-use self::return_path::{BUFFER_LEN, Ear};
-use self::worker::Pump;
+use self::return_path::{BUFFER_LEN, ReturnPathReader};
+use self::worker::ReplayWorker;
 use super::capture::{Connection, Inspection};
 use super::gather::{Gathered, connect};
 use crate::buffer::Pool;
@@ -74,7 +74,7 @@ pub struct ReplayBuilder(Replay);
 
 /// What is to be sent, and when.
 struct Script {
-    gates: Gates,
+    barriers: Barriers,
     recording: Option<Recording>,
     files: Vec<File>,
 }
@@ -106,10 +106,10 @@ impl Replay {
         let mut account = Account::new(&self.capture, self.to, self.pace);
         let error = match self.prepare(owner, &mut account) {
             Err(error) => Some(error),
-            Ok(mut pump) => {
-                pump.on_answer = self.on_answer.take();
-                let error = pump.run().err();
-                account.see(&pump, now());
+            Ok(mut worker) => {
+                worker.on_answer = self.on_answer.take();
+                let error = worker.run().err();
+                account.see(&worker, now());
                 error
             }
         };
@@ -117,7 +117,7 @@ impl Replay {
     }
 
     /// Everything that can be found out before anybody is disturbed, and then the connections.
-    fn prepare(&self, mut owner: Caller, account: &mut Account) -> Result<Pump<HostRing>, Error> {
+    fn prepare(&self, mut owner: Caller, account: &mut Account) -> Result<ReplayWorker<HostRing>, Error> {
         let script = self.script()?;
         let mut ring = ring::open(&owner.cancel)?;
         let pool = make_pool(self.capture.connections.len())?;
@@ -126,7 +126,7 @@ impl Replay {
         account.connected(&gathered);
         owner.tell(&Event::Connected { peer: gathered.peer(), channels: gathered.channels() });
         let sockets = std::iter::once(gathered.main).chain(gathered.multifd);
-        Ok(self.pump(ring, pool, script, sockets, owner)?)
+        Ok(self.worker(ring, pool, script, sockets, owner)?)
     }
 
     /// What is to be sent, and when.
@@ -134,45 +134,52 @@ impl Replay {
         if let Some(error) = self.capture.errors.first() {
             return Err(error.clone());
         }
-        let gates = milestones::gates(&self.capture)?;
+        let barriers = milestones::barriers(&self.capture)?;
         let recording = match self.pace {
             Pace::Full => None,
             Pace::Recorded => Some(Recording::open(&self.capture)?),
         };
         let files = self.capture.connections.iter().map(open).collect::<Result<_, _>>()?;
-        Ok(Script { gates, recording, files })
+        Ok(Script { barriers, recording, files })
     }
 
     /// The worker, whose connections are there.
-    fn pump<R: Ring>(
+    fn worker<R: Ring>(
         &self,
         ring: R,
         pool: Pool,
         script: Script,
         sockets: impl Iterator<Item = net::Connection>,
         owner: Caller,
-    ) -> Result<Pump<R>, KernelError> {
+    ) -> Result<ReplayWorker<R>, KernelError> {
         let captured = &self.capture.connections;
         let len = u32::try_from(BUFFER_LEN).expect("a buffer is short");
         let mut buffers = Pool::new(u32::try_from(captured.len()).expect("connections are bounded"), len)?;
         let connections = captured.iter().zip(sockets).zip(script.files).enumerate();
         let both = connections.map(|(number, ((connection, socket), file))| {
-            let ear = Ear::new(number, socket.fd(), buffers.take().expect("there is a buffer for each"));
+            let return_path = ReturnPathReader::new(
+                number,
+                socket.fd(),
+                buffers.take().expect("there is a buffer for each"),
+            );
             let place = connection.id.map_or(Place::Main, Place::Multifd);
-            (Lane::new(place, number, file, connection.bytes - begin(connection), socket), ear)
+            (
+                ConnectionReplay::new(place, number, file, connection.bytes - begin(connection), socket),
+                return_path,
+            )
         });
-        let (lanes, ears) = both.unzip();
+        let (connections, return_paths) = both.unzip();
         let now = ring.now();
         let mut deadlines = Deadlines::NONE;
         deadlines.set(Deadline::Standstill, now + nanos(STANDSTILL_MAX));
         let begins: Vec<_> = captured.iter().map(begin).collect();
-        Ok(Pump {
+        Ok(ReplayWorker {
             ring,
-            lanes,
-            ears,
+            connections,
+            return_paths,
             pool,
             files: captured.iter().map(|connection| connection.file.clone()).collect(),
-            gates: script.gates,
+            barriers: script.barriers,
             recording: script.recording,
             caller: owner,
             on_answer: None,
@@ -197,7 +204,7 @@ fn begin(connection: &Connection) -> u64 {
     if connection.id.is_some() { INIT_LEN as u64 } else { 0 }
 }
 
-/// A connection's file, where the first byte is that the pump sends.
+/// A connection's file, where the first byte is that the worker sends.
 fn open(connection: &Connection) -> Result<File, CaptureError> {
     let failed = |operation| {
         move |error: std::io::Error| {

@@ -22,7 +22,7 @@ use crate::worker::operation::Operation;
 const ROOM_MIN: usize = PAGE_SIZE;
 
 /// A connection that is recorded.
-pub(super) struct Intake {
+pub(super) struct ConnectionRecorder {
     idx: ConnectionIdx,
     connection: Connection,
     outlet: Option<Outlet>,
@@ -52,16 +52,21 @@ pub(super) enum Came {
     Failed(Errno),
 }
 
-impl Intake {
+impl ConnectionRecorder {
     /// A connection into a file, if there is one, which outlives this.
-    pub(super) fn new(idx: ConnectionIdx, connection: Connection, file: Option<&File>, share: u32) -> Intake {
+    pub(super) fn new(
+        idx: ConnectionIdx,
+        connection: Connection,
+        file: Option<&File>,
+        share: u32,
+    ) -> ConnectionRecorder {
         let outlet = file.map(|file| Outlet {
             file: file.as_raw_fd(),
             io_mode: io_mode::choose(kind_of(file.as_fd()), io_mode::cpus()),
             writing: None,
             waiting: VecDeque::with_capacity(share as usize),
         });
-        Intake {
+        ConnectionRecorder {
             idx,
             connection,
             outlet,

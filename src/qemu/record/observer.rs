@@ -12,7 +12,7 @@ use crate::wire::qemu::{Command, Deframer, Event, Frame, INIT_LEN, Idstr, PREFIX
 use crate::worker::report_builder::header::rate;
 
 /// Follows a migration.
-pub(super) struct Watch {
+pub(super) struct StreamObserver {
     main: Main,
     channels: Vec<Channel>,
     devices: Recorded,
@@ -56,9 +56,9 @@ pub(super) enum Wish {
     Stopped,
 }
 
-impl Watch {
+impl StreamObserver {
     /// So many multifd connections.
-    pub(super) fn new(channels: usize) -> Watch {
+    pub(super) fn new(channels: usize) -> StreamObserver {
         let main =
             Main { follower: MainFollower::default(), machine: None, seen: Seen::default(), closed: false };
         let channel = |id| Channel {
@@ -69,7 +69,7 @@ impl Watch {
             last_packet_at: None,
             closed_at: None,
         };
-        Watch {
+        StreamObserver {
             main,
             channels: (0..channels as u64).map(channel).collect(),
             devices: Recorded::default(),
@@ -129,7 +129,7 @@ impl Watch {
 
     /// Bytes of a multifd connection, behind its init.
     pub(super) fn on_channel(&mut self, id: ChannelIdx, bytes: &[u8], now: Nanos) -> Result<(), Error> {
-        let Watch { main, channels, devices, histograms, .. } = self;
+        let StreamObserver { main, channels, devices, histograms, .. } = self;
         let channel = &mut channels[id.index()];
         channel.seen.add(bytes.len(), now);
         let place = place(channel);

@@ -4,9 +4,9 @@
 //! when a bound of time has passed, or with the first thing that is wrong. Then [`Recording::conclude`] says the last word
 //! and writes what came: files are kept, whatever the end.
 
-use super::connection::{Came, Intake};
+use super::connection::{Came, ConnectionRecorder};
 use super::files::{Files, Folder, failed};
-use super::observer::{Watch, Wish};
+use super::observer::{StreamObserver, Wish};
 use crate::buffer::{Pool, Slot};
 use crate::error::{Errno, Error, KernelError, KernelOperation, PeerError, QemuError};
 use crate::limits::{
@@ -42,9 +42,9 @@ pub(super) struct Recording<R: Ring> {
     // in the order in which they are dropped: operations end (ring) before anything that they use goes
     ring: R,
     pub(super) answers: Answers,
-    intakes: Vec<Intake>,
+    recorders: Vec<ConnectionRecorder>,
     pool: Pool,
-    pub(super) watch: Watch,
+    pub(super) observer: StreamObserver,
     record: Option<(Folder, Vec<Files>)>,
     owner: Caller,
     /// What comes is looked at.
@@ -57,19 +57,20 @@ pub(super) struct Recording<R: Ring> {
 impl<R: Ring> Recording<R> {
     pub(super) fn new(ring: R, parts: Parts) -> Result<Recording<R>, KernelError> {
         let answers = Answers::new(parts.main.fd(), Operation::ControlSend.tag())?;
-        let watch = Watch::new(parts.multifd.len());
+        let observer = StreamObserver::new(parts.multifd.len());
         let file = |at: usize| parts.record.as_ref().and_then(|(_, files)| Some(&files.get(at)?.bytes));
         let sockets = std::iter::once(parts.main).chain(parts.multifd).enumerate();
-        let intakes = sockets
-            .map(|(at, socket)| Intake::new(ConnectionIdx::from_index(at), socket, file(at), parts.share));
-        let intakes = intakes.collect();
+        let recorders = sockets.map(|(at, socket)| {
+            ConnectionRecorder::new(ConnectionIdx::from_index(at), socket, file(at), parts.share)
+        });
+        let recorders = recorders.collect();
         let moved_at = ring.now();
         Ok(Recording {
             ring,
             answers,
-            intakes,
+            recorders,
             pool: parts.pool,
-            watch,
+            observer,
             record: parts.record,
             owner: parts.owner,
             follows: true,
@@ -81,7 +82,7 @@ impl<R: Ring> Recording<R> {
     /// Takes a migration to its end.
     pub(super) fn record(&mut self) -> Result<(), Error> {
         self.owner.tell(&Event::Phase(Phase::PreCopy));
-        self.intakes[0].go_on(&mut self.ring, &mut self.pool);
+        self.recorders[0].go_on(&mut self.ring, &mut self.pool);
         loop {
             let now = self.ring.now();
             self.owner.check(now)?;
@@ -99,16 +100,16 @@ impl<R: Ring> Recording<R> {
 
     /// Whether the end has come, and whether it is a good one.
     fn is_over(&mut self, now: Nanos) -> Result<bool, Error> {
-        if self.intakes.iter().all(Intake::has_ended) {
-            return self.watch.missing().map_or(Ok(true), |missing| Err(missing.into()));
+        if self.recorders.iter().all(ConnectionRecorder::has_ended) {
+            return self.observer.missing().map_or(Ok(true), |missing| Err(missing.into()));
         }
-        let closed = self.watch.first_closed();
-        if !self.watch.main_has_ended() && closed.is_none() {
+        let closed = self.observer.first_closed();
+        if !self.observer.main_has_ended() && closed.is_none() {
             let stands = now >= self.moved_at + nanos(STANDSTILL_MAX);
             let standstill = PeerError::Standstill { phase: Phase::Recording };
             return if stands { Err(standstill.into()) } else { Ok(false) };
         }
-        match (self.watch.missing(), closed) {
+        match (self.observer.missing(), closed) {
             // What is missing may still be on its way. QEMU closes all connections at once, so when one has closed that
             // is not for long.
             (Some(missing), Some((place, offset, at))) if now >= at + nanos(LINGER_MAX) => {
@@ -119,7 +120,7 @@ impl<R: Ring> Recording<R> {
             (Some(_), _) => Ok(false),
             (None, _) => {
                 let is_quiet = now >= self.moved_at + nanos(REASON_PATIENCE);
-                if !self.watch.awaits_devices() || is_quiet {
+                if !self.observer.awaits_devices() || is_quiet {
                     self.answers.say(Reply::Shut(0))?;
                 }
                 Ok(now >= self.moved_at + nanos(LINGER_MAX) && self.answers.is_silent())
@@ -128,8 +129,8 @@ impl<R: Ring> Recording<R> {
     }
 
     fn tell_progress(&mut self, now: Nanos) {
-        let (watch, began_at) = (&self.watch, self.began_at.unwrap_or(now));
-        self.owner.progress(now, began_at, || (watch.bytes(), None));
+        let (observer, began_at) = (&self.observer, self.began_at.unwrap_or(now));
+        self.owner.progress(now, began_at, || (observer.bytes(), None));
     }
 
     fn on_received(
@@ -139,18 +140,18 @@ impl<R: Ring> Recording<R> {
         result: Result<usize, Errno>,
     ) -> Result<(), Error> {
         let now = self.ring.now();
-        let Recording { ring, pool, intakes, watch, answers, owner, .. } = self;
+        let Recording { ring, pool, recorders, observer, answers, owner, .. } = self;
         let mut followed = Ok(());
         let mut count = 0;
-        let came = intakes[connection.index()].on_received(ring, pool, slot, result, |bytes| {
+        let came = recorders[connection.index()].on_received(ring, pool, slot, result, |bytes| {
             count = bytes.len();
             followed = match connection.channel() {
                 _ if !self.follows => {
-                    watch.pass(connection, count, now);
+                    observer.pass(connection, count, now);
                     Ok(())
                 }
-                None => follow_main(watch, answers, owner, bytes, now),
-                Some(channel) => watch.on_channel(channel, bytes, now),
+                None => follow_main(observer, answers, owner, bytes, now),
+                Some(channel) => observer.on_channel(channel, bytes, now),
             };
         });
         let came = match came {
@@ -158,7 +159,7 @@ impl<R: Ring> Recording<R> {
             Came::Nothing => Ok(()),
             Came::End => self.on_end(connection, now),
             // the source has what it wants, and need not be polite
-            Came::Failed(_) if self.watch.is_complete() => self.on_end(connection, now),
+            Came::Failed(_) if self.observer.is_complete() => self.on_end(connection, now),
             Came::Failed(errno) => {
                 Err(PeerError::Lost { place: connection.place(), phase: Phase::Recording, errno }.into())
             }
@@ -169,10 +170,10 @@ impl<R: Ring> Recording<R> {
     fn on_bytes(&mut self, connection: ConnectionIdx, count: usize, now: Nanos) -> Result<(), Error> {
         let began_at = *self.began_at.get_or_insert(now);
         self.moved_at = now;
-        if connection == ConnectionIdx::MAIN && self.follows && self.watch.knows_page_size() {
+        if connection == ConnectionIdx::MAIN && self.follows && self.observer.knows_page_size() {
             // from now on the others can be understood
-            for intake in &mut self.intakes {
-                intake.go_on(&mut self.ring, &mut self.pool);
+            for recorder in &mut self.recorders {
+                recorder.go_on(&mut self.ring, &mut self.pool);
             }
         }
         match &mut self.record {
@@ -186,8 +187,8 @@ impl<R: Ring> Recording<R> {
             return Ok(());
         }
         match connection.channel() {
-            None => Ok(self.watch.on_main_closed()?),
-            Some(channel) => Ok(self.watch.on_channel_closed(channel, now)?),
+            None => Ok(self.observer.on_main_closed()?),
+            Some(channel) => Ok(self.observer.on_channel_closed(channel, now)?),
         }
     }
 
@@ -198,7 +199,7 @@ impl<R: Ring> Recording<R> {
         result: Result<usize, Errno>,
     ) -> Result<(), Error> {
         let written =
-            self.intakes[connection.index()].on_written(&mut self.ring, &mut self.pool, slot, result);
+            self.recorders[connection.index()].on_written(&mut self.ring, &mut self.pool, slot, result);
         written.map_err(|errno| match &self.record {
             Some((_, files)) => failed("writing", &files[connection.index()].bytes_path, &errno.into()),
             None => KernelError::new(KernelOperation::Write, errno).into(),
@@ -213,11 +214,12 @@ impl<R: Ring> Recording<R> {
             let _ = self.answers.say(Reply::Shut(1));
         }
         let mut ended = self.send_all();
-        for intake in &mut self.intakes {
-            intake.shut_down(&mut self.ring);
+        for recorder in &mut self.recorders {
+            recorder.shut_down(&mut self.ring);
         }
         let end = within(self, SETTLE_MAX);
-        let is_idle = |recording: &mut Recording<R>| recording.intakes.iter().all(Intake::is_idle);
+        let is_idle =
+            |recording: &mut Recording<R>| recording.recorders.iter().all(ConnectionRecorder::is_idle);
         let settled = self.collect_until(end, is_idle, |_| {});
         ended = ended.and(settled);
         for files in self.record.iter_mut().flat_map(|(_, files)| files) {
@@ -262,7 +264,7 @@ impl<R: Ring> Recording<R> {
     }
 
     pub(super) fn into_histograms(self) -> PacketHistograms {
-        self.watch.into_histograms()
+        self.observer.into_histograms()
     }
 
     pub(super) fn folder(&self) -> Option<String> {
@@ -305,14 +307,14 @@ impl<R: Ring> Loop for Recording<R> {
 }
 
 fn follow_main(
-    watch: &mut Watch,
+    observer: &mut StreamObserver,
     answers: &mut Answers,
     owner: &mut Caller,
     bytes: &[u8],
     now: Nanos,
 ) -> Result<(), Error> {
     let mut answered = Ok(());
-    let followed = watch.on_main(bytes, now, &mut |wish| match wish {
+    let followed = observer.on_main(bytes, now, &mut |wish| match wish {
         Wish::Listen => answers.open(),
         Wish::Answer(reply) => {
             if answered.is_ok() {

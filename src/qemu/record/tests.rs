@@ -145,8 +145,8 @@ fn play(mut ring: SimRing, sockets: &[OwnedFd], scenario: &Scenario) -> Vec<u8> 
     for (number, line) in lines.iter_mut().enumerate() {
         line.send(&mut ring, &mut pool, Tag(number as u64));
     }
-    let ear = Tag(99);
-    ring.receive(ear, lines[MAIN].socket, pool.take().unwrap(), HEADER_ROOM..HEADER_ROOM + 8);
+    let return_path = Tag(99);
+    ring.receive(return_path, lines[MAIN].socket, pool.take().unwrap(), HEADER_ROOM..HEADER_ROOM + 8);
     let listens = scenario.streams[MAIN][24..29] == [8, 0, 1, 0, 0];
     let (mut heard, mut closed) = (Vec::new(), false);
     let is_shut = |heard: &[u8]| heard.windows(8).any(|bytes| bytes.starts_with(&[0, 1, 0, 4]));
@@ -174,7 +174,7 @@ fn play(mut ring: SimRing, sockets: &[OwnedFd], scenario: &Scenario) -> Vec<u8> 
                     Ok(0) | Err(_) => closed = true,
                     Ok(count) => {
                         heard.extend_from_slice(slot.payload(count));
-                        ring.receive(ear, lines[MAIN].socket, slot, HEADER_ROOM..HEADER_ROOM + 8);
+                        ring.receive(return_path, lines[MAIN].socket, slot, HEADER_ROOM..HEADER_ROOM + 8);
                     }
                 },
                 _ => {}

@@ -10,7 +10,7 @@
 //! 5. SWITCHOVER_START leaves when the destination has acknowledged, where it is asked to.
 //!
 //! **Why this cannot come to a stop against a QEMU destination.** Something waits for ever only in a circle. On this side
-//! there is none: [`Gates::new`] carries out the whole order once, in numbers, and refuses a capture that does not come to
+//! there is none: [`Barriers::new`] carries out the whole order once, in numbers, and refuses a capture that does not come to
 //! its end (a real one does: its source sent it in an order that fulfils 1 to 4). The destination adds three waits of its own. A
 //! channel that has read SYNC k reads on when main has read flush k and all channels have read SYNC k; main reads on
 //! behind flush k when all channels have read SYNC k; main reads on at its end when all device state has been read. Suppose
@@ -29,7 +29,7 @@ const SWITCHOVER_LEN: u64 = 5;
 
 /// The places of the main connection that others wait for, or that wait for others. Offsets count from its first byte.
 #[derive(Debug, Clone, Default)]
-pub(super) struct MainMarks {
+pub(super) struct MainMilestones {
     pub(super) len: u64,
     /// Where each flush flag ends.
     pub(super) flushes: Vec<u64>,
@@ -43,7 +43,7 @@ pub(super) struct MainMarks {
 
 /// The same of a multifd connection.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ChannelMarks {
+pub(super) struct ChannelMilestones {
     pub(super) len: u64,
     /// Where each SYNC packet ends.
     pub(super) syncs: Vec<u64>,
@@ -69,23 +69,27 @@ pub(super) struct Circle {
 
 /// The connections of a capture, and how far each may go. Connection 0 is main; channel n is connection n + 1.
 #[derive(Debug)]
-pub(super) struct Gates {
-    main: MainMarks,
-    channels: Vec<ChannelMarks>,
+pub(super) struct Barriers {
+    main: MainMilestones,
+    channels: Vec<ChannelMilestones>,
     positions: Vec<Position>,
     acknowledged: bool,
 }
 
-impl Gates {
+impl Barriers {
     /// `begins` is what of each channel has been sent already.
-    pub(super) fn new(main: MainMarks, channels: Vec<ChannelMarks>, begins: u64) -> Result<Gates, Circle> {
+    pub(super) fn new(
+        main: MainMilestones,
+        channels: Vec<ChannelMilestones>,
+        begins: u64,
+    ) -> Result<Barriers, Circle> {
         let mut positions = vec![Position { sent: begins, barriers: 0 }; channels.len() + 1];
         positions[0].sent = 0;
-        let mut gates = Gates { acknowledged: true, main, channels, positions: positions.clone() };
-        gates.rehearse()?;
-        gates.positions = positions;
-        gates.acknowledged = !gates.main.awaits_ack;
-        Ok(gates)
+        let mut barriers = Barriers { acknowledged: true, main, channels, positions: positions.clone() };
+        barriers.rehearse()?;
+        barriers.positions = positions;
+        barriers.acknowledged = !barriers.main.awaits_ack;
+        Ok(barriers)
     }
 
     /// Sends everything, in numbers.
@@ -143,7 +147,7 @@ impl Gates {
         let channels = self.channels.iter().zip(&self.positions[1..]);
         channels
             .into_iter()
-            .all(|(marks, at)| marks.device.as_ref().is_none_or(|device| at.sent >= device.end))
+            .all(|(milestones, at)| milestones.device.as_ref().is_none_or(|device| at.sent >= device.end))
     }
 
     /// So many bytes of a connection have been handed to its socket.
@@ -184,15 +188,15 @@ impl Gates {
         limit.max(sent)
     }
 
-    fn channel_limit(&self, marks: &ChannelMarks, at: Position) -> u64 {
+    fn channel_limit(&self, milestones: &ChannelMilestones, at: Position) -> u64 {
         if at.barriers > self.positions[0].barriers {
             return at.sent;
         }
-        let mut limit = marks.len;
-        if let Some(&end) = marks.syncs.get(at.barriers) {
+        let mut limit = milestones.len;
+        if let Some(&end) = milestones.syncs.get(at.barriers) {
             limit = limit.min(end);
         }
-        if let Some(device) = marks.device.as_ref().filter(|device| at.sent < device.end) {
+        if let Some(device) = milestones.device.as_ref().filter(|device| at.sent < device.end) {
             let is_open = self.main.switchover.is_none() || self.is_switched();
             limit = limit.min(if is_open { device.end } else { device.start });
         }

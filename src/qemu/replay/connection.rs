@@ -22,7 +22,7 @@ use crate::worker::operation::Operation;
 pub(super) const SLOTS: usize = 4;
 
 /// A connection of a capture.
-pub(super) struct Lane {
+pub(super) struct ConnectionReplay {
     pub(super) place: Place,
     number: usize,
     file: File,
@@ -48,12 +48,18 @@ struct Sending {
     end: usize,
 }
 
-impl Lane {
+impl ConnectionReplay {
     /// `file` stands where the first byte is that is sent, and has `unread` of them.
-    pub(super) fn new(place: Place, number: usize, file: File, unread: u64, connection: Connection) -> Lane {
+    pub(super) fn new(
+        place: Place,
+        number: usize,
+        file: File,
+        unread: u64,
+        connection: Connection,
+    ) -> ConnectionReplay {
         let io_mode = io_mode::choose(kind_of(file.as_fd()), io_mode::cpus());
         let filled = VecDeque::with_capacity(SLOTS);
-        Lane {
+        ConnectionReplay {
             place,
             number,
             file,

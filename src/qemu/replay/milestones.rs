@@ -1,21 +1,21 @@
-//! Where the gates of a capture are, as its inspection found them.
+//! Where the barriers of a capture are, as its inspection found them.
 
 use std::ops::Range;
 
-use super::barriers::{ChannelMarks, Circle, Gates, MainMarks};
+use super::barriers::{Barriers, ChannelMilestones, Circle, MainMilestones};
 use crate::error::{CaptureError, CaptureProblem};
 use crate::qemu::capture::Inspection;
 use crate::wire::qemu::INIT_LEN;
 
-/// The gates of a capture that is whole. One whose connections wait for each other is refused.
-pub(super) fn gates(capture: &Inspection) -> Result<Gates, CaptureError> {
+/// The barriers of a capture that is whole. One whose connections wait for each other is refused.
+pub(super) fn barriers(capture: &Inspection) -> Result<Barriers, CaptureError> {
     let stream = &capture.stream;
     let [main, channels @ ..] = &capture.connections[..] else {
         let file = "the capture".into();
         return Err(CaptureError { file, offset: 0, problem: CaptureProblem::NoMain });
     };
     let is_ready = capture.devices.iter().any(|device| device.init_data_sent_at.is_some());
-    let marks = MainMarks {
+    let milestones = MainMilestones {
         len: main.bytes,
         flushes: main.barriers.clone(),
         switchover: stream.switchover_at,
@@ -23,13 +23,13 @@ pub(super) fn gates(capture: &Inspection) -> Result<Gates, CaptureError> {
         // a source says that it has sent what comes first only when it waits for the answer
         awaits_ack: is_ready && stream.return_path_at.is_some(),
     };
-    let channel = |(place, connection): (usize, &crate::qemu::capture::Connection)| ChannelMarks {
+    let channel = |(place, connection): (usize, &crate::qemu::capture::Connection)| ChannelMilestones {
         len: connection.bytes,
         syncs: connection.barriers.clone(),
         device: device_state(capture, place),
     };
     let channels = (1..).zip(channels).map(channel).collect();
-    Gates::new(marks, channels, INIT_LEN as u64).map_err(|Circle { connection, offset }| {
+    Barriers::new(milestones, channels, INIT_LEN as u64).map_err(|Circle { connection, offset }| {
         let file = capture.connections[connection].file.clone();
         CaptureError { file, offset, problem: CaptureProblem::Circle }
     })

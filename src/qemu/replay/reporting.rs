@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::Pace;
-use super::worker::Pump;
+use super::worker::ReplayWorker;
 use crate::buffer::Pool;
 use crate::error::{Error, KernelError};
 use crate::qemu::capture::{Connection, Device, Inspection, Piece};
@@ -67,9 +67,9 @@ impl Account {
         self.header.congestion(gathered.congestion());
     }
 
-    /// What the pump did, until now.
-    pub(super) fn see(&mut self, pump: &Pump<impl Ring>, now: Nanos) {
-        let (progress, report) = (&pump.progress, &mut self.report);
+    /// What the worker did, until now.
+    pub(super) fn see(&mut self, worker: &ReplayWorker<impl Ring>, now: Nanos) {
+        let (progress, report) = (&worker.progress, &mut self.report);
         report.bytes = progress.bytes();
         report.duration_ns = now.saturating_sub(progress.began);
         report.throughput_bytes_per_s = rate(report.bytes, progress.last_at().saturating_sub(progress.began));
@@ -87,14 +87,14 @@ impl Account {
         }
         report.answers =
             progress.answers.iter().map(|answer| answer_report(answer, progress.began)).collect();
-        if pump.unacknowledged {
+        if worker.unacknowledged {
             self.header.warn(
                 WarningCode::NotAcknowledged,
                 "the source had waited for SWITCHOVER_ACK, and the destination did not send it",
                 "turn its capability switchover-ack on, as it was on the source",
             );
         }
-        if !pump.expects_answer {
+        if !worker.expects_answer {
             self.header.warn(
                 WarningCode::Unanswered,
                 "the capture opens no return path: that the destination closed is all that it said",

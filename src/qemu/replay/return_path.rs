@@ -16,15 +16,15 @@ pub(super) const BUFFER_LEN: usize = PAGE_SIZE;
 const _: () = assert!(BUFFER_LEN > QEMU_REPLY_MAX as usize + 4);
 
 /// Receives on one connection, as long as it is open.
-pub(super) struct Ear {
+pub(super) struct ReturnPathReader {
     /// The connection's, which lives beside this.
     fd: RawFd,
     messages: MessageRx,
 }
 
-impl Ear {
-    pub(super) fn new(number: usize, fd: RawFd, buffer: Slot) -> Ear {
-        Ear {
+impl ReturnPathReader {
+    pub(super) fn new(number: usize, fd: RawFd, buffer: Slot) -> ReturnPathReader {
+        ReturnPathReader {
             fd,
             messages: MessageRx::new(Operation::ConnectionReceive { connection: number }.tag(), buffer),
         }

@@ -13,21 +13,21 @@ fn fixture() -> Inspection {
     crate::qemu::capture::inspect(&[path])
 }
 
-/// A pump that is connected, and the other ends of its connections.
-fn connected() -> (Replay, Account, Pump<HostRing>, Vec<TcpStream>) {
+/// A worker that is connected, and the other ends of its connections.
+fn connected() -> (Replay, Account, ReplayWorker<HostRing>, Vec<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let replay = Replay::builder(fixture(), listener.local_addr().unwrap()).build();
     let mut account = Account::new(&replay.capture, replay.to, replay.pace);
-    let pump = replay.prepare(Caller::new(Cancel::new(), None), &mut account).unwrap();
+    let worker = replay.prepare(Caller::new(Cancel::new(), None), &mut account).unwrap();
     let streams = (0..3).map(|_| listener.accept().unwrap().0).collect();
-    (replay, account, pump, streams)
+    (replay, account, worker, streams)
 }
 
 #[test]
 fn a_word_that_does_not_come_before_the_switchover_is_not_waited_for_for_ever() {
-    let (replay, mut account, mut pump, streams) = connected();
-    let soon = pump.ring.now() + 50_000_000;
-    pump.deadlines.set(Deadline::Acknowledgement, soon);
+    let (replay, mut account, mut worker, streams) = connected();
+    let soon = worker.ring.now() + 50_000_000;
+    worker.deadlines.set(Deadline::Acknowledgement, soon);
     let len = usize::try_from(replay.capture.connections[0].bytes).unwrap();
     let readers = streams.into_iter().enumerate().map(|(number, mut stream)| {
         thread::spawn(move || {
@@ -39,10 +39,10 @@ fn a_word_that_does_not_come_before_the_switchover_is_not_waited_for_for_ever() 
         })
     });
     let readers: Vec<_> = readers.collect();
-    pump.run().unwrap();
-    assert!(pump.unacknowledged && pump.progress.switchover_at.unwrap() >= soon);
-    account.see(&pump, pump.ring.now());
-    drop(pump);
+    worker.run().unwrap();
+    assert!(worker.unacknowledged && worker.progress.switchover_at.unwrap() >= soon);
+    account.see(&worker, worker.ring.now());
+    drop(worker);
     readers.into_iter().for_each(|reader| reader.join().unwrap());
     let report = account.finish(None);
     assert!(report.warnings.iter().any(|warning| warning.code == WarningCode::NotAcknowledged));
@@ -50,11 +50,11 @@ fn a_word_that_does_not_come_before_the_switchover_is_not_waited_for_for_ever() 
 
 #[test]
 fn a_destination_that_takes_nothing_is_given_up() {
-    let (_replay, _account, mut pump, _streams) = connected();
+    let (_replay, _account, mut worker, _streams) = connected();
     // a destination without its word: main stands before the switchover, the channels behind their barriers
-    pump.deadlines.set(Deadline::Acknowledgement, Nanos::MAX);
-    pump.deadlines.set(Deadline::Standstill, pump.ring.now());
-    let error = pump.run().unwrap_err();
+    worker.deadlines.set(Deadline::Acknowledgement, Nanos::MAX);
+    worker.deadlines.set(Deadline::Standstill, worker.ring.now());
+    let error = worker.run().unwrap_err();
     assert!(matches!(error, Error::Peer(PeerError::Standstill { .. })), "{error}");
 }
 

@@ -1,12 +1,12 @@
-//! The worker of a replay: reads files, sends what the gates and the clock let go, hears answers.
+//! The worker of a replay: reads files, sends what the barriers and the clock let go, hears answers.
 
 use std::time::Duration;
 
-use super::barriers::Gates;
-use super::connection::Lane;
+use super::barriers::Barriers;
+use super::connection::ConnectionReplay;
 use super::pace::Recording;
 use super::progress::Progress;
-use super::return_path::Ear;
+use super::return_path::ReturnPathReader;
 use super::{Answer, OnAnswer};
 use crate::buffer::Pool;
 use crate::error::{CaptureError, CaptureProblem, Errno, Error, PeerError, Place, QemuError};
@@ -23,15 +23,15 @@ use crate::worker::event_loop::Loop;
 use crate::worker::operation::Operation;
 
 /// The worker. Connection 0 is main; channel n is connection n + 1.
-pub(super) struct Pump<R: Ring> {
+pub(super) struct ReplayWorker<R: Ring> {
     // in the order in which they are dropped: operations end (ring) before anything that they use goes
     pub(super) ring: R,
-    pub(super) lanes: Vec<Lane>,
-    pub(super) ears: Vec<Ear>,
+    pub(super) connections: Vec<ConnectionReplay>,
+    pub(super) return_paths: Vec<ReturnPathReader>,
     pub(super) pool: Pool,
     /// As they are called in errors.
     pub(super) files: Vec<Box<str>>,
-    pub(super) gates: Gates,
+    pub(super) barriers: Barriers,
     pub(super) recording: Option<Recording>,
     pub(super) caller: Caller,
     pub(super) on_answer: Option<OnAnswer>,
@@ -45,18 +45,18 @@ pub(super) struct Pump<R: Ring> {
     pub(super) unacknowledged: bool,
 }
 
-impl<R: Ring> Pump<R> {
+impl<R: Ring> ReplayWorker<R> {
     /// Sends everything, and waits for the destination's final message.
     pub(super) fn run(&mut self) -> Result<(), Error> {
         let replayed = self.replay();
         let replayed = replayed.map_err(|error| self.await_abort_reason(error));
-        self.lanes.iter().for_each(|lane| lane.shut_down(&mut self.ring, Directions::Both));
+        self.connections.iter().for_each(|replay| replay.shut_down(&mut self.ring, Directions::Both));
         replayed
     }
 
     fn replay(&mut self) -> Result<(), Error> {
         self.caller.tell(&Event::Phase(Phase::PreCopy));
-        while (0..self.lanes.len()).any(|connection| !self.gates.is_over(connection)) {
+        while (0..self.connections.len()).any(|connection| !self.barriers.is_over(connection)) {
             self.turn(Phase::Replaying)?;
         }
         self.caller.hasten();
@@ -64,7 +64,7 @@ impl<R: Ring> Pump<R> {
         self.caller.tell(&Event::Phase(Phase::Loading));
         // as a source does: it keeps its connections until the destination has said SHUT, and closes them if it says nothing
         if !self.expects_answer {
-            self.lanes.iter().for_each(|lane| lane.shut_down(&mut self.ring, Directions::Sending));
+            self.connections.iter().for_each(|replay| replay.shut_down(&mut self.ring, Directions::Sending));
         }
         while !self.is_answered() {
             self.turn(Phase::Loading)?;
@@ -73,7 +73,7 @@ impl<R: Ring> Pump<R> {
     }
 
     fn is_answered(&self) -> bool {
-        if self.expects_answer { self.progress.shut_at.is_some() } else { !self.ears[0].is_open() }
+        if self.expects_answer { self.progress.shut_at.is_some() } else { !self.return_paths[0].is_open() }
     }
 
     /// Begins what can begin, waits for something to end, and looks at it.
@@ -98,7 +98,7 @@ impl<R: Ring> Pump<R> {
 
     /// Begins what can begin.
     fn go_on(&mut self, now: Nanos) -> Result<(), Error> {
-        if self.gates.awaits_ack() {
+        if self.barriers.awaits_ack() {
             if !self.deadlines.is_set(Deadline::Acknowledgement) {
                 self.deadlines.set(Deadline::Acknowledgement, now + nanos(SILENCE_MAX));
             }
@@ -109,11 +109,11 @@ impl<R: Ring> Pump<R> {
         }
         let elapsed = now.saturating_sub(self.progress.began);
         self.deadlines.stop(Deadline::Pace);
-        for connection in 0..self.lanes.len() {
-            self.ears[connection].listen(&mut self.ring);
-            let lane = &mut self.lanes[connection];
-            lane.read_ahead(&mut self.ring, &mut self.pool);
-            let mut limit = self.gates.limit(connection);
+        for connection in 0..self.connections.len() {
+            self.return_paths[connection].listen(&mut self.ring);
+            let replay = &mut self.connections[connection];
+            replay.read_ahead(&mut self.ring, &mut self.pool);
+            let mut limit = self.barriers.limit(connection);
             if let Some(recording) = &mut self.recording {
                 limit = limit.min(recording.reached(connection, elapsed)?);
                 if let Some(next) = recording.next(connection) {
@@ -121,12 +121,15 @@ impl<R: Ring> Pump<R> {
                     self.deadlines.set(Deadline::Pace, next.min(self.deadlines.due(Deadline::Pace)));
                 }
             }
-            let sent = self.gates.sent(connection);
-            if lane.send(&mut self.ring, limit.saturating_sub(sent)) {
+            let sent = self.barriers.sent(connection);
+            if replay.send(&mut self.ring, limit.saturating_sub(sent)) {
                 self.progress.begin(connection, now);
             }
         }
-        if self.recording.is_some() && !self.lanes.iter().any(Lane::is_busy) && !self.is_sent() {
+        if self.recording.is_some()
+            && !self.connections.iter().any(ConnectionReplay::is_busy)
+            && !self.is_sent()
+        {
             // the clock alone holds it back, or the destination's acknowledgement, which has a deadline of its own
             self.moved(now);
         }
@@ -135,7 +138,7 @@ impl<R: Ring> Pump<R> {
 
     /// The switchover may go on.
     fn acknowledge(&mut self) {
-        self.gates.acknowledge();
+        self.barriers.acknowledge();
         self.deadlines.stop(Deadline::Acknowledgement);
     }
 
@@ -159,16 +162,16 @@ impl<R: Ring> Pump<R> {
             Ok(false) => CaptureProblem::Cut { within: "what it had when it was looked at" },
             Err(errno) => CaptureProblem::Io { operation: "read", errno },
         };
-        let offset = self.gates.sent(connection);
+        let offset = self.barriers.sent(connection);
         Err(CaptureError { file: self.files[connection].clone(), offset, problem }.into())
     }
 
     fn on_sent(&mut self, connection: usize, sent: Result<u64, Errno>) -> Result<(), Error> {
         let count = sent.map_err(|errno| self.left(connection, Some(errno)))?;
         let now = self.ring.now();
-        let sent = self.gates.sent(connection) + count;
-        self.gates.advance(connection, sent);
-        if self.progress.switchover_at.is_none() && self.gates.is_switched() {
+        let sent = self.barriers.sent(connection) + count;
+        self.barriers.advance(connection, sent);
+        if self.progress.switchover_at.is_none() && self.barriers.is_switched() {
             self.progress.switchover_at = Some(now);
             self.caller.tell(&Event::Phase(Phase::StopCopy));
         }
@@ -179,20 +182,22 @@ impl<R: Ring> Pump<R> {
 
     fn on_heard(&mut self, connection: usize, heard: Result<bool, Errno>) -> Result<(), Error> {
         while connection == 0
-            && let Some(reply) = self.ears[0].next().map_err(|what| {
+            && let Some(reply) = self.return_paths[0].next().map_err(|what| {
                 PeerError::from(QemuError::Malformed { place: Place::Main, offset: 0, what })
             })?
         {
             self.on_reply(reply)?;
         }
-        if self.ears[connection].has_heard() && (connection > 0 || !self.expects_answer) {
-            return Err(PeerError::from(QemuError::Unasked { place: self.lanes[connection].place }).into());
+        if self.return_paths[connection].has_heard() && (connection > 0 || !self.expects_answer) {
+            return Err(
+                PeerError::from(QemuError::Unasked { place: self.connections[connection].place }).into()
+            );
         }
         // a destination that has all of a channel may close it; what it says or does on main decides
         let is_end = match connection {
             0 if self.expects_answer => self.progress.shut_at.is_some(),
             0 => self.is_sent() && heard.is_ok(),
-            _ => self.gates.is_over(connection),
+            _ => self.barriers.is_over(connection),
         };
         match heard {
             Ok(true) => Ok(()),
@@ -228,8 +233,8 @@ impl<R: Ring> Pump<R> {
 
     /// The destination went away.
     fn left(&self, connection: usize, errno: Option<Errno>) -> Error {
-        let (place, sent) = (self.lanes[connection].place, self.gates.sent(connection));
-        let left = QemuError::DestinationLeft { place, sent, total: self.gates.len(connection), errno };
+        let (place, sent) = (self.connections[connection].place, self.barriers.sent(connection));
+        let left = QemuError::DestinationLeft { place, sent, total: self.barriers.len(connection), errno };
         PeerError::from(left).into()
     }
 
@@ -241,14 +246,14 @@ impl<R: Ring> Pump<R> {
         }
         let is_reason =
             |error: &Error| matches!(error, Error::Peer(PeerError::Qemu(QemuError::DestinationShut { .. })));
-        await_abort_reason(self, error, is_reason, |pump| {
-            pump.ears[0].listen(&mut pump.ring);
-            pump.ears[0].is_open()
+        await_abort_reason(self, error, is_reason, |worker| {
+            worker.return_paths[0].listen(&mut worker.ring);
+            worker.return_paths[0].is_open()
         })
     }
 }
 
-impl<R: Ring> Loop for Pump<R> {
+impl<R: Ring> Loop for ReplayWorker<R> {
     type Ring = R;
 
     fn ring(&mut self) -> &mut R {
@@ -259,11 +264,11 @@ impl<R: Ring> Loop for Pump<R> {
         match completion {
             Completion::Moved { tag, slot, result } => match Operation::of(tag) {
                 Operation::ConnectionFile { connection } => {
-                    let read = self.lanes[connection].on_read(&mut self.pool, slot, result);
+                    let read = self.connections[connection].on_read(&mut self.pool, slot, result);
                     self.on_read(connection, read)
                 }
                 Operation::ConnectionReceive { connection } => {
-                    let heard = self.ears[connection].on_received(slot, result);
+                    let heard = self.return_paths[connection].on_received(slot, result);
                     self.on_heard(connection, heard)
                 }
                 other => other.misplaced(),
@@ -271,7 +276,8 @@ impl<R: Ring> Loop for Pump<R> {
             Completion::Sent { tag, lease, result } => {
                 let operation = Operation::of(tag);
                 let Operation::ConnectionSend { connection } = operation else { operation.misplaced() };
-                let sent = self.lanes[connection].on_sent(&mut self.ring, &mut self.pool, lease, result);
+                let sent =
+                    self.connections[connection].on_sent(&mut self.ring, &mut self.pool, lease, result);
                 self.on_sent(connection, sent)
             }
             Completion::Released { tag, .. } | Completion::Done { tag } => Operation::of(tag).misplaced(),

@@ -44,9 +44,10 @@ fn program() -> impl Strategy<Value = Program> {
 }
 
 impl Program {
-    fn marks(&self) -> (MainMarks, Vec<ChannelMarks>) {
-        let mut main = MainMarks::default();
-        let mut channels = vec![ChannelMarks { len: INIT, ..ChannelMarks::default() }; self.channels];
+    fn milestones(&self) -> (MainMilestones, Vec<ChannelMilestones>) {
+        let mut main = MainMilestones::default();
+        let mut channels =
+            vec![ChannelMilestones { len: INIT, ..ChannelMilestones::default() }; self.channels];
         self.before.iter().for_each(|act| carry_out(act, false, &mut main, &mut channels));
         main.switchover = Some(main.len);
         main.len += SWITCHOVER_LEN;
@@ -56,28 +57,28 @@ impl Program {
         (main, channels)
     }
 
-    fn gates(&self) -> Gates {
-        let (main, channels) = self.marks();
-        Gates::new(main, channels, INIT).expect("a source sent it so")
+    fn barriers(&self) -> Barriers {
+        let (main, channels) = self.milestones();
+        Barriers::new(main, channels, INIT).expect("a source sent it so")
     }
 }
 
-fn carry_out(act: &Act, device: bool, main: &mut MainMarks, channels: &mut [ChannelMarks]) {
+fn carry_out(act: &Act, device: bool, main: &mut MainMilestones, channels: &mut [ChannelMilestones]) {
     match *act {
         Act::Main(len) => main.len += len,
         Act::Channel(channel, len) => {
-            let marks = &mut channels[channel];
-            let begin = marks.len;
-            marks.len += len;
+            let milestones = &mut channels[channel];
+            let begin = milestones.len;
+            milestones.len += len;
             if device {
-                let first = marks.device.as_ref().map_or(begin, |device| device.start);
-                marks.device = Some(first..marks.len);
+                let first = milestones.device.as_ref().map_or(begin, |device| device.start);
+                milestones.device = Some(first..milestones.len);
             }
         }
         Act::Barrier => {
-            for marks in channels {
-                marks.len += 10;
-                marks.syncs.push(marks.len);
+            for milestones in channels {
+                milestones.len += 10;
+                milestones.syncs.push(milestones.len);
             }
             main.len += FLUSH_LEN;
             main.flushes.push(main.len);
@@ -86,23 +87,23 @@ fn carry_out(act: &Act, device: bool, main: &mut MainMarks, channels: &mut [Chan
 }
 
 /// The rules once more, of one byte: whether it may leave when the others have come so far.
-fn may_leave(gates: &Gates, connection: usize, byte: u64) -> bool {
-    let sent = |connection: usize| gates.sent(connection);
-    let main = &gates.main;
+fn may_leave(barriers: &Barriers, connection: usize, byte: u64) -> bool {
+    let sent = |connection: usize| barriers.sent(connection);
+    let main = &barriers.main;
     let switchover = main.switchover.unwrap();
-    let mut channels = gates.channels.iter().zip(1..);
+    let mut channels = barriers.channels.iter().zip(1..);
     let Some(channel) = connection.checked_sub(1) else {
         let flushed = main.flushes.iter().zip(0..).filter(|&(end, _)| byte >= end - FLUSH_LEN);
-        let mut synced =
-            flushed.flat_map(|(_, k)| channels.clone().map(move |(marks, at)| (marks.syncs[k], at)));
+        let mut synced = flushed
+            .flat_map(|(_, k)| channels.clone().map(move |(milestones, at)| (milestones.syncs[k], at)));
         let all_synced = synced.all(|(end, at)| sent(at) >= end);
-        let all_loaded =
-            channels.all(|(marks, at)| marks.device.as_ref().is_none_or(|device| sent(at) >= device.end));
+        let all_loaded = channels
+            .all(|(milestones, at)| milestones.device.as_ref().is_none_or(|device| sent(at) >= device.end));
         return all_synced && (byte < main.tail.unwrap() || all_loaded);
     };
-    let marks = &gates.channels[channel];
-    let behind = marks.syncs.iter().zip(&main.flushes).filter(|&(end, _)| byte >= *end);
-    let is_device = marks.device.as_ref().is_some_and(|device| device.contains(&byte));
+    let milestones = &barriers.channels[channel];
+    let behind = milestones.syncs.iter().zip(&main.flushes).filter(|&(end, _)| byte >= *end);
+    let is_device = milestones.device.as_ref().is_some_and(|device| device.contains(&byte));
     behind.into_iter().all(|(_, flush)| sent(0) >= *flush)
         && (!is_device || sent(0) >= switchover + SWITCHOVER_LEN)
 }
@@ -115,23 +116,23 @@ struct Destination {
 
 impl Destination {
     /// How far a connection's reader would read now if everything were there.
-    fn wants(&self, gates: &Gates, connection: usize) -> u64 {
-        let channels = gates.channels.iter().zip(&self.read[1..]);
+    fn wants(&self, barriers: &Barriers, connection: usize) -> u64 {
+        let channels = barriers.channels.iter().zip(&self.read[1..]);
         let read = self.read[connection];
-        let all_read = |k: usize| channels.clone().all(|(marks, read)| *read >= marks.syncs[k]);
+        let all_read = |k: usize| channels.clone().all(|(milestones, read)| *read >= milestones.syncs[k]);
         let Some(channel) = connection.checked_sub(1) else {
-            let mut waits = gates.main.flushes.iter().zip(0..);
+            let mut waits = barriers.main.flushes.iter().zip(0..);
             let barrier =
                 waits.find(|&(end, k)| *end > read || !all_read(k)).map_or(u64::MAX, |(end, _)| *end);
-            let is_loaded = channels
-                .clone()
-                .all(|(marks, read)| marks.device.as_ref().is_none_or(|device| *read >= device.end));
-            return barrier.min(if is_loaded { gates.main.len } else { gates.main.tail.unwrap() });
+            let is_loaded = channels.clone().all(|(milestones, read)| {
+                milestones.device.as_ref().is_none_or(|device| *read >= device.end)
+            });
+            return barrier.min(if is_loaded { barriers.main.len } else { barriers.main.tail.unwrap() });
         };
-        let marks = &gates.channels[channel];
-        let mut pairs = marks.syncs.iter().zip(&gates.main.flushes).zip(0..);
+        let milestones = &barriers.channels[channel];
+        let mut pairs = milestones.syncs.iter().zip(&barriers.main.flushes).zip(0..);
         let stops = pairs.find(|&((end, flush), k)| *end > read || self.read[0] < *flush || !all_read(k));
-        stops.map_or(marks.len, |((end, _), _)| *end)
+        stops.map_or(milestones.len, |((end, _), _)| *end)
     }
 }
 
@@ -143,7 +144,7 @@ proptest! {
         room in 1_u64..100,
         choices in prop::collection::vec((any::<prop::sample::Index>(), 1_u64..60), 50),
     ) {
-        let mut gates = program.gates();
+        let mut barriers = program.barriers();
         let count = program.channels + 1;
         let mut read = vec![INIT; count];
         read[0] = 0;
@@ -155,110 +156,117 @@ proptest! {
             let mut moved = false;
             for turn in 0..count {
                 let connection = (index.index(count) + turn) % count;
-                let limit = gates.limit(connection);
-                let sent = gates.sent(connection);
+                let limit = barriers.limit(connection);
+                let sent = barriers.sent(connection);
                 let room = destination.read[connection] + destination.room - sent;
                 let next = limit.min(sent + (*piece).min(room));
                 for byte in sent..next {
-                    prop_assert!(may_leave(&gates, connection, byte), "byte {byte} of {connection}: {gates:?}");
+                    prop_assert!(may_leave(&barriers, connection, byte), "byte {byte} of {connection}: {barriers:?}");
                 }
-                gates.advance(connection, next);
-                let reads = destination.wants(&gates, connection).min(next).max(destination.read[connection]);
+                barriers.advance(connection, next);
+                let reads = destination.wants(&barriers, connection).min(next).max(destination.read[connection]);
                 moved |= next > sent || reads > destination.read[connection];
                 destination.read[connection] = reads;
             }
             idle = if moved { 0 } else { idle + 1 };
         }
         for connection in 0..count {
-            prop_assert!(gates.is_over(connection), "{connection} of {gates:?}");
-            prop_assert_eq!(destination.read[connection], gates.len(connection));
+            prop_assert!(barriers.is_over(connection), "{connection} of {barriers:?}");
+            prop_assert_eq!(destination.read[connection], barriers.len(connection));
         }
     }
 
     /// Whatever was captured, it is refused at the beginning or leaves to its end.
     #[test]
     fn an_order_that_no_source_keeps_is_refused_or_comes_to_its_end(
-        marks in prop::collection::vec((prop::collection::vec(1_u64..200, 0..4), 64_u64..200, 1_u64..100), 1..4),
+        milestones in prop::collection::vec((prop::collection::vec(1_u64..200, 0..4), 64_u64..200, 1_u64..100), 1..4),
         flushes in prop::collection::vec(8_u64..200, 0..4),
         switchover in 0_u64..200,
         tail in 0_u64..200,
     ) {
-        let channels = marks.into_iter().map(|(mut syncs, begin, len)| {
+        let channels = milestones.into_iter().map(|(mut syncs, begin, len)| {
             syncs.sort_unstable();
-            ChannelMarks { len: 300, syncs, device: Some(begin..begin + len) }
+            ChannelMilestones { len: 300, syncs, device: Some(begin..begin + len) }
         });
         let mut flushes = flushes;
         flushes.sort_unstable();
-        let main = MainMarks { len: 300, flushes, switchover: Some(switchover), tail: Some(tail), awaits_ack: false };
-        if let Ok(mut gates) = Gates::new(main, channels.collect(), 0) {
-            prop_assert!((0..gates.positions.len()).all(|connection| gates.sent(connection) == 0));
-            prop_assert_eq!(gates.rehearse(), Ok(()));
+        let main = MainMilestones { len: 300, flushes, switchover: Some(switchover), tail: Some(tail), awaits_ack: false };
+        if let Ok(mut barriers) = Barriers::new(main, channels.collect(), 0) {
+            prop_assert!((0..barriers.positions.len()).all(|connection| barriers.sent(connection) == 0));
+            prop_assert_eq!(barriers.rehearse(), Ok(()));
         }
     }
 }
 
-fn channel(syncs: &[u64], device: Range<u64>) -> ChannelMarks {
-    ChannelMarks { len: 1000, syncs: syncs.to_vec(), device: Some(device) }
+fn channel(syncs: &[u64], device: Range<u64>) -> ChannelMilestones {
+    ChannelMilestones { len: 1000, syncs: syncs.to_vec(), device: Some(device) }
 }
 
-fn main_marks() -> MainMarks {
-    MainMarks { len: 500, flushes: vec![108, 208], switchover: Some(150), tail: Some(300), awaits_ack: false }
+fn main_milestones() -> MainMilestones {
+    MainMilestones {
+        len: 500,
+        flushes: vec![108, 208],
+        switchover: Some(150),
+        tail: Some(300),
+        awaits_ack: false,
+    }
 }
 
 #[test]
 fn nothing_leaves_across_a_place_that_others_wait_for() {
-    let mut gates = Gates::new(main_marks(), vec![channel(&[100, 200], 300..400)], 64).unwrap();
-    assert_eq!((gates.limit(0), gates.limit(1)), (100, 100), "flush 0 waits for SYNC 0");
-    gates.advance(1, 100);
-    assert_eq!((gates.limit(0), gates.limit(1)), (108, 100), "what follows SYNC 0 waits for flush 0");
-    gates.advance(0, 108);
+    let mut barriers = Barriers::new(main_milestones(), vec![channel(&[100, 200], 300..400)], 64).unwrap();
+    assert_eq!((barriers.limit(0), barriers.limit(1)), (100, 100), "flush 0 waits for SYNC 0");
+    barriers.advance(1, 100);
+    assert_eq!((barriers.limit(0), barriers.limit(1)), (108, 100), "what follows SYNC 0 waits for flush 0");
+    barriers.advance(0, 108);
     assert_eq!(
-        (gates.limit(0), gates.limit(1)),
+        (barriers.limit(0), barriers.limit(1)),
         (155, 200),
         "others wait for SWITCHOVER_START and for SYNC 1"
     );
-    gates.advance(1, 200);
-    gates.advance(0, 155);
-    assert_eq!((gates.limit(0), gates.limit(1)), (208, 200));
-    gates.advance(0, 208);
-    assert_eq!((gates.limit(0), gates.limit(1)), (300, 400), "the tail waits for the device");
-    gates.advance(1, 400);
-    assert_eq!((gates.limit(0), gates.limit(1)), (500, 1000));
+    barriers.advance(1, 200);
+    barriers.advance(0, 155);
+    assert_eq!((barriers.limit(0), barriers.limit(1)), (208, 200));
+    barriers.advance(0, 208);
+    assert_eq!((barriers.limit(0), barriers.limit(1)), (300, 400), "the tail waits for the device");
+    barriers.advance(1, 400);
+    assert_eq!((barriers.limit(0), barriers.limit(1)), (500, 1000));
 }
 
 #[test]
 fn device_state_waits_for_the_switchover() {
-    let mut gates = Gates::new(main_marks(), vec![channel(&[100, 900], 300..400)], 64).unwrap();
-    gates.advance(1, 100);
-    gates.advance(0, 108);
-    assert_eq!(gates.limit(1), 300);
-    assert!(!gates.is_switched() && !gates.device_state_is_sent());
-    gates.advance(0, 155);
-    assert_eq!(gates.limit(1), 400);
-    gates.advance(1, 400);
-    assert!(gates.is_switched() && gates.device_state_is_sent());
+    let mut barriers = Barriers::new(main_milestones(), vec![channel(&[100, 900], 300..400)], 64).unwrap();
+    barriers.advance(1, 100);
+    barriers.advance(0, 108);
+    assert_eq!(barriers.limit(1), 300);
+    assert!(!barriers.is_switched() && !barriers.device_state_is_sent());
+    barriers.advance(0, 155);
+    assert_eq!(barriers.limit(1), 400);
+    barriers.advance(1, 400);
+    assert!(barriers.is_switched() && barriers.device_state_is_sent());
 }
 
 #[test]
 fn the_switchover_waits_for_the_destination_where_it_is_asked() {
-    let main = MainMarks { flushes: vec![], awaits_ack: true, ..main_marks() };
-    let mut gates = Gates::new(main, vec![channel(&[], 64..400)], 64).unwrap();
-    assert_eq!((gates.limit(0), gates.awaits_ack()), (150, false), "there is something to send before");
-    gates.advance(0, 150);
-    assert_eq!((gates.limit(0), gates.awaits_ack()), (150, true));
-    gates.acknowledge();
-    assert_eq!((gates.limit(0), gates.awaits_ack()), (155, false));
+    let main = MainMilestones { flushes: vec![], awaits_ack: true, ..main_milestones() };
+    let mut barriers = Barriers::new(main, vec![channel(&[], 64..400)], 64).unwrap();
+    assert_eq!((barriers.limit(0), barriers.awaits_ack()), (150, false), "there is something to send before");
+    barriers.advance(0, 150);
+    assert_eq!((barriers.limit(0), barriers.awaits_ack()), (150, true));
+    barriers.acknowledge();
+    assert_eq!((barriers.limit(0), barriers.awaits_ack()), (155, false));
 }
 
 #[test]
 fn device_state_before_a_barrier_before_the_switchover_is_a_circle() {
-    let circle = Gates::new(main_marks(), vec![channel(&[100, 200], 70..90)], 64).unwrap_err();
+    let circle = Barriers::new(main_milestones(), vec![channel(&[100, 200], 70..90)], 64).unwrap_err();
     assert_eq!(circle, Circle { connection: 0, offset: 100 });
 }
 
 #[test]
 fn a_capture_without_channels_is_not_held_at_all() {
-    let gates = Gates::new(MainMarks { switchover: None, ..main_marks() }, vec![], 64).unwrap();
-    assert_eq!(gates.limit(0), 108);
-    assert!(gates.device_state_is_sent());
+    let barriers =
+        Barriers::new(MainMilestones { switchover: None, ..main_milestones() }, vec![], 64).unwrap();
+    assert_eq!(barriers.limit(0), 108);
+    assert!(barriers.device_state_is_sent());
 }

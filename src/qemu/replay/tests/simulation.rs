@@ -67,10 +67,10 @@ fn simulate(scenario: Scenario) -> Played {
         let pool = Pool::new(12, QEMU_PIECE_MIN / (1 + u32::try_from(scenario.seed % 8).unwrap())).unwrap();
         let begun = source.now();
         let owner = Caller::new(Cancel::new(), None);
-        let mut pump =
-            replay.pump(source, pool, script, near.into_iter().map(net::Connection::from), owner).unwrap();
-        let error = pump.run().err();
-        (error, pump.unacknowledged, pump.ring.now() - begun)
+        let mut worker =
+            replay.worker(source, pool, script, near.into_iter().map(net::Connection::from), owner).unwrap();
+        let error = worker.run().err();
+        (error, worker.unacknowledged, worker.ring.now() - begun)
     });
     let sent = numbers.iter().map(|&socket| world.tape(socket, 0)).collect();
     Played { error, unacknowledged, sent, captured, took_ns }
