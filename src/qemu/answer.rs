@@ -1,4 +1,4 @@
-//! The return path: what a destination says to a source, once the source has opened that way.
+//! The return path: what a destination answers, once the source has opened it.
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -14,16 +14,16 @@ use crate::wire::qemu::{REPLY_LEN_MAX, Reply};
 
 /// The return path.
 pub(super) struct Answers {
-    /// The main connection's, which lives beside this.
+    /// The main connection's descriptor; its owner keeps it open for as long as this exists.
     fd: RawFd,
     tag: Tag,
     is_open: bool,
     waiting: VecDeque<Reply>,
     buffers: Pool,
-    /// What is being sent: the message, and the bytes that carry it.
+    /// The message that is being sent, and its bytes.
     sending: Option<(Reply, Outgoing)>,
     shut: Option<u32>,
-    /// What was sent, and when: the first so many.
+    /// What was sent, and when: the first [`QEMU_ANSWERS_MAX`] messages.
     pub(super) said: Vec<(Reply, Nanos)>,
 }
 
@@ -50,17 +50,17 @@ impl Answers {
         self.is_open
     }
 
-    /// Whether the last word was said, or is about to be.
+    /// Whether SHUT, the final message, was sent or is queued.
     pub(super) fn is_shut(&self) -> bool {
         self.shut.is_some()
     }
 
-    /// Whether everything that was to be said has been taken by the socket.
+    /// Whether the socket has taken every queued message.
     pub(super) fn is_silent(&self) -> bool {
         self.sending.is_none() && self.waiting.is_empty()
     }
 
-    /// Says something, unless the source does not listen or the last word was said.
+    /// Queues a message. Drops it if the source does not listen or the final message is already queued.
     pub(super) fn say(&mut self, reply: Reply) -> Result<(), Error> {
         if !self.is_open || self.is_shut() {
             return Ok(());
@@ -76,7 +76,7 @@ impl Answers {
         Ok(())
     }
 
-    /// Sends what is next.
+    /// Sends the next message, unless a send is under way.
     pub(super) fn go_on(&mut self, ring: &mut impl Ring) {
         if self.sending.is_some() {
             return;
@@ -93,7 +93,7 @@ impl Answers {
         self.sending = Some((reply, outgoing));
     }
 
-    /// A send ended. Gives the message that is all sent.
+    /// A send ended. Returns the message if all of it was sent.
     pub(super) fn on_sent(
         &mut self,
         ring: &mut impl Ring,
@@ -108,7 +108,7 @@ impl Answers {
         }
         outgoing.land().into_iter().for_each(|buffer| self.buffers.put(buffer));
         if let Err(errno) = progress {
-            // nobody hears the rest
+            // the rest would reach no one
             self.waiting.clear();
             self.is_open = false;
             let phase = Phase::Answering;

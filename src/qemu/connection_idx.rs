@@ -1,11 +1,11 @@
-//! Which of a migration's connections one is: a number that is neither a device's nor a channel's.
+//! The index of a connection within its migration: neither a device's number nor a channel's.
 
 use crate::error::Place;
 use crate::numbers::ChannelIdx;
 
 /// A connection of one migration: the main one, or a channel.
 ///
-/// As a number, which is its place in lists and in what the ring carries, main is 0 and channel n is n + 1.
+/// As a number (its index in lists and in the tags of ring operations) main is 0 and channel n is n + 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConnectionIdx(u16);
 
@@ -13,12 +13,12 @@ impl ConnectionIdx {
     /// The main connection.
     pub(crate) const MAIN: ConnectionIdx = ConnectionIdx(0);
 
-    /// The connection at this place of a list.
+    /// The connection at this index of a list.
     pub(crate) fn from_index(index: usize) -> ConnectionIdx {
         ConnectionIdx(u16::try_from(index).expect("at most limits::QEMU_CONNECTIONS_MAX connections"))
     }
 
-    /// The place in a list.
+    /// The index in a list.
     pub(crate) fn index(self) -> usize {
         self.0.into()
     }
@@ -28,7 +28,7 @@ impl ConnectionIdx {
         self.index().checked_sub(1).map(ChannelIdx::from_index)
     }
 
-    /// As errors name it.
+    /// The name that errors use.
     pub(crate) fn place(self) -> Place {
         self.channel().map_or(Place::Main, |channel| Place::Multifd(channel.0))
     }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn main_comes_first_and_every_channel_behind_it() {
+    fn main_comes_first_and_the_channels_follow() {
         assert_eq!((ConnectionIdx::MAIN.channel(), ConnectionIdx::MAIN.place()), (None, Place::Main));
         for number in 0..255 {
             let connection = ConnectionIdx::from(ChannelIdx::new(number));

@@ -1,9 +1,11 @@
-//! The connections of one QEMU migration: the main one and the multifd ones, in any order, told apart by their first bytes.
+//! Gathers the connections of one QEMU migration: the main one and the multifd ones, in any order, identified by their
+//! first bytes.
 //!
-//! QEMU has no hello. Its source connects first for main, and sends nothing there until its multifd connections are set up;
-//! each of those begins with an init at once. So a connection is unidentified until its first bytes arrive, and one that
-//! stays silent is dropped after a timeout. It keeps these: of the main connection not a byte is consumed, of a multifd
-//! connection its init alone; sockets that are handed on are blocking; a connection of anyone else costs the others nothing.
+//! QEMU has no hello. A source connects its main connection first, and sends nothing there until its multifd
+//! connections are set up; each of those begins with an init immediately. So a connection is unidentified until its
+//! first bytes arrive, and one that stays silent is dropped after a timeout. Invariants: no byte of the main connection
+//! is consumed, and of a multifd connection only its init; sockets that are handed on are blocking; a connection from
+//! anyone else costs the others nothing.
 
 mod connect;
 mod newcomer;
@@ -30,14 +32,15 @@ use crate::time::now;
 use crate::wire::qemu::Init;
 use crate::worker::caller::{Caller, Event};
 
-/// The key of the listening socket in epoll's answers. Newcomers follow by their place, then those that are identified.
+/// The listening socket's key in epoll events. The newcomers' keys follow, by index, then those of identified
+/// connections.
 const LISTENING: u64 = 0;
 const NEWCOMER: u64 = 1;
 const IDENTIFIED: u64 = NEWCOMER + PENDING_HELLOS_MAX as u64;
 
-/// An address where a QEMU can migrate to: `migrate tcp:ADDR` on its side.
+/// An address that a QEMU can migrate to: `migrate tcp:ADDR` on its side.
 ///
-/// A clone is the same address: connections come to whoever gathers them first.
+/// Clones share one listening socket: a connection goes to the clone that accepts it first.
 #[derive(Debug, Clone)]
 pub struct Listener {
     listening: Arc<TcpListener>,
@@ -57,7 +60,7 @@ pub(crate) struct Gathered {
 }
 
 impl Listener {
-    /// Opens `addr`; with port 0 the kernel chooses one, see [`local_addr`](Listener::local_addr).
+    /// Listens on `addr`; with port 0 the kernel chooses one, see [`local_addr`](Listener::local_addr).
     pub fn bind(addr: SocketAddr) -> Result<Listener, Error> {
         let listening = socket::listen(addr)?;
         let addr =
@@ -65,17 +68,18 @@ impl Listener {
         Ok(Listener { listening: Arc::new(listening), addr, patience: limits::GATHER_TIMEOUT })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Whether this host has a congestion control: found out before any peer comes.
+    /// Checks that this host has a congestion control, before any peer connects.
     pub(crate) fn check_congestion(&self, name: &str) -> Result<(), KernelError> {
         socket::unconnected(self.addr, Some(name)).map(drop)
     }
 
-    /// Waits for a migration with this many multifd connections. Connections of others are rejected and go to `reject`.
+    /// Waits for a migration with this many multifd connections. Connections that do not belong to one are rejected and
+    /// reported to `reject`.
     pub(crate) fn gather(
         &self,
         channels: usize,
@@ -92,7 +96,7 @@ impl Listener {
         Err(Error::Cancelled)
     }
 
-    /// The same for the caller of a worker, who is told of rejected connections and may cancel.
+    /// The same for a worker: its caller is told of rejected connections and may cancel.
     pub(super) fn gather_for(
         &self,
         owner: &mut Caller,
@@ -108,7 +112,7 @@ impl Listener {
 }
 
 impl Gathered {
-    /// Tells the caller that all are there.
+    /// Tells the caller that all connections are there.
     pub(super) fn begin_for(&self, owner: &mut Caller, congestion: Option<&str>) -> Result<(), Error> {
         if let Some(name) = congestion {
             self.set_congestion(name)?;
@@ -122,7 +126,7 @@ impl Gathered {
         self.main.peer()
     }
 
-    /// Multifd connections.
+    /// How many multifd connections there are.
     pub(crate) fn channels(&self) -> u16 {
         u16::try_from(self.multifd.len()).expect("channels are bounded by CHANNELS_MAX")
     }
@@ -138,19 +142,19 @@ impl Gathered {
     }
 }
 
-/// The connections that came so far.
+/// The connections that have come so far.
 struct Gathering<'a> {
     listener: &'a Listener,
     epoll: Epoll,
-    /// Nothing is accepted before: the kernel could not.
+    /// Nothing is accepted until then, because the kernel had run out of a resource.
     paused_until: Option<Nanos>,
-    /// The listening socket is watched.
+    /// Epoll watches the listening socket.
     accepts: bool,
     newcomers: [Option<Newcomer>; PENDING_HELLOS_MAX],
     main: Option<Connection>,
     multifd: Vec<Option<Connection>>,
     uuid: Option<[u8; 16]>,
-    /// When the first of them was identified.
+    /// When the first connection was identified.
     began: Option<Nanos>,
     /// An identified connection whose peer has closed.
     closed: Option<Place>,
@@ -183,7 +187,7 @@ impl<'a> Gathering<'a> {
     }
 
     fn finish(self) -> Result<Gathered, Error> {
-        let main = self.main.expect("it is complete");
+        let main = self.main.expect("finished only when complete");
         let multifd: Vec<Connection> = self.multifd.into_iter().flatten().collect();
         for connection in std::iter::once(&main).chain(&multifd) {
             socket::prepare(&SockRef::from(connection))?;
@@ -191,13 +195,13 @@ impl<'a> Gathering<'a> {
         Ok(Gathered { main, multifd, uuid: self.uuid })
     }
 
-    /// Waits a little for anything to happen, and does what follows from it.
+    /// Waits briefly for events and handles them.
     fn turn(&mut self, reject: &mut dyn FnMut(Option<SocketAddr>, Error)) -> Result<(), Error> {
         let now = now();
         self.expire(now, reject)?;
         self.watch_listener(now)?;
         let mut events = [EpollEvent::empty(); 16];
-        let patience = EpollTimeout::try_from(CANCEL_POLL).expect("a part of a second");
+        let patience = EpollTimeout::try_from(CANCEL_POLL).expect("less than a second");
         let count = match self.epoll.wait(&mut events, patience) {
             Err(nix::errno::Errno::EINTR) => 0,
             other => other.map_err(|errno| KernelError::new(KernelOperation::EpollWait, errno))?,
@@ -215,7 +219,7 @@ impl<'a> Gathering<'a> {
         Ok(())
     }
 
-    /// Rejects newcomers that stay silent, and gives up altogether when it takes too long.
+    /// Rejects newcomers that stay silent, and gives up entirely when gathering takes too long.
     fn expire(&mut self, now: Nanos, reject: &mut dyn FnMut(Option<SocketAddr>, Error)) -> Result<(), Error> {
         let patience = nanos(self.listener.patience);
         for place in &mut self.newcomers {
@@ -263,7 +267,7 @@ impl<'a> Gathering<'a> {
             match accepted {
                 Ok(newcomer) => *place = Some(newcomer),
                 Err(error) => {
-                    // Out of descriptors or memory: it may get better, and must not spin until then.
+                    // Out of descriptors or memory: this may pass, so retry later rather than spin.
                     self.paused_until = Some(now + nanos(limits::HEARTBEAT_INTERVAL));
                     return reject(None, error.into());
                 }
@@ -271,7 +275,7 @@ impl<'a> Gathering<'a> {
         }
     }
 
-    /// Bytes of a newcomer came: they may identify it.
+    /// Bytes of a newcomer arrived: they may identify it.
     fn read(
         &mut self,
         key: u64,
@@ -280,7 +284,7 @@ impl<'a> Gathering<'a> {
     ) -> Result<(), Error> {
         let place = usize::try_from(key - NEWCOMER).ok().and_then(|at| self.newcomers.get_mut(at));
         let Some(place) = place else { return Ok(()) };
-        // gone since the kernel said so
+        // gone since the kernel reported it
         let Some(newcomer) = place.as_mut() else { return Ok(()) };
         let identity = newcomer.identify();
         if matches!(identity, Ok(Identity::Unknown)) {
@@ -299,7 +303,7 @@ impl<'a> Gathering<'a> {
         }
     }
 
-    /// An identified connection takes its place.
+    /// Puts an identified connection in its place.
     fn enter(&mut self, newcomer: Newcomer, init: Option<Init>, now: Nanos) -> Result<(), Error> {
         let (place, key) = match init {
             None => (Place::Main, IDENTIFIED + u64::from(u8::MAX) + 1),
@@ -322,7 +326,7 @@ impl<'a> Gathering<'a> {
         if entry.is_some() {
             return Err(PeerError::from(QemuError::Twice { place }).into());
         }
-        // from now on only its end is of interest
+        // from now on only its end matters
         let mut end = EpollEvent::new(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLONESHOT, key);
         self.epoll
             .modify(&newcomer.socket, &mut end)

@@ -1,6 +1,6 @@
-//! QEMU at the other end: its connections, and what is done with them.
+//! Migrations with a QEMU at the other end: receiving, recording, replaying and inspecting them.
 //!
-//! A migration of QEMU's has one main connection and as many multifd connections as both sides were told; see
+//! A QEMU migration has one main connection and as many multifd connections as both sides are configured for; see
 //! `docs/QEMU.md`. [`crate::wire::qemu`] knows the bytes.
 
 mod answer;
@@ -29,7 +29,7 @@ use crate::report::{self, AnswerReport, StreamOutcome};
 use crate::time::Nanos;
 use crate::wire::qemu::Reply;
 
-/// How a report calls an end.
+/// The outcome that a report gives for this error.
 fn outcome(error: Option<&Error>) -> StreamOutcome {
     match error {
         None => StreamOutcome::Complete,
@@ -38,7 +38,7 @@ fn outcome(error: Option<&Error>) -> StreamOutcome {
     }
 }
 
-/// An answer on the return path, as a report has it.
+/// An answer on the return path, in a report's form.
 fn answer_report(&(reply, at): &(Reply, Nanos), began_at: Nanos) -> AnswerReport {
     let (message, value) = match reply {
         Reply::Shut(value) => (report::Answer::Shut, Some(value)),

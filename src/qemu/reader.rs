@@ -1,5 +1,5 @@
-//! A file that is read forward, with the parts that nobody needs left out. It knows where it is and how long it is, so it never
-//! asks for what is not there; its memory is one small buffer.
+//! A file that is read forward, skipping the parts that are not needed. It knows its position and its length, so it
+//! never reads beyond the end; its memory is one small buffer.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
@@ -8,10 +8,10 @@ use std::path::Path;
 use crate::error::CaptureProblem;
 use crate::wire::Malformed;
 
-/// Holds the headers of many small packets; large payloads are passed over without being read.
+/// Holds the headers of many small packets; large payloads are skipped without being read.
 const BUFFER_LEN: usize = 16 << 10;
 
-/// A problem, and where it is.
+/// A problem, and its offset in the file.
 #[derive(Debug)]
 pub(in crate::qemu) struct At {
     pub(in crate::qemu) offset: u64,
@@ -33,7 +33,7 @@ pub(in crate::qemu) struct Reader {
 }
 
 impl Reader {
-    /// Opens a regular file. What else there is (a pipe) may never answer.
+    /// Opens a regular file. Opening anything else (a pipe) could block for ever.
     pub(in crate::qemu) fn open(path: &Path) -> Result<Reader, CaptureProblem> {
         let failed =
             |operation| move |error: std::io::Error| CaptureProblem::Io { operation, errno: error.into() };
@@ -44,19 +44,19 @@ impl Reader {
         Reader::of(File::open(path).map_err(failed("open"))?)
     }
 
-    /// Reads a regular file that is at its beginning.
+    /// Reads an open regular file from its beginning, where it must stand.
     pub(in crate::qemu) fn of(file: File) -> Result<Reader, CaptureProblem> {
         let failed = |error: std::io::Error| CaptureProblem::Io { operation: "fstat", errno: error.into() };
         let len = file.metadata().map_err(failed)?.len();
         Ok(Reader { file: BufReader::with_capacity(BUFFER_LEN, file), offset: 0, len })
     }
 
-    /// Where the next byte is.
+    /// The offset of the next byte.
     pub(in crate::qemu) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Bytes of the file.
+    /// The length of the file in bytes.
     pub(in crate::qemu) fn len(&self) -> u64 {
         self.len
     }
@@ -66,7 +66,7 @@ impl Reader {
         self.len.saturating_sub(self.offset)
     }
 
-    /// The next bytes, as many as there are at hand; none at the end of the file.
+    /// The next bytes, as many as are buffered; none at the end of the file.
     pub(in crate::qemu) fn peek(&mut self) -> Result<&[u8], At> {
         let offset = self.offset;
         loop {
@@ -79,13 +79,13 @@ impl Reader {
         Ok(self.file.buffer())
     }
 
-    /// Passes over bytes that were seen.
+    /// Skips bytes that [`peek`](Reader::peek) returned.
     pub(in crate::qemu) fn consume(&mut self, bytes: usize) {
         self.file.consume(bytes);
         self.offset += bytes as u64;
     }
 
-    /// Fills the buffer, or says what the file ends within.
+    /// Fills the buffer, or fails with what the file ends within.
     pub(in crate::qemu) fn fill(&mut self, buffer: &mut [u8], within: &'static str) -> Result<(), At> {
         let cut = At { offset: self.len, problem: CaptureProblem::Cut { within } };
         if (buffer.len() as u64) > self.remaining() {
@@ -108,7 +108,7 @@ impl Reader {
         Ok(bytes)
     }
 
-    /// The next bytes, at most as many as the caller's bound.
+    /// The next bytes. The caller bounds `len`.
     pub(in crate::qemu) fn take_vec(&mut self, len: u32, within: &'static str) -> Result<Vec<u8>, At> {
         if u64::from(len) > self.remaining() {
             return Err(At { offset: self.len, problem: CaptureProblem::Cut { within } });
@@ -118,7 +118,7 @@ impl Reader {
         Ok(bytes)
     }
 
-    /// Passes over bytes without reading them, or says what the file ends within.
+    /// Skips bytes without reading them, or fails with what the file ends within.
     pub(in crate::qemu) fn skip(&mut self, bytes: u64, within: &'static str) -> Result<(), At> {
         match i64::try_from(bytes) {
             Ok(distance) if bytes <= self.remaining() => {
@@ -130,7 +130,7 @@ impl Reader {
         }
     }
 
-    /// Goes to a place in the file.
+    /// Moves to an offset in the file.
     pub(in crate::qemu) fn seek(&mut self, offset: u64) -> Result<(), At> {
         self.file.seek(SeekFrom::Start(offset)).map_err(|error| read_error(offset, &error))?;
         self.offset = offset;
@@ -142,7 +142,7 @@ fn read_error(offset: u64, error: &std::io::Error) -> At {
     At { offset, problem: CaptureProblem::Io { operation: "read", errno: error.into() } }
 }
 
-/// Bytes that are not what should be there.
+/// Bytes that do not decode as what should be there.
 pub(in crate::qemu) fn broken(what: &'static str, malformed: Malformed) -> CaptureProblem {
     CaptureProblem::Malformed { what, malformed }
 }

@@ -1,4 +1,4 @@
-//! The live receiver as an embedder sees it: our own receiver, with a QEMU at the other end.
+//! The live receiver's public interface: like the native receiver's, with a QEMU at the other end.
 
 use std::os::fd::OwnedFd;
 
@@ -23,13 +23,13 @@ use crate::worker::report_builder::ReportBuilder;
 use crate::worker::settings::Settings;
 use crate::worker::writers::Device;
 
-/// How the source comes.
+/// Where the connections come from.
 enum Peer {
     Listener(Listener),
     Sockets { main: OwnedFd, multifd: Vec<OwnedFd> },
 }
 
-/// Takes VFIO devices' state from a QEMU that migrates, and nothing else of its virtual machine.
+/// Receives the state of VFIO devices from a migrating QEMU, and nothing else of its virtual machine.
 ///
 /// ```no_run
 /// use ringlift::{Outcome, qemu, sink::VfioSink};
@@ -52,7 +52,7 @@ struct Options {
     pool_size: u64,
 }
 
-/// Builds a [`Receiver`]. What is not set has the value that its method names.
+/// Builds a [`Receiver`]. Each method documents the default of its setting.
 pub struct ReceiverBuilder {
     devices: Vec<Device>,
     peer: Option<Peer>,
@@ -61,24 +61,24 @@ pub struct ReceiverBuilder {
 }
 
 impl Receiver {
-    /// Begins to describe a receiver.
+    /// Starts building a receiver.
     pub fn builder() -> ReceiverBuilder {
         let options = Options { channels: CHANNELS_DEFAULT, pool_size: POOL_SIZE_DEFAULT };
         ReceiverBuilder { devices: Vec::new(), peer: None, options, settings: Settings::default() }
     }
 
-    /// Waits for one migration and takes it on this thread, to whatever end. Afterwards the devices run what was loaded
-    /// (complete), or are reset (aborted).
+    /// Waits for one migration and receives it on this thread, until it completes or fails. Afterwards the devices run
+    /// what was loaded (complete), or are reset (aborted).
     pub fn run(self) -> Finished {
-        let mut account = ReportBuilder::new(now(), self.devices.len());
-        account.dialect(DIALECT);
-        match self.begin(account.started_at) {
+        let mut builder = ReportBuilder::new(now(), self.devices.len());
+        builder.dialect(DIALECT);
+        match self.begin(builder.started_at) {
             Ok(receiving) => receiving.run(),
-            Err(error) => Finished::not_begun(account, Role::Receiver, error),
+            Err(error) => Finished::not_begun(builder, Role::Receiver, error),
         }
     }
 
-    /// The worker, whose connections are there.
+    /// Gathers the connections and creates the worker.
     fn begin(mut self, begun: Nanos) -> Result<Receiving<HostRing>, Error> {
         let Options { channels, pool_size } = self.options;
         let mut owner = self.settings.connecting_owner(begun);
@@ -119,7 +119,7 @@ fn meet(
 }
 
 impl ReceiverBuilder {
-    /// Adds a device by the name that QEMU gives it: the path of its place in the guest and `/vfio`, as in
+    /// Adds a device under QEMU's name for it: its bus address in the guest followed by `/vfio`, as in
     /// `0000:00:01.0/vfio`.
     pub fn device(self, idstr: impl AsRef<str>, sink: impl Sink + 'static) -> ReceiverBuilder {
         self.boxed_device(idstr, Box::new(sink))
@@ -131,59 +131,60 @@ impl ReceiverBuilder {
         self
     }
 
-    /// Gives the device that was added last another instance number than 0. QEMU gives none to devices with a place of
-    /// their own.
+    /// Sets the instance number of the device that was added last; 0 unless set. QEMU leaves it 0 for devices with a
+    /// bus address of their own.
     pub fn instance(mut self, instance: u32) -> ReceiverBuilder {
         self.devices.iter_mut().next_back().into_iter().for_each(|device| device.instance = instance);
         self
     }
 
-    /// Takes the next migration that comes to a listener.
+    /// Receives the next migration that arrives at a listener.
     pub fn listener(mut self, listener: &Listener) -> ReceiverBuilder {
         self.peer = Some(Peer::Listener(listener.clone()));
         self
     }
 
-    /// Uses stream sockets that are connected already: the main connection from its first byte on, and the multifd
-    /// connections in the order of their numbers, each behind the init that told it.
+    /// Uses stream sockets that are already connected: the main connection from its first byte on, and the multifd
+    /// connections in the order of their numbers, each with its init already read.
     pub fn sockets(mut self, main: OwnedFd, multifd: Vec<OwnedFd>) -> ReceiverBuilder {
         self.options.channels = multifd.len();
         self.peer = Some(Peer::Sockets { main, multifd });
         self
     }
 
-    /// Multifd connections to wait for: what `multifd-channels` says at the source, and 0 when its multifd capability is
+    /// Multifd connections to wait for: the source's parameter `multifd-channels`, or 0 when its multifd capability is
     /// off. 2 unless set, as in QEMU.
     pub fn channels(mut self, channels: usize) -> ReceiverBuilder {
         self.options.channels = channels;
         self
     }
 
-    /// Bytes of the pool of buffers. 64 MiB unless set; a device needs about a megabyte, and so does the main connection.
+    /// The size of the buffer pool in bytes. 64 MiB unless set; each device needs about a megabyte, and so does the
+    /// main connection.
     pub fn pool_size(mut self, bytes: u64) -> ReceiverBuilder {
         self.options.pool_size = bytes;
         self
     }
 
-    /// The TCP congestion control. The host's own unless set.
+    /// The TCP congestion control. The host's default unless set.
     pub fn congestion(mut self, name: impl AsRef<str>) -> ReceiverBuilder {
         self.settings.set_congestion(name.as_ref());
         self
     }
 
-    /// Hears of what happens, on the thread that runs the migration: be quick.
+    /// Is called with every event, on the thread that runs the migration, so it must return quickly.
     pub fn on_event(mut self, on_event: impl FnMut(&Event) + Send + 'static) -> ReceiverBuilder {
         self.settings.set_on_event(on_event);
         self
     }
 
-    /// Cancels the migration when `cancel` is used, unless the devices run already or are about to.
+    /// Cancels the migration when `cancel` is used, unless the devices already run or are about to.
     pub fn cancel(mut self, cancel: &Cancel) -> ReceiverBuilder {
         self.settings.set_cancel(cancel);
         self
     }
 
-    /// Checks what was described.
+    /// Checks the settings.
     pub fn build(self) -> Result<Receiver, Misuse> {
         check_devices(self.devices.iter().map(|device| (&*device.name, device.instance)))?;
         if self.devices.iter().any(|device| Idstr::try_from(&*device.name).is_err()) {

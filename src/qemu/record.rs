@@ -1,8 +1,8 @@
-//! Takes a migration of QEMU's and records what comes, as it comes: for looking at it, for measuring the source, for playing
-//! it to a destination later.
+//! Accepts a QEMU migration and records it as it arrives: to inspect it, to measure the source, or to replay it to a
+//! destination later.
 //!
-//! To the source this is a destination that accepts everything: it answers pings, lets it switch over as soon as the devices
-//! have sent their initial state, and says in the end that all was taken. No virtual machine runs here afterwards.
+//! To the source this is a destination that accepts everything: it answers pings, lets the source switch over as soon
+//! as the devices have sent their initial state, and finally reports success. No virtual machine runs here afterwards.
 
 mod connection;
 mod devices;
@@ -34,10 +34,10 @@ use crate::worker::caller::Event;
 use crate::worker::report_builder::header::{Header, host, rate};
 use crate::worker::settings::Settings;
 
-/// Slots that a connection has when there are enough: one that fills while another is written, and some between.
+/// Slots per connection when the pool allows: one that fills while another is written, and some in between.
 const SHARE: u64 = 8;
 
-/// Records a migration of QEMU's.
+/// Records a QEMU migration.
 ///
 /// ```no_run
 /// use ringlift::qemu::{Capture, Listener};
@@ -53,7 +53,7 @@ pub struct Capture {
     settings: Settings,
 }
 
-/// Builds a [`Capture`]. What is not set has the value that its method names.
+/// Builds a [`Capture`]. Each method documents the default of its setting.
 pub struct CaptureBuilder {
     listener: Option<Listener>,
     options: Options,
@@ -69,7 +69,7 @@ struct Options {
 /// How a capture ended.
 #[derive(Debug)]
 pub struct Captured {
-    /// Why it did not end complete.
+    /// Why it is not complete; none when it is.
     pub error: Option<Error>,
     /// The figures.
     pub report: CaptureReport,
@@ -78,46 +78,46 @@ pub struct Captured {
 }
 
 impl Capture {
-    /// Begins to describe a capture.
+    /// Starts building a capture.
     pub fn builder() -> CaptureBuilder {
         let options = Options { channels: 0, folder: None, pool_size: POOL_SIZE_DEFAULT };
         CaptureBuilder { listener: None, options, settings: Settings::default() }
     }
 
-    /// Waits for one migration and takes it on this thread, to whatever end.
+    /// Waits for one migration and records it on this thread, until it completes or fails.
     pub fn run(self) -> Captured {
-        let mut account = Account::new(self.options.channels);
-        match self.prepare(&mut account) {
-            Err(error) => account.finish(Some(error)),
+        let mut builder = ReportBuilder::new(self.options.channels);
+        match self.prepare(&mut builder) {
+            Err(error) => builder.finish(Some(error)),
             Ok(mut recording) => {
                 let result = recording.record();
                 let error = recording.conclude(result);
-                account.see(recording);
-                account.finish(error)
+                builder.see(recording);
+                builder.finish(error)
             }
         }
     }
 
-    fn prepare(mut self, account: &mut Account) -> Result<Recording<HostRing>, Error> {
+    fn prepare(mut self, builder: &mut ReportBuilder) -> Result<Recording<HostRing>, Error> {
         let Options { channels, folder, pool_size } = self.options;
         let mut owner = self.settings.connecting_owner(now());
         let folder = folder.map(|path| Folder::make(&path)).transpose()?;
         if let Some(name) = self.settings.congestion() {
             self.listener.check_congestion(name)?;
         }
-        // before anybody comes: a source that has come must not be let down by this host
+        // before a source connects: once it has, nothing on this host should make it fail
         let mut ring = ring::open(&owner.cancel)?;
         let (pool, share) = pool(pool_size, channels + 1, folder.is_some())?;
-        account.header.pool(&pool, ring.register(&pool).err());
+        builder.header.pool(&pool, ring.register(&pool).err());
         let gathered = self.listener.gather_for(&mut owner, channels, self.settings.congestion())?;
-        account.connected(&gathered);
+        builder.connected(&gathered);
         let record = folder.map(|folder| open(folder, &gathered)).transpose()?;
         let Gathered { main, multifd, .. } = gathered;
         Ok(Recording::new(ring, Parts { main, multifd, record, pool, share, owner })?)
     }
 }
 
-/// The files of every connection.
+/// Opens the files of every connection.
 fn open(folder: Folder, gathered: &Gathered) -> Result<(Folder, Vec<files::Files>), Error> {
     let mut files = vec![folder.main()?];
     for id in 0..gathered.multifd.len() {
@@ -127,7 +127,7 @@ fn open(folder: Folder, gathered: &Gathered) -> Result<(Folder, Vec<files::Files
     Ok((folder, files))
 }
 
-/// A pool, and how many of its slots each connection has. Without files each has one, which is used again at once.
+/// A pool, and how many of its slots each connection has. Without files each has one, which is reused immediately.
 fn pool(size: u64, connections: usize, records: bool) -> Result<(Pool, u32), Error> {
     let connections = connections as u64;
     let piece = size / connections / SHARE;
@@ -145,37 +145,38 @@ fn pool(size: u64, connections: usize, records: bool) -> Result<(Pool, u32), Err
 }
 
 impl CaptureBuilder {
-    /// Takes the next migration that comes to a listener.
+    /// Records the next migration that arrives at a listener.
     pub fn listener(mut self, listener: Listener) -> CaptureBuilder {
         self.listener = Some(listener);
         self
     }
 
-    /// Multifd connections: the source's parameter `multifd-channels`, or 0 when its capability `multifd` is off. 0 unless set.
+    /// Multifd connections: the source's parameter `multifd-channels`, or 0 when its capability `multifd` is off. 0
+    /// unless set.
     pub fn channels(mut self, channels: usize) -> CaptureBuilder {
         self.options.channels = channels;
         self
     }
 
-    /// Where it is recorded: a folder that is made, or an empty one. Nothing is kept unless set.
+    /// The folder to record into: it is created, or must be empty. Nothing is kept unless set.
     pub fn folder(mut self, path: impl Into<PathBuf>) -> CaptureBuilder {
         self.options.folder = Some(path.into());
         self
     }
 
-    /// Bytes of memory for what came and is not written yet. 64 MiB unless set.
+    /// Bytes of memory for what has arrived and is not written yet. 64 MiB unless set.
     pub fn pool_size(mut self, bytes: u64) -> CaptureBuilder {
         self.options.pool_size = bytes;
         self
     }
 
-    /// The TCP congestion control. The host's own unless set.
+    /// The TCP congestion control. The host's default unless set.
     pub fn congestion(mut self, name: impl AsRef<str>) -> CaptureBuilder {
         self.settings.set_congestion(name.as_ref());
         self
     }
 
-    /// Hears of what happens, on the thread that runs the capture: be quick.
+    /// Is called with every event, on the thread that runs the capture, so it must return quickly.
     pub fn on_event(mut self, on_event: impl FnMut(&Event) + Send + 'static) -> CaptureBuilder {
         self.settings.set_on_event(on_event);
         self
@@ -187,7 +188,7 @@ impl CaptureBuilder {
         self
     }
 
-    /// Checks what was described.
+    /// Checks the settings.
     pub fn build(self) -> Result<Capture, Misuse> {
         let Options { channels, pool_size, .. } = self.options;
         if channels > CHANNELS_MAX {
@@ -204,15 +205,15 @@ impl CaptureBuilder {
     }
 }
 
-/// What is known of a capture besides what it saw.
-struct Account {
+/// The report while it is being built.
+struct ReportBuilder {
     header: Header,
     report: CaptureReport,
     histograms: PacketHistograms,
 }
 
-impl Account {
-    fn new(channels: usize) -> Account {
+impl ReportBuilder {
+    fn new(channels: usize) -> ReportBuilder {
         let report = CaptureReport {
             schema: Schema::default(),
             outcome: StreamOutcome::Failed,
@@ -234,7 +235,7 @@ impl Account {
             host: Host::default(),
             warnings: Vec::new(),
         };
-        Account { header: Header::default(), report, histograms: histograms() }
+        ReportBuilder { header: Header::default(), report, histograms: histograms() }
     }
 
     fn connected(&mut self, gathered: &Gathered) {
@@ -247,7 +248,7 @@ impl Account {
         let began_at = recording.began_at.unwrap_or(recording.moved_at);
         let (observer, answers, report) = (&recording.observer, &recording.answers, &mut self.report);
         for device in observer.silent_devices() {
-            let text = format!("device {device} was announced, and no state of it came after it had stopped");
+            let text = format!("device {device} was announced, but sent no state after it had stopped");
             let hint = "a device without state is possible; else look at the source's own messages";
             self.header.warn(WarningCode::DeviceSilent, text, hint);
         }
@@ -266,7 +267,7 @@ impl Account {
     }
 
     fn finish(self, error: Option<Error>) -> Captured {
-        let Account { header, report, histograms } = self;
+        let ReportBuilder { header, report, histograms } = self;
         let report = CaptureReport {
             outcome: outcome(error.as_ref()),
             error: error.as_ref().map(Into::into),

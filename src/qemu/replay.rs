@@ -1,7 +1,7 @@
-//! Plays a capture into a QEMU that waits for a migration.
+//! Replays a capture to a QEMU that waits for a migration.
 //!
-//! The bytes of every connection are sent as they were captured, read by the ring and sent by the ring, a few slots for
-//! each. In which order the connections take turns is [`barriers`]' business; [`worker`] does what they allow.
+//! The bytes of every connection are sent as they were captured; the ring reads and sends them, through a few slots for
+//! each connection. [`barriers`] decides how far each connection may go; [`worker`] carries it out.
 
 mod barriers;
 mod connection;
@@ -23,7 +23,7 @@ use self::barriers::Barriers;
 use self::connection::{ConnectionReplay, SLOTS};
 use self::pace::Recording;
 use self::progress::Progress;
-use self::reporting::Account;
+use self::reporting::ReportBuilder;
 use self::return_path::{BUFFER_LEN, ReturnPathReader};
 use self::worker::ReplayWorker;
 use super::capture::{Connection, Inspection};
@@ -42,7 +42,7 @@ use crate::wire::qemu::{INIT_LEN, Init, Reply};
 use crate::worker::caller::{Caller, Event};
 use crate::worker::settings::Settings;
 
-/// Plays a capture into a QEMU destination.
+/// Replays a capture to a QEMU destination.
 ///
 /// ```no_run
 /// let capture = ringlift::qemu::capture::inspect(&["captured".into()]);
@@ -57,22 +57,22 @@ pub struct Replay {
     on_answer: Option<OnAnswer>,
 }
 
-/// Something that the destination of a replay answered.
+/// An answer from the destination of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
-    /// What.
+    /// The message.
     pub reply: Reply,
-    /// Since the connections were there.
+    /// The time since all connections were established.
     pub since: Duration,
 }
 
-/// Hears of answers.
+/// Called with each answer.
 type OnAnswer = Box<dyn FnMut(&Answer) + Send>;
 
-/// Builds a [`Replay`]. What is not set has the value that its method names.
+/// Builds a [`Replay`]. Each method documents the default of its setting.
 pub struct ReplayBuilder(Replay);
 
-/// What is to be sent, and when.
+/// What to send, and when.
 struct Script {
     barriers: Barriers,
     recording: Option<Recording>,
@@ -82,14 +82,14 @@ struct Script {
 /// How a replay ended.
 #[derive(Debug)]
 pub struct Replayed {
-    /// Why the destination did not take it; none when it did.
+    /// Why the destination did not accept the migration; none when it did.
     pub error: Option<Error>,
     /// The figures.
     pub report: ReplayReport,
 }
 
 impl Replay {
-    /// Begins to describe a replay of a capture that is whole to a QEMU that waits there.
+    /// Starts building a replay of a capture, which must be complete, to a QEMU that waits at `to`.
     pub fn builder(capture: Inspection, to: SocketAddr) -> ReplayBuilder {
         ReplayBuilder(Replay {
             capture,
@@ -100,36 +100,40 @@ impl Replay {
         })
     }
 
-    /// Runs it on this thread, to whatever end.
+    /// Runs it on this thread until it completes or fails.
     pub fn run(mut self) -> Replayed {
         let owner = self.settings.connecting_owner(now());
-        let mut account = Account::new(&self.capture, self.to, self.pace);
-        let error = match self.prepare(owner, &mut account) {
+        let mut builder = ReportBuilder::new(&self.capture, self.to, self.pace);
+        let error = match self.prepare(owner, &mut builder) {
             Err(error) => Some(error),
             Ok(mut worker) => {
                 worker.on_answer = self.on_answer.take();
                 let error = worker.run().err();
-                account.see(&worker, now());
+                builder.see(&worker, now());
                 error
             }
         };
-        Replayed { report: account.finish(error.as_ref()), error }
+        Replayed { report: builder.finish(error.as_ref()), error }
     }
 
-    /// Everything that can be found out before anybody is disturbed, and then the connections.
-    fn prepare(&self, mut owner: Caller, account: &mut Account) -> Result<ReplayWorker<HostRing>, Error> {
+    /// Checks everything that can be checked without the destination, and then connects.
+    fn prepare(
+        &self,
+        mut owner: Caller,
+        builder: &mut ReportBuilder,
+    ) -> Result<ReplayWorker<HostRing>, Error> {
         let script = self.script()?;
         let mut ring = ring::open(&owner.cancel)?;
         let pool = make_pool(self.capture.connections.len())?;
-        account.pool(&pool, ring.register(&pool).err());
+        builder.pool(&pool, ring.register(&pool).err());
         let gathered = self.connect(&owner)?;
-        account.connected(&gathered);
+        builder.connected(&gathered);
         owner.tell(&Event::Connected { peer: gathered.peer(), channels: gathered.channels() });
         let sockets = std::iter::once(gathered.main).chain(gathered.multifd);
         Ok(self.worker(ring, pool, script, sockets, owner)?)
     }
 
-    /// What is to be sent, and when.
+    /// Prepares what to send, and when.
     fn script(&self) -> Result<Script, CaptureError> {
         if let Some(error) = self.capture.errors.first() {
             return Err(error.clone());
@@ -143,7 +147,7 @@ impl Replay {
         Ok(Script { barriers, recording, files })
     }
 
-    /// The worker, whose connections are there.
+    /// Creates the worker for these connections.
     fn worker<R: Ring>(
         &self,
         ring: R,
@@ -160,7 +164,7 @@ impl Replay {
             let return_path = ReturnPathReader::new(
                 number,
                 socket.fd(),
-                buffers.take().expect("there is a buffer for each"),
+                buffers.take().expect("there is one buffer per connection"),
             );
             let place = connection.id.map_or(Place::Main, Place::Multifd);
             (
@@ -199,12 +203,12 @@ impl Replay {
     }
 }
 
-/// What of a connection is sent when it is made: a multifd connection's init.
+/// How many bytes of a connection are sent when it is made: a multifd connection's init.
 fn begin(connection: &Connection) -> u64 {
     if connection.id.is_some() { INIT_LEN as u64 } else { 0 }
 }
 
-/// A connection's file, where the first byte is that the worker sends.
+/// Opens a connection's file, at the first byte that the worker sends.
 fn open(connection: &Connection) -> Result<File, CaptureError> {
     let failed = |operation| {
         move |error: std::io::Error| {
@@ -217,7 +221,7 @@ fn open(connection: &Connection) -> Result<File, CaptureError> {
     Ok(file)
 }
 
-/// Slots for so many connections: the size that is fastest, or less where they are many.
+/// Slots for this many connections: of the fastest size, or smaller if there are many connections.
 fn make_pool(connections: usize) -> Result<Pool, KernelError> {
     let slots = u32::try_from(connections * SLOTS).expect("connections are bounded");
     let share = POOL_SIZE_DEFAULT / u64::from(slots.max(1)) / PAGE_SIZE as u64 * PAGE_SIZE as u64;
@@ -226,25 +230,25 @@ fn make_pool(connections: usize) -> Result<Pool, KernelError> {
 }
 
 impl ReplayBuilder {
-    /// How fast it is played. At full speed unless set.
+    /// How fast to replay. At full speed unless set.
     pub fn pace(mut self, pace: Pace) -> ReplayBuilder {
         self.0.pace = pace;
         self
     }
 
-    /// The TCP congestion control. The host's own unless set.
+    /// The TCP congestion control. The host's default unless set.
     pub fn congestion(mut self, name: impl AsRef<str>) -> ReplayBuilder {
         self.0.settings.set_congestion(name.as_ref());
         self
     }
 
-    /// Hears of what happens, on the thread that runs the replay: be quick.
+    /// Is called with every event, on the thread that runs the replay, so it must return quickly.
     pub fn on_event(mut self, on_event: impl FnMut(&Event) + Send + 'static) -> ReplayBuilder {
         self.0.settings.set_on_event(on_event);
         self
     }
 
-    /// Hears of what the destination answers, on the thread that runs the replay: be quick.
+    /// Is called with every answer of the destination, on the thread that runs the replay, so it must return quickly.
     pub fn on_answer(mut self, on_answer: impl FnMut(&Answer) + Send + 'static) -> ReplayBuilder {
         self.0.on_answer = Some(Box::new(on_answer));
         self
@@ -256,7 +260,7 @@ impl ReplayBuilder {
         self
     }
 
-    /// All of it can be done.
+    /// Finishes building. No combination of settings is wrong.
     pub fn build(self) -> Replay {
         self.0
     }

@@ -1,8 +1,8 @@
-//! The receiving end of QEMU's main connection: short things through a line, a device's state into a slot.
+//! The receiving end of QEMU's main connection: short messages through a control buffer, device state into slots.
 //!
-//! Sections have no length, so nobody knows how much may be received before it was looked at. What came into the line together
-//! with the beginning of a piece of state is copied into the piece's slot (at most [`READ`] bytes); the rest of the piece is
-//! received where it belongs.
+//! Sections have no length, so how much may be received is known only after looking at the bytes. What arrives in the
+//! control buffer together with the beginning of a piece of state is copied into the piece's slot (at most [`READ`]
+//! bytes); the rest of the piece is received directly into its slot.
 
 use std::ops::Range;
 
@@ -15,17 +15,17 @@ use crate::ring::{Ring, Tag};
 use crate::wire::Malformed;
 use crate::wire::qemu::Event;
 
-/// Bytes that are received at once while nobody knows what they are: a small part of a piece of state, and of a page of
-/// guest memory several.
+/// How many bytes are received in one go before it is known what they are: a small part of a piece of state, or several
+/// pages of guest memory.
 const READ: usize = 16 << 10;
 
 /// What there is to do next.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it is looked at where it is made, and never stored")]
+#[expect(clippy::large_enum_variant, reason = "it is matched where it is made, and never stored")]
 pub(crate) enum MainStep<'a> {
-    /// Something was said, in bytes that begin at this offset.
+    /// An event, whose bytes begin at this offset.
     Said(Event<'a>, u64),
-    /// A piece of state of the section's device begins: [`MainRx::accept`] when there is a slot.
+    /// A piece of state of the section's device begins: call [`MainRx::accept`] when there is a slot.
     Wants,
     /// A piece of state is complete.
     State {
@@ -34,16 +34,16 @@ pub(crate) enum MainStep<'a> {
         /// Bytes of it.
         len: usize,
     },
-    /// More of the tail.
+    /// More bytes of the tail.
     Tail(&'a [u8]),
-    /// Nothing until more has come: [`MainRx::resume`].
+    /// Nothing until more has come: call [`MainRx::resume`].
     Taken,
 }
 
 /// A piece of state that is being received.
 #[derive(Debug)]
 struct Piece {
-    /// Where it goes: nothing while there is no slot, or while the kernel fills it.
+    /// Its slot; none while there is no slot, or while the kernel fills it.
     slot: Option<Slot>,
     filled: usize,
     len: usize,
@@ -55,25 +55,25 @@ pub(crate) struct MainRx {
     connection: Connection,
     tag: Tag,
     follower: MainFollower,
-    /// Away while the kernel fills it.
-    line: Option<Slot>,
-    /// Bytes of the line that came and were not taken yet.
+    /// The control buffer; none while the kernel fills it.
+    buffer: Option<Slot>,
+    /// Bytes in the control buffer that were not taken yet.
     filled: Range<usize>,
     piece: Option<Piece>,
     /// A receive is under way.
     is_away: bool,
-    /// Whatever comes is dropped.
+    /// Whatever arrives is dropped.
     is_abandoned: bool,
     closed: bool,
 }
 
 impl MainRx {
-    pub(crate) fn new(connection: Connection, tag: Tag, line: Slot) -> MainRx {
+    pub(crate) fn new(connection: Connection, tag: Tag, buffer: Slot) -> MainRx {
         MainRx {
             connection,
             tag,
             follower: MainFollower::default(),
-            line: Some(line),
+            buffer: Some(buffer),
             filled: 0..0,
             piece: None,
             is_away: false,
@@ -86,7 +86,7 @@ impl MainRx {
         &self.connection
     }
 
-    /// What was taken so far.
+    /// The follower of what was taken so far.
     pub(crate) fn follower(&self) -> &MainFollower {
         &self.follower
     }
@@ -96,12 +96,12 @@ impl MainRx {
         self.closed
     }
 
-    /// Whether all that a source sends has come.
+    /// Whether everything a source sends has come.
     pub(crate) fn has_ended(&self) -> bool {
         self.follower.description().is_some()
     }
 
-    /// Waits for more, unless it does already or the peer has closed.
+    /// Starts a receive, unless one is under way or the peer has closed.
     pub(crate) fn resume(&mut self, ring: &mut impl Ring) {
         if self.closed || self.is_away {
             return;
@@ -113,14 +113,15 @@ impl MainRx {
             ring.receive(self.tag, self.connection.fd(), slot, range);
             return;
         }
-        let Some(line) = self.line.take() else { return };
-        // behind the last thing that is understood there is nothing that a slot could want
-        let end = if self.follower.in_tail() || self.is_abandoned { line.capacity() as usize } else { READ };
+        let Some(buffer) = self.buffer.take() else { return };
+        // after the last understood section nothing goes into a slot
+        let end =
+            if self.follower.in_tail() || self.is_abandoned { buffer.capacity() as usize } else { READ };
         self.is_away = true;
-        ring.receive(self.tag, self.connection.fd(), line, HEADER_ROOM..HEADER_ROOM + end);
+        ring.receive(self.tag, self.connection.fd(), buffer, HEADER_ROOM..HEADER_ROOM + end);
     }
 
-    /// A receive ended: how many bytes came. None: the peer closed.
+    /// A receive ended. Returns how many bytes came; none if the peer closed.
     pub(crate) fn on_received(
         &mut self,
         slot: Slot,
@@ -137,43 +138,43 @@ impl MainRx {
         };
         self.closed = result == Ok(0);
         if self.is_abandoned {
-            // the kernel had either the line or a piece's slot
-            self.line.get_or_insert(slot);
+            // the kernel had either the control buffer or a piece's slot
+            self.buffer.get_or_insert(slot);
         } else if let Some(piece) = &mut self.piece {
             let fresh = slot.bytes(HEADER_ROOM + piece.filled..HEADER_ROOM + piece.filled + came);
-            // a piece's own bytes are counted, and cannot be wrong
+            // the bytes within a piece are only counted, so this cannot fail
             let _ = self.follower.next(fresh);
             piece.filled += came;
             piece.slot = Some(slot);
         } else {
-            self.line = Some(slot);
+            self.buffer = Some(slot);
             self.filled = 0..came;
         }
         Ok((!self.closed).then_some(came))
     }
 
-    /// Takes nothing any more, but hears when the peer closes.
+    /// Drops everything from now on, but still notices when the peer closes.
     pub(crate) fn abandon(&mut self, ring: &mut impl Ring) {
         self.is_abandoned = true;
         self.resume(ring);
     }
 
-    /// Receives the piece that wants one into `slot`.
+    /// Gives the waiting piece its slot.
     pub(crate) fn accept(&mut self, slot: Slot) {
         let piece = self.piece.as_mut().expect("a piece wants a slot");
         assert!(piece.len <= slot.capacity() as usize, "a piece is never longer than a slot");
         piece.slot = Some(slot);
     }
 
-    /// Takes more of what came.
+    /// Takes more of what came, and returns what it is.
     pub(crate) fn next(&mut self) -> Result<MainStep<'_>, Malformed> {
         while !self.is_away && !self.is_abandoned {
             if let Some(piece) = &mut self.piece {
-                let (Some(slot), Some(line)) = (&mut piece.slot, &self.line) else {
+                let (Some(slot), Some(buffer)) = (&mut piece.slot, &self.buffer) else {
                     return Ok(MainStep::Wants);
                 };
                 let count = self.filled.len().min(piece.len - piece.filled);
-                let from = &line.payload(self.filled.end)[self.filled.start..][..count];
+                let from = &buffer.payload(self.filled.end)[self.filled.start..][..count];
                 slot.payload_mut()[piece.filled..piece.filled + count].copy_from_slice(from);
                 let _ = self.follower.next(from);
                 self.filled.start += count;
@@ -186,10 +187,10 @@ impl MainRx {
                 };
                 return Ok(MainStep::State { slot, len });
             }
-            let Some(line) = self.line.as_ref().filter(|_| !self.filled.is_empty()) else {
+            let Some(buffer) = self.buffer.as_ref().filter(|_| !self.filled.is_empty()) else {
                 return Ok(MainStep::Taken);
             };
-            let bytes = &line.payload(self.filled.end)[self.filled.start..];
+            let bytes = &buffer.payload(self.filled.end)[self.filled.start..];
             let (taken, step) = self.follower.next(bytes)?;
             self.filled.start += taken;
             match step {

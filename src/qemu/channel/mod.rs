@@ -1,4 +1,4 @@
-//! A QEMU's connections on a ring.
+//! QEMU's connections, on a ring.
 
 mod main_rx;
 mod multifd;

@@ -4,13 +4,13 @@ use crate::channel::{Frame, Framing};
 use crate::wire::Malformed;
 use crate::wire::qemu::{DevicePacket, PREFIX_LEN, Packet, PageSize};
 
-/// QEMU's framing, behind the init. Pages of guest memory have this size.
+/// QEMU's framing after the init. The field is the page size of guest memory.
 #[derive(Debug)]
 pub(crate) struct Multifd(pub(crate) PageSize);
 
 impl Framing for Multifd {
     type Header = DevicePacket;
-    /// Guest memory and barriers. Nothing of them matters but their length.
+    /// Guest memory and barriers, of which only the length matters.
     type Skipped = ();
     const LEN: usize = PREFIX_LEN;
 

@@ -1,4 +1,4 @@
-//! A QEMU's connections against a ring that does nothing by itself: the test is the kernel.
+//! QEMU's connections on a ring that does nothing by itself: the test plays the kernel.
 
 use proptest::prelude::*;
 
@@ -28,21 +28,21 @@ proptest! {
         len in 1_usize..60_000, cuts in prop::collection::vec(1_usize..20_000, 1..30)
     ) {
         let (mut kernel, mut pool) = (Kernel::default(), Pool::new(1, 64 << 10).unwrap());
-        let mut lines = Pool::new(1, u32::try_from(LINE_SIZE).unwrap()).unwrap();
-        let mut rx = MainRx::new(connection(), TAG, lines.take().unwrap());
+        let mut buffers = Pool::new(1, u32::try_from(LINE_SIZE).unwrap()).unwrap();
+        let mut rx = MainRx::new(connection(), TAG, buffers.take().unwrap());
         let piece: Vec<u8> = (0..len).map(|at| at.to_le_bytes()[at % 2]).collect();
         let stream = main_stream(&piece);
         let (mut rest, mut cuts) = (&stream[..], cuts.into_iter().cycle());
-        let (mut said, mut found) = (Vec::new(), Vec::new());
+        let (mut events, mut found) = (Vec::new(), Vec::new());
         loop {
             match rx.next().unwrap() {
-                MainStep::Said(event, _) => said.push(format!("{event:?}")),
+                MainStep::Said(event, _) => events.push(format!("{event:?}")),
                 MainStep::Wants => rx.accept(pool.take().unwrap()),
                 MainStep::State { slot, len } => {
                     found.push(slot.payload(len).to_vec());
                     pool.put(slot);
                 }
-                MainStep::Tail(_) => prop_assert!(false, "it has none"),
+                MainStep::Tail(_) => prop_assert!(false, "it has no tail"),
                 MainStep::Taken if rest.is_empty() => break,
                 MainStep::Taken => {
                     rx.resume(&mut kernel);
@@ -56,15 +56,15 @@ proptest! {
         }
         prop_assert_eq!(found, [piece]);
         prop_assert_eq!(rx.follower().offset(), stream.len() as u64);
-        prop_assert!(said.last().unwrap().starts_with("Footer"), "{:?}", said);
+        prop_assert!(events.last().unwrap().starts_with("Footer"), "{:?}", events);
     }
 }
 
 #[test]
-fn a_main_connection_that_is_given_up_is_heard_to_its_end_and_says_nothing() {
-    let (mut kernel, mut lines) =
+fn an_abandoned_main_connection_is_read_to_its_end_and_yields_nothing() {
+    let (mut kernel, mut buffers) =
         (Kernel::default(), Pool::new(1, u32::try_from(LINE_SIZE).unwrap()).unwrap());
-    let mut rx = MainRx::new(connection(), TAG, lines.take().unwrap());
+    let mut rx = MainRx::new(connection(), TAG, buffers.take().unwrap());
     rx.resume(&mut kernel);
     rx.abandon(&mut kernel);
     for _ in 0..2 {
@@ -94,8 +94,8 @@ fn guest_memory_between_device_packets_is_skipped() {
         stream.extend(vec![7; packet.rest() as usize]);
     }
     let (mut kernel, mut pool) = (Kernel::default(), Pool::new(1, 4096).unwrap());
-    let mut lines = Pool::new(1, 4096).unwrap();
-    let mut rx = Rx::new(connection(), TAG, lines.take().unwrap(), Multifd(page_size));
+    let mut buffers = Pool::new(1, 4096).unwrap();
+    let mut rx = Rx::new(connection(), TAG, buffers.take().unwrap(), Multifd(page_size));
     rx.begin(&mut kernel);
     let mut rest = &stream[..];
     loop {

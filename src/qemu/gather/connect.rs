@@ -1,4 +1,4 @@
-//! The source's side: connects as a QEMU that migrates does.
+//! The source's side: connects as a migrating QEMU does.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::time::nanos;
 use crate::time::now;
 use crate::wire::qemu::{INIT_LEN, Init};
 
-/// Connects for main, of which nothing is sent, and then for each multifd connection, whose init is sent. `inits` are in
+/// Connects main, on which nothing is sent, and then each multifd connection, on which its init is sent. `inits` are in
 /// the order of their numbers.
 pub(crate) fn connect(
     addr: SocketAddr,
@@ -30,7 +30,7 @@ pub(crate) fn connect(
         let mut socket = dial(addr, congestion, cancel)?;
         let mut bytes = [0; INIT_LEN];
         init.encode(&mut bytes);
-        // a new connection has room for so little
+        // a new connection's buffer always has room for an init
         socket.write_all(&bytes).map_err(|error| KernelError::new(KernelOperation::Send, &error))?;
         multifd.push(Connection::plaintext(socket, Some(addr)));
     }
@@ -50,7 +50,7 @@ fn dial(addr: SocketAddr, congestion: Option<&str>, cancel: &dyn Fn() -> bool) -
 
 fn await_end(socket: &Socket, cancel: &dyn Fn() -> bool) -> Result<(), Error> {
     let end = now() + nanos(HELLO_TIMEOUT);
-    let patience = PollTimeout::try_from(CANCEL_POLL).expect("a part of a second");
+    let patience = PollTimeout::try_from(CANCEL_POLL).expect("less than a second");
     loop {
         let mut waited = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
         match poll(&mut waited, patience) {

@@ -19,13 +19,13 @@ pub(super) struct Newcomer {
     pub(super) socket: Socket,
     pub(super) peer: Option<SocketAddr>,
     pub(super) since: Nanos,
-    /// What came of an init, once it is known that it is one.
+    /// The bytes of its init that have come, once it is known to send one.
     init: Option<([u8; INIT_LEN], usize)>,
 }
 
-/// What a newcomer's first bytes say that it is.
+/// What a newcomer's first bytes identify it as.
 pub(super) enum Identity {
-    /// Too few have come.
+    /// Too few bytes have come.
     Unknown,
     Main,
     Multifd(Init),
@@ -34,12 +34,12 @@ pub(super) enum Identity {
 /// Why a newcomer is rejected.
 pub(super) struct Rejected {
     pub(super) error: PeerError,
-    /// It is no QEMU's: the others go on without it.
+    /// It is not a QEMU's: gathering goes on without it.
     pub(super) is_foreign: bool,
 }
 
 impl Newcomer {
-    /// The kernel tells under `key` whenever something more has come.
+    /// Registers with epoll, which reports under `key` whenever more bytes have come.
     pub(super) fn new(
         socket: Socket,
         peer: SocketAddr,
@@ -50,7 +50,7 @@ impl Newcomer {
         socket
             .set_nonblocking(true)
             .map_err(|error| KernelError::new(KernelOperation::SetNonBlocking, &error))?;
-        // edge-triggered: bytes that are too few would be reported again and again
+        // edge-triggered: otherwise too few bytes would be reported again and again
         let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
         epoll
             .add(&socket, EpollEvent::new(interest, key))
@@ -58,7 +58,7 @@ impl Newcomer {
         Ok(Newcomer { socket, peer: Some(peer), since, init: None })
     }
 
-    /// Looks at what came. The main connection's first bytes stay where they are, an init is taken.
+    /// Looks at what came. The main connection's first bytes stay in the socket; an init is consumed.
     pub(super) fn identify(&mut self) -> Result<Identity, Rejected> {
         loop {
             let Some((bytes, filled)) = &mut self.init else {
@@ -88,7 +88,7 @@ fn malformed(what: Malformed) -> Rejected {
     Rejected { error, is_foreign: false }
 }
 
-/// Bytes that were there; 0 when there were none yet.
+/// How many bytes were received; 0 when none have come yet.
 fn receive(socket: &Socket, buffer: &mut [u8], flags: MsgFlags) -> Result<usize, Rejected> {
     const PHASE: Phase = Phase::Gathering;
     let error = loop {

@@ -34,7 +34,7 @@ fn init(id: u8) -> [u8; INIT_LEN] {
     bytes
 }
 
-fn say(listener: &Listener, bytes: &[u8]) -> TcpStream {
+fn connect_with(listener: &Listener, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(listener.local_addr()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -42,7 +42,7 @@ fn say(listener: &Listener, bytes: &[u8]) -> TcpStream {
     stream
 }
 
-/// What is gathered, and who was turned away.
+/// What is gathered, and the errors of rejected connections.
 fn gather(listener: &Listener, channels: usize) -> (Result<Gathered, Error>, Vec<Error>) {
     let mut rejected = Vec::new();
     let gathered = listener.gather(channels, &never, &mut |_, error| rejected.push(error));
@@ -69,9 +69,11 @@ fn read(connection: Connection, count: usize) -> Vec<u8> {
 #[test]
 fn connections_that_come_in_any_order_are_told_apart() {
     let listener = listen();
-    let mut main = say(&listener, b"");
-    let _streams: Vec<_> =
-        [3, 0, 1, 2].map(|id| say(&listener, &[&init(id)[..], &[id]].concat())).into_iter().collect();
+    let mut main = connect_with(&listener, b"");
+    let _streams: Vec<_> = [3, 0, 1, 2]
+        .map(|id| connect_with(&listener, &[&init(id)[..], &[id]].concat()))
+        .into_iter()
+        .collect();
     main.write_all(b"QEVM and so on").unwrap();
     let (gathered, rejected) = gather(&listener, 4);
     let gathered = gathered.unwrap();
@@ -86,7 +88,7 @@ fn connections_that_come_in_any_order_are_told_apart() {
 #[test]
 fn a_migration_without_multifd_is_one_connection() {
     let listener = listen();
-    let _main = say(&listener, b"QEVM");
+    let _main = connect_with(&listener, b"QEVM");
     let gathered = gather(&listener, 0).0.unwrap();
     assert_eq!((gathered.multifd.len(), gathered.uuid), (0, None));
 }
@@ -94,8 +96,8 @@ fn a_migration_without_multifd_is_one_connection() {
 #[test]
 fn a_word_that_comes_in_pieces_is_heard_to_its_end() {
     let listener = listen();
-    let mut main = say(&listener, b"QE");
-    let mut multifd = say(&listener, &init(0)[..3]);
+    let mut main = connect_with(&listener, b"QE");
+    let mut multifd = connect_with(&listener, &init(0)[..3]);
     let gathering = thread::spawn(move || gather(&listener, 1));
     for byte in &init(0)[3..] {
         thread::yield_now();
@@ -132,11 +134,11 @@ fn connect_and_gather_meet_and_their_sockets_are_fit() {
 #[test]
 fn a_stranger_is_turned_away_and_the_others_go_on() {
     let listener = listen();
-    let mut stranger = say(&listener, b"GET / HTTP/1.1\r\n\r\n");
-    let mut early = say(&listener, b"QE");
+    let mut stranger = connect_with(&listener, b"GET / HTTP/1.1\r\n\r\n");
+    let mut early = connect_with(&listener, b"QE");
     early.shutdown(Shutdown::Both).unwrap();
     drop(early.read(&mut [0; 1]));
-    let (_main, _multifd) = (say(&listener, b"QEVM"), say(&listener, &init(0)));
+    let (_main, _multifd) = (connect_with(&listener, b"QEVM"), connect_with(&listener, &init(0)));
     let (gathered, rejected) = gather(&listener, 1);
     assert!(gathered.is_ok());
     let what = Malformed::Magic { found: 0x4745_5420 };
@@ -148,8 +150,8 @@ fn a_stranger_is_turned_away_and_the_others_go_on() {
 #[test]
 fn silent_strangers_hold_the_door_no_longer_than_they_may() {
     let listener = hasty();
-    let _silent: Vec<_> = (0..PENDING_HELLOS_MAX).map(|_| say(&listener, b"")).collect();
-    let (_main, _multifd) = (say(&listener, b"QEVM"), say(&listener, &init(0)));
+    let _silent: Vec<_> = (0..PENDING_HELLOS_MAX).map(|_| connect_with(&listener, b"")).collect();
+    let (_main, _multifd) = (connect_with(&listener, b"QEVM"), connect_with(&listener, &init(0)));
     let (gathered, rejected) = gather(&listener, 1);
     assert!(gathered.is_ok());
     assert_eq!(rejected.len(), PENDING_HELLOS_MAX);
@@ -159,11 +161,11 @@ fn silent_strangers_hold_the_door_no_longer_than_they_may() {
 #[test]
 fn two_connections_with_one_number_are_an_error_that_names_it() {
     let listener = listen();
-    let _streams = [0, 1, 1].map(|id| say(&listener, &init(id)));
+    let _streams = [0, 1, 1].map(|id| connect_with(&listener, &init(id)));
     let error = fails(&listener, 3);
     assert_eq!(error, QemuError::Twice { place: Place::Multifd(1) });
     assert_eq!(error.to_string(), "two connections say that they are multifd channel 1");
-    let _streams = [(); 2].map(|()| say(&listener, b"QEVM"));
+    let _streams = [(); 2].map(|()| connect_with(&listener, b"QEVM"));
     assert_eq!(fails(&listener, 3), QemuError::Twice { place: Place::Main });
 }
 
@@ -171,7 +173,7 @@ fn two_connections_with_one_number_are_an_error_that_names_it() {
 fn a_number_past_the_last_is_an_error_that_names_it() {
     for channels in [0, 2] {
         let listener = listen();
-        let _stream = say(&listener, &init(2));
+        let _stream = connect_with(&listener, &init(2));
         assert_eq!(fails(&listener, channels), QemuError::BeyondLast { id: 2, channels });
     }
 }
@@ -179,10 +181,10 @@ fn a_number_past_the_last_is_an_error_that_names_it() {
 #[test]
 fn a_connection_of_another_machine_is_an_error_that_names_both() {
     let listener = listen();
-    let _one = say(&listener, &init(0));
+    let _one = connect_with(&listener, &init(0));
     let mut bytes = [0; INIT_LEN];
     Init { uuid: [1; 16], id: 1 }.encode(&mut bytes);
-    let _other = say(&listener, &bytes);
+    let _other = connect_with(&listener, &bytes);
     let error = fails(&listener, 2);
     let (found, expected) = (Uuid([1; 16]), Uuid(UUID));
     assert_eq!(error, QemuError::OtherMachine { place: Place::Multifd(1), found, expected });
@@ -193,30 +195,30 @@ fn an_init_of_another_version_is_an_error() {
     let listener = listen();
     let mut bytes = init(0);
     bytes[7] = 2;
-    let _stream = say(&listener, &bytes);
+    let _stream = connect_with(&listener, &bytes);
     let what = Malformed::Value { field: "version", found: 2 };
     assert_eq!(fails(&listener, 1), QemuError::Malformed { place: Place::New, offset: 0, what });
 }
 
 #[test]
-fn what_does_not_come_in_time_is_told() {
+fn connections_that_do_not_come_in_time_are_an_error() {
     let listener = hasty();
-    let _stream = say(&listener, &init(1));
+    let _stream = connect_with(&listener, &init(1));
     assert_eq!(fails(&listener, 2), QemuError::Gather { main: false, came: 1, channels: 2 });
-    let _main = say(&listener, b"QEVM");
+    let _main = connect_with(&listener, b"QEVM");
     assert_eq!(fails(&listener, 2), QemuError::Gather { main: true, came: 0, channels: 2 });
 }
 
 #[test]
-fn who_left_before_all_had_come_is_named() {
+fn a_connection_that_closes_before_all_have_come_is_named() {
     let listener = hasty();
-    drop(say(&listener, &init(1)));
+    drop(connect_with(&listener, &init(1)));
     let error = gather(&listener, 2).0.unwrap_err();
     assert_eq!(error.to_string(), "the peer closed multifd channel 1 before all connections had come");
 }
 
 #[test]
-fn nobody_is_waited_for_in_vain_while_nobody_has_come() {
+fn waiting_for_the_first_connection_has_no_bound() {
     let polls = std::cell::Cell::new(0);
     let cancel = || {
         polls.set(polls.get() + 1);
@@ -229,13 +231,13 @@ fn nobody_is_waited_for_in_vain_while_nobody_has_come() {
 #[test]
 fn gathering_ends_with_a_cancel() {
     let listener = listen();
-    let _silent = say(&listener, &init(0));
+    let _silent = connect_with(&listener, &init(0));
     let cancelled = listener.gather(2, &|| true, &mut |_, error| panic!("{error}"));
     assert!(matches!(cancelled, Err(Error::Cancelled)));
 }
 
 #[test]
-fn a_destination_that_does_not_listen_is_asked_for() {
+fn the_hint_for_a_destination_that_does_not_listen_names_incoming() {
     let addr = listen().local_addr();
     let error = connect(addr, &[], None, &never).unwrap_err();
     assert!(error.hint().unwrap().contains("-incoming"), "{error}");

@@ -1,4 +1,4 @@
-//! How much of each device of a migration came, and when. Pure: which devices there are, the follower knows.
+//! How much of each device's state came, and when. Pure. The follower knows which devices there are.
 
 use crate::error::{Error, PeerError, Place, QemuError};
 use crate::limits::QEMU_AHEAD_MAX;
@@ -11,7 +11,7 @@ use crate::wire::qemu::{DevicePacket, Idstr};
 /// What came of one device.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
-    /// Which packets came. Made with the first: it is as long as packets can be ahead of each other.
+    /// Which packets came. Created with the first one, because it is as long as packets can be ahead of each other.
     order: Option<Reorder<()>>,
     packets: u64,
     data_bytes: u64,
@@ -23,7 +23,7 @@ pub(super) struct Figures {
 
 type Device = follow::Device<Figures>;
 
-/// Every device that the streams name, in the order in which they do.
+/// Every device that the streams name, in the order of first mention.
 pub(super) struct Recorded {
     pub(super) follower: Follower<Figures>,
 }
@@ -35,7 +35,7 @@ impl Default for Recorded {
 }
 
 impl Recorded {
-    /// A packet's header came: whether such a packet may come.
+    /// A packet's header came: checks that the packet may come, and claims its place.
     pub(super) fn claim(&mut self, packet: &DevicePacket, place: Place, offset: u64) -> Result<(), Error> {
         let device = self.follower.device(packet.into()).map_err(|wrong| wrong.on(place))?;
         let order = device.state.order.get_or_insert_with(|| Reorder::new(QEMU_AHEAD_MAX + 1));
@@ -55,7 +55,7 @@ impl Recorded {
         figures.last_at = Some(now);
     }
 
-    /// State on the main connection, in the section that is open.
+    /// State came on the main connection, in the section that is open.
     pub(super) fn on_main(&mut self, len: usize, now: Nanos) {
         let Some((device, has_stopped)) = self.follower.open() else { return };
         if has_stopped {
@@ -66,13 +66,13 @@ impl Recorded {
         }
     }
 
-    /// Devices that were announced, and of whose state nothing came after they stopped.
+    /// Devices that were announced but sent no state after they had stopped.
     pub(super) fn silent(&self) -> impl Iterator<Item = &Idstr> {
         let silent = |device: &&Device| device.state.order.is_none() && device.state.stopcopy_bytes == 0;
         self.follower.devices.iter().filter(silent).map(|device| &device.id.idstr)
     }
 
-    /// What is missing of the first device that is not complete.
+    /// What is missing from the first device that is not complete.
     pub(super) fn missing(&self) -> Option<QemuError> {
         self.follower.devices.iter().find_map(|device| {
             let order = device.state.order.as_ref().filter(|order| !order.is_complete())?;
@@ -80,7 +80,7 @@ impl Recorded {
         })
     }
 
-    /// When the last state of all came.
+    /// When the last state of any device came.
     pub(super) fn last_at(&self) -> Option<Nanos> {
         self.follower.devices.iter().filter_map(|device| device.state.last_at).max()
     }
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_is_complete_when_every_packet_came_in_whatever_order() {
+    fn a_device_is_complete_when_every_packet_came_in_any_order() {
         let mut devices = Recorded::default();
         take(&mut devices, 2, true);
         take(&mut devices, 0, false);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_not_come_is_named() {
+    fn a_packet_that_may_not_come_is_named() {
         let mut devices = Recorded::default();
         let far = problem(&mut devices, 0xffff_fffe, false);
         assert!(

@@ -1,4 +1,4 @@
-//! The files of a capture: for each connection its bytes, and when they came.
+//! Writes the files of a capture: each connection's bytes, and when they came.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -11,7 +11,7 @@ use crate::qemu::connection_idx::ConnectionIdx;
 use crate::time::Nanos;
 use crate::wire::qemu::{INIT_LEN, Init, REPLY_LEN_MAX, Reply};
 
-/// A folder that a capture is written to.
+/// The folder that a capture is written to.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
@@ -24,7 +24,7 @@ pub(super) struct Files {
     pub(super) bytes_path: PathBuf,
     times: BufWriter<File>,
     times_path: PathBuf,
-    /// Bytes that the times are about so far.
+    /// How many bytes the times cover so far.
     offset: u64,
 }
 
@@ -37,7 +37,7 @@ impl Folder {
         }
     }
 
-    /// Makes the folder if it is missing, and refuses one with anything in it.
+    /// Creates the folder if it is missing, and refuses one with anything in it.
     pub(super) fn make(path: &Path) -> Result<Folder, Error> {
         fs::create_dir_all(path).map_err(|error| failed("making the folder", path, &error))?;
         Folder::check(path)?;
@@ -53,7 +53,7 @@ impl Folder {
         Files::create(&self.path, ConnectionIdx::MAIN)
     }
 
-    /// A multifd connection's files, with the init in them.
+    /// A multifd connection's files, with the init already written.
     pub(super) fn multifd(&self, init: &Init) -> Result<Files, Error> {
         let mut files = Files::create(&self.path, ChannelIdx::new(init.id).into())?;
         let mut bytes = [0; INIT_LEN];
@@ -63,7 +63,7 @@ impl Folder {
         Ok(files)
     }
 
-    /// One more answer on the return path.
+    /// Appends an answer that was sent on the return path.
     pub(super) fn answered(&self, reply: Reply) -> Result<(), Error> {
         let path = self.path.join(format::ANSWERS);
         let mut bytes = [0; REPLY_LEN_MAX];
@@ -86,14 +86,14 @@ impl Files {
         Ok(Files { bytes, bytes_path, times, times_path, offset: 0 })
     }
 
-    /// A piece came, so long after the first byte of all.
+    /// A piece came; `at` is the time since the capture's first byte.
     pub(super) fn came(&mut self, len: usize, at: Nanos) -> Result<(), Error> {
         self.offset += len as u64;
         let record = Record { offset: self.offset, at_ns: at };
         self.times.write_all(&record.encode()).map_err(|error| failed("writing", &self.times_path, &error))
     }
 
-    /// Nothing more comes.
+    /// Flushes the times: nothing more comes.
     pub(super) fn finish(&mut self) -> Result<(), Error> {
         self.times.flush().map_err(|error| failed("writing", &self.times_path, &error))
     }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connections_files_have_its_bytes_and_when_they_came() {
+    fn a_connections_files_hold_its_bytes_and_when_they_came() {
         let temp = tempfile::tempdir().unwrap();
         let folder = Folder::make(temp.path()).unwrap();
         let mut files = folder.multifd(&Init { uuid: [1; 16], id: 7 }).unwrap();

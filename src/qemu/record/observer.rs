@@ -1,5 +1,5 @@
-//! Follows a migration while it is recorded: what is on each connection, what has to be answered, and whether all is there.
-//! Pure: bytes and `now` in, decisions out.
+//! Follows a migration while it is recorded: what is on each connection, what must be answered, and whether everything
+//! has come. Pure: bytes and `now` in, decisions out.
 
 use super::devices::Recorded;
 use crate::error::{Error, PeerError, Place, QemuError};
@@ -29,7 +29,7 @@ struct Main {
 
 struct Channel {
     deframer: Option<Deframer>,
-    /// The packet that is under way.
+    /// The packet that is being received.
     current: Option<Packet>,
     report: MultifdReport,
     seen: Seen,
@@ -37,7 +37,7 @@ struct Channel {
     closed_at: Option<Nanos>,
 }
 
-/// When a connection's bytes came, and how many.
+/// How many bytes of a connection came, and when.
 #[derive(Default, Clone, Copy)]
 struct Seen {
     bytes: u64,
@@ -48,16 +48,16 @@ struct Seen {
 /// What the main connection asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// It listens to answers from now on.
+    /// It reads answers from now on.
     Listen,
-    /// To be answered with this.
+    /// This answer.
     Answer(Reply),
-    /// The devices have stopped.
+    /// Nothing: it reports that its devices have stopped.
     Stopped,
 }
 
 impl StreamObserver {
-    /// So many multifd connections.
+    /// For this many multifd connections.
     pub(super) fn new(channels: usize) -> StreamObserver {
         let main =
             Main { follower: MainFollower::default(), machine: None, seen: Seen::default(), closed: false };
@@ -78,7 +78,7 @@ impl StreamObserver {
         }
     }
 
-    /// Bytes of the main connection.
+    /// Takes bytes of the main connection.
     pub(super) fn on_main(
         &mut self,
         bytes: &[u8],
@@ -122,12 +122,12 @@ impl StreamObserver {
         Ok(())
     }
 
-    /// Whether the multifd connections can be understood: the main one has said how large a page is.
+    /// Whether the multifd connections can be decoded: the main one has told the page size.
     pub(super) fn knows_page_size(&self) -> bool {
         self.main.follower.knows_page_size()
     }
 
-    /// Bytes of a multifd connection, behind its init.
+    /// Takes bytes of a multifd connection, after its init.
     pub(super) fn on_channel(&mut self, id: ChannelIdx, bytes: &[u8], now: Nanos) -> Result<(), Error> {
         let StreamObserver { main, channels, devices, histograms, .. } = self;
         let channel = &mut channels[id.index()];
@@ -192,17 +192,17 @@ impl StreamObserver {
         self.channels.iter().filter_map(end).min_by_key(|&(_, _, at)| at)
     }
 
-    /// Whether everything is there that the streams themselves promise.
+    /// Whether everything that the streams announce has come.
     pub(super) fn is_complete(&self) -> bool {
         self.missing().is_none()
     }
 
-    /// Whether a device was announced, and its state has not even begun.
+    /// Whether a device was announced whose state has not begun to come.
     pub(super) fn awaits_devices(&self) -> bool {
         self.devices.silent().next().is_some()
     }
 
-    /// Devices of whose state nothing came after they stopped.
+    /// Devices that sent no state after they had stopped.
     pub(super) fn silent_devices(&self) -> Vec<String> {
         self.devices.silent().map(Idstr::to_string).collect()
     }
@@ -228,7 +228,7 @@ impl StreamObserver {
         Some(QemuError::Sync { place: place(wrong), found: wrong.report.sync, expected })
     }
 
-    /// Bytes that came, and are not looked at.
+    /// Counts bytes that came and are not decoded.
     pub(super) fn pass(&mut self, connection: ConnectionIdx, len: usize, now: Nanos) {
         match connection.channel() {
             None => self.main.seen.add(len, now),

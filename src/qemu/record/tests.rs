@@ -1,6 +1,6 @@
-//! Recordings over the seeded, faulty ring: the engine that ships, and a source that sends what a real QEMU sent.
+//! Recordings over the seeded, faulty ring: the real engine, and a source that sends what a real QEMU sent.
 //!
-//! A failing run names its seed; `RINGLIFT_SEED=n cargo test capture` runs that one alone.
+//! A failing run names its seed; `RINGLIFT_SEED=n cargo test capture` runs only that one.
 
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -23,7 +23,7 @@ use crate::worker::caller::Caller;
 const MAIN: usize = 0;
 const PIECE: usize = 8192;
 
-/// The streams of a fixture: main first, the others behind their inits.
+/// The streams of a fixture: main first, then the others without their inits.
 fn streams(name: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qemu").join(name);
     let read = |name: &str| fs::read(folder.join(name)).unwrap();
@@ -37,11 +37,11 @@ struct Scenario {
     seed: u64,
     streams: Vec<Vec<u8>>,
     slots: u32,
-    /// The source says no more and does not close, either.
+    /// The source sends nothing more but does not close.
     stays: bool,
-    /// Everything is cut after so many bytes of a connection.
+    /// Everything is cut after this many bytes of this connection.
     cut: Option<(usize, usize)>,
-    /// So many bytes of the main connection can be written.
+    /// Only this many bytes of the main connection can be written.
     room: Option<usize>,
 }
 
@@ -49,7 +49,7 @@ struct Scenario {
 struct Played {
     error: Option<Error>,
     files: Vec<Vec<u8>>,
-    heard: Vec<u8>,
+    received: Vec<u8>,
     took_ns: u64,
 }
 
@@ -76,7 +76,7 @@ fn simulate(scenario: &Scenario) -> Played {
         world.add_file(fd, SimFile { fails_at, ..SimFile::default() });
     }
     let share = scenario.slots;
-    // on the thread of the recording: a pool stays where it is
+    // made on the recording's thread, because a pool cannot move between threads
     let parts = move || Parts {
         main: far.remove(0).into(),
         multifd: far.into_iter().map(Connection::from).collect(),
@@ -85,9 +85,9 @@ fn simulate(scenario: &Scenario) -> Played {
         share,
         owner: Caller::new(Cancel::new(), None),
     };
-    let (error, heard, took_ns) = run(&world, parts, &near, scenario);
+    let (error, received, took_ns) = run(&world, parts, &near, scenario);
     let files = numbers.iter().map(|&fd| world.file(fd).content).collect();
-    Played { error, files, heard, took_ns }
+    Played { error, files, received, took_ns }
 }
 
 fn run(
@@ -106,21 +106,21 @@ fn run(
             let error = recording.conclude(result);
             (error, recording.now() - begun)
         });
-        let heard = play(source, near, scenario);
+        let received = play(source, near, scenario);
         let (error, took_ns) = recording.join().unwrap();
-        (error, heard, took_ns)
+        (error, received, took_ns)
     })
 }
 
 /// A connection that the source sends on.
-struct Line<'a> {
+struct SourceConnection<'a> {
     socket: RawFd,
     stream: &'a [u8],
     sent: usize,
     flight: Option<InFlight>,
 }
 
-impl Line<'_> {
+impl SourceConnection<'_> {
     fn send(&mut self, ring: &mut SimRing, pool: &mut Pool, tag: Tag) {
         let rest = &self.stream[self.sent..];
         if rest.is_empty() {
@@ -135,24 +135,29 @@ impl Line<'_> {
     }
 }
 
-/// The source: sends everything, listens to SHUT if it has opened the return path, and closes. What it heard.
+/// The source: sends everything, waits for SHUT if it has opened the return path, and closes. Returns what it received.
 fn play(mut ring: SimRing, sockets: &[OwnedFd], scenario: &Scenario) -> Vec<u8> {
     let mut pool = Pool::new(8, u32::try_from(PIECE).unwrap()).unwrap();
     let streams = sockets.iter().zip(&scenario.streams);
-    let mut lines: Vec<Line<'_>> = streams
-        .map(|(socket, stream)| Line { socket: socket.as_raw_fd(), stream, sent: 0, flight: None })
+    let mut connections: Vec<SourceConnection<'_>> = streams
+        .map(|(socket, stream)| SourceConnection {
+            socket: socket.as_raw_fd(),
+            stream,
+            sent: 0,
+            flight: None,
+        })
         .collect();
-    for (number, line) in lines.iter_mut().enumerate() {
-        line.send(&mut ring, &mut pool, Tag(number as u64));
+    for (number, connection) in connections.iter_mut().enumerate() {
+        connection.send(&mut ring, &mut pool, Tag(number as u64));
     }
     let return_path = Tag(99);
-    ring.receive(return_path, lines[MAIN].socket, pool.take().unwrap(), HEADER_ROOM..HEADER_ROOM + 8);
+    ring.receive(return_path, connections[MAIN].socket, pool.take().unwrap(), HEADER_ROOM..HEADER_ROOM + 8);
     let listens = scenario.streams[MAIN][24..29] == [8, 0, 1, 0, 0];
-    let (mut heard, mut closed) = (Vec::new(), false);
-    let is_shut = |heard: &[u8]| heard.windows(8).any(|bytes| bytes.starts_with(&[0, 1, 0, 4]));
+    let (mut received, mut closed) = (Vec::new(), false);
+    let is_shut = |received: &[u8]| received.windows(8).any(|bytes| bytes.starts_with(&[0, 1, 0, 4]));
     loop {
-        let all_sent = lines.iter().all(|line| line.flight.is_none());
-        let is_over = if listens { is_shut(&heard) } else { all_sent };
+        let all_sent = connections.iter().all(|connection| connection.flight.is_none());
+        let is_over = if listens { is_shut(&received) } else { all_sent };
         if closed || (is_over && !scenario.stays) {
             break;
         }
@@ -160,31 +165,36 @@ fn play(mut ring: SimRing, sockets: &[OwnedFd], scenario: &Scenario) -> Vec<u8> 
         while let Some(completion) = ring.next() {
             match completion {
                 Completion::Sent { tag, lease, result } => {
-                    let line = &mut lines[usize::try_from(tag.0).unwrap()];
-                    let mut flight = line.flight.take().unwrap();
+                    let connection = &mut connections[usize::try_from(tag.0).unwrap()];
+                    let mut flight = connection.flight.take().unwrap();
                     flight.give_back(lease.unwrap());
                     pool.put(flight.land().unwrap());
                     // the other side may have given up
                     if let Ok(sent) = result {
-                        line.sent += sent;
-                        line.send(&mut ring, &mut pool, tag);
+                        connection.sent += sent;
+                        connection.send(&mut ring, &mut pool, tag);
                     }
                 }
                 Completion::Moved { slot, result, .. } => match result {
                     Ok(0) | Err(_) => closed = true,
                     Ok(count) => {
-                        heard.extend_from_slice(slot.payload(count));
-                        ring.receive(return_path, lines[MAIN].socket, slot, HEADER_ROOM..HEADER_ROOM + 8);
+                        received.extend_from_slice(slot.payload(count));
+                        ring.receive(
+                            return_path,
+                            connections[MAIN].socket,
+                            slot,
+                            HEADER_ROOM..HEADER_ROOM + 8,
+                        );
                     }
                 },
                 _ => {}
             }
         }
     }
-    for line in &lines {
-        ring.shut_down(line.socket, Directions::Sending);
+    for connection in &connections {
+        ring.shut_down(connection.socket, Directions::Sending);
     }
-    heard
+    received
 }
 
 fn seeds(count: u64) -> impl Iterator<Item = u64> {
@@ -192,7 +202,7 @@ fn seeds(count: u64) -> impl Iterator<Item = u64> {
     asked.map_or(0..count, |seed: u64| seed..seed + 1)
 }
 
-/// Whatever the end: each file has the beginning of what was sent.
+/// Whatever the outcome, each file holds a prefix of what was sent.
 fn assert_prefixes(scenario: &Scenario, played: &Played) {
     for (file, stream) in played.files.iter().zip(&scenario.streams) {
         assert!(stream.starts_with(file), "seed {}: {:?}", scenario.seed, played.error);
@@ -229,7 +239,7 @@ fn every_migration_is_recorded_whatever_the_order_of_completions() {
         let played = simulate(&scenario);
         assert!(played.error.is_none(), "seed {seed}: {:?}", played.error);
         assert_eq!(played.files, scenario.streams, "seed {seed}");
-        assert_eq!(played.heard.ends_with(&[0, 1, 0, 4, 0, 0, 0, 0]), seed % 8 == 0, "seed {seed}");
+        assert_eq!(played.received.ends_with(&[0, 1, 0, 4, 0, 0, 0, 0]), seed % 8 == 0, "seed {seed}");
     }
 }
 
@@ -254,13 +264,13 @@ fn a_file_that_cannot_be_written_is_named_and_the_source_is_told() {
         let played = simulate(&scenario);
         let Some(Error::File { path, .. }) = &played.error else { panic!("seed {seed}: {:?}", played.error) };
         assert!(path.ends_with("main.bin"), "seed {seed}: {path}");
-        assert!(played.heard.ends_with(&[0, 1, 0, 4, 0, 0, 0, 1]), "seed {seed}: {:?}", played.heard);
+        assert!(played.received.ends_with(&[0, 1, 0, 4, 0, 0, 0, 1]), "seed {seed}: {:?}", played.received);
         assert_prefixes(&scenario, &played);
     }
 }
 
 #[test]
-fn a_source_that_says_no_more_is_given_up() {
+fn a_source_that_falls_silent_is_given_up() {
     for seed in seeds(5) {
         let mut scenario = Scenario { stays: true, ..scenario(seed, "device-on-channels-ack") };
         scenario.streams[MAIN].truncate(20_000);
@@ -281,6 +291,6 @@ fn a_sync_that_never_comes_is_not_waited_for_long() {
         let QemuError::Sync { place, .. } = qemu_error(&played) else { panic!("{:?}", played.error) };
         assert_eq!(*place, Place::Multifd(1), "seed {seed}");
         assert!((10_000_000_000..15_000_000_000).contains(&played.took_ns), "seed {seed}");
-        assert!(played.heard.ends_with(&[0, 1, 0, 4, 0, 0, 0, 1]), "seed {seed}: {:?}", played.heard);
+        assert!(played.received.ends_with(&[0, 1, 0, 4, 0, 0, 0, 1]), "seed {seed}: {:?}", played.received);
     }
 }

@@ -1,24 +1,24 @@
-//! Which bytes of a capture may leave now. Pure: positions in, positions out.
+//! Which bytes of a capture may be sent now. Pure: positions in, positions out.
 //!
-//! The connections of a migration are ordered among each other at a few places, and nowhere else. These are kept, as a QEMU
-//! source keeps them:
+//! The order between the connections of a migration is fixed at a few places only. A replay keeps the same order as a
+//! QEMU source does:
 //!
-//! 1. *flush* k of the main connection leaves when every channel has sent its SYNC k;
-//! 2. what follows SYNC k on a channel leaves when main has sent flush k;
-//! 3. device state leaves a channel when main has sent SWITCHOVER_START;
-//! 4. main's tail leaves when all device state has left;
-//! 5. SWITCHOVER_START leaves when the destination has acknowledged, where it is asked to.
+//! 1. *flush* k of the main connection is sent when every channel has sent its SYNC k;
+//! 2. what follows SYNC k on a channel is sent when main has sent flush k;
+//! 3. device state is sent on a channel when main has sent SWITCHOVER_START;
+//! 4. main's tail is sent when all device state has been sent;
+//! 5. SWITCHOVER_START is sent when the destination has acknowledged, if it is asked to.
 //!
-//! **Why this cannot come to a stop against a QEMU destination.** Something waits for ever only in a circle. On this side
-//! there is none: [`Barriers::new`] carries out the whole order once, in numbers, and refuses a capture that does not come to
-//! its end (a real one does: its source sent it in an order that fulfils 1 to 4). The destination adds three waits of its own. A
-//! channel that has read SYNC k reads on when main has read flush k and all channels have read SYNC k; main reads on
-//! behind flush k when all channels have read SYNC k; main reads on at its end when all device state has been read. Suppose
-//! everything waits, and look at the first place in the source's own order that was not read. All before it was read, so
-//! none of the three waits can be for it, nor can it be held by 1 to 4, which wait for earlier places alone. So it was sent,
-//! or is being sent into a socket whose reader reads: it will be read. Sockets of any size are enough, because a send that
-//! does not end holds back its own connection and nobody else's earlier places. Device state is taken before it is loaded,
-//! so a slow device does not stop a channel.
+//! **Why this cannot deadlock with a QEMU destination.** A deadlock needs a circle of waits. On this side there is none:
+//! [`Barriers::new`] runs through the whole order once, in numbers, and refuses a capture that does not reach its end
+//! (a real one does: its source sent it in an order that fulfils 1 to 4). The destination adds three waits of its own.
+//! A channel that has read SYNC k reads on when main has read flush k and all channels have read SYNC k; main reads on
+//! after flush k when all channels have read SYNC k; main reads on at its end when all device state has been read.
+//! Suppose everything waits, and take the first place in the source's own order that was not read. Everything before it
+//! was read, so none of the three waits can hold it back, and neither can 1 to 4, which wait only for earlier places.
+//! So it was sent, or is being sent into a socket whose reader reads: it will be read. Sockets of any size are enough,
+//! because a send that does not end holds back only its own connection, and no earlier place of another. A destination
+//! takes device state off the channel before it loads it, so a slow device does not stop a channel.
 
 use std::ops::Range;
 
@@ -27,7 +27,7 @@ const FLUSH_LEN: u64 = 8;
 /// Bytes of the command SWITCHOVER_START.
 const SWITCHOVER_LEN: u64 = 5;
 
-/// The places of the main connection that others wait for, or that wait for others. Offsets count from its first byte.
+/// The places in the main connection that others wait for, or that wait for others. Offsets count from its first byte.
 #[derive(Debug, Clone, Default)]
 pub(super) struct MainMilestones {
     pub(super) len: u64,
@@ -37,32 +37,33 @@ pub(super) struct MainMilestones {
     pub(super) switchover: Option<u64>,
     /// Where the full sections begin.
     pub(super) tail: Option<u64>,
-    /// The destination says when it may be switched over.
+    /// SWITCHOVER_START waits for the destination's acknowledgement.
     pub(super) awaits_ack: bool,
 }
 
-/// The same of a multifd connection.
+/// The same for a multifd connection.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ChannelMilestones {
     pub(super) len: u64,
     /// Where each SYNC packet ends.
     pub(super) syncs: Vec<u64>,
-    /// From the begin of the first packet of device state to the end of the last.
+    /// From the beginning of the first packet of device state to the end of the last.
     pub(super) device: Option<Range<u64>>,
 }
 
-/// How far a connection has come.
+/// How much of a connection has been sent.
 #[derive(Debug, Clone, Copy, Default)]
 struct Position {
     sent: u64,
-    /// SYNC packets or flush flags among what was sent.
+    /// How many SYNC packets or flush flags were sent.
     barriers: usize,
 }
 
-/// A capture that no source can have sent: what follows there waits for what waits for it.
+/// A circular wait in a capture, which no source can have sent: what follows this place waits for something that waits
+/// for it in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Circle {
-    /// 0 is main, multifd connections follow.
+    /// 0 is main; channel n is n + 1.
     pub(super) connection: usize,
     pub(super) offset: u64,
 }
@@ -77,7 +78,7 @@ pub(super) struct Barriers {
 }
 
 impl Barriers {
-    /// `begins` is what of each channel has been sent already.
+    /// `begins` is how many bytes of each channel have already been sent.
     pub(super) fn new(
         main: MainMilestones,
         channels: Vec<ChannelMilestones>,
@@ -92,7 +93,7 @@ impl Barriers {
         Ok(barriers)
     }
 
-    /// Sends everything, in numbers.
+    /// Runs through the whole order, in numbers.
     fn rehearse(&mut self) -> Result<(), Circle> {
         loop {
             let mut moved = false;
@@ -127,12 +128,12 @@ impl Barriers {
         self.sent(connection) >= self.len(connection)
     }
 
-    /// The destination has acknowledged, or is not waited for any more.
+    /// The destination has acknowledged, or its acknowledgement is no longer waited for.
     pub(super) fn acknowledge(&mut self) {
         self.acknowledged = true;
     }
 
-    /// Whether nothing but the destination's word keeps SWITCHOVER_START back.
+    /// Whether SWITCHOVER_START waits only for the destination's acknowledgement.
     pub(super) fn awaits_ack(&self) -> bool {
         !self.acknowledged && self.main.switchover == Some(self.sent(0))
     }
@@ -150,7 +151,7 @@ impl Barriers {
             .all(|(milestones, at)| milestones.device.as_ref().is_none_or(|device| at.sent >= device.end))
     }
 
-    /// So many bytes of a connection have been handed to its socket.
+    /// The first `sent` bytes of a connection have been handed to its socket.
     pub(super) fn advance(&mut self, connection: usize, sent: u64) {
         let barriers = match connection.checked_sub(1) {
             None => &self.main.flushes,
@@ -163,8 +164,8 @@ impl Barriers {
         }
     }
 
-    /// The bytes before this offset may leave; what was sent already when nothing may. Never across a place that
-    /// others wait for: that it was sent is known when the send ends, and not before.
+    /// The offset up to which a connection may be sent; if nothing more may be sent, how much already was. It never
+    /// goes past a place that others wait for: only when a send ends is it known that the place was sent.
     pub(super) fn limit(&self, connection: usize) -> u64 {
         match connection.checked_sub(1) {
             None => self.main_limit(),

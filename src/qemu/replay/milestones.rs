@@ -1,4 +1,4 @@
-//! Where the barriers of a capture are, as its inspection found them.
+//! Finds the milestones of a capture's connections in its inspection.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use crate::error::{CaptureError, CaptureProblem};
 use crate::qemu::capture::Inspection;
 use crate::wire::qemu::INIT_LEN;
 
-/// The barriers of a capture that is whole. One whose connections wait for each other is refused.
+/// The barriers of a complete capture. A capture whose connections wait for each other is refused.
 pub(super) fn barriers(capture: &Inspection) -> Result<Barriers, CaptureError> {
     let stream = &capture.stream;
     let [main, channels @ ..] = &capture.connections[..] else {
@@ -20,7 +20,7 @@ pub(super) fn barriers(capture: &Inspection) -> Result<Barriers, CaptureError> {
         flushes: main.barriers.clone(),
         switchover: stream.switchover_at,
         tail: stream.tail_at,
-        // a source says that it has sent what comes first only when it waits for the answer
+        // a source reports that its initial state is sent only if it waits for the acknowledgement
         awaits_ack: is_ready && stream.return_path_at.is_some(),
     };
     let channel = |(place, connection): (usize, &crate::qemu::capture::Connection)| ChannelMilestones {

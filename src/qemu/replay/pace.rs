@@ -1,21 +1,21 @@
-//! How fast a capture is played: as fast as it goes, or as it was recorded.
+//! How fast a capture is replayed: at full speed, or with the recorded timing.
 
 use crate::error::CaptureError;
 use crate::qemu::capture::{Inspection, Times};
 use crate::time::Nanos;
 
-/// How fast a capture is played.
+/// How fast a capture is replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pace {
     /// As fast as the destination takes it.
     #[default]
     Full,
-    /// No byte before the time at which it came when it was recorded.
+    /// No byte earlier than it arrived in the recording.
     Recorded,
 }
 
 impl Pace {
-    /// As the command line and the report have it.
+    /// The name in the command line and in the report.
     pub fn name(self) -> &'static str {
         match self {
             Pace::Full => "full",
@@ -31,10 +31,10 @@ pub(super) struct Recording {
 }
 
 impl Recording {
-    /// Opens and checks the times that were recorded with a capture.
+    /// Opens and checks the times recorded with a capture.
     pub(super) fn open(inspection: &Inspection) -> Result<Recording, CaptureError> {
         let times = inspection.connections.iter().map(|connection| {
-            // all of them once: what is wrong is found before anything is sent
+            // read all of them once, so that any error is found before anything is sent
             let mut times = Times::open(connection)?;
             times.reached(Nanos::MAX)?;
             Times::open(connection)
@@ -42,12 +42,12 @@ impl Recording {
         Ok(Recording { connections: times.collect::<Result<_, _>>()? })
     }
 
-    /// So much of a connection had come after so long.
+    /// How much of a connection had come after `elapsed`.
     pub(super) fn reached(&mut self, connection: usize, elapsed: Nanos) -> Result<u64, CaptureError> {
         self.connections[connection].reached(elapsed)
     }
 
-    /// When more of it came.
+    /// When the next bytes of it came.
     pub(super) fn next(&self, connection: usize) -> Option<Nanos> {
         self.connections[connection].next()
     }

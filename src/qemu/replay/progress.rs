@@ -1,11 +1,11 @@
-//! What was sent when. Pure: positions and `now` in, figures out.
+//! Tracks what was sent when. Pure: positions and `now` in, figures out.
 
 use crate::limits::QEMU_ANSWERS_MAX;
 use crate::qemu::capture::{Device, Inspection};
 use crate::time::Nanos;
 use crate::wire::qemu::Reply;
 
-/// What was sent of a capture, and what was answered.
+/// What of a capture was sent, and what was answered.
 #[derive(Debug)]
 pub(super) struct Progress {
     pub(super) began: Nanos,
@@ -13,7 +13,7 @@ pub(super) struct Progress {
     devices: Vec<Option<Nanos>>,
     pub(super) switchover_at: Option<Nanos>,
     pub(super) shut_at: Option<Nanos>,
-    /// The first of them; a destination could answer for ever.
+    /// The first [`QEMU_ANSWERS_MAX`] of them; a destination could answer for ever.
     pub(super) answers: Vec<(Reply, Nanos)>,
 }
 
@@ -23,14 +23,14 @@ struct Connection {
     sent: u64,
     first_at: Option<Nanos>,
     last_at: Nanos,
-    /// Where a device's last state on this connection ends, and whose it is; ascending.
+    /// For each device with state on this connection, where the last of it ends; ascending.
     ends: Vec<(u64, usize)>,
-    /// Those that were sent.
+    /// How many of `ends` were sent.
     passed: usize,
 }
 
 impl Progress {
-    /// Nothing was sent but so much of each connection.
+    /// Starts with `begins` bytes of each connection already sent.
     pub(super) fn new(inspection: &Inspection, begins: &[u64], now: Nanos) -> Progress {
         let mut connections: Vec<_> = begins
             .iter()
@@ -52,7 +52,7 @@ impl Progress {
         }
     }
 
-    /// A connection has come so far.
+    /// A connection has sent everything before the offset `sent`.
     pub(super) fn advance(&mut self, connection: usize, sent: u64, now: Nanos) {
         let connection = &mut self.connections[connection];
         connection.sent = sent;
@@ -64,7 +64,7 @@ impl Progress {
         }
     }
 
-    /// A connection sends something.
+    /// A connection begins to send.
     pub(super) fn begin(&mut self, connection: usize, now: Nanos) {
         self.connections[connection].first_at.get_or_insert(now);
     }
@@ -79,17 +79,17 @@ impl Progress {
         self.connections[connection].sent
     }
 
-    /// Bytes of all connections.
+    /// Bytes sent on all connections.
     pub(super) fn bytes(&self) -> u64 {
         self.connections.iter().map(|connection| connection.sent).sum()
     }
 
-    /// When the last of all bytes was sent.
+    /// When the last byte of any connection was sent.
     pub(super) fn last_at(&self) -> Nanos {
         self.connections.iter().map(|connection| connection.last_at).max().unwrap_or(0).max(self.began)
     }
 
-    /// Bytes that were sent of a connection in how many nanoseconds.
+    /// How many bytes a connection sent, and in how many nanoseconds.
     pub(super) fn pace(&self, connection: usize) -> (u64, Nanos) {
         let Connection { begins, sent, first_at, last_at, .. } = self.connections[connection];
         (sent - begins, first_at.map_or(0, |first| last_at.saturating_sub(first)))
@@ -107,7 +107,7 @@ impl Progress {
     }
 }
 
-/// Where a device's state that came after it stopped ends on one connection.
+/// Where the state that a device sent after it had stopped ends on one connection.
 fn last_on(device: &Device, connection: usize) -> Option<u64> {
     let packets = device.packets.iter().map(|packet| packet.state);
     let stopped = packets.chain(device.main_data.iter().copied()).chain(device.main_config);

@@ -1,4 +1,4 @@
-//! Turns what a replay was into its report.
+//! Builds the report of a replay.
 
 use std::net::SocketAddr;
 
@@ -17,15 +17,15 @@ use crate::ring::Ring;
 use crate::time::Nanos;
 use crate::worker::report_builder::header::{Header, host, rate};
 
-/// The report while it is put together.
-pub(super) struct Account {
+/// The report while it is being built.
+pub(super) struct ReportBuilder {
     header: Header,
     report: ReplayReport,
 }
 
-impl Account {
-    /// What the capture says before anything is sent.
-    pub(super) fn new(capture: &Inspection, to: SocketAddr, pace: Pace) -> Account {
+impl ReportBuilder {
+    /// Starts with what is known from the capture before anything is sent.
+    pub(super) fn new(capture: &Inspection, to: SocketAddr, pace: Pace) -> ReportBuilder {
         let (main, channels) = match &capture.connections[..] {
             [main, channels @ ..] => (connection(main), channels.iter().map(connection).collect()),
             [] => (ReplayedConnection::default(), Vec::new()),
@@ -56,7 +56,7 @@ impl Account {
             host: Host::default(),
             warnings: Vec::new(),
         };
-        Account { header: Header::default(), report }
+        ReportBuilder { header: Header::default(), report }
     }
 
     pub(super) fn pool(&mut self, pool: &Pool, unregistered: Option<KernelError>) {
@@ -67,7 +67,7 @@ impl Account {
         self.header.congestion(gathered.congestion());
     }
 
-    /// What the worker did, until now.
+    /// Adds what the worker has done so far.
     pub(super) fn see(&mut self, worker: &ReplayWorker<impl Ring>, now: Nanos) {
         let (progress, report) = (&worker.progress, &mut self.report);
         report.bytes = progress.bytes();
@@ -97,14 +97,14 @@ impl Account {
         if !worker.expects_answer {
             self.header.warn(
                 WarningCode::Unanswered,
-                "the capture opens no return path: that the destination closed is all that it said",
+                "the capture opens no return path, so the destination answered only by closing its connection",
                 "ask the destination: query-migrate, query-status",
             );
         }
     }
 
     pub(super) fn finish(self, error: Option<&Error>) -> ReplayReport {
-        let Account { header, report } = self;
+        let ReportBuilder { header, report } = self;
         ReplayReport {
             outcome: outcome(error),
             error: error.map(Into::into),

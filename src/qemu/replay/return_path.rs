@@ -1,4 +1,4 @@
-//! What comes back on a connection of a replay: answers on the main one, and the end of any.
+//! Receives what comes back on a connection of a replay: answers on the main one, and the end of any.
 
 use std::os::fd::RawFd;
 
@@ -11,13 +11,13 @@ use crate::wire::Malformed;
 use crate::wire::qemu::Reply;
 use crate::worker::operation::Operation;
 
-/// Bytes of the buffer: more than the longest message.
+/// The size of the buffer in bytes: more than the longest message.
 pub(super) const BUFFER_LEN: usize = PAGE_SIZE;
 const _: () = assert!(BUFFER_LEN > QEMU_REPLY_MAX as usize + 4);
 
-/// Receives on one connection, as long as it is open.
+/// Receives on one connection for as long as it is open.
 pub(super) struct ReturnPathReader {
-    /// The connection's, which lives beside this.
+    /// The connection's descriptor; its owner keeps it open for as long as this exists.
     fd: RawFd,
     messages: MessageRx,
 }
@@ -35,12 +35,12 @@ impl ReturnPathReader {
         !self.messages.is_closed()
     }
 
-    /// Whether bytes came that are not taken.
+    /// Whether bytes came that were not taken.
     pub(super) fn has_heard(&self) -> bool {
         self.messages.has_rest()
     }
 
-    /// Waits for more, unless it does already or there is no more.
+    /// Starts a receive, unless one is under way or the destination has closed.
     pub(super) fn listen(&mut self, ring: &mut impl Ring) {
         self.messages.resume(ring, self.fd);
     }
@@ -50,7 +50,7 @@ impl ReturnPathReader {
         self.messages.on_received(buffer, result)
     }
 
-    /// The next message of those that came.
+    /// The next complete message.
     pub(super) fn next(&mut self) -> Result<Option<Reply>, Malformed> {
         self.messages.next(Reply::decode)
     }

@@ -14,18 +14,18 @@ fn fixture() -> Inspection {
 }
 
 /// A worker that is connected, and the other ends of its connections.
-fn connected() -> (Replay, Account, ReplayWorker<HostRing>, Vec<TcpStream>) {
+fn connected() -> (Replay, ReportBuilder, ReplayWorker<HostRing>, Vec<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let replay = Replay::builder(fixture(), listener.local_addr().unwrap()).build();
-    let mut account = Account::new(&replay.capture, replay.to, replay.pace);
-    let worker = replay.prepare(Caller::new(Cancel::new(), None), &mut account).unwrap();
+    let mut builder = ReportBuilder::new(&replay.capture, replay.to, replay.pace);
+    let worker = replay.prepare(Caller::new(Cancel::new(), None), &mut builder).unwrap();
     let streams = (0..3).map(|_| listener.accept().unwrap().0).collect();
-    (replay, account, worker, streams)
+    (replay, builder, worker, streams)
 }
 
 #[test]
-fn a_word_that_does_not_come_before_the_switchover_is_not_waited_for_for_ever() {
-    let (replay, mut account, mut worker, streams) = connected();
+fn waiting_for_the_acknowledgement_of_a_switchover_is_bounded() {
+    let (replay, mut builder, mut worker, streams) = connected();
     let soon = worker.ring.now() + 50_000_000;
     worker.deadlines.set(Deadline::Acknowledgement, soon);
     let len = usize::try_from(replay.capture.connections[0].bytes).unwrap();
@@ -41,17 +41,17 @@ fn a_word_that_does_not_come_before_the_switchover_is_not_waited_for_for_ever() 
     let readers: Vec<_> = readers.collect();
     worker.run().unwrap();
     assert!(worker.unacknowledged && worker.progress.switchover_at.unwrap() >= soon);
-    account.see(&worker, worker.ring.now());
+    builder.see(&worker, worker.ring.now());
     drop(worker);
     readers.into_iter().for_each(|reader| reader.join().unwrap());
-    let report = account.finish(None);
+    let report = builder.finish(None);
     assert!(report.warnings.iter().any(|warning| warning.code == WarningCode::NotAcknowledged));
 }
 
 #[test]
 fn a_destination_that_takes_nothing_is_given_up() {
     let (_replay, _account, mut worker, _streams) = connected();
-    // a destination without its word: main stands before the switchover, the channels behind their barriers
+    // the destination does not acknowledge: main waits before the switchover, the channels after their barriers
     worker.deadlines.set(Deadline::Acknowledgement, Nanos::MAX);
     worker.deadlines.set(Deadline::Standstill, worker.ring.now());
     let error = worker.run().unwrap_err();
@@ -59,7 +59,7 @@ fn a_destination_that_takes_nothing_is_given_up() {
 }
 
 #[test]
-fn slots_are_fewer_bytes_where_connections_are_many() {
+fn slots_are_smaller_when_there_are_many_connections() {
     let bytes = |connections| {
         let pool = make_pool(connections).unwrap();
         (pool.total(), pool.sample().unwrap().capacity())

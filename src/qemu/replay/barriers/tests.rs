@@ -4,7 +4,7 @@ use super::*;
 
 const INIT: u64 = 64;
 
-/// What a source does, in its own order.
+/// A step of a source, in its own order.
 #[derive(Debug, Clone)]
 enum Act {
     Main(u64),
@@ -59,7 +59,7 @@ impl Program {
 
     fn barriers(&self) -> Barriers {
         let (main, channels) = self.milestones();
-        Barriers::new(main, channels, INIT).expect("a source sent it so")
+        Barriers::new(main, channels, INIT).expect("a source sent it in this order")
     }
 }
 
@@ -86,7 +86,7 @@ fn carry_out(act: &Act, device: bool, main: &mut MainMilestones, channels: &mut 
     }
 }
 
-/// The rules once more, of one byte: whether it may leave when the others have come so far.
+/// The rules again, for one byte: whether it may be sent, given what the others have sent.
 fn may_leave(barriers: &Barriers, connection: usize, byte: u64) -> bool {
     let sent = |connection: usize| barriers.sent(connection);
     let main = &barriers.main;
@@ -108,14 +108,14 @@ fn may_leave(barriers: &Barriers, connection: usize, byte: u64) -> bool {
         && (!is_device || sent(0) >= switchover + SWITCHOVER_LEN)
 }
 
-/// A QEMU destination, whose sockets hold so many bytes each.
+/// A QEMU destination, whose sockets hold `room` bytes each.
 struct Destination {
     room: u64,
     read: Vec<u64>,
 }
 
 impl Destination {
-    /// How far a connection's reader would read now if everything were there.
+    /// How far a connection's reader would read now if everything had been sent.
     fn wants(&self, barriers: &Barriers, connection: usize) -> u64 {
         let channels = barriers.channels.iter().zip(&self.read[1..]);
         let read = self.read[connection];
@@ -139,7 +139,7 @@ impl Destination {
 proptest! {
     /// Sends in pieces of any size and in any order, to a destination with sockets of any size.
     #[test]
-    fn everything_leaves_in_a_sources_order_and_a_destination_reads_it_all(
+    fn everything_is_sent_in_a_sources_order_and_a_destination_reads_it_all(
         program in program(),
         room in 1_u64..100,
         choices in prop::collection::vec((any::<prop::sample::Index>(), 1_u64..60), 50),
@@ -176,7 +176,7 @@ proptest! {
         }
     }
 
-    /// Whatever was captured, it is refused at the beginning or leaves to its end.
+    /// Any capture is either refused at the beginning or can be sent to its end.
     #[test]
     fn an_order_that_no_source_keeps_is_refused_or_comes_to_its_end(
         milestones in prop::collection::vec((prop::collection::vec(1_u64..200, 0..4), 64_u64..200, 1_u64..100), 1..4),
@@ -213,7 +213,7 @@ fn main_milestones() -> MainMilestones {
 }
 
 #[test]
-fn nothing_leaves_across_a_place_that_others_wait_for() {
+fn nothing_is_sent_past_a_place_that_others_wait_for() {
     let mut barriers = Barriers::new(main_milestones(), vec![channel(&[100, 200], 300..400)], 64).unwrap();
     assert_eq!((barriers.limit(0), barriers.limit(1)), (100, 100), "flush 0 waits for SYNC 0");
     barriers.advance(1, 100);

@@ -1,6 +1,6 @@
-//! Replays over the seeded, faulty ring: the worker that ships, and a destination that reads whatever comes.
+//! Replays over the seeded, faulty ring: the real worker, and a destination that reads whatever comes.
 //!
-//! A failing run names its seed; `RINGLIFT_SEED=n cargo test replay` runs that one alone.
+//! A failing run names its seed; `RINGLIFT_SEED=n cargo test replay` runs only that one.
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -19,20 +19,20 @@ const SHUT: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 0];
 #[derive(Debug, Clone, Copy, Default)]
 struct Scenario {
     seed: u64,
-    /// Everything is cut after so many bytes of a connection.
+    /// Everything is cut after this many bytes of this connection.
     cut: Option<(usize, usize)>,
-    /// A connection's file cannot be read beyond so many bytes.
+    /// This connection's file cannot be read beyond this many bytes.
     fails_at: Option<(usize, usize)>,
-    /// A connection's file has become so short.
+    /// This connection's file has shrunk to this many bytes.
     short: Option<(usize, usize)>,
-    /// The destination reads everything and says nothing.
+    /// The destination reads everything and sends nothing.
     silent: bool,
 }
 
 struct Played {
     error: Option<Error>,
     unacknowledged: bool,
-    /// What was sent on each connection, behind the inits.
+    /// What was sent on each connection, after the inits.
     sent: Vec<Vec<u8>>,
     captured: Vec<Vec<u8>>,
     took_ns: Nanos,
@@ -86,33 +86,33 @@ fn add_files(world: &Arc<World>, script: &Script, contents: Vec<Vec<u8>>, scenar
     }
 }
 
-/// What a destination says: one send at a time, which may end early.
-struct Mouth {
-    words: Vec<u8>,
+/// Sends the destination's replies: one send at a time, which may end early.
+struct ReplySender {
+    unsent: Vec<u8>,
     sending: Option<InFlight>,
 }
 
-impl Mouth {
+impl ReplySender {
     fn go_on(&mut self, ring: &mut SimRing, pool: &mut Pool, socket: RawFd) {
-        if self.sending.is_some() || self.words.is_empty() {
+        if self.sending.is_some() || self.unsent.is_empty() {
             return;
         }
         let mut slot = pool.take().unwrap();
-        slot.payload_mut()[..self.words.len()].copy_from_slice(&self.words);
+        slot.payload_mut()[..self.unsent.len()].copy_from_slice(&self.unsent);
         let flight = self.sending.insert(slot.into_flight());
-        ring.send(Tag(99), socket, flight.lease(), HEADER_ROOM..HEADER_ROOM + self.words.len(), false);
+        ring.send(Tag(99), socket, flight.lease(), HEADER_ROOM..HEADER_ROOM + self.unsent.len(), false);
     }
 
     fn on_sent(&mut self, pool: &mut Pool, lease: Option<Lease>, result: Result<usize, Errno>) {
         let mut flight = self.sending.take().unwrap();
         flight.give_back(lease.unwrap());
         pool.put(flight.land().unwrap());
-        // nobody hears the rest when the connection is gone
-        self.words.drain(..result.unwrap_or(self.words.len()));
+        // when the connection is gone, drop the rest
+        self.unsent.drain(..result.unwrap_or(self.unsent.len()));
     }
 }
 
-/// The destination: reads every connection, acknowledges, says SHUT 0 when it has `lens`, and closes.
+/// The destination: reads every connection, acknowledges, sends SHUT 0 once it has `lens`, and closes.
 fn read(mut ring: SimRing, sockets: &[RawFd], lens: &[usize], scenario: Scenario) {
     ring.arrive();
     let mut pool = Pool::new(8, 4096).unwrap();
@@ -120,14 +120,15 @@ fn read(mut ring: SimRing, sockets: &[RawFd], lens: &[usize], scenario: Scenario
         ring.receive(Tag(number as u64), sockets[number], slot, HEADER_ROOM..HEADER_ROOM + 4096);
     };
     (0..sockets.len()).for_each(|number| listen(&mut ring, number, pool.take().unwrap()));
-    let mut mouth = Mouth { words: if scenario.silent { vec![] } else { vec![0, 7, 0, 0] }, sending: None };
+    let mut replies =
+        ReplySender { unsent: if scenario.silent { vec![] } else { vec![0, 7, 0, 0] }, sending: None };
     let (mut came, mut open, mut silent) = (vec![0; sockets.len()], sockets.len(), scenario.silent);
     while open > 0 {
-        mouth.go_on(&mut ring, &mut pool, sockets[0]);
+        replies.go_on(&mut ring, &mut pool, sockets[0]);
         ring.wait(None).unwrap();
         while let Some(completion) = ring.next() {
             match completion {
-                Completion::Sent { lease, result, .. } => mouth.on_sent(&mut pool, lease, result),
+                Completion::Sent { lease, result, .. } => replies.on_sent(&mut pool, lease, result),
                 Completion::Moved { tag, slot, result: Ok(count) } if count > 0 => {
                     let number = usize::try_from(tag.0).unwrap();
                     came[number] += count;
@@ -138,7 +139,7 @@ fn read(mut ring: SimRing, sockets: &[RawFd], lens: &[usize], scenario: Scenario
         }
         if came == lens && !silent {
             silent = true;
-            mouth.words.extend(SHUT);
+            replies.unsent.extend(SHUT);
         }
     }
     sockets.iter().for_each(|&socket| ring.shut_down(socket, Directions::Sending));
@@ -195,7 +196,7 @@ fn a_file_that_cannot_be_read_any_more_is_named() {
 }
 
 #[test]
-fn a_destination_that_says_nothing_gets_everything_and_is_given_up() {
+fn a_silent_destination_gets_everything_and_is_given_up() {
     for seed in seeds(5) {
         let played = simulate(Scenario { seed, silent: true, ..Scenario::default() });
         let is_standstill = matches!(played.error, Some(Error::Peer(PeerError::Standstill { .. })));
