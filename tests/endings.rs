@@ -38,7 +38,7 @@ fn cancelled_by_the_sender(step: &'static str, at_the_source: bool) {
     assert!(matches!(error, Error::Peer(PeerError::Cancelled)), "{step}: {error}");
     assert_eq!(from.steps().last(), Some(&"rollback"), "{step}: {:?}", from.steps());
     assert_eq!(to.steps().last(), Some(&"rollback"), "{step}: {:?}", to.steps());
-    assert!(!to.did("run") && !to.did("wake") && !from.did("release"));
+    assert!(!to.did("run") && !to.did("pre_run") && !from.did("release"));
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn cancelled_by_the_receiver(step: &'static str, at_the_source: bool) {
     assert!(matches!(error, Error::Peer(PeerError::Cancelled)), "{step}: {error}");
     assert_eq!(to.steps().last(), Some(&"rollback"), "{step}: {:?}", to.steps());
     assert_eq!(from.steps().last(), Some(&"rollback"), "{step}: {:?}", from.steps());
-    assert!(!to.did("run") && !to.did("wake") && !from.did("release"));
+    assert!(!to.did("run") && !to.did("pre_run") && !from.did("release"));
 }
 
 #[test]
@@ -86,14 +86,14 @@ fn a_receiver_that_is_cancelled_rolls_both_sides_back_at_any_moment() {
 #[test]
 fn a_receiver_that_is_cancelled_after_commit_goes_through() {
     let (sink, to) = TestSink::new();
-    to.expect("wake", Trouble::Wait);
+    to.expect("pre_run", Trouble::Wait);
     let (listener, cancel) = (listen(), Cancel::new());
     let (sender, receiver) = pair(&listener, Synthetic::new(1000), sink);
     let receiving = receive(receiver.cancel(&cancel));
     let sending = send(sender.cancel(&cancel));
-    to.await_step("wake");
+    to.await_step("pre_run");
     cancel.cancel();
-    to.let_go("wake");
+    to.let_go("pre_run");
     assert_complete(&sending.finish(), &receiving.finish());
 }
 
@@ -293,14 +293,14 @@ fn trouble_at_the_sink(step: &'static str, trouble: Trouble) {
 
 #[test]
 fn a_sink_that_fails_in_any_step_rolls_both_sides_back_even_after_commit() {
-    for step in ["prepare", "drain", "config", "seal", "wake", "run"] {
+    for step in ["prepare", "drain", "config", "seal", "pre_run", "run"] {
         trouble_at_the_sink(step, Trouble::Fail);
     }
 }
 
 #[test]
 fn a_sink_whose_steps_panic_is_an_error_and_no_crash() {
-    for step in ["prepare", "config", "seal", "wake", "run"] {
+    for step in ["prepare", "config", "seal", "pre_run", "run"] {
         trouble_at_the_sink(step, Trouble::Panic);
     }
 }

@@ -19,7 +19,7 @@ use ringlift::qemu::capture::{self, Inspection};
 use ringlift::sink::{FdSink, FileSink, Sink};
 use ringlift::{Cancel, Finished, Outcome, Phase, qemu};
 
-const STEPS: [&str; 7] = ["prepare", "drain", "drain", "config", "seal", "wake", "run"];
+const STEPS: [&str; 7] = ["prepare", "drain", "drain", "config", "seal", "pre_run", "run"];
 
 fn extract(inspection: &Inspection, sink: Box<dyn Sink>) -> Finished {
     let device = inspection.device(DEVICE, 0).expect("the capture has it");
@@ -88,7 +88,7 @@ fn a_file_takes_its_name_when_everything_is_in_it() {
 
 #[test]
 fn a_sink_that_fails_in_any_step_is_rolled_back() {
-    for step in ["prepare", "drain", "config", "seal", "wake", "run"] {
+    for step in ["prepare", "drain", "config", "seal", "pre_run", "run"] {
         for trouble in [Trouble::Fail, Trouble::Panic] {
             let inspection = capture::inspect(&[common::captures::fixture("device-on-channels")]);
             let (sink, journal) = TestSink::new();

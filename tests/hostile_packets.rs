@@ -237,12 +237,12 @@ fn a_control_connection_that_closes_in_the_middle_ends_the_transfer() {
 
 #[test]
 fn a_sender_that_dies_after_commit_has_given_its_devices_away() {
-    let victim = Victim::with(|journal| journal.expect("wake", Trouble::Wait));
+    let victim = Victim::with(|journal| journal.expect("pre_run", Trouble::Wait));
     let mut peer = victim.greet_and_agree();
     whole_state(&mut peer);
-    victim.journal.await_step("wake");
+    victim.journal.await_step("pre_run");
     drop(peer);
-    victim.journal.let_go("wake");
+    victim.journal.let_go("pre_run");
     let received = victim.receiving.finish();
     assert_eq!(received.outcome, Outcome::Complete, "{:?}", received.error);
     assert_eq!(victim.journal.steps().last(), Some(&"run"));
@@ -252,13 +252,13 @@ fn a_sender_that_dies_after_commit_has_given_its_devices_away() {
 #[test]
 fn words_after_commit_change_nothing() {
     for word in [Control::Cancel, Control::Abort { code: 0, text: "too late".into() }, Control::Commit] {
-        let victim = Victim::with(|journal| journal.expect("wake", Trouble::Wait));
+        let victim = Victim::with(|journal| journal.expect("pre_run", Trouble::Wait));
         let mut peer = victim.greet_and_agree();
         whole_state(&mut peer);
-        victim.journal.await_step("wake");
+        victim.journal.await_step("pre_run");
         peer.say(&word);
         peer.write(b"and garbage that is no message");
-        victim.journal.let_go("wake");
+        victim.journal.let_go("pre_run");
         assert_eq!(peer.hear_word(), Some(Control::Committed), "{word:?}");
         drop(peer);
         let received = victim.receiving.finish();
@@ -269,14 +269,14 @@ fn words_after_commit_change_nothing() {
 
 #[test]
 fn a_device_that_runs_late_is_waited_for_though_its_sender_is_gone() {
-    let victim = Victim::with(|journal| journal.expect("wake", Trouble::Wait));
+    let victim = Victim::with(|journal| journal.expect("pre_run", Trouble::Wait));
     let mut peer = victim.greet_and_agree();
     whole_state(&mut peer);
-    victim.journal.await_step("wake");
+    victim.journal.await_step("pre_run");
     // longer than a peer may be silent: the receiver must not give the step up, nor spin on the peer's silence
     assert_eq!(silence_of(&mut peer), None, "it says that it is still there until the device runs");
     drop(peer);
-    victim.journal.let_go("wake");
+    victim.journal.let_go("pre_run");
     victim.journal.await_step("run");
     let received = victim.receiving.finish();
     assert_eq!(received.outcome, Outcome::Complete, "{:?}", received.error);

@@ -24,7 +24,7 @@ const SHUT_0: &[u8] = &[0, 1, 0, 4, 0, 0, 0, 0];
 const SHUT_1: &[u8] = &[0, 1, 0, 4, 0, 0, 0, 1];
 
 /// What is done to a device that is loaded, and to one that is not.
-const LOADED: [&str; 5] = ["prepare", "config", "seal", "wake", "run"];
+const LOADED: [&str; 5] = ["prepare", "config", "seal", "pre_run", "run"];
 
 /// A receiver that waits, and where.
 fn begin(channels: usize) -> (SocketAddr, ReceiverBuilder) {
@@ -126,7 +126,7 @@ fn nothing_runs_before_the_source_was_told_and_it_is_told_when_everything_is_sea
     let (addr, builder) = begin(2);
     let (sink, journal) = TestSink::new();
     journal.expect("seal", Trouble::Wait);
-    journal.expect("wake", Trouble::Wait);
+    journal.expect("pre_run", Trouble::Wait);
     let running = start(builder.device(DEVICE, sink));
     let streams = streams(&small());
     let mut source = Source::connect(addr, &streams);
@@ -138,9 +138,9 @@ fn nothing_runs_before_the_source_was_told_and_it_is_told_when_everything_is_sea
     source.main.set_read_timeout(Some(common::PATIENCE)).unwrap();
     journal.let_go("seal");
     assert!(source.hear().ends_with(SHUT_0));
-    journal.await_step("wake");
+    journal.await_step("pre_run");
     assert!(!journal.did("run"));
-    journal.let_go("wake");
+    journal.let_go("pre_run");
     assert_eq!(running.finish().outcome, Outcome::Complete);
 }
 

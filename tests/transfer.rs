@@ -125,7 +125,7 @@ fn a_device_of_the_embedders_own_is_moved_step_by_step() {
         steps
     };
     assert_eq!(steps(&from), ["start", "quiesce", "stop", "fill", "config", "release"]);
-    assert_eq!(steps(&to), ["prepare", "drain", "config", "seal", "wake", "run"]);
+    assert_eq!(steps(&to), ["prepare", "drain", "config", "seal", "pre_run", "run"]);
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn what_a_running_device_gives_is_part_of_its_state() {
 }
 
 #[test]
-fn no_device_stops_before_all_are_quiet_and_none_runs_before_all_are_awake() {
+fn no_device_stops_before_all_are_quiet_and_none_runs_before_all_have_pre_run() {
     let listener = listen();
     let (order, running) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
     let mut sender = Sender::builder().connect(listener.local_addr()).pool_size(POOL);
@@ -158,7 +158,7 @@ fn no_device_stops_before_all_are_quiet_and_none_runs_before_all_are_awake() {
     let (sent, received) = run(sender, receiver);
     assert_complete(&sent, &received);
     assert_eq!(*order.lock().expect("whole"), [vec!["quiesce"; 4], vec!["stop"; 4]].concat());
-    assert_eq!(*running.lock().expect("whole"), [vec!["wake"; 4], vec!["run"; 4]].concat());
+    assert_eq!(*running.lock().expect("whole"), [vec!["pre_run"; 4], vec!["run"; 4]].concat());
 }
 
 /// Devices that share one journal.
@@ -173,7 +173,7 @@ impl Ordered {
 
 impl ringlift::source::Source for Ordered {
     fn start(&mut self) -> Result<ringlift::source::Flow, DeviceError> {
-        Ok(ringlift::source::Flow::Later)
+        Ok(ringlift::source::Flow::StopCopyOnly)
     }
     fn quiesce(&mut self) -> Result<(), DeviceError> {
         self.note("quiesce")
@@ -196,8 +196,8 @@ impl ringlift::sink::Sink for Ordered {
     fn seal(&mut self) -> Result<(), DeviceError> {
         Ok(())
     }
-    fn wake(&mut self) -> Result<(), DeviceError> {
-        self.note("wake")
+    fn pre_run(&mut self) -> Result<(), DeviceError> {
+        self.note("pre_run")
     }
     fn run(&mut self) -> Result<(), DeviceError> {
         self.note("run")

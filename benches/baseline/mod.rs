@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Work {
     /// Data connections.
     pub(crate) channels: usize,
-    /// Most payload bytes of a packet.
+    /// The most payload bytes in a packet.
     pub(crate) packet_size: usize,
     /// Payload bytes altogether.
     pub(crate) bytes: u64,

@@ -32,7 +32,7 @@ use crate::worker::operation::Operation;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::settings::Settings;
 use crate::worker::steps::StepOutput;
-use crate::worker::writers::{Device, Writers, roll_back, step_all_sinks, wake_and_run};
+use crate::worker::writers::{Device, Writers, roll_back, start_devices, step_all_sinks};
 
 /// Pieces of state that may be on their way from file to device: one is written while the next is read.
 const SLOTS: u32 = 2;
@@ -184,7 +184,7 @@ impl<'a, R: Ring> Extracting<'a, R> {
         self.load()?;
         self.enter(Phase::Commit);
         self.committed = true;
-        wake_and_run(self, Extracting::writers, Extracting::turn)
+        start_devices(self, Extracting::writers, Extracting::turn)
     }
 
     /// Until the device has everything.

@@ -35,7 +35,7 @@ use crate::worker::event_loop::Loop;
 use crate::worker::operation::Operation;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::steps::StepOutput;
-use crate::worker::writers::{Device, Writers, step_all_sinks, wake_and_run};
+use crate::worker::writers::{Device, Writers, start_devices, step_all_sinks};
 use crate::worker::{Worker, control_buffers};
 
 /// Whose protocol it is, in the report's words.
@@ -131,7 +131,7 @@ impl<R: Ring> Receiving<R> {
         self.prepare()?;
         self.load()?;
         self.report_loaded()?;
-        wake_and_run(self, Receiving::writers, Receiving::turn)?;
+        start_devices(self, Receiving::writers, Receiving::turn)?;
         self.session.committed();
         self.worker.report.committed(self.worker.ring.now());
         Ok(())

@@ -1,4 +1,4 @@
-//! What a recorded migration was: one object, schema `ringlift.capture.v1` (`docs/capture.schema.json`). Units are in the
+//! The report of a recorded migration: one object, schema `ringlift.capture.v1` (`docs/capture.schema.json`). Units are in the
 //! names.
 
 use hdrhistogram::Histogram;
@@ -10,14 +10,14 @@ use super::schema::{Document, Schema};
 use super::stream::{AnswerReport, CapturedDevice, StreamOutcome};
 use crate::limits::LATENCY_NS_MAX;
 
-/// The account of one recorded migration.
+/// The report of one recorded migration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CaptureReport {
     /// Always `ringlift.capture.v1`.
     pub schema: Schema<CaptureReport>,
     /// How it ended.
     pub outcome: StreamOutcome,
-    /// Why it did not end complete.
+    /// Why it is not complete.
     pub error: Option<ErrorReport>,
     /// The folder that it was recorded to; absent when nothing was kept.
     pub folder: Option<String>,
@@ -25,7 +25,7 @@ pub struct CaptureReport {
     pub peer: Option<String>,
     /// The machine type, as the source names it.
     pub machine: Option<String>,
-    /// The virtual machine's UUID, as the multifd connections name it; absent without such.
+    /// The virtual machine's UUID, as the multifd connections state it; absent without any.
     pub uuid: Option<String>,
     /// All bytes of all connections.
     pub bytes: u64,
@@ -33,23 +33,23 @@ pub struct CaptureReport {
     pub duration_ns: u64,
     /// `bytes` over the time from the first byte to the last.
     pub throughput_bytes_per_s: f64,
-    /// From SWITCHOVER_START to the last of all devices' state; absent without both.
+    /// From SWITCHOVER_START to the last of all devices' state; absent unless both came.
     pub switchover_ns: Option<u64>,
     /// The main connection.
     pub main: MainReport,
     /// The multifd connections, by their numbers.
     pub channels: Vec<MultifdReport>,
-    /// Devices, in the order in which they were heard of.
+    /// Devices, in the order in which they first appeared.
     pub devices: Vec<CapturedDevice>,
     /// Packets of device state, and those of RAM.
     pub packets: PacketsReport,
-    /// What was answered on the return path, in order.
+    /// Messages sent on the return path, in order.
     pub answers: Vec<AnswerReport>,
     /// What was in effect.
     pub settings: CaptureSettings,
     /// Where it ran.
     pub host: Host,
-    /// What a reader of the numbers must know.
+    /// What the reader must know to interpret the numbers.
     pub warnings: Vec<Warning>,
 }
 
@@ -109,7 +109,7 @@ pub struct PacketsReport {
 pub struct PacketReport {
     /// Their sizes, header and payload.
     pub size_bytes: Quantiles,
-    /// From the end of the packet before on the same connection to theirs.
+    /// Time since the end of the previous packet on the same connection.
     pub interarrival_ns: Quantiles,
 }
 
@@ -120,11 +120,11 @@ pub struct CaptureSettings {
     pub channels: u64,
     /// Bytes of the pool.
     pub pool: u64,
-    /// Buffers that the pool holds.
+    /// Number of buffers in the pool.
     pub pool_slots: u64,
-    /// Of the connections, as the kernel says.
+    /// Congestion control of the connections, as the kernel reports it.
     pub congestion: String,
-    /// What the pool lies on.
+    /// What kind of memory backs the pool.
     pub huge_pages: HugePages,
     /// Whether the pool is registered with the ring.
     pub registered_buffers: bool,
@@ -135,16 +135,16 @@ pub struct CaptureSettings {
 pub struct PacketHistograms {
     /// Sizes of packets of device state, in bytes.
     pub device_sizes: Histogram<u64>,
-    /// Nanoseconds from packet to packet of device state.
+    /// Nanoseconds between packets of device state.
     pub device_interarrival: Histogram<u64>,
     /// Sizes of packets of RAM, in bytes.
     pub ram_sizes: Histogram<u64>,
-    /// Nanoseconds from packet to packet of RAM.
+    /// Nanoseconds between packets of RAM.
     pub ram_interarrival: Histogram<u64>,
 }
 
 impl PacketHistograms {
-    /// For packets of at most so many bytes.
+    /// For packets of at most `size_max` bytes.
     pub(crate) fn up_to(size_max: u64) -> PacketHistograms {
         let empty =
             |max| Histogram::new_with_bounds(1, max, 3).expect("the bounds are constants that fit together");
@@ -168,7 +168,7 @@ impl PacketHistograms {
         after_ns.into_iter().for_each(|ns| self.ram_interarrival.saturating_record(ns));
     }
 
-    /// All of them in numbers.
+    /// Summarises them as quantiles.
     pub fn packets(&self) -> PacketsReport {
         let report = |sizes, interarrival| PacketReport {
             size_bytes: Quantiles::of(sizes),

@@ -1,5 +1,5 @@
-//! What all reports have in common: where it ran, why it did not complete, and the warnings. It knows nothing of what was
-//! measured. Each enum has its words in one place: it is displayed as it is serialised.
+//! What all reports have in common: the host, the error and the warnings. It knows nothing of what was measured. The
+//! names of each enum's variants are defined once: it is displayed as it is serialised.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,10 +15,10 @@ macro_rules! shown_as_written {
 }
 pub(super) use shown_as_written;
 
-/// Why something did not end complete.
+/// Why something did not complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorReport {
-    /// The sentence.
+    /// The error as a sentence.
     pub text: String,
     /// What to do.
     pub hint: Option<String>,
@@ -37,7 +37,7 @@ pub struct Host {
     pub ringlift: String,
 }
 
-/// What a pool lies on.
+/// What kind of memory backs a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HugePages {
@@ -50,18 +50,18 @@ pub enum HugePages {
     None,
 }
 
-/// Something that a reader of the numbers must know.
+/// Something that the reader must know to interpret the numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
-    /// Which.
+    /// The kind of warning.
     pub code: WarningCode,
-    /// In words.
+    /// The warning as a sentence.
     pub text: String,
     /// What to do.
     pub hint: String,
 }
 
-/// Kinds of warning. A report contains the word; [`WarningCode::number`] is for programs that need a number.
+/// Kinds of warning. A report contains the name; [`WarningCode::number`] is for programs that need a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -69,7 +69,7 @@ pub struct Warning {
 pub enum WarningCode {
     /// The kernel copied sends that were meant to be zero-copy.
     ZeroCopyCopied = 1,
-    /// SEND_ZC is not to be had.
+    /// SEND_ZC is not available.
     ZeroCopyUnavailable = 2,
     /// No huge pages.
     NoHugePages = 3,
@@ -77,17 +77,17 @@ pub enum WarningCode {
     NoRegisteredBuffers = 4,
     /// The two hosts' clocks cannot be compared.
     ClocksNotComparable = 5,
-    /// bbr on a link with a tiny round trip.
+    /// bbr is used on a link with a very short round trip.
     CongestionControl = 6,
-    /// A device could not be brought back to where it was.
+    /// A device could not be brought back to its earlier state.
     RollbackFailed = 7,
-    /// A plain descriptor took bytes of a transfer that was aborted.
+    /// A plain descriptor keeps the bytes of an aborted transfer.
     CannotTakeBack = 8,
     /// A device of a recorded migration had no state.
     DeviceSilent = 9,
-    /// The destination of a replay was asked for its word before the switchover, and said nothing.
+    /// The destination of a replay was to acknowledge the switchover, and did not.
     NotAcknowledged = 10,
-    /// Nothing but its end says that the destination took a replay.
+    /// The only sign that the destination accepted a replay is that it closed the connection.
     Unanswered = 11,
 }
 
@@ -104,7 +104,7 @@ shown_as_written!(HugePages, WarningCode);
 mod tests {
     use super::*;
 
-    /// Every word that a type can be read from, as serde knows them.
+    /// Every name that a type deserialises from, as serde lists them.
     fn words<T: for<'de> Deserialize<'de> + std::fmt::Debug>() -> Vec<String> {
         let refusal = serde_json::from_str::<T>("\"\"").unwrap_err().to_string();
         refusal.split('`').skip(3).step_by(2).map(str::to_owned).collect()

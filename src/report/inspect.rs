@@ -20,7 +20,7 @@ pub struct InspectReport {
     pub flush_flags: u64,
     /// Where the return path was opened.
     pub return_path_at: Option<u64>,
-    /// Where the source said that its devices have stopped.
+    /// Where the source announced that its devices have stopped.
     pub switchover_at: Option<u64>,
     /// Where the full sections begin.
     pub tail_at: Option<u64>,

@@ -22,15 +22,15 @@ pub(crate) enum Stage {
 pub struct Histograms {
     /// Reading a packet from the device.
     pub read: Histogram<u64>,
-    /// From read to handed to a socket.
+    /// From the end of its read until it is handed to a socket.
     pub queue: Histogram<u64>,
-    /// From handed to the socket to taken by it.
+    /// From being handed to the socket until the socket has taken it.
     pub send: Histogram<u64>,
-    /// From arrived to its turn.
+    /// From its arrival until it is the next packet of its device.
     pub reorder: Histogram<u64>,
     /// Writing a packet into the device.
     pub write: Histogram<u64>,
-    /// From the read's begin at the source to the write's end at the destination.
+    /// From the start of the read at the source to the end of the write at the destination.
     pub end_to_end: Histogram<u64>,
 }
 
@@ -63,7 +63,7 @@ impl Histograms {
         }
     }
 
-    /// All of them in numbers.
+    /// Summarises them as quantiles.
     pub fn latency(&self) -> Latency {
         Latency {
             read: Quantiles::of(&self.read),
@@ -76,7 +76,7 @@ impl Histograms {
     }
 }
 
-/// Measures how often and how long something held.
+/// Measures how often and for how long a condition held.
 #[derive(Debug, Clone, Copy, Default)]
 struct Stopwatch {
     since: Option<u64>,

@@ -1,4 +1,4 @@
-//! What a capture's replay was: one object, schema `ringlift.replay.v1` (`docs/replay.schema.json`). Units are in the names.
+//! The report of a replay: one object, schema `ringlift.replay.v1` (`docs/replay.schema.json`). Units are in the names.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,36 +6,36 @@ use super::header::{ErrorReport, Host, HugePages, Warning, shown_as_written};
 use super::schema::{Document, Schema};
 use super::stream::{AnswerReport, CapturedDevice, StreamOutcome};
 
-/// The account of one replay.
+/// The report of one replay.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReplayReport {
     /// Always `ringlift.replay.v1`.
     pub schema: Schema<ReplayReport>,
     /// How it ended.
     pub outcome: StreamOutcome,
-    /// Why it did not end complete.
+    /// Why it is not complete.
     pub error: Option<ErrorReport>,
     /// The destination's address.
     pub peer: String,
     /// The machine type that the capture names.
     pub machine: Option<String>,
-    /// The virtual machine's UUID, as the multifd connections name it; absent without such.
+    /// The virtual machine's UUID, as the multifd connections state it; absent without any.
     pub uuid: Option<String>,
     /// All bytes that were sent.
     pub bytes: u64,
     /// From the first byte that could be sent to the end.
     pub duration_ns: u64,
-    /// `bytes` over the time to the last of them.
+    /// `bytes` over the time until the last of them was sent.
     pub throughput_bytes_per_s: f64,
-    /// From SWITCHOVER_START to the last of all devices' state, as it was sent; absent without both.
+    /// From sending SWITCHOVER_START to sending the last of all devices' state; absent unless both were sent.
     pub switchover_ns: Option<u64>,
-    /// From SWITCHOVER_START to the destination's SHUT; absent without both.
+    /// From SWITCHOVER_START to the destination's SHUT; absent unless both occurred.
     pub shut_ns: Option<u64>,
     /// The main connection.
     pub main: ReplayedConnection,
     /// The multifd connections, by their numbers.
     pub channels: Vec<ReplayedConnection>,
-    /// Devices, in the order in which the capture has them. Counts are those of the capture, times those of the sending.
+    /// Devices, in the order of the capture. Counts are those of the capture, times are those of the replay.
     pub devices: Vec<CapturedDevice>,
     /// What the destination answered on the return path, in order.
     pub answers: Vec<AnswerReport>,
@@ -43,7 +43,7 @@ pub struct ReplayReport {
     pub settings: ReplaySettings,
     /// Where it ran.
     pub host: Host,
-    /// What a reader of the numbers must know.
+    /// What the reader must know to interpret the numbers.
     pub warnings: Vec<Warning>,
 }
 
@@ -58,13 +58,13 @@ pub struct ReplayedConnection {
     pub id: Option<u64>,
     /// Bytes that were sent.
     pub bytes: u64,
-    /// Bytes that the capture has.
+    /// Bytes of this connection in the capture.
     pub captured_bytes: u64,
     /// `bytes` over the time from the first of them to the last.
     pub throughput_bytes_per_s: f64,
-    /// Packets of device state that the capture has there.
+    /// Packets of device state on this connection in the capture.
     pub device_packets: u64,
-    /// Barriers that the capture has there.
+    /// Barriers on this connection in the capture.
     pub sync: u64,
 }
 
@@ -77,11 +77,11 @@ pub struct ReplaySettings {
     pub pace: ReplayPace,
     /// Bytes of the pool.
     pub pool: u64,
-    /// Buffers that the pool holds.
+    /// Number of buffers in the pool.
     pub pool_slots: u64,
-    /// Of the connections, as the kernel says.
+    /// Congestion control of the connections, as the kernel reports it.
     pub congestion: String,
-    /// What the pool lies on.
+    /// What kind of memory backs the pool.
     pub huge_pages: HugePages,
     /// Whether the pool is registered with the ring.
     pub registered_buffers: bool,
@@ -91,10 +91,10 @@ pub struct ReplaySettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplayPace {
-    /// As fast as the destination took it.
+    /// As fast as the destination accepted it.
     #[default]
     Full,
-    /// No byte before the time at which it had come.
+    /// Each byte no earlier, relative to the start, than it was recorded.
     Recorded,
 }
 

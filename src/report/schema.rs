@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::{Serialize, Serializer};
 
-/// A report with a schema of its own.
+/// A report that has its own schema.
 pub trait Document {
     /// The schema's name and version: the report's first property.
     const SCHEMA: &'static str;
@@ -17,13 +17,13 @@ pub trait Document {
 pub struct Schema<D>(PhantomData<fn() -> D>);
 
 impl<D: Document> Schema<D> {
-    /// As it is written.
+    /// The name as it is written.
     pub const fn name(self) -> &'static str {
         D::SCHEMA
     }
 }
 
-// by hand: what is derived would ask the same of `D`
+// implemented by hand: a derive would require the same traits of `D`
 impl<D> Clone for Schema<D> {
     fn clone(&self) -> Schema<D> {
         *self

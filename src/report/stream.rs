@@ -16,7 +16,7 @@ pub enum StreamOutcome {
     Cancelled,
 }
 
-/// A device whose state came.
+/// A device whose state arrived.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CapturedDevice {
     /// Its name.
@@ -31,9 +31,9 @@ pub struct CapturedDevice {
     pub config_bytes: u64,
     /// Bytes on the main connection while the device ran.
     pub precopy_bytes: u64,
-    /// Bytes on the main connection after it stopped: where its state does not travel on multifd connections.
+    /// Bytes on the main connection after it stopped; only when its state does not travel on multifd connections.
     pub stopcopy_bytes: u64,
-    /// From SWITCHOVER_START to the last of its state; absent without both.
+    /// From SWITCHOVER_START to the last of its state; absent unless both occurred.
     pub switchover_ns: Option<u64>,
 }
 
@@ -45,7 +45,7 @@ pub enum Answer {
     Pong,
     /// The source may switch over.
     SwitchoverAck,
-    /// The last one: whether the migration was accepted.
+    /// The final message: whether the migration was accepted.
     Shut,
     /// Any other message.
     Other,
@@ -54,11 +54,11 @@ pub enum Answer {
 /// A message on the return path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnswerReport {
-    /// Which.
+    /// The kind of message.
     pub message: Answer,
-    /// Its number, if it has one: of the ping, or 0 for a migration that was taken.
+    /// Its value, if it has one: the number of the ping, or 0 for a migration that was accepted.
     pub value: Option<u32>,
-    /// When, from the first byte on.
+    /// When, counted from the first byte.
     pub at_ns: u64,
 }
 

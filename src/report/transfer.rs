@@ -1,4 +1,4 @@
-//! What a transfer was: one object, schema `ringlift.report.v1` (`docs/report.schema.json`). Units are in the names.
+//! The report of a transfer: one object, schema `ringlift.report.v1` (`docs/report.schema.json`). Units are in the names.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::header::{ErrorReport, Host, HugePages, Warning, shown_as_written};
 use super::quantiles::Quantiles;
 use super::schema::{Document, Schema};
 
-/// One side's account of one transfer.
+/// One side's report of one transfer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Always `ringlift.report.v1`.
@@ -15,7 +15,7 @@ pub struct Report {
     pub role: Role,
     /// Which side runs the devices now.
     pub outcome: TransferOutcome,
-    /// Why it did not end complete.
+    /// Why it is not complete.
     pub error: Option<ErrorReport>,
     /// Payload bytes, config state included.
     pub bytes: u64,
@@ -58,13 +58,13 @@ impl Report {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// State left it.
+    /// The side that sent the state.
     Sender,
-    /// State came to it.
+    /// The side that received the state.
     Receiver,
 }
 
-/// What a transfer came to.
+/// How a transfer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TransferOutcome {
@@ -72,36 +72,36 @@ pub enum TransferOutcome {
     Complete,
     /// The source has them back, the destination is clean.
     Aborted,
-    /// Nobody can tell which side runs them.
+    /// It is unknown which side runs them.
     InDoubt,
 }
 
 /// What was in effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// Whose protocol was spoken: `native` or `qemu`. A name and not an enum: each protocol brings its own.
+    /// The protocol: `native` or `qemu`. A string and not an enum, because each protocol brings its own name.
     pub dialect: String,
     /// Data connections.
     pub channels: u64,
-    /// Most payload bytes of a packet.
+    /// The most payload bytes in a packet.
     pub packet_size: u64,
     /// Bytes of the pool.
     pub pool: u64,
-    /// Packets that the pool holds.
+    /// Number of packets that the pool has room for.
     pub pool_slots: u64,
     /// How payloads were checked.
     pub checksum: Checksum,
-    /// What was asked for.
+    /// The mode that was requested.
     pub zero_copy: ZeroCopy,
-    /// Of the data connections, as the kernel says.
+    /// Congestion control of the data connections, as the kernel reports it.
     pub congestion: String,
-    /// What the pool lies on.
+    /// What kind of memory backs the pool.
     pub huge_pages: HugePages,
     /// Whether the pool is registered with the ring.
     pub registered_buffers: bool,
 }
 
-/// Before anything was agreed on.
+/// The settings before anything was agreed on.
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
@@ -129,13 +129,13 @@ pub enum Checksum {
     Crc32c,
 }
 
-/// How sends were to use the registered buffers.
+/// How sends use the registered buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ZeroCopy {
-    /// Zero-copy, until the kernel says that it copies all the same.
+    /// Zero-copy, until the kernel reports that it copies anyway.
     Auto,
-    /// Zero-copy wherever the kernel has it.
+    /// Zero-copy wherever the kernel supports it.
     On,
     /// Copied by the kernel.
     Off,
@@ -169,9 +169,9 @@ pub struct ChannelReport {
     pub bytes: u64,
     /// Packets.
     pub packets: u64,
-    /// Sends that left by SEND_ZC.
+    /// Sends that used SEND_ZC.
     pub zero_copy_sent: u64,
-    /// Of these, those that the kernel says it copied all the same.
+    /// Of these, those that the kernel reports it copied anyway.
     pub zero_copy_copied: u64,
 }
 
@@ -180,16 +180,16 @@ pub struct ChannelReport {
 pub struct Latency {
     /// Reading a packet from the device.
     pub read: Quantiles,
-    /// From read to handed to a socket.
+    /// From the end of its read until it is handed to a socket.
     pub queue: Quantiles,
-    /// From handed to the socket to taken by it.
+    /// From being handed to the socket until the socket has taken it.
     pub send: Quantiles,
-    /// From arrived to its turn.
+    /// From its arrival until it is the next packet of its device.
     pub reorder: Quantiles,
     /// Writing a packet into the device.
     pub write: Quantiles,
-    /// From the read's begin at the source to the write's end at the destination; counted by the receiver when both
-    /// sides share a clock.
+    /// From the start of the read at the source to the end of the write at the destination; counted by the receiver
+    /// when both sides share a clock.
     pub end_to_end: Quantiles,
 }
 
@@ -200,20 +200,20 @@ pub struct Backpressure {
     pub credit_stalls: u64,
     /// Times that a read waited for a free slot.
     pub pool_stalls: u64,
-    /// How long any of the two held.
+    /// How long at least one of the two lasted.
     pub stalled_ns: u64,
 }
 
 /// How long the devices stood still, as this side saw it; phases follow one another and add up to the total.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Downtime {
-    /// From the first device's stopping to the end (sender: Committed came; receiver: the devices run).
+    /// From when the first device begins to stop to the end (sender: Committed came; receiver: the devices run).
     pub total_ns: u64,
     /// Stopping the devices (sender).
     pub stop_ns: u64,
     /// Moving what was left of the state (sender: to its last byte sent; receiver: to its last byte written).
     pub transfer_ns: u64,
-    /// Applying config state and making sure that everything was taken (receiver); waiting for that (sender).
+    /// Applying config state and verifying that the devices accepted everything (receiver); waiting for that (sender).
     pub load_ns: u64,
     /// From Commit to running.
     pub commit_ns: u64,

@@ -1,10 +1,10 @@
-//! A device that takes everything and keeps nothing: for measuring the transport alone. The mirror of
+//! A device that accepts everything and keeps nothing, for measuring the transport alone. The mirror of
 //! [`crate::source::Null`].
 
 use super::Sink;
 use crate::error::DeviceError;
 
-/// Takes all that comes.
+/// Accepts and drops everything.
 #[derive(Debug, Clone, Default)]
 pub struct Discard;
 
@@ -42,6 +42,6 @@ mod tests {
         sink.config(b"whatever").unwrap();
         sink.seal().unwrap();
         sink.run().unwrap();
-        assert!(!sink.keeps_written(), "what is thrown away needs no taking back");
+        assert!(!sink.keeps_written(), "what was discarded needs no rollback");
     }
 }

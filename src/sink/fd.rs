@@ -24,8 +24,8 @@ use crate::error::{DeviceError, DeviceOperation};
 
 /// Writes into a descriptor from its current position on.
 ///
-/// A given descriptor is made blocking (`O_NONBLOCK` is cleared, also for whoever shares it). What was written cannot be
-/// taken back: after an aborted transfer the bytes that came are still there, and the report warns of it.
+/// A given descriptor is made blocking (`O_NONBLOCK` is cleared, also for every process that shares it). What was written
+/// cannot be taken back: after an aborted transfer the bytes that arrived are still there, and the report warns of it.
 #[derive(Debug)]
 pub struct FdSink {
     file: File,
@@ -69,15 +69,15 @@ impl Sink for FdSink {
     }
 }
 
-/// Writes a file that takes its name when the transfer is complete, and not before.
+/// Writes a file that gets its name only when the transfer is complete.
 ///
 /// The bytes go to `.NAME.ringlift-PID-N.part` in the same folder. [`seal`](Sink::seal) makes them durable,
-/// [`run`](Sink::run) gives them the name, and keeps an old file of that name aside until the sink is dropped, so that
-/// [`rollback`](Sink::rollback) can bring it back even then. An unfinished file goes away with its sink; only a
-/// process that is killed leaves one, which may be deleted.
+/// [`run`](Sink::run) renames the file and keeps an old file of that name aside until the sink is dropped, so that
+/// [`rollback`](Sink::rollback) can restore it even then. Dropping the sink deletes an unfinished file; only a process
+/// that is killed leaves one behind, and that one may be deleted.
 ///
-/// The new file has the old one's permissions; without an old one, only its owner can read and write it, because device
-/// state holds whatever the guest's devices saw. A symbolic link is followed: the file that it names is replaced.
+/// The new file gets the permissions of the old one; without an old one, only its owner can read and write it, because
+/// device state holds whatever the guest's devices saw. A symbolic link is followed: the file that it names is replaced.
 #[derive(Debug)]
 pub struct FileSink {
     target: PathBuf,
@@ -85,7 +85,7 @@ pub struct FileSink {
     placed: Placed,
 }
 
-/// The hidden file. After the names were exchanged, its path holds the old file.
+/// The hidden file. After the exchange of names, its path holds the old file.
 #[derive(Debug)]
 struct Part {
     path: PathBuf,
@@ -97,16 +97,16 @@ struct Part {
 enum Placed {
     /// Untouched.
     No,
-    /// It was not there and is now.
+    /// It did not exist and does now.
     New,
-    /// It and the hidden file changed names.
+    /// It and the hidden file exchanged names.
     Exchanged,
     /// The old one is gone: this file system cannot exchange names.
     Replaced,
 }
 
 impl FileSink {
-    /// Will write to `path`. Nothing is created yet, but what can be known to fail later fails here.
+    /// Will write to `path`. Nothing is created yet, but what would certainly fail later fails here.
     pub fn create(path: impl AsRef<Path>) -> Result<FileSink, DeviceError> {
         let path = path.as_ref();
         let target =
@@ -193,13 +193,13 @@ impl Sink for FileSink {
 impl Drop for FileSink {
     fn drop(&mut self) {
         if matches!(self.placed, Placed::No | Placed::Exchanged) {
-            // The unfinished file, or the old one that the new one took the place of. Nobody is left to be told.
+            // The unfinished file, or the old one that the new one replaced. A failure here can no longer be reported.
             let _ = self.discard_part();
         }
     }
 }
 
-/// The file that a symbolic link names; a path that is not there yet, as it is.
+/// The file that a symbolic link names; a path that does not exist yet is returned unchanged.
 fn resolve(path: &Path) -> io::Result<PathBuf> {
     match fs::symlink_metadata(path) {
         Ok(_) => fs::canonicalize(path),
@@ -210,7 +210,7 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Only a regular file can be replaced by one; a read-only one is left alone.
+/// Only a regular file can be replaced, and a read-only one is left alone.
 fn check_target(target: &Path) -> io::Result<()> {
     match fs::metadata(target) {
         Ok(old) if old.is_dir() => Err(Number::EISDIR.into()),
@@ -236,9 +236,9 @@ fn folder(target: &Path) -> &Path {
 }
 
 fn create_part(target: &Path) -> io::Result<Part> {
-    /// Numbers the files of this process: one name is never used twice.
+    /// Numbers the files of this process, so that no name is used twice.
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    /// Names that a killed process of the same number may have left.
+    /// How many names a killed process with the same PID may have left behind.
     const TAKEN_MAX: usize = 16;
 
     let name = target.file_name().ok_or(Number::EISDIR)?.as_bytes();
@@ -255,7 +255,7 @@ fn create_part(target: &Path) -> io::Result<Part> {
     Err(taken)
 }
 
-/// `.NAME.ringlift-PID-N.part`, with a long name cut: 255 bytes is what file systems take.
+/// `.NAME.ringlift-PID-N.part`, with a long name truncated: file systems allow 255 bytes.
 fn part_name(name: &[u8], number: u64) -> OsString {
     const NAME_MAX: usize = 200;
     let mut part = OsString::from(".");
@@ -333,7 +333,7 @@ mod tests {
         sink.config(b"").unwrap();
         sink.seal().unwrap();
         assert!(!path.exists());
-        sink.wake().unwrap();
+        sink.pre_run().unwrap();
         sink.run().unwrap();
         drop(sink);
 

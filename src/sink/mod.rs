@@ -21,7 +21,7 @@ pub use vfio::VfioSink;
 /// A device that state is loaded into.
 ///
 /// The engine calls, in this order: [`prepare`](Sink::prepare); writes, in order and without gaps;
-/// [`config`](Sink::config) once; [`seal`](Sink::seal); then, on the sender's Commit, [`wake`](Sink::wake) and
+/// [`config`](Sink::config) once; [`seal`](Sink::seal); then, on the sender's Commit, [`pre_run`](Sink::pre_run) and
 /// [`run`](Sink::run), each for all devices. When anything fails before the end of `run`,
 /// [`rollback`](Sink::rollback). Methods may block: the engine runs them beside its loop, those of several devices in
 /// parallel.
@@ -72,24 +72,24 @@ pub trait Sink: Send {
         Ok(())
     }
 
-    /// Everything came: makes sure that it was taken, and is durable where that means something. After this the sender
-    /// is told *Loaded*. The device does not run yet.
+    /// All state was written: verifies that the device accepted it, and makes it durable where that applies. After this,
+    /// *Loaded* is sent to the sender. The device does not run yet.
     fn seal(&mut self) -> Result<(), DeviceError>;
 
-    /// First half of running, for all devices before any goes on: the device may answer others (P2P).
-    fn wake(&mut self) -> Result<(), DeviceError> {
+    /// First half of starting, done for all devices before any of them runs: the device may answer other devices (P2P).
+    fn pre_run(&mut self) -> Result<(), DeviceError> {
         Ok(())
     }
 
-    /// The sender gave the device away: let it run; a file takes its name.
+    /// The sender has given the device up: lets it run. A file gets its name here.
     fn run(&mut self) -> Result<(), DeviceError>;
 
-    /// The device is reset and never runs this state; a file vanishes and the old one stays. Safe to call in any phase,
+    /// Resets the device, which never runs this state; a new file is removed and the old one stays. Safe to call in any phase,
     /// also when [`prepare`](Sink::prepare) never ran or failed.
     fn rollback(&mut self) -> Result<(), DeviceError>;
 
-    /// Whether bytes that were written stay where they are even after [`rollback`](Sink::rollback), as those in a pipe
-    /// do. The owner is told of it when a transfer is aborted.
+    /// Whether written bytes stay where they are even after [`rollback`](Sink::rollback), as those in a pipe do. The
+    /// report of an aborted transfer warns of it.
     fn keeps_written(&self) -> bool {
         false
     }

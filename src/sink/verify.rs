@@ -1,6 +1,6 @@
-//! A device that knows what it must be given: the mirror of [`crate::source::Synthetic`].
+//! A device that knows which content to expect: the mirror of [`crate::source::Synthetic`].
 //!
-//! It checks bytes as they come and keeps none of them.
+//! It checks bytes as they arrive and keeps none of them.
 
 use super::Sink;
 use crate::error::DeviceError;
@@ -20,7 +20,7 @@ impl Verify {
         Verify { seed: pattern::SEED_DEFAULT, offset: 0, confirmed: false }
     }
 
-    /// Expects other content; the other end must be told the same.
+    /// Expects the content of another seed; the source must have the same.
     pub fn seed(self, seed: u64) -> Verify {
         Verify { seed, ..self }
     }
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
     use crate::source::{Source, Synthetic};
 
-    /// Everything that a synthetic device gives, in pieces, and its config state.
+    /// Everything that a synthetic device produces, in pieces, and its config state.
     fn given(source: &mut Synthetic, piece: usize) -> (Vec<u8>, Vec<u8>) {
         let (mut data, mut buffer) = (Vec::new(), vec![0; piece]);
         loop {
@@ -130,7 +130,7 @@ mod tests {
         let mut sink = Verify::new();
         sink.drain(&data[..9999]).unwrap();
         assert_eq!(sink.config(&config), Err(DeviceError::Length { found: 9999, expected: 10_000 }));
-        assert!(sink.seal().is_err(), "it is not sealed without a config state that fits");
+        assert!(sink.seal().is_err(), "it is not sealed without a matching config state");
     }
 
     #[test]

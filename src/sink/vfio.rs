@@ -1,6 +1,6 @@
 //! A VFIO device that state is loaded into. [`crate::source::VfioSource`] is its mirror image.
 //!
-//! It knows which state the device has to be in at which step. It must not know how its state is written. The invariant:
+//! It knows which state the device has to be in at each step. It must not know how its state is written. The invariant:
 //! the device runs a state only after [`run`](Sink::run), and never after [`rollback`](Sink::rollback).
 
 use std::os::fd::BorrowedFd;
@@ -17,19 +17,19 @@ use crate::vfio::{Device, State};
 /// | `prepare` | to RESUMING |
 /// | `config` | nowhere: registers are written while it is in RESUMING |
 /// | `seal` | to STOP |
-/// | `wake` | to RUNNING_P2P, if it has that |
+/// | `pre_run` | to RUNNING_P2P, if it has that |
 /// | `run` | to RUNNING |
 /// | `rollback` | through a reset to RUNNING, with nothing in it |
 ///
-/// What was in the device before is lost from `prepare` on, so a device that failed, or that a cut-off transfer left in
+/// `prepare` discards the earlier state of the device, so a device that failed, or that an interrupted transfer left in
 /// RESUMING, is reset there and can be used.
 ///
-/// A write to its descriptor takes any number of bytes; too many (`ENOMEM`, `ENOSPC`) or wrong ones may fail there and
-/// then, or only in `seal`.
+/// A write to its descriptor accepts any number of bytes; too many (`ENOMEM`, `ENOSPC`) or wrong ones may fail
+/// immediately, or only in `seal`.
 #[derive(Debug)]
 pub struct VfioSink {
     device: Device,
-    /// Whether there is something to take back.
+    /// Whether there is something to roll back.
     prepared: bool,
 }
 
@@ -40,7 +40,7 @@ impl VfioSink {
         VfioSink::new(Device::open(path)?)
     }
 
-    /// Loads a device that is open already. It cannot fail today; a source can, and this is its mirror image.
+    /// Loads a device that is already open. Infallible today, but fallible in form, as its mirror image in the source is.
     pub fn new(device: Device) -> Result<VfioSink, DeviceError> {
         Ok(VfioSink { device, prepared: false })
     }
@@ -69,21 +69,21 @@ impl Sink for VfioSink {
         self.device.data_fd().map(|fd| (fd, FdKind::Waits))
     }
 
-    /// Applied in RESUMING, as QEMU does: a driver may want the config space when it puts the state together, which it
-    /// does on leaving RESUMING.
+    /// Applied in RESUMING, as QEMU does: a driver may need the config space when it assembles the state, which happens on
+    /// leaving RESUMING.
     fn config(&mut self, blob: &[u8]) -> Result<(), DeviceError> {
         self.device.load_config(blob)
     }
 
     /// Leaves RESUMING for STOP already here, and not only when the device may run: on this arc the driver takes the
-    /// state in and checks it to the end. If it is broken or cut short, or belongs to another firmware, the sender hears of
-    /// it while its own device can still go on. After Commit it would be too late. It also takes the longest part of loading
-    /// out of the time between Commit and running.
+    /// state in and checks it to the end. If it is broken or truncated, or belongs to another firmware, the sender learns
+    /// of it while its own device can still go on. After Commit it would be too late. It also moves the longest part of
+    /// loading out of the time between Commit and running.
     fn seal(&mut self) -> Result<(), DeviceError> {
         self.device.set_state(State::Stop)
     }
 
-    fn wake(&mut self) -> Result<(), DeviceError> {
+    fn pre_run(&mut self) -> Result<(), DeviceError> {
         self.set_state_if_exists(State::RunningP2p)
     }
 
@@ -91,15 +91,15 @@ impl Sink for VfioSink {
         self.device.set_state(State::Running)
     }
 
-    /// When the reset fails the device is stopped, as far as it lets itself be, and the error says that it was not reset;
-    /// calling again tries again.
+    /// When the reset fails, the device is stopped if possible, and the error says that it was not reset; calling again
+    /// retries.
     fn rollback(&mut self) -> Result<(), DeviceError> {
         if !self.prepared {
             return Ok(());
         }
         if let Err(error) = self.device.reset() {
-            // STOP and never RUNNING: it may hold the whole state, and the sender's device has it, too. The reset's error
-            // is the one to tell.
+            // STOP and never RUNNING: it may hold the whole state, which the sender's device also holds. The error to
+            // report is that of the reset.
             let _ = self.device.set_state(State::Stop);
             return Err(error);
         }
@@ -156,7 +156,7 @@ mod tests {
             sink.config(&blob()).unwrap();
             sink.seal().unwrap();
             assert!(sink.fd().is_none());
-            sink.wake().unwrap();
+            sink.pre_run().unwrap();
             sink.run().unwrap();
 
             assert_eq!(kernel.take_log(), expected.into_iter().map(Call::Set).collect::<Vec<_>>());
@@ -216,7 +216,7 @@ mod tests {
             |sink| sink.prepare().unwrap(),
             |sink| sink.config(&blob()).unwrap(),
             |sink| sink.seal().unwrap(),
-            |sink| sink.wake().unwrap(),
+            |sink| sink.pre_run().unwrap(),
             |sink| sink.run().unwrap(),
         ];
         for flags in EVERY {
@@ -250,7 +250,7 @@ mod tests {
         let kernel = FakeKernel::new(ALL);
         let mut sink = prepared(&kernel);
         sink.seal().unwrap();
-        sink.wake().unwrap();
+        sink.pre_run().unwrap();
         kernel.fail(Operation::Reset, 0, Raw::ENOTTY);
 
         let error = sink.rollback().unwrap_err();
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wake_or_run_that_fails_for_good_ends_in_a_reset() {
+    fn a_pre_run_or_run_that_keeps_failing_ends_in_a_reset() {
         for skip in [0, 1] {
             let kernel = FakeKernel::new(ALL);
             let mut sink = prepared(&kernel);
@@ -314,7 +314,7 @@ mod tests {
             kernel.fail(Operation::SetState, skip, Raw::EIO);
             kernel.fail(Operation::SetState, skip + 1, Raw::EIO);
 
-            let result = sink.wake().and_then(|()| sink.run());
+            let result = sink.pre_run().and_then(|()| sink.run());
 
             assert!(matches!(result, Err(DeviceError::StateLost { .. })));
             sink.rollback().unwrap();

@@ -17,14 +17,14 @@ use crate::error::{DeviceError, DeviceOperation};
 
 /// Reads a descriptor from its current position to its end.
 ///
-/// A given descriptor is made blocking (`O_NONBLOCK` is cleared, also for whoever shares it): the kernel waits for its data
-/// beside the engine's loop. [`rollback`](Source::rollback) brings a file back to the position where it was; what was read
+/// A given descriptor is made blocking (`O_NONBLOCK` is cleared, also for every process that shares it): the kernel waits
+/// for its data beside the engine's loop. [`rollback`](Source::rollback) restores the position of a file; what was read
 /// from a pipe or a socket is gone.
 #[derive(Debug)]
 pub struct FdSource {
     file: File,
     kind: FdKind,
-    /// Where a file stood at the start.
+    /// The position of a file at the start.
     origin: Option<u64>,
 }
 
@@ -51,7 +51,7 @@ impl Source for FdSource {
         if self.kind == FdKind::Memory {
             self.origin = Some(self.file.stream_position().map_err(seek_error)?);
         }
-        Ok(Flow::Later)
+        Ok(Flow::StopCopyOnly)
     }
 
     fn fd(&self) -> Option<(BorrowedFd<'_>, FdKind)> {
@@ -74,7 +74,7 @@ impl Source for FdSource {
     }
 }
 
-/// Reads a file from its begin to its end; its size is the estimate. A FIFO or a character device will do, too.
+/// Reads a file from start to end; its size is the estimate. A FIFO or a character device works, too.
 #[derive(Debug)]
 pub struct FileSource(FdSource);
 
@@ -153,7 +153,7 @@ mod tests {
 
         let mut source = FileSource::open(&path).unwrap();
         assert_eq!(source.estimate(), Some(10));
-        assert_eq!(source.start(), Ok(Flow::Later));
+        assert_eq!(source.start(), Ok(Flow::StopCopyOnly));
         source.stop().unwrap();
         assert_eq!(source.fd().unwrap().1, FdKind::Memory);
         assert_eq!(read_all(&source), b"0123456789");

@@ -25,18 +25,18 @@ pub enum Flow {
     /// The device still runs and its state can be read already; it will be stopped later.
     PreCopy,
     /// The device runs, and its state can be read only after [`Source::stop`].
-    Later,
+    StopCopyOnly,
 }
 
-/// A device whose state is to be moved away.
+/// A device whose state is sent away.
 ///
 /// The engine calls, in this order: [`start`](Source::start); reads while the flow is [`Flow::PreCopy`];
 /// [`quiesce`](Source::quiesce) and then [`stop`](Source::stop), each for all devices; reads to the end (a read of no
-/// bytes); [`config`](Source::config); and at last one of [`release`](Source::release) (the destination runs),
-/// [`rollback`](Source::rollback) (it never will) or, when nobody can tell, [`park`](Source::park).
+/// bytes); [`config`](Source::config); and finally one of [`release`](Source::release) (the destination runs),
+/// [`rollback`](Source::rollback) (it never will) or, when that is unknown, [`park`](Source::park).
 /// Methods may block: the engine runs them beside its loop, those of several devices in parallel.
 ///
-/// An embedder implements this for a device of its own:
+/// An embedder implements this for its own device:
 ///
 /// ```
 /// use ringlift::error::DeviceError;
@@ -46,7 +46,7 @@ pub enum Flow {
 /// struct Timer { state: [u8; 16], read: usize }
 ///
 /// impl Source for Timer {
-///     fn start(&mut self) -> Result<Flow, DeviceError> { Ok(Flow::Later) }
+///     fn start(&mut self) -> Result<Flow, DeviceError> { Ok(Flow::StopCopyOnly) }
 ///     fn stop(&mut self) -> Result<(), DeviceError> { self.read = 0; Ok(()) }
 ///     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, DeviceError> {
 ///         let n = buffer.len().min(self.state.len() - self.read);
@@ -59,12 +59,12 @@ pub enum Flow {
 /// }
 /// ```
 pub trait Source: Send {
-    /// Bytes of state that the device expects to give, when it knows. For progress and pre-copy, never for correctness.
+    /// Bytes of state that the device expects to produce, if known. For progress and pre-copy, never for correctness.
     fn estimate(&self) -> Option<u64> {
         None
     }
 
-    /// Begins: a device that can be read while it runs goes to PRE_COPY.
+    /// Starts the transfer: a device that can be read while it runs goes to PRE_COPY.
     fn start(&mut self) -> Result<Flow, DeviceError>;
 
     /// The descriptor that state is read from, if there is one, at its current position. Asked again after
@@ -73,19 +73,19 @@ pub trait Source: Send {
         None
     }
 
-    /// Puts the next bytes of state into `buffer` and returns how many; 0 is the end of what there is now. Called only
+    /// Puts the next bytes of state into `buffer` and returns how many; 0 is the end of what is available now. Called only
     /// when there is no descriptor, on the worker's own thread.
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, DeviceError> {
         let _ = buffer;
         Ok(0)
     }
 
-    /// Bytes that pre-copy could still give now: initial and dirty ones.
+    /// Bytes that pre-copy could still read now: initial and dirty ones.
     fn precopy_remaining(&mut self) -> Result<u64, DeviceError> {
         Ok(0)
     }
 
-    /// First half of stopping, for all devices before any goes on: no more DMA to other devices (P2P).
+    /// First half of stopping, done for all devices before any of them stops: no more DMA to other devices (P2P).
     fn quiesce(&mut self) -> Result<(), DeviceError> {
         Ok(())
     }
@@ -99,20 +99,20 @@ pub trait Source: Send {
         Ok(0)
     }
 
-    /// The destination runs: the device here is not needed any more and stays stopped.
+    /// The destination runs: the device here is no longer needed and stays stopped.
     fn release(&mut self) -> Result<(), DeviceError>;
 
-    /// The destination never ran and never will: the device goes back to where it was. Safe to call in any phase, also
+    /// The destination never ran and never will: the device goes back to its earlier state. Safe to call in any phase, also
     /// when [`start`](Source::start) never ran or failed.
     fn rollback(&mut self) -> Result<(), DeviceError>;
 
-    /// Nobody can tell which side runs: the device stays stopped with its state intact.
+    /// It is unknown which side runs: the device stays stopped with its state intact.
     fn park(&mut self) -> Result<(), DeviceError> {
         Ok(())
     }
 }
 
-/// The shorter of a buffer and what is left.
+/// The smaller of a buffer's length and what is left.
 fn shorter(buffer: usize, left: u64) -> usize {
     usize::try_from(left).map_or(buffer, |left| buffer.min(left))
 }

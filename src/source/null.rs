@@ -1,9 +1,9 @@
-//! A device that has a size and no content: for measuring the transport alone. [`crate::sink::Discard`] takes it.
+//! A device that has a size and no content, for measuring the transport alone. [`crate::sink::Discard`] takes it.
 
 use super::{Flow, Source};
 use crate::error::DeviceError;
 
-/// Says that it filled buffers, and leaves in them what they held.
+/// Claims to have filled each buffer, and leaves it as it was.
 #[derive(Debug, Clone)]
 pub struct Null {
     size: u64,
@@ -23,7 +23,7 @@ impl Source for Null {
     }
 
     fn start(&mut self) -> Result<Flow, DeviceError> {
-        Ok(Flow::Later)
+        Ok(Flow::StopCopyOnly)
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, DeviceError> {

@@ -1,9 +1,9 @@
 //! Content that can be checked without being kept: what `synthetic` makes and `verify` expects.
 //!
-//! Pure: bytes and numbers only. The content is a function of the seed and the offset alone, so it is the same however it
-//! is cut into pieces; a byte that is missing, doubled, swapped or in another's place shows.
+//! Pure: bytes and numbers only. The content is a function of the seed and the offset alone, so it does not depend on how
+//! it is cut into pieces; a byte that is missing, duplicated, swapped or misplaced is detected.
 
-/// The seed when nothing else is asked for, on both sides.
+/// The default seed on both sides.
 pub(crate) const SEED_DEFAULT: u64 = 0x7269_6e67_6c69_6674;
 
 /// Bytes of the config state that a synthetic device ends with.
@@ -11,11 +11,11 @@ pub(crate) const TRAILER_SIZE: usize = 24;
 
 const MAGIC: [u8; 8] = *b"RLsynth1";
 
-/// Words of one block: the hash is taken once a block, and a block is a cache line.
+/// Words per block: the hash is computed once per block, and a block is a cache line.
 const LANES: usize = 8;
 const BLOCK: usize = LANES * 8;
 
-/// What makes the words of a block differ from one another: eight words of the golden ratio's hash.
+/// Makes the words of a block differ from one another: eight words of the golden ratio's hash.
 const LANE: [u64; LANES] = {
     let mut lane = [0; LANES];
     let mut idx = 0;
@@ -42,7 +42,7 @@ pub(crate) fn fill(seed: u64, offset: u64, buffer: &mut [u8]) {
     tail.copy_from_slice(&bytes(words(seed, block_idx))[..tail.len()]);
 }
 
-/// Where `found`, which stands at `offset`, first differs from the content: an index into `found`.
+/// Where `found`, which begins at `offset`, first differs from the content: an index into `found`.
 pub(crate) fn first_difference(seed: u64, offset: u64, found: &[u8]) -> Option<usize> {
     let (mut block_idx, skip) = locate(offset);
     let (head, body) = found.split_at(head_len(skip, found.len()));
@@ -64,14 +64,14 @@ pub(crate) fn first_difference(seed: u64, offset: u64, found: &[u8]) -> Option<u
     differs_at(&bytes(words(seed, block_idx)), tail).map(|at| found.len() - tail.len() + at)
 }
 
-/// Writes what a synthetic device says of itself at its end: a truncated stream shows by it.
+/// Writes the trailer in which a synthetic device states its seed and size, so that truncation is detected.
 pub(crate) fn write_trailer(seed: u64, size: u64, trailer: &mut [u8; TRAILER_SIZE]) {
     trailer[..8].copy_from_slice(&MAGIC);
     trailer[8..16].copy_from_slice(&seed.to_be_bytes());
     trailer[16..].copy_from_slice(&size.to_be_bytes());
 }
 
-/// The seed and the size in a trailer; nothing when it is none.
+/// The seed and the size in a trailer; `None` if it is not a trailer.
 pub(crate) fn read_trailer(blob: &[u8]) -> Option<(u64, u64)> {
     let (magic, rest) = blob.split_first_chunk::<8>()?;
     let (seed, rest) = rest.split_first_chunk::<8>()?;
@@ -79,7 +79,7 @@ pub(crate) fn read_trailer(blob: &[u8]) -> Option<(u64, u64)> {
     (*magic == MAGIC).then_some((u64::from_be_bytes(*seed), u64::from_be_bytes(size)))
 }
 
-/// The block that holds `offset`, and the bytes of it in front of `offset`.
+/// The block that holds `offset`, and how many of its bytes precede `offset`.
 fn locate(offset: u64) -> (u64, usize) {
     let block = BLOCK as u64;
     (offset / block, usize::try_from(offset % block).expect("less than a block"))
@@ -90,8 +90,8 @@ fn head_len(skip: usize, len: usize) -> usize {
     if skip == 0 { 0 } else { (BLOCK - skip).min(len) }
 }
 
-/// A good hash once a block, then one XOR a word: the compiler makes vector code of it, and two words are equal by chance
-/// alone.
+/// A good hash once per block, then one XOR per word: the compiler vectorises it, and two words are equal only by
+/// chance.
 #[inline(always)]
 fn words(seed: u64, block_idx: u64) -> [u64; LANES] {
     let hash = mix(seed ^ mix(block_idx));
@@ -116,7 +116,7 @@ fn bytes(words: [u64; LANES]) -> [u8; BLOCK] {
     block
 }
 
-/// Without a branch for each word, so that it is vector code, too.
+/// Has no branch per word, so that it is vectorised, too.
 #[inline(always)]
 fn differs(expected: &[u64; LANES], block: &[u8; BLOCK]) -> bool {
     let found = block.as_chunks::<8>().0;

@@ -1,11 +1,11 @@
-//! A device that is made up: content by seed and offset, as large as asked for. [`crate::sink::Verify`] checks it.
+//! A made-up device: content by seed and offset, of any requested size. [`crate::sink::Verify`] checks it.
 
 use super::{Flow, Source, pattern};
 use crate::error::{DeviceError, DeviceOperation, Errno};
 
 /// Makes deterministic content.
 ///
-/// Its config state names seed and size, so that the other end sees a stream that ends too early.
+/// Its config state contains seed and size, so that the other end detects a stream that ends too early.
 #[derive(Debug, Clone)]
 pub struct Synthetic {
     seed: u64,
@@ -19,7 +19,7 @@ impl Synthetic {
         Synthetic { seed: pattern::SEED_DEFAULT, size, offset: 0 }
     }
 
-    /// Other content; the other end must be told the same.
+    /// Produces the content of another seed; the sink must have the same.
     pub fn seed(self, seed: u64) -> Synthetic {
         Synthetic { seed, ..self }
     }
@@ -31,7 +31,7 @@ impl Source for Synthetic {
     }
 
     fn start(&mut self) -> Result<Flow, DeviceError> {
-        Ok(Flow::Later)
+        Ok(Flow::StopCopyOnly)
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, DeviceError> {
@@ -75,7 +75,7 @@ mod tests {
         let mut whole = vec![0; 1000];
         pattern::fill(pattern::SEED_DEFAULT, 0, &mut whole);
 
-        assert_eq!(source.start(), Ok(Flow::Later));
+        assert_eq!(source.start(), Ok(Flow::StopCopyOnly));
         source.stop().unwrap();
         let mut given = Vec::new();
         for len in [1, 63, 64, 65, 4096, 4096] {

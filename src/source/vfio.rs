@@ -1,6 +1,6 @@
-//! A VFIO device that is moved away. [`crate::sink::VfioSink`] is its mirror image.
+//! A VFIO device whose state is sent away. [`crate::sink::VfioSink`] is its mirror image.
 //!
-//! It knows which state the device has to be in at which step, and where it was before. It must not know how its state is
+//! It knows which state the device has to be in at each step, and where it was before. It must not know how its state is
 //! read. The invariant: until [`release`](Source::release) the state stays in the device, so that
 //! [`rollback`](Source::rollback) can bring it back to where it was.
 
@@ -16,25 +16,25 @@ use crate::vfio::{Device, State};
 /// | step | the device goes |
 /// |---|---|
 /// | `start` | to PRE_COPY, if it has that and runs |
-/// | `quiesce` | to the P2P state beside, if it has that and runs |
+/// | `quiesce` | to the corresponding P2P state, if it has that and runs |
 /// | `stop` | to STOP_COPY |
 /// | `release` | to STOP |
 /// | `rollback` | back to where it was: RUNNING, RUNNING_P2P, or STOP for that of a paused virtual machine |
 /// | `park` | nowhere |
 ///
-/// A device that a cut-off transfer left in a state with a data file is where it would be without: PRE_COPY counts as
-/// RUNNING, STOP_COPY as STOP.
+/// A device that an interrupted transfer left in a state with a data file counts as being in the state without one:
+/// PRE_COPY counts as RUNNING, STOP_COPY as STOP.
 ///
-/// Reads of its descriptor: while the device is in PRE_COPY the end of what there is now is `ENOMSG`, and with some
-/// drivers (the kernel's sample mtty is one) a read of 0, which is then not the end of the state; the next read may give
-/// more. After [`stop`](Source::stop) reads go on, on the same descriptor or on a new one, and a read of 0 is the end.
-/// `poll` need not tell the truth.
+/// Reads of its descriptor: while the device is in PRE_COPY, a read returns `ENOMSG` when nothing more is available now.
+/// With some drivers (the kernel's sample mtty is one) it returns 0, which is then not the end of the state; the next
+/// read may return more. After [`stop`](Source::stop) reads continue, on the same descriptor or on a new one, and a read
+/// of 0 is the end. `poll` need not tell the truth.
 #[derive(Debug)]
 pub struct VfioSource {
     device: Device,
-    /// Where the device was, and where rollback brings it.
+    /// The state that the device was in, and that rollback brings it back to.
     home: State,
-    /// Whether there is something to take back: from `start` to `release`.
+    /// Whether there is something to roll back: from `start` to `release`.
     started: bool,
 }
 
@@ -45,7 +45,7 @@ impl VfioSource {
         VfioSource::new(Device::open(path)?)
     }
 
-    /// Moves a device that is open already. Refuses one that failed or is being loaded.
+    /// Moves a device that is already open. Refuses one that failed or is being loaded.
     pub fn new(device: Device) -> Result<VfioSource, DeviceError> {
         let home = device.state().without_session();
         if matches!(home, State::Error | State::Resuming) {
@@ -66,22 +66,22 @@ impl VfioSource {
 }
 
 impl Source for VfioSource {
-    /// What STOP_COPY would give, as the driver estimates.
+    /// Size of the STOP_COPY state, as the driver estimates it.
     fn estimate(&self) -> Option<u64> {
         self.device.stop_copy_size().ok()
     }
 
     fn start(&mut self) -> Result<Flow, DeviceError> {
         self.started = true;
-        // Ends the session that a cut-off transfer may have left: its data file is lost.
+        // Ends the session that an interrupted transfer may have left: its data file is lost.
         self.device.set_state(self.home)?;
         match self.home {
             State::Running => self.set_state_if_exists(State::PreCopy)?,
             State::RunningP2p => self.set_state_if_exists(State::PreCopyP2p)?,
-            // From STOP the way to PRE_COPY leads through RUNNING, and whoever stopped the device did not ask for that.
+            // From STOP the way to PRE_COPY leads through RUNNING, which must not happen to a stopped device.
             _ => {}
         }
-        Ok(if self.device.state().saves() { Flow::PreCopy } else { Flow::Later })
+        Ok(if self.device.state().saves() { Flow::PreCopy } else { Flow::StopCopyOnly })
     }
 
     fn fd(&self) -> Option<(BorrowedFd<'_>, FdKind)> {
@@ -108,23 +108,23 @@ impl Source for VfioSource {
         self.device.set_state(State::StopCopy)
     }
 
-    /// Of a PCI device: its config space, in a format of ringlift's own.
+    /// For a PCI device: its config space, in ringlift's own format.
     fn config(&mut self, buffer: &mut [u8]) -> Result<usize, DeviceError> {
         self.device.save_config(buffer)
     }
 
-    /// From here on a rollback does nothing: the destination runs, so this device never may.
+    /// From here on a rollback does nothing: the destination runs, so this device never may again.
     fn release(&mut self) -> Result<(), DeviceError> {
         self.started = false;
         let result = self.device.set_state(State::Stop);
         if result.is_err() && !self.device.is_poisoned() {
-            // It was reset: nothing is left in it, but it should not run either. The first error is the one to tell.
+            // It was reset: nothing is left in it, but it should not run either. The first error is the one to report.
             let _ = self.device.set_state(State::Stop);
         }
         result
     }
 
-    /// After an error here the device has lost its state: it was reset, or could not even be.
+    /// After an error here the device has lost its state: it was reset, or even the reset failed.
     fn rollback(&mut self) -> Result<(), DeviceError> {
         if !self.started {
             return Ok(());
@@ -132,18 +132,18 @@ impl Source for VfioSource {
         let home = self.home;
         let result = self.device.cure().and_then(|()| self.device.set_state(home));
         if result.is_err() && !self.device.is_poisoned() {
-            // It was reset, and runs with nothing in it. The first error is the one to tell.
+            // It was reset, and runs without state. The first error is the one to report.
             let _ = self.device.set_state(home);
         }
         result
     }
 
     /// The device stays in STOP_COPY with its data file open, and its state stays in it as long as this object (or
-    /// another descriptor of the same device, such as a virtual machine monitor's) exists. The state does not survive the
+    /// another descriptor of the same device, such as the virtual machine monitor's) exists. The state does not survive the
     /// last descriptor with most drivers: those of physical devices reset a device when it is closed, also when the process
     /// ends or is killed. (Mediated devices may keep it: the kernel's sample mtty does.)
     ///
-    /// So whoever is in doubt looks at the destination first, while this process lives. If the destination does not run,
+    /// So when in doubt, check the destination first, while this process lives. If the destination does not run,
     /// [`rollback`](Source::rollback) lets the device here go on; if it does, [`release`](Source::release) ends it.
     fn park(&mut self) -> Result<(), DeviceError> {
         Ok(())
@@ -207,8 +207,8 @@ mod tests {
     fn pre_copy_is_announced_when_there_is_some() {
         assert_eq!(source(&FakeKernel::new(ALL)).start().unwrap(), Flow::PreCopy);
         assert_eq!(source(&FakeKernel::new(WITH_PRE_COPY)).start().unwrap(), Flow::PreCopy);
-        assert_eq!(source(&FakeKernel::new(WITH_P2P)).start().unwrap(), Flow::Later);
-        assert_eq!(source(&FakeKernel::new(STOP_COPY)).start().unwrap(), Flow::Later);
+        assert_eq!(source(&FakeKernel::new(WITH_P2P)).start().unwrap(), Flow::StopCopyOnly);
+        assert_eq!(source(&FakeKernel::new(STOP_COPY)).start().unwrap(), Flow::StopCopyOnly);
     }
 
     #[test]
@@ -217,7 +217,7 @@ mod tests {
             let kernel = FakeKernel::in_state(flags, Stop);
 
             let mut source = source(&kernel);
-            assert_eq!(source.start().unwrap(), Flow::Later);
+            assert_eq!(source.start().unwrap(), Flow::StopCopyOnly);
             source.quiesce().unwrap();
             source.stop().unwrap();
             source.rollback().unwrap();

@@ -29,7 +29,7 @@ use crate::worker::event_loop::Loop;
 use crate::worker::operation::Operation;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::steps::StepOutput;
-use crate::worker::writers::{Device, Writers, step_all_sinks, wake_and_run};
+use crate::worker::writers::{Device, Writers, start_devices, step_all_sinks};
 use crate::worker::{Worker, control_buffers, slot_size};
 
 /// What the worker is made of.
@@ -209,7 +209,7 @@ impl<R: Ring> Receiving<R> {
     /// The devices are ours: lets them run.
     fn let_run(&mut self) -> Result<(), Error> {
         self.enter(Phase::Commit);
-        wake_and_run(self, Receiving::writers, Receiving::turn)?;
+        start_devices(self, Receiving::writers, Receiving::turn)?;
         self.session.committed();
         self.worker.report.committed(self.worker.ring.now());
         Ok(())

@@ -102,8 +102,8 @@ impl Sink for FakeSink {
     fn seal(&mut self) -> Result<(), DeviceError> {
         step(&self.log, self.fails, "seal")
     }
-    fn wake(&mut self) -> Result<(), DeviceError> {
-        step(&self.log, self.fails, "wake")
+    fn pre_run(&mut self) -> Result<(), DeviceError> {
+        step(&self.log, self.fails, "pre_run")
     }
     fn run(&mut self) -> Result<(), DeviceError> {
         step(&self.log, self.fails, "run")
@@ -155,7 +155,7 @@ fn scenario(seed: u64) -> Scenario {
         channels: 2,
         size: 60_000,
         slots: 4,
-        flow: Flow::Later,
+        flow: Flow::StopCopyOnly,
         source_fails: None,
         sink_fails: None,
         read_fails_at: None,
@@ -317,7 +317,7 @@ fn check(scenario: &Scenario, result: &Played) {
             "the destination is left half loaded\n{told}"
         );
         if let Some(run) = sink.iter().position(|&step| step == "run") {
-            assert!(sink[..run].contains(&"seal") && sink[..run].contains(&"wake"), "{told}");
+            assert!(sink[..run].contains(&"seal") && sink[..run].contains(&"pre_run"), "{told}");
         }
     }
     if result.receiver.outcome == Outcome::Complete {
@@ -343,7 +343,7 @@ fn every_transfer_arrives_whatever_the_order_of_completions() {
             channels: 1 + dice.below(5),
             size: [0, 1, 8192, 50_000, 200_000][dice.below(5)],
             slots: 4 + u32::try_from(dice.below(9)).unwrap(),
-            flow: if dice.chance(50) { Flow::PreCopy } else { Flow::Later },
+            flow: if dice.chance(50) { Flow::PreCopy } else { Flow::StopCopyOnly },
             ..scenario(seed)
         };
         let result = simulate(&scenario);
@@ -370,7 +370,7 @@ fn boundaries(tape: &[u8]) -> Vec<usize> {
 #[test]
 fn a_cut_after_any_message_leaves_exactly_one_owner() {
     for seed in seeds(4) {
-        for flow in [Flow::Later, Flow::PreCopy] {
+        for flow in [Flow::StopCopyOnly, Flow::PreCopy] {
             let whole = Scenario { flow, ..scenario(seed) };
             let undisturbed = simulate(&whole);
             assert_eq!(undisturbed.sender.outcome, Outcome::Complete);
@@ -416,7 +416,7 @@ fn a_device_that_fails_at_any_step_leaves_exactly_one_owner() {
             let told = matches!(result.receiver.error, Some(Error::Peer(PeerError::Aborted { .. })));
             assert!(told, "{step}: {:?}", result.receiver.error);
         }
-        for step in ["prepare", "config", "seal", "wake", "run"] {
+        for step in ["prepare", "config", "seal", "pre_run", "run"] {
             let scenario = Scenario { sink_fails: Some(step), ..scenario(seed) };
             let result = simulate(&scenario);
             check(&scenario, &result);
@@ -457,7 +457,7 @@ fn a_destination_that_cannot_be_reset_after_commit_leaves_the_sender_in_doubt() 
     let log = Log::default();
     let from = descriptor();
     world.add_file(from.as_raw_fd(), SimFile::default());
-    let source = FakeSource { fd: from, flow: Flow::Later, log: Arc::clone(&log), fails: None };
+    let source = FakeSource { fd: from, flow: Flow::StopCopyOnly, log: Arc::clone(&log), fails: None };
     let sink =
         Stubborn(FakeSink { fd: descriptor(), log: Log::default(), fails: None, config: b"config".to_vec() });
     let (sending, receiving) = one_device(&world, source, sink);
@@ -508,7 +508,7 @@ fn nobody_waits_for_a_peer_that_has_said_its_last_word_and_left() {
 fn pre_copy_is_quiesced_and_stopped_before_the_rest_is_read() {
     let result = simulate(&Scenario { flow: Flow::PreCopy, ..scenario(1) });
     assert_eq!(result.sources[0], ["start", "quiesce", "stop", "config", "release"]);
-    assert_eq!(result.sinks[0], ["prepare", "config", "seal", "wake", "run"]);
+    assert_eq!(result.sinks[0], ["prepare", "config", "seal", "pre_run", "run"]);
     assert!(result.sender.report.devices[0].precopy_bytes > 0);
 }
 
@@ -540,7 +540,8 @@ fn a_cancel_that_comes_with_the_last_loaded_is_still_in_time() {
         let (source_log, sink_log, cancel) = (Log::default(), Log::default(), Cancel::new());
         let from = descriptor();
         world.add_file(from.as_raw_fd(), SimFile::default());
-        let source = FakeSource { fd: from, flow: Flow::Later, log: Arc::clone(&source_log), fails: None };
+        let source =
+            FakeSource { fd: from, flow: Flow::StopCopyOnly, log: Arc::clone(&source_log), fails: None };
         let sink = FakeSink {
             fd: descriptor(),
             log: Arc::clone(&sink_log),

@@ -1,4 +1,4 @@
-//! The config state of a PCI device: what is not in the driver's own stream, because the kernel leaves it to user space.
+//! The config state of a PCI device: what the driver's own stream lacks, because the kernel leaves it to user space.
 //!
 //! # The blob
 //!
@@ -12,27 +12,27 @@
 //! | 12 | 4 | length of what follows |
 //! | 16 | length | the config space as the device's config region shows it, from its offset 0 (little-endian, as PCI is) |
 //!
-//! A device without config space has an empty blob. What a QEMU saved ([`ConfigState`]) is taken, too: its space is that
-//! which the guest sees, and always 4096 or 256 bytes long, whatever the device has.
+//! A device without config space has an empty blob. A blob saved by QEMU ([`ConfigState`]) is accepted, too: its space is
+//! the one that the guest sees, and always 4096 or 256 bytes long, whatever the device has.
 //!
 //! # Loading
 //!
-//! First the identity is compared: vendor, device, revision, class, header type, subsystem vendor and subsystem, and (not of
-//! QEMU's) the size of the config space. Any difference refuses the blob before anything is written. Then, where the
-//! device here differs, these registers are written, and nothing else:
+//! First the identity is compared: vendor, device, revision, class, header type, subsystem vendor and subsystem, and (but
+//! not for a QEMU blob) the size of the config space. Any difference refuses the blob before anything is written. Then,
+//! where the device here differs, these registers are written, and nothing else:
 //!
 //! | register | bits | why |
 //! |---|---|---|
 //! | cache line size, latency timer | all | plain registers that the guest's firmware set |
-//! | interrupt line | all | a note of the guest's firmware to itself |
+//! | interrupt line | all | a note that the guest's firmware keeps for itself |
 //! | command | I/O, memory, bus master, parity response, SERR, INTx disable | last, as it turns the others on |
 //!
-//! I/O, memory, bus master and INTx disable are read back and must be what was written; not of a QEMU's, because what its
-//! guest sees has bits that the device itself may not have, and QEMU does not read them back either. Not written: base
-//! addresses and the ROM's (virtual: where they are mapped is the virtual machine monitor's own state), status (cleared
-//! by writing), MSI and MSI-X (they need event descriptors, which the monitor sets up) and all other capabilities (they
-//! may begin something: a reset, a power state). An embedder whose monitor needs more sends its own blob: it wraps the
-//! source and the sink and answers `config` itself.
+//! I/O, memory, bus master and INTx disable are read back and must be what was written; not for a QEMU blob, because what
+//! its guest sees has bits that the device itself may not have, and QEMU does not read them back either. Not written:
+//! base addresses, those of the ROM included (they are virtual: where they are mapped is the virtual machine monitor's own
+//! state), status (cleared by writing), MSI and MSI-X (they need event descriptors, which the monitor sets up) and all
+//! other capabilities (writing them may trigger something: a reset, a power state). An embedder whose monitor needs more
+//! sends its own blob: it wraps the source and the sink and implements `config` itself.
 
 use super::config_state::{CONFIG_STATE_TAG, ConfigState};
 use super::kernel::{Kernel, Region};
@@ -41,9 +41,9 @@ use crate::error::{DeviceError, DeviceOperation, Errno};
 const MAGIC: [u8; 8] = *b"RLPCICFG";
 const VERSION: u16 = 1;
 const HEADER_SIZE: usize = 16;
-/// A PCI Express function has no more.
+/// A PCI Express function has at most this much.
 const SPACE_MAX: usize = 4096;
-/// Identity and every register below lie in here; a device with less is no PCI device.
+/// Contains the identity and every register below; a device with less is not a PCI device.
 const SPACE_MIN: usize = 64;
 
 const COMMAND: usize = 0x04;
@@ -52,7 +52,7 @@ const COMMAND_WRITTEN: u32 = 0x0547;
 /// I/O, memory, bus master, INTx disable: what the device does depends on these.
 const COMMAND_VERIFIED: u32 = 0x0407;
 
-/// Registers of one byte that are written whole.
+/// One-byte registers that are written whole.
 const PLAIN: [(DeviceOperation, usize); 3] = [
     (DeviceOperation::WriteCacheLineSize, 0x0c),
     (DeviceOperation::WriteLatencyTimer, 0x0d),
@@ -84,11 +84,11 @@ const IDENTITY: [Field; 5] = [
     Field::new("device", 0x02, 2),
     Field::new("revision", 0x08, 1),
     Field::new("class", 0x09, 3),
-    // without the bit that says whether the card has other functions
+    // without the bit that tells whether the card has other functions
     Field { name: "header type", offset: 0x0e, size: 1, mask: 0x7f },
 ];
 
-/// Only a plain function (header type 0) has these there.
+/// Only a plain function (header type 0) has these at these offsets.
 const SUBSYSTEM: [Field; 2] = [Field::new("subsystem vendor", 0x2c, 2), Field::new("subsystem", 0x2e, 2)];
 
 /// Writes the blob into `buffer` and returns its length.
@@ -151,18 +151,18 @@ fn load_command(
     Ok(())
 }
 
-/// Whether it is laid out as in a migration stream: see [`ConfigState`].
+/// Whether the blob is laid out as in a migration stream: see [`ConfigState`].
 fn is_from_a_stream(blob: &[u8]) -> bool {
     blob.starts_with(&CONFIG_STATE_TAG.to_be_bytes())
 }
 
-/// The config space within such a blob. Interrupt pins, MSI-X and subsections are the monitor's own state.
+/// The config space in such a blob. Interrupt pins, MSI-X and subsections are the monitor's own state.
 fn parse_from_a_stream(blob: &[u8]) -> Result<&[u8], DeviceError> {
     let state = ConfigState::decode(blob).map_err(|malformed| DeviceError::StreamConfig { malformed })?;
     Ok(state.space)
 }
 
-/// The config space within a blob.
+/// The config space in a blob.
 fn parse(blob: &[u8]) -> Result<&[u8], DeviceError> {
     let bad = |what| Err(DeviceError::BadConfig { what });
     let Some((header, space)) = blob.split_first_chunk::<HEADER_SIZE>() else {
@@ -203,7 +203,7 @@ fn same(field: &'static str, found: u32, expected: u32) -> Result<(), DeviceErro
     if found == expected { Ok(()) } else { Err(DeviceError::Identity { field, found, expected }) }
 }
 
-/// The config region, cut to what a config space can have.
+/// The config region, cut to the largest possible config space.
 fn region(kernel: &dyn Kernel) -> Result<Option<Region>, DeviceError> {
     let region = kernel.config_region().map_err(|errno| failed(DeviceOperation::FindConfigSpace, errno))?;
     Ok(region
@@ -385,7 +385,7 @@ mod tests {
         assert!(matches!(load(&kernel, &saved(&used_card())), Err(DeviceError::BadConfig { .. })));
     }
 
-    /// What a QEMU saves of a device with this config space.
+    /// What QEMU saves for a device with this config space.
     fn qemus(space: &[u8], len: usize) -> Vec<u8> {
         let mut blob = [&CONFIG_STATE_TAG.to_be_bytes()[..], &2_u32.to_be_bytes(), space].concat();
         blob.resize(12 + len, 0);

@@ -1,5 +1,5 @@
 //! The config state of a device as migration streams carry it: the virtual machine monitor's state of a PCI device, which
-//! the driver's own state does not have.
+//! the driver's own state does not contain.
 //!
 //! | bytes | what |
 //! |---|---|
@@ -19,7 +19,7 @@ const TAG_LEN: usize = 8;
 const VERSION_LEN: usize = 4;
 const VERSION: u32 = 2;
 const PINS_LEN: usize = 16;
-/// A PCI Express function's, and a plain one's.
+/// For a PCI Express function, and for a plain one.
 const SPACE_LENS: [usize; 2] = [4096, 256];
 const SUBSECTION: u8 = 0x05;
 
@@ -40,7 +40,7 @@ pub struct ConfigState<'a> {
     pub pins: [bool; 4],
     /// The MSI-X table and its pending bits; empty without MSI-X.
     pub msix: &'a [u8],
-    /// Subsections, not looked into.
+    /// Subsections, not parsed.
     pub subsections: &'a [u8],
 }
 
@@ -55,7 +55,7 @@ impl<'a> ConfigState<'a> {
         if version != VERSION {
             return Err(Malformed::Value { field: "PCI device version", found: version.into() });
         }
-        // nothing says how long the space is: what follows it has to fit
+        // nothing states how long the space is: what follows it has to fit
         let mut wrong = Malformed::Truncated;
         for len in SPACE_LENS {
             match with_space(body, len) {

@@ -1,8 +1,8 @@
 //! One VFIO device with its migration state and its data file.
 //!
-//! It must not know which part the device plays in a transfer. It keeps two promises: after a failed state change the
-//! device is in a known state again, or it was reset, or it is poisoned, and the error says which; and the data file is
-//! open exactly as long as the state has a session.
+//! It must not know which part the device plays in a transfer. Two invariants: after a failed state change the device is
+//! in a known state again, or it was reset, or it is poisoned, and the error says which; and the data file is open exactly
+//! as long as the state has a session.
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -20,9 +20,9 @@ use crate::error::{DeviceError, DeviceOperation, Errno};
 
 /// A VFIO device that can migrate.
 ///
-/// While it is open here, nobody else changes its migration state: what [`state`](Device::state) says is remembered, not
-/// asked for again. Dropping it closes the files and changes nothing else, but the kernel may: most drivers of physical
-/// devices reset a device when its last descriptor is closed, and the state in it is lost with that.
+/// While it is open here, no other process changes its migration state: [`state`](Device::state) returns what is
+/// remembered, without asking the kernel again. Dropping it closes the files and changes nothing else, but the kernel may:
+/// most drivers of physical devices reset a device when its last descriptor is closed, and its state is lost with that.
 pub struct Device {
     // Dropped in this order: the data file before the device that it belongs to.
     data: Option<OwnedFd>,
@@ -50,14 +50,14 @@ impl Device {
     /// * `/dev/vfio/devices/vfioN`: this node, through iommufd;
     /// * `/dev/vfio/N/NAME`: device NAME (PCI address or UUID) of group N, through the group.
     ///
-    /// The first three take the device's own node if `/dev/iommu` and the node exist, else its group. A device that is
-    /// open already can be opened again by nobody: `EBUSY`, or `EINVAL` from its own node. A virtual machine monitor
+    /// The first three use the device's own node if `/dev/iommu` and the node exist, otherwise its group. A device that is
+    /// already open cannot be opened a second time: `EBUSY`, or `EINVAL` from its own node. A virtual machine monitor
     /// hands over a descriptor instead: [`from_fd`](Device::from_fd).
     pub fn open(path: impl AsRef<Path>) -> Result<Device, DeviceError> {
         Device::with_kernel(Box::new(open_kernel(&Roots::default(), path.as_ref())?))
     }
 
-    /// Takes over the descriptor (or a duplicate) of a device that is open and attached already.
+    /// Takes over the descriptor (or a duplicate) of a device that is already open and attached.
     pub fn from_fd(fd: OwnedFd) -> Result<Device, DeviceError> {
         let file = File::from(fd);
         if !is_vfio_device(&file) {
@@ -87,17 +87,17 @@ impl Device {
         self.state
     }
 
-    /// The data file, while the state has a session that was begun here.
+    /// The data file, while the state has a session that was started here.
     pub fn data_fd(&self) -> Option<BorrowedFd<'_>> {
         self.data.as_ref().map(AsFd::as_fd)
     }
 
     /// Brings the device to another state; blocks until the kernel is done.
     ///
-    /// When that fails the device is brought back to what it did before, as [`State`] has it: a running device runs, a
-    /// stopped one stays stopped ([`DeviceError::Transition`]). When it cannot be brought back, or was half loaded, it is
-    /// reset ([`DeviceError::StateLost`]). When that fails, too, it is poisoned, and every later change says so
-    /// ([`DeviceError::Poisoned`]) until a [`reset`](Device::reset) works. A change that is not legal touches nothing.
+    /// When that fails, the device is brought back to what it did before, as [`State`] defines it: a running device runs,
+    /// a stopped one stays stopped ([`DeviceError::Transition`]). When it cannot be brought back, or was half loaded, it
+    /// is reset ([`DeviceError::StateLost`]). When that fails, too, it is poisoned, and every later change fails with
+    /// [`DeviceError::Poisoned`] until a [`reset`](Device::reset) succeeds. A change that is not legal touches nothing.
     pub fn set_state(&mut self, to: State) -> Result<(), DeviceError> {
         if let Some(poison) = self.poison {
             return Err(poison.into());
@@ -112,7 +112,7 @@ impl Device {
         self.request(to).or_else(|errno| self.recover(from, to, errno))
     }
 
-    /// Resets the device: RUNNING, with nothing in it.
+    /// Resets the device: it is RUNNING, without state.
     pub fn reset(&mut self) -> Result<(), DeviceError> {
         self.try_reset().map_err(|errno| io(DeviceOperation::Reset, errno))
     }
@@ -122,7 +122,7 @@ impl Device {
         self.poison.is_some()
     }
 
-    /// Resets the device if it is poisoned, and then says what was lost.
+    /// Resets the device if it is poisoned, and then reports what was lost.
     pub(crate) fn cure(&mut self) -> Result<(), DeviceError> {
         let Some(Poison { from, to, errno, .. }) = self.poison else { return Ok(()) };
         match self.try_reset() {
@@ -131,12 +131,12 @@ impl Device {
         }
     }
 
-    /// Bytes that STOP_COPY would give, as the driver estimates now.
+    /// Size of the STOP_COPY state in bytes, as the driver estimates it now.
     pub fn stop_copy_size(&self) -> Result<u64, DeviceError> {
         self.kernel.stop_copy_size().map_err(|errno| io(DeviceOperation::StopCopySize, errno))
     }
 
-    /// What pre-copy could still give. Only in the PRE_COPY states.
+    /// How much pre-copy could still read. Only in the PRE_COPY states.
     pub fn precopy_info(&self) -> Result<PrecopyInfo, DeviceError> {
         let data = self.data_fd().ok_or(Errno::from(Raw::EBADF));
         data.and_then(|data| self.kernel.precopy_info(data))
@@ -149,14 +149,14 @@ impl Device {
         config::save(self.kernel.as_ref(), buffer)
     }
 
-    /// Checks that the config state `blob` is of a device like this one, and applies what can be applied. An empty one
-    /// applies nothing.
+    /// Checks that the config state `blob` is that of a device like this one, and applies what can be applied. An empty
+    /// one applies nothing.
     pub fn load_config(&mut self, blob: &[u8]) -> Result<(), DeviceError> {
         config::load(self.kernel.as_ref(), blob)
     }
 
     /// Reads of region `idx` (0 to 5 are a PCI device's BARs, 7 its config space), from `offset` in it. A register may
-    /// care how many bytes are read at once. For an owner who looks at the device; a transfer never does this.
+    /// care how many bytes are read in one access. For callers that inspect the device; a transfer never does this.
     pub fn read_region(&self, idx: u32, offset: u64, buffer: &mut [u8]) -> Result<(), DeviceError> {
         self.place_in_region(idx, offset, buffer.len())
             .and_then(|place| self.kernel.read_at(buffer, place))
@@ -170,7 +170,7 @@ impl Device {
             .map_err(|errno| io(DeviceOperation::WriteRegion, errno))
     }
 
-    /// Where in the device's file; `EINVAL` when it is not all in the region, because the next one may follow on it.
+    /// The offset in the device's file; `EINVAL` when the range exceeds the region, because the next one may follow it.
     fn place_in_region(&self, idx: u32, offset: u64, length: usize) -> Result<u64, Errno> {
         let region = self.kernel.region(idx)?;
         offset
@@ -180,10 +180,10 @@ impl Device {
             .ok_or(Errno::from(Raw::EINVAL))
     }
 
-    /// One change, and what it does to the data file.
+    /// One change of state, with its effect on the data file.
     fn request(&mut self, to: State) -> Result<(), Errno> {
         let given = self.kernel.set_state(to.to_kernel())?;
-        // Within the saving group the same file goes on, and the kernel gives none; a given one replaces it.
+        // Within the saving group the same file stays in use, and the kernel returns none; a returned one replaces it.
         let goes_on = self.state.saves() && to.saves();
         self.state = to;
         match given {
@@ -194,7 +194,7 @@ impl Device {
         if to.has_session() && self.data.is_none() { Err(Raw::EBADF.into()) } else { Ok(()) }
     }
 
-    /// After a failed change: back, or reset, or poisoned.
+    /// After a failed change: brings the device back, or resets it, or marks it as poisoned.
     fn recover(&mut self, from: State, to: State, errno: Errno) -> Result<(), DeviceError> {
         self.state = self.ask_state().unwrap_or(State::Error);
         if let Recover::To(back) = from.recover(to)
@@ -212,7 +212,7 @@ impl Device {
         }
     }
 
-    /// `back` has no session: see the test of [`State::recover`].
+    /// `back` has no session: see the tests of [`State::recover`].
     fn go_back(&mut self, back: State) -> bool {
         if self.state == back {
             self.data = None;
@@ -273,7 +273,7 @@ pub(super) fn read_features(kernel: &dyn Kernel) -> Result<Features, DeviceError
     }
 }
 
-/// Whether an ioctl of VFIO's means to this file what it means to us. Another driver could read the same number
+/// Whether a VFIO ioctl means to this file what it means to us. Another driver could interpret the same number
 /// differently, and write to memory that is not there.
 fn is_vfio_device(file: &File) -> bool {
     let link = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
@@ -428,7 +428,7 @@ mod tests {
 
     #[test]
     fn a_failed_begin_brings_the_device_back_to_what_it_did() {
-        // Where the kernel leaves the device when the change fails is anything on the way.
+        // When the change fails, the kernel may leave the device anywhere on the way.
         for (start, to, left_in, back) in [
             (Running, PreCopy, Running, Running),
             (Running, StopCopy, RunningP2p, Running),

@@ -78,7 +78,7 @@ struct Inner {
     features: Features,
     state: State,
     config: Vec<u8>,
-    /// Bits of the config space that keep what is written; of the others, writes are ignored.
+    /// Bits of the config space that keep what is written; writes to the others are ignored.
     writable: Vec<u8>,
     /// Every change that was asked for and every reset, in order.
     log: Vec<Call>,
@@ -97,7 +97,7 @@ pub(crate) enum Call {
 #[derive(Debug, Clone, Copy)]
 struct Failure {
     operation: Operation,
-    /// Counted from 0, of this operation.
+    /// Number of this operation's call, counted from 0.
     number: usize,
     errno: Raw,
     /// The state that the device is left in.
@@ -127,12 +127,12 @@ impl FakeKernel {
         kernel
     }
 
-    /// The next but `skip` operation of this kind fails and leaves the device where it is.
+    /// After `skip` more operations of this kind, the next one fails and leaves the device where it is.
     pub(crate) fn fail(&self, operation: Operation, skip: usize, errno: Raw) {
         self.fail_leaving(operation, skip, errno, None);
     }
 
-    /// The next but `skip` change of state fails and leaves the device in `state`.
+    /// After `skip` more changes of state, the next one fails and leaves the device in `state`.
     pub(crate) fn fail_change(&self, skip: usize, errno: Raw, state: State) {
         self.fail_leaving(Operation::SetState, skip, errno, Some(state));
     }
@@ -143,7 +143,7 @@ impl FakeKernel {
         inner.failures.push(Failure { operation, number, errno, leaves });
     }
 
-    /// From now on no session comes with a file, as if the kernel had forgotten.
+    /// From now on no session comes with a file, as if the kernel had forgotten it.
     pub(crate) fn stop_giving_files(&self) {
         self.inner().gives_files = false;
     }
@@ -164,13 +164,13 @@ impl FakeKernel {
         self.inner().writable[offset] = bits;
     }
 
-    /// A device that is no PCI device.
+    /// A device that is not a PCI device.
     pub(crate) fn without_config(self) -> FakeKernel {
         self.inner().config.clear();
         self
     }
 
-    /// What was asked for since the last time.
+    /// The requests since the last time.
     pub(crate) fn take_log(&self) -> Vec<Call> {
         std::mem::take(&mut self.inner().log)
     }

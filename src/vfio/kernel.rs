@@ -1,4 +1,4 @@
-//! What the kernel offers for one opened VFIO device, one operation a method.
+//! What the kernel offers for one opened VFIO device, one operation per method.
 //!
 //! `sys` implements it with ioctls, `fake` (tests) with a model of the kernel's state machine. Nothing here decides
 //! anything: no retry, no recovery, no cache.
@@ -7,12 +7,12 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::error::Errno;
 
-/// What pre-copy could still give, as the driver estimates now.
+/// How much pre-copy could still read, as the driver estimates now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PrecopyInfo {
-    /// Bytes that should be read before the device is stopped, or stopping is slower than it need be.
+    /// Bytes that should be read before the device is stopped, as stopping is slower otherwise.
     pub initial_bytes: u64,
-    /// Bytes that changed since they were read.
+    /// Bytes that have changed since they were read.
     pub dirty_bytes: u64,
 }
 
@@ -33,17 +33,17 @@ pub(crate) trait Kernel: Send {
     /// The number of the current migration state.
     fn state(&self) -> Result<u32, Errno>;
 
-    /// Changes the migration state; gives the data file when the change began a session. After an error the device may
-    /// be in any state on the way.
+    /// Changes the migration state; returns the data file when the change started a session. After an error the device
+    /// may be in any state on the way.
     fn set_state(&self, number: u32) -> Result<Option<OwnedFd>, Errno>;
 
-    /// Bytes that STOP_COPY would give, as the driver estimates now.
+    /// Size of the STOP_COPY state in bytes, as the driver estimates it now.
     fn stop_copy_size(&self) -> Result<u64, Errno>;
 
     /// Asks a data file for what is left of pre-copy. `EINVAL` outside the PRE_COPY states.
     fn precopy_info(&self, data: BorrowedFd<'_>) -> Result<PrecopyInfo, Errno>;
 
-    /// Resets the device: RUNNING, and as if nothing had ever happened.
+    /// Resets the device: it is RUNNING, as if nothing had ever happened.
     fn reset(&self) -> Result<(), Errno>;
 
     /// The PCI config space, when the device has one.

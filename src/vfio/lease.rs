@@ -1,6 +1,6 @@
-//! What a process may open only once and several devices need: opened by the first, closed with the last.
+//! Files that a process may open only once but that several devices need: opened by the first, closed with the last.
 //!
-//! It knows nothing of VFIO. The invariant: what is behind a node is open at most once, also while it is being closed.
+//! It knows nothing of VFIO. The invariant: each node is open at most once, even while it is being closed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::DeviceError;
 
-/// What this process has open, by its node; each is opened by the first lease and closed with the last.
+/// What this process has open, by node; each is opened by the first lease and closed with the last.
 pub(super) struct Registry<T: 'static>(Mutex<BTreeMap<PathBuf, Arc<T>>>);
 
 /// A share of something in a [`Registry`].
@@ -31,7 +31,7 @@ impl<T: 'static> Registry<T> {
         Registry(Mutex::new(BTreeMap::new()))
     }
 
-    /// A share of what is behind `node`; `open` opens it if nobody here has it open.
+    /// A share of what is behind `node`; `open` opens it if this process does not have it open.
     pub(super) fn lease(
         &'static self,
         node: &Path,
@@ -51,14 +51,14 @@ impl<T: 'static> Registry<T> {
 }
 
 impl<T: 'static> Lease<T> {
-    /// What is shared.
+    /// The shared value.
     pub(super) fn value(&self) -> &T {
         self.value.as_ref().expect("only dropping takes the value")
     }
 }
 
 impl<T: 'static> Drop for Lease<T> {
-    /// Closes under the lock, so that whoever leases next does not meet a group that is still being closed (`EBUSY`).
+    /// Closes under the lock, so that the next lease does not find a group that is still being closed (`EBUSY`).
     fn drop(&mut self) {
         let mut opened = self.registry.0.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.value.take());

@@ -1,7 +1,7 @@
 //! Which VFIO devices this host has, and what they can do.
 //!
-//! The names come from sysfs. What a device can do only the device says, so each is opened for a moment. One that is in
-//! use refuses that and is not disturbed; one that nobody uses goes through what its driver does on opening and closing,
+//! The names come from sysfs. Only the device itself can tell what it supports, so each is opened for a moment. One that
+//! is in use refuses that and is not disturbed; on an unused one, the driver does what it does on opening and closing,
 //! which for most physical devices is a reset.
 
 use std::collections::BTreeSet;
@@ -19,39 +19,39 @@ use crate::error::{DeviceError, DeviceOperation};
 /// A VFIO device of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// Its folder in sysfs; [`Device::open`](super::Device::open) takes it.
+    /// Its folder in sysfs; [`Device::open`](super::Device::open) accepts it.
     pub path: PathBuf,
-    /// PCI address or UUID, which [`Device::open`](super::Device::open) takes, too.
+    /// PCI address or UUID, which [`Device::open`](super::Device::open) accepts, too.
     pub name: String,
     /// The driver that it is bound to.
     pub driver: Option<String>,
     /// The number of its IOMMU group.
     pub group: Option<u32>,
-    /// Its own node (`/dev/vfio/devices/vfioN`), when the kernel has such.
+    /// Its own node (`/dev/vfio/devices/vfioN`), when the kernel provides one.
     pub cdev: Option<PathBuf>,
-    /// Whether it can be moved.
+    /// Whether it can be migrated.
     pub migration: Migration,
 }
 
-/// Whether a device can be moved.
+/// Whether a device can be migrated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Migration {
     /// It can.
     Supported {
-        /// How.
+        /// What it supports.
         features: Features,
-        /// Bytes that STOP_COPY would give, as the driver estimates.
+        /// Size of the STOP_COPY state in bytes, as the driver estimates it.
         stop_copy_size: Option<u64>,
     },
     /// Its driver cannot migrate.
     Unsupported,
-    /// Somebody has it open, so it could not be asked.
+    /// Another process has it open, so it could not be queried.
     InUse,
-    /// It could not be opened or asked.
+    /// It could not be opened or queried.
     Unknown(DeviceError),
 }
 
-/// The VFIO devices of this host, by their names. What cannot be read is left out: an empty list is a host without VFIO.
+/// The VFIO devices of this host, by name. What cannot be read is left out: an empty list is a host without VFIO.
 pub fn list() -> Vec<Listed> {
     let roots = Roots::default();
     list_with(&roots, |folder| ask(&roots, folder))
@@ -108,7 +108,7 @@ fn driver_of(folder: &Path) -> Option<String> {
     Some(link.file_name()?.to_str()?.to_owned())
 }
 
-/// What is in a folder; nothing, when there is none.
+/// The entries of a folder; none if it does not exist.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     entries.flatten().map(|entry| entry.path()).collect()
@@ -131,7 +131,7 @@ fn ask_kernel(kernel: &dyn Kernel) -> Migration {
 fn explain(error: DeviceError) -> Migration {
     match error {
         DeviceError::Open { errno, .. } if errno == Raw::EBUSY.into() => Migration::InUse,
-        // A node opens any number of times; the kernel refuses the second binding with EINVAL.
+        // A node can be opened any number of times; the kernel refuses the second binding with EINVAL.
         DeviceError::Open { operation: DeviceOperation::BindIommufd, errno, .. }
             if errno == Raw::EINVAL.into() =>
         {

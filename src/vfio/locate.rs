@@ -8,9 +8,9 @@
 //! | `/dev/vfio/devices/vfio3` | the device behind this node, through iommufd |
 //! | `/dev/vfio/7/NAME` | device NAME (PCI address or UUID) of group 7, through the group |
 //!
-//! The first three leave the way to us: through the device's own node (iommufd) if `/dev/iommu` and that node exist, else
-//! through its group. The last two are a choice of the user's. `/dev/vfio/7` is a node and no folder, so `/dev/vfio/7/NAME`
-//! is read as words, never as a path.
+//! With the first three the way is ours to choose: through the device's own node (iommufd) if `/dev/iommu` and that node
+//! exist, otherwise through its group. With the last two the user chooses. `/dev/vfio/7` is a node and not a folder, so
+//! `/dev/vfio/7/NAME` is parsed as text, never opened as a path.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -19,7 +19,7 @@ use nix::errno::Errno as Raw;
 
 use crate::error::{DeviceError, DeviceOperation};
 
-/// Where the kernel shows its devices. Tests put a folder of their own here.
+/// Where the kernel shows its devices. Tests use a temporary folder instead.
 #[derive(Debug, Clone)]
 pub(crate) struct Roots {
     pub(crate) sys: PathBuf,
@@ -37,14 +37,14 @@ impl Default for Roots {
 pub(crate) enum Way {
     /// Through its own node, `/dev/vfio/devices/vfioN`, with `/dev/iommu`.
     Node {
-        /// The device's.
+        /// The device's node.
         node: PathBuf,
         /// `/dev/iommu`.
         iommu: PathBuf,
     },
     /// Through its group, `/dev/vfio/N`.
     Group {
-        /// The group's.
+        /// The group's node.
         node: PathBuf,
         /// `/dev/vfio/vfio`.
         container: PathBuf,
@@ -185,7 +185,7 @@ pub(crate) mod tests {
             host
         }
 
-        /// Adds what a kernel with iommufd has.
+        /// Adds what a kernel with iommufd provides.
         pub(crate) fn with_iommufd(self) -> Host {
             let folder = self.roots.sys.join(format!("devices/virtual/mtty/mtty/{UUID}/vfio-dev/vfio3"));
             fs::create_dir_all(&folder).unwrap();

@@ -4,10 +4,10 @@
 //! |---|---|
 //! | `state` | states, features and the legal ways between states; pure |
 //! | `kernel` | what the kernel offers for one device: a trait, with a fake for tests |
-//! | `sys` | that trait over ioctls; nothing else here hands the kernel an address |
+//! | `sys` | that trait over ioctls; nothing else here passes an address to the kernel |
 //! | `lease` | groups and iommufds, which devices share |
 //! | `locate` | from what a user types to the file that has to be opened |
-//! | `device` | [`Device`]: one device with its state and its data file; keeps what a failed change left usable |
+//! | `device` | [`Device`]: one device with its state and its data file; keeps it usable after a failed change |
 //! | `config` | the config state of a PCI device |
 //! | `list` | which devices this host has |
 //!

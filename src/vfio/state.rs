@@ -1,7 +1,7 @@
 //! Migration states and the legal ways between them. Pure: it knows no device and no file.
 //!
 //! The rules are those of `enum vfio_device_mig_state` in the kernel's `linux/vfio.h`. The kernel walks every change as
-//! a chain of single arcs and may fail on any of them, so [`State::recover`] says where to go from there.
+//! a chain of single arcs and may fail on any of them, so [`State::recover`] decides where to go from there.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ pub enum State {
     Resuming,
     /// Running, but starts no DMA to other devices.
     RunningP2p,
-    /// Running; its state can be read meanwhile.
+    /// Running; its state can be read at the same time.
     PreCopy,
     /// As `PreCopy`, but starts no DMA to other devices.
     PreCopyP2p,
@@ -32,12 +32,12 @@ pub enum State {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Features(u64);
 
-/// Where to bring a device after a state change failed.
+/// Where to bring a device after a failed state change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Recover {
-    /// To this state; if that fails, too, only a reset is left.
+    /// To this state; if that fails, too, only a reset remains.
     To(State),
-    /// No way back but a reset, which brings the device to RUNNING with its state lost.
+    /// The only way back is a reset, which brings the device to RUNNING with its state lost.
     Reset,
 }
 
@@ -54,7 +54,7 @@ impl State {
         State::PreCopyP2p,
     ];
 
-    /// From the kernel's number; `None` for a state that was invented after this was written.
+    /// From the kernel's number; `None` for a state that is newer than this code.
     pub fn from_kernel(number: u32) -> Option<State> {
         State::ALL.into_iter().find(|state| state.to_kernel() == number)
     }
@@ -94,8 +94,8 @@ impl State {
         matches!(self, State::PreCopy | State::PreCopyP2p | State::StopCopy)
     }
 
-    /// What the device does in this state, when its data file is put aside: the state of the same activity without a
-    /// session. RESUMING has none (half a state is no state) and ERROR is none: both stay themselves.
+    /// The state in which the device does the same, but without a data file. RESUMING has no such state (half a state is no
+    /// state), nor has ERROR: both map to themselves.
     pub fn without_session(self) -> State {
         match self {
             State::PreCopy => State::Running,
@@ -107,8 +107,8 @@ impl State {
 
     /// Whether the kernel lets a device with `features` go from here to `to`, in one arc or in several.
     ///
-    /// Everything that exists can be reached from everything that exists, with two exceptions: nothing leads into or out
-    /// of ERROR on request, and nothing leads from STOP_COPY back to PRE_COPY or PRE_COPY_P2P.
+    /// Every existing state can be reached from every other, with two exceptions: no request leads into or out of ERROR,
+    /// and none leads from STOP_COPY back to PRE_COPY or PRE_COPY_P2P.
     pub fn can_go(self, to: State, features: Features) -> bool {
         let exist = self.exists(features) && to.exists(features);
         let failed = self == State::Error || to == State::Error;
@@ -135,12 +135,12 @@ impl State {
 
     /// Where to bring a device when going from here to `to` failed.
     ///
-    /// * Loading (to or from RESUMING): only a reset. What is in the device is half of a state, and the kernel says
+    /// * Loading (to or from RESUMING): only a reset. The device holds half of a state, and the kernel's documentation says
     ///   "to abort a RESUMING session the device must be reset".
-    /// * Ending something (saving, or being stopped): the same again, because the first try may have ended midway and
-    ///   every other state would be wrong: a device that should run must not stay stopped, and the other way round.
+    /// * Ending something (saving, or being stopped): the same again, because the first attempt may have ended midway and
+    ///   every other state would be wrong: a device that should run must not stay stopped, and vice versa.
     /// * Beginning something (saving, or being quiet): back to what the device did before, RUNNING for a device that
-    ///   ran and STOP for one that was stopped. A failed PRE_COPY or STOP_COPY so leaves a running device running.
+    ///   ran and STOP for one that was stopped. So a failed PRE_COPY or STOP_COPY leaves a running device running.
     pub(crate) fn recover(self, to: State) -> Recover {
         use State::{Error, PreCopy, PreCopyP2p, Resuming, Running, RunningP2p, Stop, StopCopy};
         match (self, to) {
@@ -158,17 +158,17 @@ impl Features {
     const P2P: u64 = vfio::VFIO_MIGRATION_P2P as u64;
     const PRE_COPY: u64 = vfio::VFIO_MIGRATION_PRE_COPY as u64;
 
-    /// From the kernel's flags. Those invented after this was written are forgotten: they only add states.
+    /// From the kernel's flags. Flags newer than this code are dropped: they only add states.
     pub fn from_kernel(flags: u64) -> Features {
         Features(flags & (Features::STOP_COPY | Features::P2P | Features::PRE_COPY))
     }
 
-    /// STOP, STOP_COPY and RESUMING exist: the least that a device needs to be moved.
+    /// STOP, STOP_COPY and RESUMING exist: the least that a device needs for migration.
     pub fn stop_copy(self) -> bool {
         self.0 & Features::STOP_COPY != 0
     }
 
-    /// RUNNING_P2P exists: several devices that do DMA to each other can be moved together.
+    /// RUNNING_P2P exists: several devices that do DMA to each other can be migrated together.
     pub fn p2p(self) -> bool {
         self.0 & Features::P2P != 0
     }

@@ -1,17 +1,17 @@
-#![expect(unsafe_code, reason = "ioctls: the kernel's only door to a VFIO device")]
+#![expect(unsafe_code, reason = "ioctls: the kernel's only interface to a VFIO device")]
 //! The ioctls of VFIO and iommufd, each paired with the struct that the kernel expects, and the way from a node in
-//! `/dev` to an opened device. It decides nothing about migration: that is `device`'s.
+//! `/dev` to an opened device. It decides nothing about migration: that is left to `device`.
 //!
-//! **Invariant**: a [`Request`] is made of a number and the type of its argument, in the one list below, and every ioctl
-//! goes through one of the three functions at the end of this file.
+//! **Invariant**: a [`Request`] pairs a number with the type of its argument, in the one list below, and every ioctl goes
+//! through one of the three functions at the end of this file.
 //!
 //! # Containers and iommufds
 //!
-//! Nothing is ever mapped for DMA here, so what a device is attached to does not matter, only that the kernel insists
-//! on it. The kernel lets one process open a group, and lets it open the group once; devices of one group (functions of
-//! one card) must share what they are attached to. So a process opens each group once, with a container of its own, and one
-//! iommufd with one address space for all devices that are opened through their own nodes. Devices hold a [`Lease`]; the
-//! last one closes. Groups do not share a container: they would gain nothing, and a container may refuse a second group
+//! Nothing is ever mapped for DMA here, so it does not matter what a device is attached to; but the kernel insists that it
+//! is attached. The kernel lets one process open a group, and only once; devices of one group (functions of one card) must
+//! share what they are attached to. So a process opens each group once, with its own container, and one iommufd with one
+//! address space for all devices that are opened through their own nodes. Devices hold a [`Lease`]; dropping the last one
+//! closes the file. Groups do not share a container: they would gain nothing, and a container may refuse a second group
 //! whose IOMMU differs.
 
 use std::collections::BTreeSet;
@@ -40,19 +40,19 @@ pub(super) struct OpenDevice {
     _attached: Attached,
 }
 
-/// What a device needs to be open as long as it is.
+/// What must stay open as long as the device is.
 #[derive(Debug)]
 enum Attached {
     /// A group's container.
     Group { _member: Member },
     /// The process's iommufd.
     Iommufd { _lease: Lease<Iommufd> },
-    /// Whoever opened the device sees to it.
+    /// Kept open by the code that opened the device.
     Elsewhere,
 }
 
 impl OpenDevice {
-    /// A device that somebody else opened and attached. The caller has made sure that it is a VFIO device's file.
+    /// A device that was opened and attached elsewhere. The caller has verified that it is the file of a VFIO device.
     pub(super) fn from_file(file: File) -> OpenDevice {
         OpenDevice { file, _attached: Attached::Elsewhere }
     }
@@ -179,7 +179,7 @@ impl OpenDevice {
     }
 }
 
-/// A group, opened once in this process, in a container of its own.
+/// A group, opened once in this process, in its own container.
 #[derive(Debug)]
 struct Group {
     file: File,
@@ -211,8 +211,8 @@ impl Group {
     }
 }
 
-/// A device's place in its group. The kernel would open a device of an open group a second time, and then two owners would
-/// change one migration state; through nodes it would not.
+/// A device's membership in its group. The kernel would open a device of an open group a second time, and then two owners
+/// would change one migration state; through nodes it does not.
 #[derive(Debug)]
 struct Member {
     group: Lease<Group>,
@@ -293,8 +293,8 @@ impl<T> Request<T> {
     }
 }
 
-// The list that the invariant is about: number, and what the kernel reads and writes through the pointer
-// (include/uapi/linux/vfio.h and iommufd.h). The three without a struct have their value's type instead.
+// The list of the invariant: the number, and what the kernel reads and writes through the pointer
+// (include/uapi/linux/vfio.h and iommufd.h). The three without a struct have the type of their value instead.
 const SET_IOMMU: Request<c_ulong> = Request::vfio(2);
 const GROUP_GET_STATUS: Request<vfio::vfio_group_status> = Request::vfio(3);
 const GROUP_SET_CONTAINER: Request<c_int> = Request::vfio(4);
@@ -325,7 +325,7 @@ const _: () = assert!(offset_of!(Feature<vfio::vfio_device_feature_migration>, d
 const _: () = assert!(offset_of!(Feature<vfio::vfio_device_feature_mig_state>, data) == FEATURE_HEADER);
 const _: () = assert!(offset_of!(Feature<vfio::vfio_device_feature_mig_data_size>, data) == FEATURE_HEADER);
 
-/// What goes into `argsz`: it also bounds what the kernel writes.
+/// The value of `argsz`, which also bounds what the kernel writes.
 const fn argument_size<T>() -> u32 {
     let size = size_of::<T>();
     assert!(size <= 4096, "the arguments of these ioctls are small");
@@ -363,7 +363,7 @@ fn ioctl_string(fd: BorrowedFd<'_>, request: Request<c_char>, argument: &CString
     })
 }
 
-/// A signal is no reason to give up: asking the kernel again for the same is harmless for every request of the list.
+/// Retries after a signal: repeating a request is harmless for every request of the list.
 fn retry_interrupted(mut call: impl FnMut() -> c_int) -> Result<c_int, Errno> {
     loop {
         match nix::errno::Errno::result(call()) {
@@ -378,7 +378,7 @@ fn adopt(number: c_int) -> Result<OwnedFd, Errno> {
     if number < 0 {
         return Err(nix::errno::Errno::EBADF.into());
     }
-    // SAFETY: the number is an open descriptor that nobody else knows or closes, because an ioctl has just returned it
+    // SAFETY: the number is an open descriptor that no other code knows or closes, because an ioctl has just returned it
     // (upheld by the callers, who pass nothing else).
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

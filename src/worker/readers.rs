@@ -111,7 +111,7 @@ impl Readers {
             estimate: device.source.estimate(),
             reading: Reading::Idle,
             fd: None,
-            flow: Flow::Later,
+            flow: Flow::StopCopyOnly,
             precopy_bytes: 0,
             read_at: 0,
             queued: 0,

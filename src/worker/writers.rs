@@ -299,13 +299,13 @@ fn devices<'a, R: Ring>(
 }
 
 /// Lets every device run. The devices are ours already, so nothing that the peer does interrupts it (P-37).
-pub(crate) fn wake_and_run<L: Loop>(
+pub(crate) fn start_devices<L: Loop>(
     owner: &mut L,
     parts: Parts<L>,
     turn: fn(&mut L) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let persist = |owner: &mut L, until| turn(owner).or_else(|_| drain(owner, until));
-    step_all_sinks(owner, parts, |sink| sink.wake().map(|()| StepOutput::Nothing), persist)?;
+    step_all_sinks(owner, parts, |sink| sink.pre_run().map(|()| StepOutput::Nothing), persist)?;
     step_all_sinks(owner, parts, |sink| sink.run().map(|()| StepOutput::Nothing), persist)
 }
 

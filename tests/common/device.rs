@@ -142,7 +142,7 @@ impl Source for TestSource {
 
     fn start(&mut self) -> Result<Flow, DeviceError> {
         self.journal.step("start")?;
-        Ok(if self.early > 0 { Flow::PreCopy } else { Flow::Later })
+        Ok(if self.early > 0 { Flow::PreCopy } else { Flow::StopCopyOnly })
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, DeviceError> {
@@ -233,8 +233,8 @@ impl Sink for TestSink {
         self.journal.step("seal")
     }
 
-    fn wake(&mut self) -> Result<(), DeviceError> {
-        self.journal.step("wake")
+    fn pre_run(&mut self) -> Result<(), DeviceError> {
+        self.journal.step("pre_run")
     }
 
     fn run(&mut self) -> Result<(), DeviceError> {

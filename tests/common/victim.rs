@@ -59,7 +59,7 @@ impl Victim {
         let finished = self.receiving.finish();
         assert_eq!(finished.outcome, Outcome::Aborted);
         let steps = self.journal.steps();
-        assert!(!steps.contains(&"run") && !steps.contains(&"wake"), "{steps:?}");
+        assert!(!steps.contains(&"run") && !steps.contains(&"pre_run"), "{steps:?}");
         assert_eq!(steps.last(), Some(&"rollback"), "{steps:?}");
         assert_takes_the_next(&self.listener);
         finished.error.expect("an aborted transfer says why")

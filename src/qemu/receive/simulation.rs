@@ -215,7 +215,7 @@ fn check(scenario: &Scenario, played: &Played) {
         let has_run = sink.contains(&"run") && !sink.contains(&"rollback");
         assert_eq!(has_run, is_complete, "{told}");
         assert!(has_run || sink.contains(&"rollback"), "the device is left half loaded\n{told}");
-        if sink.contains(&"wake") {
+        if sink.contains(&"pre_run") {
             assert!(let_go || !scenario.migration.return_path, "the source runs its devices, too\n{told}");
             assert!(played.sinks.iter().all(|sink| sink.contains(&"seal")), "{told}");
         }
@@ -271,7 +271,7 @@ fn nothing_runs_unless_the_last_word_arrives() {
 #[test]
 fn a_device_that_fails_at_any_step_leaves_nothing_running() {
     for seed in seeds(6) {
-        for step in ["prepare", "config", "seal", "wake", "run"] {
+        for step in ["prepare", "config", "seal", "pre_run", "run"] {
             let scenario = Scenario { sink_fails: Some(step), ..scenario(seed) };
             let played = simulate(&scenario);
             check(&scenario, &played);

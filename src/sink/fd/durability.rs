@@ -14,7 +14,7 @@ use super::*;
 enum Call {
     /// `fsync` of a file or folder, and the bytes that a file held by then.
     Sync { path: PathBuf, bytes: Option<u64> },
-    /// Something took this name.
+    /// A file was renamed to this.
     Rename { to: PathBuf },
 }
 
@@ -70,7 +70,7 @@ fn a_name_is_on_the_disk_when_run_returns_whether_it_is_new_or_an_old_ones() {
         let mut sink = written(folder.path());
         sink.seal().unwrap();
         calls();
-        sink.wake().unwrap();
+        sink.pre_run().unwrap();
         assert_eq!(calls(), [], "nothing is renamed before the devices run");
         sink.run().unwrap();
         let synced = Call::Sync { path: folder.path().canonicalize().unwrap(), bytes: None };

@@ -77,7 +77,7 @@ fn one_file(world: &Arc<World>, size: usize) -> (send::Parts, receive::Parts, [R
     let files = [from.as_raw_fd(), to.as_raw_fd()];
     world.add_file(files[0], SimFile { content: vec![7; size], ..SimFile::default() });
     world.add_file(files[1], SimFile::default());
-    let source = FakeSource { fd: from, flow: Flow::Later, log: Log::default(), fails: None };
+    let source = FakeSource { fd: from, flow: Flow::StopCopyOnly, log: Log::default(), fails: None };
     let sink = FakeSink { fd: to, log: Log::default(), fails: None, config: b"config".to_vec() };
     let (sending, receiving) = one_device(world, source, sink);
     (sending, receiving, files)
@@ -223,7 +223,7 @@ fn a_source_device_that_does_not_come_back_from_its_last_step_is_given_up() {
 fn a_device_that_does_not_come_back_after_commit_is_given_up_and_the_sender_left_in_doubt() {
     let world = World::new(1);
     let (sending, receiving, _) = one_file(&world, 50_000);
-    // it is prepared, loaded and woken; it never runs
+    // it is prepared, loaded and passes `pre_run`; it never runs
     world.hang_jobs_after(1, 3);
     let (sender, receiver) = run(&world, sending, receiving);
     let error = receiver.error.as_ref().unwrap();

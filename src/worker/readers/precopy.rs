@@ -17,7 +17,7 @@ impl Readers {
                 reader.flow = flow;
             }
         }
-        self.all.iter().any(|reader| reader.flow != Flow::Later)
+        self.all.iter().any(|reader| reader.flow != Flow::StopCopyOnly)
     }
 
     /// From now on devices that can be read while they run are.

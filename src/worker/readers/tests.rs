@@ -12,7 +12,7 @@ struct Endless;
 
 impl Source for Endless {
     fn start(&mut self) -> Result<Flow, DeviceError> {
-        Ok(Flow::Later)
+        Ok(Flow::StopCopyOnly)
     }
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, DeviceError> {
         Ok(buffer.len())
