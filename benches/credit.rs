@@ -1,4 +1,4 @@
-//! Credit, both halves: a question before every packet, and now and then an announcement.
+//! Credit, both halves: a check before every packet, and now and then an announcement.
 
 use std::hint::black_box;
 
@@ -7,13 +7,13 @@ use ringlift::internals::{Allowance, Grant};
 
 const PACKETS: u64 = 4096;
 
-/// Sends and writes all packets; how many announcements that took.
+/// Sends and writes all packets; returns how many announcements that took.
 fn run(window: u64) -> u64 {
     let (mut grant, mut allowance) = (Grant::new(window), Allowance::default());
     let mut announcements = 0;
     for idx in 0..PACKETS {
         while !allowance.allows(black_box(idx)) {
-            let limit = grant.announce().expect("a window that is used up is announced anew");
+            let limit = grant.announce().expect("a used-up window is announced again");
             assert!(allowance.raise(limit), "a limit only grows");
             announcements += 1;
         }

@@ -1,4 +1,4 @@
-//! A packet's header, and the sums over its payload.
+//! A packet's header, and the checksums over its payload.
 
 use std::hint::black_box;
 

@@ -1,4 +1,4 @@
-//! The pool of slots: a take and a put for every packet.
+//! The pool of slots: one take and one put for every packet.
 
 use std::hint::black_box;
 
@@ -28,7 +28,7 @@ fn pool(criterion: &mut Criterion) {
         });
     });
 
-    // once a transfer and side, before the devices stop
+    // once per transfer and side, before the devices stop
     let bytes = 8 << 20;
     group.throughput(Throughput::Bytes(bytes));
     group.bench_function("map and populate 8 MiB", |bencher| {

@@ -1,11 +1,11 @@
 //! What recording costs: six histograms and two stopwatches for every packet.
 //!
-//! The bar is 1 % of the time that a packet takes. A packet's time is not taken from a transfer, whose other costs would
+//! The limit is 1 % of the time that a packet takes. That time is not taken from a transfer, whose other costs would
 //! flatter the figure: it is what one processor needs to copy the payload twice, from a buffer into a socket of this host
 //! and out again, without a device on either side.
 //!
-//! The clock is counted apart. The engine asks it for the packets' stamps, and for deadlines, heartbeats and progress,
-//! so not all of its cost is recording's; the figure with all of it is the worst case, and has no bar.
+//! The clock is counted separately. The engine reads it for the packets' timestamps, and for deadlines, heartbeats and
+//! progress, so not all of its cost is due to recording; the figure with all of it is the worst case, and has no limit.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
@@ -18,13 +18,13 @@ use std::time::Instant;
 use criterion::{Criterion, Throughput, criterion_group};
 use ringlift::internals::{Recorder, now};
 
-/// Most of a packet's time that may be spent on recording it.
+/// The largest share of a packet's time that may be spent on recording it.
 const SHARE_MAX: f64 = 0.01;
-/// Times that the clock is asked for a packet, both sides together: when its read begins and ends, when it is handed to a
-/// channel, sent, arrived, in turn, written.
+/// Reads of the clock per packet, both sides together: when its read begins and ends, when it is handed to a channel,
+/// sent, arrived, next in order, written.
 const CLOCK_CALLS: usize = 7;
 
-/// Ends of stages, a little different for each packet, so that histograms are written all over.
+/// Ends of stages, slightly different for each packet, so that many buckets of the histograms are written.
 fn times(packet: u64) -> [u64; 7] {
     let step = 1_000 + packet.wrapping_mul(2_654_435_761) % 100_000;
     std::array::from_fn(|end| packet * 1_000_000 + step * end as u64)
@@ -49,7 +49,7 @@ fn recorder(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Nanoseconds of one call, the median of some batches.
+/// Nanoseconds per call, the median of several batches.
 fn nanoseconds(batches: usize, calls: u32, mut call: impl FnMut()) -> f64 {
     let mut taken: Vec<f64> = (0..batches)
         .map(|_| {
@@ -62,7 +62,7 @@ fn nanoseconds(batches: usize, calls: u32, mut call: impl FnMut()) -> f64 {
     taken[taken.len() / 2]
 }
 
-/// The shortest time in which a payload gets into a socket and out of it: the best of some runs.
+/// The shortest time in which a payload gets into a socket and out of it: the best of several runs.
 fn fastest_packet(len: usize) -> f64 {
     const PIECE: usize = 32 << 10;
     let (mut here, mut there) = UnixStream::pair().expect("a pair of sockets");
@@ -76,7 +76,7 @@ fn fastest_packet(len: usize) -> f64 {
     (0..50).map(|_| nanoseconds(1, 1, &mut move_once)).fold(f64::INFINITY, f64::min)
 }
 
-/// Whether recording stays below its bar; prints the figures.
+/// Whether recording stays below its limit; prints the figures.
 fn is_cheap() -> bool {
     let mut recorder = Recorder::default();
     let mut packet = 0;
@@ -115,9 +115,9 @@ criterion_group!(benches, recorder);
 fn main() {
     benches();
     let asked = |word: &str| std::env::args().any(|argument| argument == word);
-    // Otherwise somebody asks whether it works, or for its name; and without optimisation the figures say nothing.
+    // Otherwise this only checks that it works, or lists its name; and without optimisation the figures mean nothing.
     if asked("--bench") && !asked("--test") {
-        assert!(is_cheap(), "recording costs less than its bar");
+        assert!(is_cheap(), "recording costs less than its limit");
     }
     Criterion::default().configure_from_args().final_summary();
 }

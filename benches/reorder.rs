@@ -1,4 +1,4 @@
-//! Bringing packets in order: what a packet costs between its header and its turn.
+//! Putting packets in order: what a packet costs between the arrival of its header and its turn to be written.
 
 use std::hint::black_box;
 
@@ -8,7 +8,7 @@ use ringlift::internals::Reorder;
 const WINDOW: usize = 64;
 const PACKETS: u64 = 4096;
 
-/// All packets, in blocks of `skew` that arrive back to front: as far apart as channels of different speed bring them.
+/// All packets, in blocks of `skew` that arrive back to front, as channels of different speed would deliver them.
 fn run(reorder: &mut Reorder, skew: u64) -> u64 {
     let mut popped = 0;
     for block in 0..PACKETS / skew {

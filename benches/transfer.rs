@@ -1,11 +1,11 @@
 //! Whole transfers between two processes over loopback: ringlift and what it is compared with, in the same run.
 //!
-//! - *transport*: no device is read, what arrives is thrown away;
-//! - *device to device*: memfds, populated before, are read as streams and written in order.
+//! - *transport*: no device is read, what arrives is discarded;
+//! - *device to device*: memfds, populated beforehand, are read as streams and written in order.
 //!
-//! Everybody moves the same bytes in packets of the same size over as many sockets with the same congestion control. A
-//! round runs every contestant once and the next round begins with another one, so that whatever else the machine does
-//! falls on all of them. Timed is from "both sides are connected and ready" to "the receiver has written everything". The
+//! All contestants move the same bytes in packets of the same size over as many sockets with the same congestion control.
+//! A round runs every contestant once and the next round begins with another one, so that other load on the machine falls
+//! on all of them. The time runs from "both sides are connected and ready" to "the receiver has written everything". The
 //! first transfer of each contestant is not counted; its result is compared with the source byte by byte.
 //!
 //! The figures are medians, with the slowest and the fastest run. Loopback is not a network: it copies where a network
@@ -14,7 +14,7 @@
 //! `cargo bench --bench transfer -- --help` lists the options. Without `--bench` (as `cargo test` runs it) it is `--quick`.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
-#![expect(clippy::print_stderr, reason = "and what went wrong")]
+#![expect(clippy::print_stderr, reason = "a bench prints what went wrong")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
 
 mod baseline;
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// As a test runner wants it: this program is one test.
+/// Answers a test runner that lists tests: this program is one test.
 fn list(arguments: &[String]) {
     if !arguments.iter().any(|argument| argument == "--ignored") {
         println!("every_contestant_moves_every_byte: test");

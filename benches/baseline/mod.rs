@@ -1,11 +1,11 @@
 //! The same job as ringlift's, done without ringlift: what the figures are compared with.
 //!
 //! Each baseline moves the same bytes, in packets of the same size with the same 64 byte header, over as many sockets with
-//! the same congestion control, out of a descriptor that is read as a stream and into one that is written in order. What
-//! a baseline spares itself: settings, credit, a hand-over, statistics, and a bound on memory that holds whatever the peer
+//! the same congestion control, from a descriptor that is read as a stream into one that is written in order. What
+//! a baseline leaves out: settings, credit, a hand-over, statistics, and a bound on memory that holds whatever the peer
 //! does.
 //!
-//! - [`threads`]: blocking system calls, in two shapes; the faster one of a run is *the* baseline of that run;
+//! - [`threads`]: blocking system calls, in two shapes; the faster one in a run is *the* baseline of that run;
 //! - [`tokio`]: tokio-uring, one thread and one ring on each side.
 
 pub(crate) mod sockets;
@@ -19,14 +19,14 @@ use std::time::Duration;
 use ringlift::wire::{DATA_HEADER_LEN, DataHeader, crc32c};
 use serde::{Deserialize, Serialize};
 
-/// What is to be moved, and how.
+/// What to move, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Work {
     /// Data connections.
     pub(crate) channels: usize,
     /// The most payload bytes in a packet.
     pub(crate) packet_size: usize,
-    /// Payload bytes altogether.
+    /// Payload bytes in total.
     pub(crate) bytes: u64,
     /// Whether payloads are summed by the sender and checked by the receiver.
     pub(crate) checked: bool,
@@ -50,22 +50,22 @@ fn header(device: usize, idx: u64, payload: &[u8], checked: bool) -> [u8; DATA_H
     bytes
 }
 
-/// Whether a payload is what its header says.
+/// Asserts that a payload matches the checksum in its header.
 fn check(header: &DataHeader, payload: &[u8], checked: bool) {
-    assert!(!checked || crc32c(0, payload) == header.crc32c, "a payload came as it was sent");
+    assert!(!checked || crc32c(0, payload) == header.crc32c, "a payload arrived as it was sent");
 }
 
-/// How far ahead of its turn a packet may be left behind for others to write. Twice or four times as much costs more
-/// processor time, because fewer packets are still in the cache when they are written.
+/// How far ahead of the next packet a packet may be and still be left for another thread to write. Twice or four times
+/// as much costs more processor time, because fewer packets are still in the cache when they are written.
 fn window(work: &Work) -> u64 {
     work.channels as u64
 }
 
-/// How long a packet that is farther ahead waits: without credit, packets of several devices on several connections can
-/// block each other for ever.
+/// How long a packet that is farther ahead waits. The wait is bounded because, without credit, packets of several devices
+/// on several connections can block each other for ever.
 const WINDOW_PATIENCE: Duration = Duration::from_millis(20);
 
-/// The packets of a device that are waiting for their turn, and the file that they go into.
+/// The packets of a device that wait to become the next one, and the file that they go into.
 struct Ordered<B> {
     file: Option<File>,
     next: u64,
@@ -77,7 +77,7 @@ impl<B> Ordered<B> {
         Ordered { file: Some(file), next: 0, waiting: BTreeMap::new() }
     }
 
-    /// The packet whose turn it is, if it is here.
+    /// The next packet, if it is here.
     fn pop(&mut self) -> Option<B> {
         let packet = self.waiting.remove(&self.next)?;
         self.next += 1;

@@ -1,4 +1,5 @@
-//! Connections for the baselines: one for control, on which the receiver says *ready* and *done*, and the data connections.
+//! Connections for the baselines: one for control, on which the receiver sends *ready* and *done*, and the data
+//! connections.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -29,7 +30,7 @@ pub(crate) fn listen(work: &Work) -> io::Result<TcpListener> {
 }
 
 impl Sockets {
-    /// The sender's.
+    /// The sender's connections.
     pub(crate) fn connect(to: SocketAddr, work: &Work) -> io::Result<Sockets> {
         let dial = || -> io::Result<TcpStream> {
             let socket = socket(&work.congestion)?;
@@ -41,7 +42,7 @@ impl Sockets {
         Ok(Sockets { control, data })
     }
 
-    /// The receiver's. The control connection comes first.
+    /// The receiver's connections. The control connection comes first.
     pub(crate) fn accept(listener: &TcpListener, work: &Work) -> io::Result<Sockets> {
         let accept = || -> io::Result<TcpStream> {
             let (stream, _) = listener.accept()?;
@@ -53,12 +54,12 @@ impl Sockets {
         Ok(Sockets { control, data })
     }
 
-    /// Tells the other side that this one is as far.
+    /// Tells the other side that this one has got this far.
     pub(crate) fn tell(&mut self) -> io::Result<()> {
         self.control.write_all(&[1])
     }
 
-    /// Waits for the other side's word.
+    /// Waits for the other side's message.
     pub(crate) fn hear(&mut self) -> io::Result<()> {
         self.control.read_exact(&mut [0])
     }

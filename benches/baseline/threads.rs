@@ -1,11 +1,11 @@
-//! Blocking threads, as a good engineer writes it without io_uring: `read(2)`, `writev(2)`, `read(2)`, `write(2)`.
+//! Blocking threads, as a good engineer would write it without io_uring: `read(2)`, `writev(2)`, `read(2)`, `write(2)`.
 //!
 //! Two shapes:
 //!
 //! - [`Shape::Inline`]: one thread per channel does everything. At the source it takes the next bytes of a device (a lock
 //!   keeps a device's reads in order: a device is a stream) and sends them; at the destination it receives a packet, and
-//!   whoever brings the packet whose turn it is writes it and those that waited behind it. Bytes stay in one processor's
-//!   cache, and with one channel nobody ever waits for another thread.
+//!   the thread that brings the next packet writes it and those that waited behind it. Bytes stay in one processor's
+//!   cache, and with one channel no thread ever waits for another.
 //! - [`Shape::Pipeline`]: a reader thread per device, a sender thread per channel, a receiver thread per channel, a
 //!   writer thread per device, with short queues between them. Overlaps reading with sending.
 //!
@@ -36,7 +36,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Free buffers, the one given back last first. It makes what it lacks: queues and windows bound how many there are.
+/// Free buffers, last in, first out. It allocates when it is empty: queues and windows bound how many there are.
 struct Pool {
     free: Mutex<Vec<Vec<u8>>>,
     size: usize,
@@ -155,7 +155,7 @@ fn receive_nothing(sockets: &Sockets, work: &Work) -> io::Result<u64> {
     .map(|bytes| bytes.into_iter().sum())
 }
 
-/// A device at the source, and the idx of its next packet; no file once it was read to its end.
+/// A device at the source, and the idx of its next packet; no file once it has been read to its end.
 type Stream = Mutex<(Option<File>, u64)>;
 
 /// The next bytes of a device; `None` at its end.
@@ -191,7 +191,7 @@ fn send_inline(sockets: &Sockets, work: &Work, files: Vec<File>) -> io::Result<(
     .map(drop)
 }
 
-/// A device at the destination: its packets, whether no more will come, and a bell for both.
+/// A device at the destination: its packets, whether no more will come, and a condition variable for both.
 struct Landing {
     state: Mutex<(Ordered<Packet>, bool)>,
     changed: Condvar,
@@ -204,7 +204,7 @@ impl Landing {
         Landing { state, changed: Condvar::new(), window: window(work) }
     }
 
-    /// Leaves a packet here. One that is far ahead of its turn waits, so that the others keep their memory in the cache.
+    /// Leaves a packet here. One that is far ahead of the next packet waits, so that the others stay in the cache.
     fn leave(&self, packet: Packet) -> MutexGuard<'_, (Ordered<Packet>, bool)> {
         let far = |(ordered, _): &mut (Ordered<Packet>, bool)| packet.idx >= ordered.next + self.window;
         let waited = self.changed.wait_timeout_while(lock(&self.state), WINDOW_PATIENCE, far);
@@ -232,10 +232,10 @@ fn receive_inline(sockets: &Sockets, work: &Work, files: Vec<File>) -> io::Resul
     .map(|bytes| bytes.into_iter().sum())
 }
 
-/// Leaves a packet with its device, and writes what can be written now, unless another thread is at it.
+/// Leaves a packet with its device, and writes what can be written now, unless another thread is doing so.
 fn write_in_turn(device: &Landing, packet: Packet, pool: &Pool) -> io::Result<()> {
     let mut state = device.leave(packet);
-    // whoever holds the file looks again before it puts the file back
+    // the thread that holds the file looks again before it puts the file back
     let Some(mut file) = state.0.file.take() else { return Ok(()) };
     while let Some(packet) = state.0.pop() {
         drop(state);
@@ -330,7 +330,7 @@ fn write_device(device: &Landing, pool: &Pool) -> io::Result<()> {
     }
 }
 
-/// One thread per channel; what each of them gives.
+/// Runs one thread per channel; returns what each of them returned.
 fn each_channel<T: Send>(
     streams: &[TcpStream],
     body: impl Fn(usize, &TcpStream) -> io::Result<T> + Sync,

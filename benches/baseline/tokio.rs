@@ -1,7 +1,7 @@
 //! tokio-uring: one thread and one ring on each side, a task per device and per channel.
 //!
-//! The shape is that of the threads' pipeline, because a ring that waits for one operation at a time would be no ring: the
-//! next read of a device is under way while packets are sent, and the next packet is received while one is written.
+//! The shape is that of the threads' pipeline, because waiting for one operation at a time would waste the ring: the next
+//! read of a device is under way while packets are sent, and the next packet is received while one is written.
 //! Header and payload lie in one buffer and leave in one operation. Buffers are recycled last in, first out.
 
 use std::cell::{Cell, RefCell};
@@ -33,7 +33,7 @@ impl Packet {
     }
 }
 
-/// As in the threads' baseline.
+/// The same as in the threads' baseline.
 struct Pool {
     free: RefCell<Vec<Vec<u8>>>,
     size: usize,
@@ -217,7 +217,7 @@ async fn read_device(device: usize, file: File, pool: Rc<Pool>, queue: Rc<Queue>
     Ok(())
 }
 
-/// A device at the destination: its packets, and a bell.
+/// A device at the destination: its packets, and a notification.
 struct Landing {
     ordered: RefCell<Ordered<Packet>>,
     ended: Cell<bool>,
@@ -227,7 +227,7 @@ struct Landing {
 }
 
 impl Landing {
-    /// Leaves a packet here. One that is far ahead of its turn waits.
+    /// Leaves a packet here. One that is far ahead of the next packet waits.
     async fn leave(&self, packet: Packet) {
         while packet.idx >= self.ordered.borrow().next + self.window {
             if tokio::time::timeout(WINDOW_PATIENCE, self.emptied.notified()).await.is_err() {
@@ -298,7 +298,7 @@ async fn write_device(devices: Rc<[Landing]>, device: usize, pool: Rc<Pool>) -> 
     }
 }
 
-/// Header and payload in one operation; gives the buffer back.
+/// Sends header and payload in one operation; returns the buffer.
 async fn write_packet(stream: &TcpStream, mut packet: Packet, checked: bool) -> io::Result<Vec<u8>> {
     let end = packet.end();
     let header = header(packet.device, packet.idx, &packet.buffer[DATA_HEADER_LEN..end], checked);
@@ -326,7 +326,7 @@ async fn read_packet(
     Ok((Some(header), buffer))
 }
 
-/// Fills a range of the buffer. Gives 0 when nothing came at all, which is an end only at the begin of a packet.
+/// Fills a range of the buffer. Returns 0 when nothing came at all, which is an end only at the start of a packet.
 async fn read_exact(
     stream: &TcpStream,
     mut buffer: Vec<u8>,

@@ -1,4 +1,4 @@
-//! One side of one transfer, as a process: this program again, with `--child`.
+//! One side of one transfer, as a process: this program itself, with `--child`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -18,7 +18,7 @@ use crate::baseline::sockets::{self, Sockets};
 use crate::baseline::threads::{self, Shape};
 use crate::baseline::tokio;
 
-/// Runs a transfer between two new processes: what the sender and what the receiver measured.
+/// Runs a transfer between two new processes; returns what the sender and the receiver measured.
 pub(crate) fn transfer(job: &Job, pairs: &[Pair]) -> io::Result<(Measured, Measured)> {
     let mut receiver = spawn(job, "receive", pairs, Side::Sink, None)?;
     let mut words = BufReader::new(receiver.stdout.take().expect("it is a pipe"));
@@ -64,7 +64,7 @@ fn measured(
     }
 }
 
-/// The process's own part: `ROLE JOB ADDRESS PATH...`.
+/// Runs as the child process, with the arguments `ROLE JOB ADDRESS PATH...`.
 pub(crate) fn run(arguments: &[String]) -> io::Result<()> {
     let [role, job, to, paths @ ..] = arguments else {
         return Err(io::Error::other("a child needs its role, its job and its peer"));
@@ -199,7 +199,7 @@ impl Usage {
     }
 }
 
-/// What had been used when a phase began: processes, pools and connections are made before, and are not the transfer's.
+/// What had been used when a phase began: processes, pools and connections are set up before, and do not count.
 #[derive(Debug, Clone, Default)]
 struct Begun(Arc<Mutex<Usage>>);
 

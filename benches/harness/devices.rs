@@ -1,8 +1,8 @@
 //! Devices of memory: memfds, populated before anything is measured, opened by both sides' processes through /proc.
 //!
-//! A memfd behaves as a VFIO data_fd does for the ring (it has no nowait: reads and writes are handed to a thread of the
-//! kernel's), and costs a copy and nothing else. Destinations are written to once before they are used, so that no page is
-//! allocated and cleared while it is measured: a device has its memory.
+//! A memfd behaves as a VFIO data_fd does for the ring (it has no nowait: reads and writes are handed to a kernel
+//! thread), and costs a copy and nothing else. Destinations are written to once before they are used, so that no page is
+//! allocated and cleared during the measurement: a device already has its memory.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -26,7 +26,7 @@ impl Pair {
         let mut chunk = vec![0; CHUNK];
         pair.write_chunks(Side::Source, |_| {
             for word in chunk.as_chunks_mut::<8>().0 {
-                // xorshift64: no page is like another, so that a wrong order is seen
+                // xorshift64: no two pages are alike, so that a wrong order is detected
                 state ^= state << 13;
                 state ^= state >> 7;
                 state ^= state << 17;
@@ -76,7 +76,7 @@ impl Pair {
         Ok(self.sink.metadata()?.len() == self.size)
     }
 
-    /// A path that another process opens one of them by, at its begin.
+    /// A path by which another process opens one of them, at its start.
     pub(crate) fn path(&self, side: Side) -> String {
         let fd = match side {
             Side::Source => self.source.as_raw_fd(),

@@ -1,5 +1,5 @@
-//! How contestants are run: each side of each transfer in a process of its own, measured by that process, told on its
-//! stdout in one line. Knows nothing of what a contestant does inside.
+//! How contestants are run: each side of each transfer in its own process, which measures itself and prints the result as
+//! one line on its stdout. Knows nothing of what a contestant does inside.
 
 pub(crate) mod child;
 pub(crate) mod devices;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::baseline::Work;
 
-/// Who does the work.
+/// The program that does the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Contestant {
@@ -79,20 +79,20 @@ pub(crate) struct Job {
     pub(crate) work: Work,
 }
 
-/// As the child that runs it is told.
+/// The form in which the child process gets it.
 impl fmt::Display for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
     }
 }
 
-/// What a side measured of itself.
+/// What a side measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Measured {
     pub(crate) bytes: u64,
     /// From "both sides are ready" to "everything was written" (sender).
     pub(crate) nanoseconds: u64,
-    /// User and system time from then on, also of the kernel's threads that work for the process.
+    /// User and system time from then on, including that of kernel threads that work for the process.
     pub(crate) cpu_us: u64,
     pub(crate) switches: u64,
     /// VmHWM.

@@ -1,4 +1,4 @@
-//! What is measured, in which order, and what can be typed.
+//! What is measured, in which order, and the options.
 
 use std::io;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ usage: cargo bench --bench transfer -- [OPTIONS]
   --checksum             payloads are summed and checked by everybody
   --json FILE            every sample";
 
-/// What was typed.
+/// The options of this run.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) transport: bool,
@@ -76,7 +76,7 @@ impl Plan {
         }
     }
 
-    /// Parses what was typed.
+    /// Parses the arguments.
     pub(crate) fn typed(arguments: &[String]) -> Result<Plan, String> {
         let mut plan = Plan::default();
         let mut arguments = arguments.iter();
@@ -136,7 +136,7 @@ impl Plan {
         Job { contestant, devices: setting.devices, work }
     }
 
-    /// Runs all of it; `tell` hears of each setting when it is done.
+    /// Runs all of it; `tell` is called with each setting when it is done.
     pub(crate) fn run(&self, mut tell: impl FnMut(&Outcome)) -> io::Result<Vec<Outcome>> {
         let mut outcomes = Vec::new();
         let mut pairs: Vec<Pair> = Vec::new();
@@ -161,7 +161,7 @@ impl Plan {
         let fits = |contestant: &Contestant| match contestant {
             // without a device there is nothing to pipeline
             Contestant::ThreadsPipeline => setting.devices > 0,
-            // everybody does
+            // when checked, every contestant does this already
             Contestant::RingliftCrc32c => !self.checked,
             _ => true,
         };
@@ -187,7 +187,7 @@ impl Plan {
     }
 }
 
-/// What all contestants do at a time.
+/// A setting that all contestants run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Setting {
     /// 0: transport alone.

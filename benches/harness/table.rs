@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::plan::{Outcome, Plan};
 use super::{Contestant, Measured};
 
-/// The middle of some numbers, and their ends.
+/// The median of some numbers, and their extremes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -29,7 +29,7 @@ impl Spread {
     }
 }
 
-/// Bytes a nanosecond: GB/s.
+/// Bytes per nanosecond, which are GB/s.
 fn rate((sent, _): &(Measured, Measured)) -> f64 {
     sent.bytes as f64 / sent.nanoseconds as f64
 }
@@ -40,7 +40,7 @@ pub(crate) const HEAD: &str = "\
 |---|---|---|---|---|---|---|---|---|---|
 ";
 
-/// A setting's lines.
+/// The table rows of a setting.
 pub(crate) fn rows(outcome: &Outcome) -> String {
     let setting = outcome.setting;
     let what = match setting.devices {
@@ -108,7 +108,7 @@ struct Sample<'a> {
     receiver_peak_kib: u64,
 }
 
-/// Every sample, as one JSON object a line.
+/// Every sample, one JSON object per line.
 pub(crate) fn json(plan: &Plan, outcomes: &[Outcome]) -> serde_json::Result<String> {
     let mut text = String::new();
     for Outcome { setting, samples } in outcomes {

@@ -27,7 +27,7 @@ const PAGES: usize = 16 << 10;
 const PAGE_SIZE: usize = 1024;
 /// One record of the stream: a page's number and its bytes. A page that arrives again replaces the earlier one.
 const RECORD_SIZE: usize = 4 + PAGE_SIZE;
-/// How long it waits for the end of a transfer.
+/// How long to wait for the end of a transfer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
@@ -70,7 +70,7 @@ fn show(event: &Event) {
     match event {
         Event::Connected { peer: Some(peer), channels } => eprintln!("{peer} connected, {channels} channels"),
         Event::Phase(phase) => eprintln!("{phase}"),
-        Event::Rejected { error, .. } => eprintln!("somebody else was turned away: {error}"),
+        Event::Rejected { error, .. } => eprintln!("another connection was rejected: {error}"),
         _ => {}
     }
 }

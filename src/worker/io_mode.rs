@@ -1,18 +1,18 @@
-//! Who carries out a device's reads and writes: the ring, or the worker's own thread.
+//! The I/O mode of a device: whether the ring or the worker's own thread carries out its reads and writes.
 //!
 //! The kernel hands reads and writes of most descriptors (a VFIO data_fd, a memfd) to a thread of its own. That overlaps with
-//! everything else, and is what a device that waits for hardware needs. But where a read only copies memory and there is no
-//! processor to spare, the hand-over costs four context switches a packet and a cold cache. So descriptors that never wait
-//! are read by the worker itself when this process has no more than two processors; `docs/BENCHMARKING.md` has the figures.
+//! everything else, and is what a device that waits for hardware needs. But where a read only copies memory and no
+//! processor is spare, the hand-over costs four context switches per packet and a cold cache. So the worker itself reads
+//! descriptors that never wait when this process has no more than two processors; `docs/BENCHMARKING.md` has the figures.
 
 use crate::ring::IoMode;
 use crate::source::FdKind;
 
-/// Processors up to which the worker reads and writes memory itself: with three there is one to spare beside the two sides of
-/// a transfer on one host, or beside the worker and the network's own work.
+/// Up to this many processors the worker reads and writes memory itself: with three, one is spare beside the two sides of
+/// a transfer on one host, or beside the worker and the kernel's network processing.
 const THREAD_CPUS_MAX: usize = 2;
 
-/// Who carries out operations on a descriptor of this kind, on this machine.
+/// The I/O mode for a descriptor of this kind, on this machine.
 pub(crate) fn choose(kind: FdKind, cpus: usize) -> IoMode {
     match kind {
         FdKind::Memory if cpus <= THREAD_CPUS_MAX => IoMode::Inline,

@@ -1,5 +1,5 @@
-//! Turns what one side of a transfer saw into its report. What captures and replays report as well is in [`header`]. It must
-//! not know which protocol was spoken.
+//! Builds the report of one side of a transfer. What captures and replays also report is in [`header`]. It must not know
+//! which protocol was used.
 
 pub(crate) mod header;
 
@@ -19,16 +19,16 @@ use crate::time::Nanos;
 use crate::transfer::Finished;
 use crate::wire::Checksum;
 
-/// What is known of a transfer besides what the recorder counts.
+/// What is known about a transfer besides what the recorder counts.
 pub(crate) struct ReportBuilder {
-    /// When settings were agreed on.
+    /// When the settings were agreed on.
     pub(crate) started_at: Nanos,
     header: Header,
     /// What the header does not cover.
     settings: Settings,
     devices: Vec<DeviceReport>,
     channels: Vec<ChannelReport>,
-    /// When the devices began to stop, were stopped, all was moved, loaded, and they ran on the other side.
+    /// When the devices began to stop, were stopped, all state was moved, it was loaded, and they ran on the other side.
     moments: [Option<Nanos>; 5],
 }
 
@@ -55,12 +55,12 @@ impl ReportBuilder {
         self.settings.checksum = checksum.into();
     }
 
-    /// Whose protocol was spoken.
+    /// The name of the protocol.
     pub(crate) fn dialect(&mut self, dialect: &str) {
         dialect.clone_into(&mut self.settings.dialect);
     }
 
-    /// What the pool lies on, and why it is not registered if it is not.
+    /// What kind of memory backs the pool, and the reason if it is not registered.
     pub(crate) fn pool(&mut self, pool: &Pool, unregistered: Option<KernelError>) {
         self.header.pool(pool, unregistered);
     }
@@ -98,7 +98,7 @@ impl ReportBuilder {
         self.moments[STOPPED] = Some(now);
     }
 
-    /// The last byte so far.
+    /// When the last byte so far was moved.
     pub(crate) fn transferred(&mut self, now: Nanos) {
         self.moments[TRANSFERRED] = Some(now);
     }
@@ -111,7 +111,7 @@ impl ReportBuilder {
         self.moments[COMMITTED] = Some(now);
     }
 
-    /// How a device's last step went.
+    /// The result of a device's last step.
     pub(crate) fn parted(&mut self, name: &str, error: Option<DeviceError>) {
         if let Some(error) = error {
             let text = format!("device {name} could not be brought to where it belongs: {error}");
@@ -120,7 +120,7 @@ impl ReportBuilder {
         }
     }
 
-    /// Whether a sink has kept bytes of a transfer that was aborted.
+    /// Whether a sink keeps bytes of an aborted transfer.
     pub(crate) fn kept(&mut self, name: &str, keeps: bool) {
         if keeps {
             let text = format!("device {name}: a plain descriptor keeps the bytes of the aborted transfer");
@@ -179,7 +179,7 @@ impl ReportBuilder {
         }
     }
 
-    /// Phases follow one another: each begins where the one before ended, and one that is not known takes no time.
+    /// Phases follow one another: each begins where the previous one ended, and one that never came takes no time.
     fn downtime(&self, end: Nanos) -> Downtime {
         let Some(begin) = self.moments[SWITCHOVER] else { return Downtime::default() };
         let mut last = begin;

@@ -1,7 +1,6 @@
-//! What the caller of any worker can ask for: the common part of every builder.
+//! The settings that every worker's caller can make: the common part of every builder.
 //!
-//! Knows no protocol and no device. Builders hold one of these beside settings of their own, and hand it over when they
-//! run.
+//! Knows no protocol and no device. Builders hold one of these beside their own settings, and pass it on when they run.
 
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use crate::cancel::Cancel;
 use crate::phase::Phase;
 use crate::time::{Nanos, nanos};
 
-/// What every builder can be told.
+/// The settings that every builder has.
 #[derive(Default)]
 pub(crate) struct Settings {
     congestion: Option<Box<str>>,
@@ -36,7 +35,7 @@ impl Settings {
         self.cancel = cancel.clone();
     }
 
-    /// The TCP congestion control, unless it is the host's own.
+    /// The TCP congestion control, unless it is the host's default.
     pub(crate) fn congestion(&self) -> Option<&str> {
         self.congestion.as_deref()
     }
@@ -48,7 +47,7 @@ impl Settings {
         owner
     }
 
-    /// The same, told that connecting begins.
+    /// The same, after reporting that connecting begins.
     pub(crate) fn connecting_owner(&mut self, begun: Nanos) -> Caller {
         let mut owner = self.owner(begun);
         owner.tell(&Event::Phase(Phase::Connecting));

@@ -1,4 +1,4 @@
-//! Sources and sinks of what was typed.
+//! Opens the sources and sinks named on the command line.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
@@ -17,7 +17,7 @@ pub(crate) struct Named<T> {
     pub(crate) end: T,
 }
 
-/// SOURCE, as typed.
+/// SOURCE, as given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SourceSpec {
     Vfio(PathBuf),
@@ -27,7 +27,7 @@ pub(crate) enum SourceSpec {
     Null(u64),
 }
 
-/// SINK, as typed.
+/// SINK, as given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SinkSpec {
     Vfio(PathBuf),
@@ -75,9 +75,9 @@ impl SinkSpec {
     }
 }
 
-/// A descriptor of the parent's. The standard ones are duplicated; others are opened a second time by their number, because
-/// nothing safe makes a descriptor of a number: a file then stands where the first one stood, a pipe is the same pipe,
-/// and a socket cannot be had.
+/// A descriptor inherited from the parent. The standard ones are duplicated; others are opened a second time by number,
+/// because no safe code turns a number into a descriptor: a file is then put at the position of the first one, a pipe is
+/// the same pipe, and a socket cannot be opened.
 fn inherited(fd: u32, options: &mut OpenOptions) -> Result<OwnedFd, DeviceError> {
     let path = format!("/proc/self/fd/{fd}");
     let opened = match fd {

@@ -1,4 +1,4 @@
-//! How the command ends: the one number that scripts look at.
+//! How the command ends: the number that scripts check.
 
 use std::process::ExitCode;
 
@@ -11,20 +11,20 @@ use ringlift::{Finished, Outcome};
 pub(crate) enum Exit {
     /// Every device runs at the destination.
     Complete = 0,
-    /// Nothing was lost: the devices are where they were.
+    /// Nothing was lost: the devices are back in their earlier state.
     Failed = 1,
-    /// What was typed makes no sense.
+    /// The command line makes no sense.
     Usage = 2,
-    /// Nobody can tell which side runs.
+    /// It is unknown which side runs.
     InDoubt = 3,
-    /// The two sides do not fit together.
+    /// The two sides do not match.
     Refused = 4,
     /// SIGINT or SIGTERM.
     Cancelled = 130,
 }
 
 impl Exit {
-    /// Of a transfer.
+    /// The status after a transfer.
     pub(crate) fn of(finished: &Finished) -> Exit {
         match (finished.outcome, &finished.error) {
             (Outcome::Complete, _) => Exit::Complete,
@@ -34,7 +34,7 @@ impl Exit {
         }
     }
 
-    /// Of an error before or in a transfer.
+    /// The status after an error before or during a transfer.
     pub(crate) fn of_error(error: &Error) -> Exit {
         match error {
             Error::Misuse(_) => Exit::Usage,

@@ -1,6 +1,7 @@
-//! The `ringlift` command: what was typed, said to the library; what the library answers, said to the user.
+//! The `ringlift` command: translates the command line into calls of the library, and its results into output for the
+//! user.
 //!
-//! Results go to stdout, words and progress to stderr. It uses the library's public API and nothing else of it.
+//! Results go to stdout, messages and progress to stderr. It uses only the library's public API.
 
 mod args;
 mod commands;

@@ -13,9 +13,9 @@ use ringlift::report::{Report, TransferOutcome};
 use crate::exit::Exit;
 use crate::show::warnings;
 
-/// From its start to `listening on`: a program that is loaded and a port that is bound.
+/// From its start to `listening on`: the time to load the program and bind the port.
 const START_MAX: Duration = Duration::from_secs(10);
-/// Its silence, when its work is done or its peer is gone: that it must find out first.
+/// How long it may take to end when its work is done or its peer is gone: it has to notice that first.
 const END_MAX: Duration = Duration::from_secs(limits::SILENCE_MAX.as_secs() + 5);
 
 /// A running receiver.
@@ -27,14 +27,14 @@ pub(crate) struct Peer {
     heard: Vec<String>,
 }
 
-/// What it said at the end.
+/// What it printed at the end.
 pub(crate) struct Received {
     pub(crate) report: Report,
-    /// As it drew it.
+    /// The histogram, as it drew it.
     pub(crate) histogram: String,
 }
 
-/// It did not do what it should.
+/// It failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
     text: String,
@@ -42,7 +42,7 @@ pub(crate) struct Failure {
 }
 
 impl Peer {
-    /// Starts it with a sink that verifies for each name, and waits until it listens.
+    /// Starts it with a verifying sink for each name, and waits until it listens.
     pub(crate) fn start(names: &[String]) -> Result<(Peer, SocketAddr), Failure> {
         let mut child = command(names).and_then(|mut command| command.spawn()).map_err(|error| Failure {
             text: format!("the receiver could not be started: {error}"),
@@ -55,7 +55,7 @@ impl Peer {
         let stdout = child.stdout.take().map(|mut stdout| {
             std::thread::spawn(move || {
                 let mut text = String::new();
-                // What came so far is all that can be used; the parser finds out.
+                // Only what arrived so far can be used; the parser detects a truncated report.
                 let _ = stdout.read_to_string(&mut text);
                 text
             })
@@ -67,7 +67,7 @@ impl Peer {
         }
     }
 
-    /// Waits for its end. One that no sender ever reached is ended: it would wait for ever.
+    /// Waits until it ends. One that no sender ever reached is killed: it would wait for ever.
     pub(crate) fn finish(mut self, reached: bool) -> Result<Received, Failure> {
         if !reached {
             return Err(self.failure("the receiver was not reached"));
@@ -106,10 +106,10 @@ impl Peer {
 }
 
 impl Drop for Peer {
-    /// A sink that verifies has nothing to roll back: it may be ended at any time.
+    /// A verifying sink has nothing to roll back: it may be killed at any time.
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
-            // Both fail only when it is gone already.
+            // Both fail only when it is already gone.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
@@ -117,7 +117,7 @@ impl Drop for Peer {
 }
 
 impl Failure {
-    /// Says what went wrong, in its words and the receiver's.
+    /// Reports what went wrong, with its own message and the receiver's.
     pub(crate) fn say(&self) -> Exit {
         for line in &self.heard {
             crate::show::output::say(&format!("receiver: {line}"));
@@ -140,7 +140,7 @@ fn command(names: &[String]) -> std::io::Result<Command> {
 
 fn listen(stderr: ChildStderr, tell: &mpsc::Sender<String>) {
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-        // Whoever does not listen any more has ended the process, too.
+        // If the receiving end is gone, the process has been killed, too.
         let _ = tell.send(line);
     }
 }

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: they ask for roll-back and never cut it short.
+//! SIGINT and SIGTERM: they request a rollback and never cut it short.
 
 use ringlift::Cancel;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -20,7 +20,7 @@ fn unwatchable(error: &std::io::Error) -> Exit {
     Exit::Failed
 }
 
-/// From now on a signal cancels. Before, it ends the process: no device has been touched yet.
+/// From now on a signal cancels. Until now it ended the process: no device had been touched yet.
 pub(crate) fn cancel_on_signals(cancel: &Cancel, progress: &Progress) -> Result<(), Exit> {
     let words = [
         "cancelling: the devices go back to where they were",
@@ -29,7 +29,7 @@ pub(crate) fn cancel_on_signals(cancel: &Cancel, progress: &Progress) -> Result<
     watch(cancel.clone(), progress.clone(), words).map_err(|error| unwatchable(&error))
 }
 
-/// The same where no device has to go anywhere.
+/// The same where no device has to be rolled back.
 pub(crate) fn stop_on_signals(cancel: &Cancel, progress: &Progress) -> Result<(), Exit> {
     let words = ["stopping: what came so far is kept", "stopping: please wait"];
     watch(cancel.clone(), progress.clone(), words).map_err(|error| unwatchable(&error))

@@ -7,7 +7,7 @@ use crate::net::socket::Congestion;
 use crate::report::{ErrorReport, Host, HugePages, Warning, WarningCode};
 use crate::worker::io_mode;
 
-/// Collects it during a transfer, a capture or a replay.
+/// Collects the common part of a report during a transfer, a capture or a replay.
 #[derive(Default)]
 pub(crate) struct Header {
     /// Bytes of the pool.
@@ -24,7 +24,7 @@ impl Header {
         self.warnings.push(Warning { code, text: text.into(), hint: hint.to_owned() });
     }
 
-    /// What the pool lies on, and why it is not registered if it is not.
+    /// What kind of memory backs the pool, and the reason if it is not registered.
     pub(crate) fn pool(&mut self, pool: &Pool, unregistered: Option<KernelError>) {
         self.pool = pool_bytes(pool);
         self.pool_slots = pool.total().into();
@@ -49,7 +49,7 @@ impl Header {
     }
 }
 
-/// Bytes that a pool takes, while a slot of it is free.
+/// Bytes that a pool occupies, if one of its slots is free.
 fn pool_bytes(pool: &Pool) -> u64 {
     let slot = pool.sample().map_or(0, |slot| buffer::stride(slot.capacity()) as u64);
     slot * u64::from(pool.total())

@@ -1,4 +1,4 @@
-//! What can be typed: every argument parsed into a type that cannot be wrong.
+//! The command line: every argument is parsed into a type that cannot hold a wrong value.
 
 mod qemu;
 
@@ -18,7 +18,7 @@ use crate::ends::{Named, SinkSpec, SourceSpec};
 use crate::show::json::JsonTarget;
 use crate::show::units::{Size, duration};
 
-/// What the user asks for; what makes no sense ends the process with status 2 and a message.
+/// Parses the command line; one that makes no sense ends the process with status 2 and a message.
 pub(crate) fn typed() -> Command {
     Cli::parse().command
 }
@@ -254,7 +254,7 @@ fn sink(typed: OsString) -> Result<Named<SinkSpec>, String> {
     named(&typed, "net0=file:net0.state", sink_of)
 }
 
-/// SINK without a name, for what no synthetic source made.
+/// SINK without a name, for state that no synthetic source produced.
 fn sink_of_capture(typed: OsString) -> Result<SinkSpec, String> {
     let (kind, value) = kind_and_value(&typed);
     match sink_of(&kind, value)? {
@@ -309,7 +309,7 @@ fn named<T>(
     Ok(Named { name: name.to_owned(), end })
 }
 
-/// KIND:VALUE, or KIND alone.
+/// Splits KIND:VALUE, or KIND alone.
 fn kind_and_value(end: &OsStr) -> (Cow<'_, str>, &OsStr) {
     let (kind, value) = split(end, b':').unwrap_or((end, OsStr::new("")));
     (kind.to_string_lossy(), value)
@@ -394,7 +394,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// The help of a command and of those below it, by their names.
+    /// The help of a command and of its subcommands, by name.
     fn helps(command: &clap::Command, width: usize, found: &mut Vec<(String, String)>) {
         let mut command = command.clone().term_width(width);
         found.push((command.get_name().to_owned(), command.render_long_help().to_string()));

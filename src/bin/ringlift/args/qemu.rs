@@ -1,4 +1,4 @@
-//! What can be typed after `ringlift qemu`.
+//! The command line of `ringlift qemu`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -182,12 +182,12 @@ pub(crate) struct Extract {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeviceId {
     pub(crate) idstr: String,
-    /// 0 when none was typed.
+    /// 0 when none was given.
     pub(crate) instance: u32,
 }
 
 impl DeviceId {
-    /// Of NAME or NAME#INSTANCE. A `#` that no number follows belongs to the name.
+    /// Parses NAME or NAME#INSTANCE. A `#` not followed by a number belongs to the name.
     pub(crate) fn of(typed: &str) -> DeviceId {
         let number = typed.rsplit_once('#').and_then(|(name, number)| Some((name, number.parse().ok()?)));
         let (idstr, instance) = number.unwrap_or((typed, 0));

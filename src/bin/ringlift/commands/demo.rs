@@ -1,4 +1,4 @@
-//! `ringlift demo`: this process sends, another of the same program receives.
+//! `ringlift demo`: this process sends, and a second process of the same program receives.
 
 use std::net::SocketAddr;
 
@@ -61,7 +61,7 @@ fn conclude(args: &Demo, finished: &Finished, received: Result<Received, Failure
     }
     let exit = results::complain(finished);
     if exit == Exit::Cancelled {
-        // The receiver's words are the same story once more.
+        // The receiver's messages would only repeat this.
         return Ok(exit);
     }
     if finished.outcome != Outcome::Complete {
@@ -71,7 +71,7 @@ fn conclude(args: &Demo, finished: &Finished, received: Result<Received, Failure
         return Ok(exit);
     }
     let received = received.map_err(|failure| failure.say())?;
-    // Both sides are this host: what the sender has said already needs no second time.
+    // Both sides are this host: a warning that the sender has already printed is not repeated.
     let said = |text: &str| finished.report.warnings.iter().any(|one| one.text == text);
     for one in received.report.warnings.iter().filter(|one| !said(&one.text)) {
         warnings::warning(&one.text, &one.hint);

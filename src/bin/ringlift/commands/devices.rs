@@ -7,7 +7,7 @@ use crate::show::table::Table;
 use crate::show::units::bytes;
 use crate::show::{output, warnings};
 
-/// What this host has.
+/// Lists the devices of this host.
 pub(crate) fn run() -> Exit {
     let devices = vfio::list();
     if devices.is_empty() {
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_known_is_a_dash_and_the_reason_is_told() {
+    fn what_is_not_known_is_a_dash_and_the_reason_is_shown() {
         let device = Listed {
             path: "/sys/devices/virtual/mtty/mtty/83b8f4f2".into(),
             name: "83b8f4f2".to_owned(),

@@ -1,4 +1,4 @@
-//! What the command does: a file for each of its commands.
+//! The subcommands: a file for each.
 
 pub(crate) mod demo;
 pub(crate) mod devices;

@@ -16,7 +16,7 @@ use crate::show::progress::Progress;
 use crate::show::{output, results, warnings};
 use crate::signals;
 
-/// One transfer, or one after the other.
+/// Serves one transfer, or one after the other.
 pub(crate) fn run(args: &Recv) -> Exit {
     serve(args).unwrap_or_else(|exit| exit)
 }
@@ -26,7 +26,7 @@ fn serve(args: &Recv) -> Result<Exit, Exit> {
     follow_parent(args)?;
     let (cancel, progress) = (Cancel::new(), Progress::new());
     let said = |error| warnings::error(&error);
-    let listener = Door::open(args).map_err(said)?;
+    let listener = AnyListener::open(args).map_err(said)?;
     let mut receiver = receiver(args, &listener, &cancel, &progress).map_err(said)?;
     signals::cancel_on_signals(&cancel, &progress)?;
     output::say(&format!("listening on {}", listener.local_addr()));
@@ -42,30 +42,30 @@ fn serve(args: &Recv) -> Result<Exit, Exit> {
     }
 }
 
-/// Where senders of either dialect come.
-enum Door {
+/// A listener for senders of either protocol.
+enum AnyListener {
     Native(Listener),
     Qemu(qemu::Listener),
 }
 
-/// A receiver of either dialect.
+/// A receiver of either protocol.
 enum Worker {
     Native(Receiver),
     Qemu(qemu::Receiver),
 }
 
-impl Door {
-    fn open(args: &Recv) -> Result<Door, Error> {
+impl AnyListener {
+    fn open(args: &Recv) -> Result<AnyListener, Error> {
         Ok(match args.dialect {
-            Dialect::Native => Door::Native(Listener::bind(args.listen)?),
-            Dialect::Qemu => Door::Qemu(qemu::Listener::bind(args.listen)?),
+            Dialect::Native => AnyListener::Native(Listener::bind(args.listen)?),
+            Dialect::Qemu => AnyListener::Qemu(qemu::Listener::bind(args.listen)?),
         })
     }
 
     fn local_addr(&self) -> SocketAddr {
         match self {
-            Door::Native(listener) => listener.local_addr(),
-            Door::Qemu(listener) => listener.local_addr(),
+            AnyListener::Native(listener) => listener.local_addr(),
+            AnyListener::Qemu(listener) => listener.local_addr(),
         }
     }
 }
@@ -79,12 +79,12 @@ impl Worker {
     }
 }
 
-/// The sinks are opened anew for each transfer: what one transfer left behind is nothing to the next.
-fn receiver(args: &Recv, door: &Door, cancel: &Cancel, progress: &Progress) -> Result<Worker, Error> {
+/// The sinks are opened anew for each transfer, so that nothing is carried over from one transfer to the next.
+fn receiver(args: &Recv, listener: &AnyListener, cancel: &Cancel, progress: &Progress) -> Result<Worker, Error> {
     let shown = progress.clone();
     let shown = move |event: &Event| shown.show(event);
-    match door {
-        Door::Native(listener) => {
+    match listener {
+        AnyListener::Native(listener) => {
             let mut builder = Receiver::builder().listener(listener).on_event(shown).cancel(cancel);
             for device in &args.devices {
                 builder = builder.boxed_device(device.name.as_str(), device.open()?);
@@ -97,7 +97,7 @@ fn receiver(args: &Recv, door: &Door, cancel: &Cancel, progress: &Progress) -> R
             }
             Ok(Worker::Native(builder.build()?))
         }
-        Door::Qemu(listener) => {
+        AnyListener::Qemu(listener) => {
             let mut builder = qemu::Receiver::builder().listener(listener).on_event(shown).cancel(cancel);
             for device in &args.devices {
                 let DeviceId { idstr, instance } = DeviceId::of(&device.name);
@@ -117,7 +117,7 @@ fn receiver(args: &Recv, door: &Door, cancel: &Cancel, progress: &Progress) -> R
     }
 }
 
-/// An error before any peer came is this host's own: it would come again at once, for ever.
+/// An error before any peer connected is local to this host: it would recur immediately, for ever.
 fn comes_from_a_peer(finished: &Finished, progress: &Progress) -> bool {
     match finished.error {
         None | Some(Error::Refused { .. } | Error::Peer(_)) => true,
@@ -136,7 +136,7 @@ fn conclude(args: &Recv, finished: &Finished) -> Exit {
     exit
 }
 
-/// Others can reach an address that is not loopback, and nothing keeps them out.
+/// Other hosts can reach an address that is not loopback, and nothing keeps them out.
 pub(crate) fn check_listen(listen: SocketAddr, plaintext: bool) -> Result<(), Exit> {
     if listen.ip().to_canonical().is_loopback() || plaintext {
         return Ok(());
@@ -161,7 +161,7 @@ fn check(args: &Recv) -> Result<(), Exit> {
     args.json.as_ref().map_or(Ok(()), JsonTarget::check)
 }
 
-/// Options that the other dialect alone has.
+/// Refuses options that only the other protocol has.
 fn check_dialect(args: &Recv) -> Result<(), Exit> {
     let (alien, dialect, hint) = match args.dialect {
         Dialect::Native => (

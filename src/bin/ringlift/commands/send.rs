@@ -32,7 +32,8 @@ fn transfer(args: &Send) -> Result<Exit, Exit> {
     Ok(exit)
 }
 
-/// A VFIO device that is closed loses its state: when nobody can tell which side runs, it is held until somebody has looked.
+/// A VFIO device that is closed loses its state: while it is unknown which side runs, it is held until the user has
+/// checked.
 fn hold(parked: Vec<Parked>) -> Result<(), Exit> {
     if parked.is_empty() {
         return Ok(());

@@ -1,12 +1,12 @@
 //! What the command adds to the library's hints: its own options and commands.
 //!
-//! The library names a setting ("a smaller pool"); here stands how it is typed. A row names the codes of errors, or of a
-//! warning, that it is for, and the words behind which it is put.
+//! The library names a setting ("a smaller pool"); this file knows the option for it. A row names the codes of errors, or
+//! of a warning, that it applies to, and the text of the hint that it is appended to.
 
 use ringlift::error::{Error, ErrorCode};
 use ringlift::report::{Warning, WarningCode};
 
-/// The first and the last code, the library's words, and what is typed.
+/// The first and the last code, the library's text, and the option to add.
 const ERRORS: [(ErrorCode, ErrorCode, &str, &str); 16] = {
     use ErrorCode::{
         CaptureDeviceNoSetup, CaptureIo, CaptureNoFiles, CaptureNoTimes, CaptureNotAFile, Deadline,
@@ -33,7 +33,7 @@ const ERRORS: [(ErrorCode, ErrorCode, &str, &str); 16] = {
     ]
 };
 
-/// The code, the library's words, and what is typed.
+/// The code, the library's text, and the option to add.
 const WARNINGS: [(WarningCode, &str, &str); 4] = [
     (WarningCode::NoRegisteredBuffers, "a smaller pool", "--pool"),
     (WarningCode::CongestionControl, "to cubic", "--congestion cubic"),
@@ -41,20 +41,20 @@ const WARNINGS: [(WarningCode, &str, &str); 4] = [
     (WarningCode::CannotTakeBack, "a sink that is a file", "file:PATH"),
 ];
 
-/// What to do about an error, with what is typed for it.
+/// What to do about an error, with the option for it.
 pub(crate) fn of(error: &Error) -> Option<String> {
     let code = error.code();
     let rows = ERRORS.iter().filter(|(first, last, ..)| (first.number()..=last.number()).contains(&code));
     Some(extended(error.hint()?, rows.map(|(.., words, typed)| (*words, *typed))))
 }
 
-/// What to do about a warning, with what is typed for it.
+/// What to do about a warning, with the option for it.
 pub(crate) fn of_warning(warning: &Warning) -> String {
     let rows = WARNINGS.iter().filter(|(code, ..)| *code == warning.code);
     extended(&warning.hint, rows.map(|(_, words, typed)| (*words, *typed)))
 }
 
-/// One code has several hints: a row is for those with its words.
+/// One code can have several hints: a row applies to those that contain its text.
 fn extended<'a>(hint: &str, rows: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     rows.fold(hint.to_owned(), |hint, (words, typed)| hint.replacen(words, &format!("{words} ({typed})"), 1))
 }

@@ -7,17 +7,17 @@ use crate::show::units::{bytes, time};
 /// Columns of the longest bar.
 const BAR_MAX: usize = 48;
 
-/// Draws the nanoseconds in `histogram`; nothing when there are none.
+/// Draws the nanoseconds in `histogram`; an empty string if there are none.
 pub(crate) fn draw(title: &str, histogram: &Histogram<u64>, unicode: bool) -> String {
     draw_in(&TIMES, title, histogram, unicode)
 }
 
-/// Draws the bytes in `histogram`; nothing when there are none.
+/// Draws the bytes in `histogram`; an empty string if there are none.
 pub(crate) fn draw_sizes(title: &str, histogram: &Histogram<u64>, unicode: bool) -> String {
     draw_in(&SIZES, title, histogram, unicode)
 }
 
-/// How values are written: the units of buckets' bounds, the largest first, and of figures between.
+/// How values are written: the units of bucket bounds, the largest first, and of the figures between them.
 struct Scale {
     bounds: [(u64, &'static str); 4],
     figure: fn(u64) -> String,
@@ -68,7 +68,7 @@ struct Bucket {
     count: u64,
 }
 
-/// From the first bucket with something in it to the last, those between included.
+/// From the first non-empty bucket to the last, including those in between.
 fn buckets(histogram: &Histogram<u64>) -> Vec<Bucket> {
     let mut buckets: Vec<Bucket> = Vec::new();
     for recorded in histogram.iter_recorded() {
@@ -99,7 +99,7 @@ fn around(value: u64) -> Bucket {
     Bucket { low, high: decade.saturating_mul(high), count: 0 }
 }
 
-/// As long as the share is of the largest; never nothing for something.
+/// Its length is proportional to the share of the largest bucket; never empty for a non-empty bucket.
 fn bar(count: u64, most: u64, unicode: bool) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let scaled = |steps: usize| {

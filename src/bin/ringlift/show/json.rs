@@ -12,9 +12,9 @@ use crate::show::{output, warnings};
 /// Where reports go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum JsonTarget {
-    /// One report a line.
+    /// One report per line.
     Stdout,
-    /// The latest report alone. A regular file is written beside and renamed, so that no reader sees half of one.
+    /// Only the latest report. A regular file is replaced by renaming, so that no reader sees half a report.
     File(PathBuf),
 }
 
@@ -25,7 +25,7 @@ impl From<PathBuf> for JsonTarget {
 }
 
 impl JsonTarget {
-    /// Before a transfer: finds out that a report could not be written while nothing has been moved yet.
+    /// Before a transfer: detects that a report cannot be written while nothing has been moved yet.
     pub(crate) fn check(&self) -> Result<(), Exit> {
         let JsonTarget::File(path) = self else { return Ok(()) };
         let checked = match is_special(path) {
@@ -38,7 +38,7 @@ impl JsonTarget {
         })
     }
 
-    /// Writes a report. A failure is said and changes no exit status: what became of the devices matters more.
+    /// Writes a report. A failure is printed but does not change the exit status: the outcome for the devices matters more.
     pub(crate) fn write(&self, report: &impl Serialize) {
         if let Err(error) = self.try_write(report) {
             let text = format!("the report was not written: {error}");
@@ -66,7 +66,7 @@ impl JsonTarget {
     }
 }
 
-/// A pipe or a device: it is there and must not be replaced by a file. A folder is opened, too, and says what it is.
+/// A pipe or a device: it exists and must not be replaced by a file. A folder counts, too: opening it gives the error.
 fn is_special(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| !found.is_file())
 }

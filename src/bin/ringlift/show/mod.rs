@@ -1,4 +1,4 @@
-//! What the user sees: results on stdout, words and progress on stderr.
+//! What the user sees: results on stdout, messages and progress on stderr.
 
 pub(crate) mod hints;
 pub(crate) mod histogram;

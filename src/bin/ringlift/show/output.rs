@@ -1,26 +1,26 @@
-//! Where words and results go. A closed stdout or stderr is no reason to fall in the middle of a transfer.
+//! Prints messages and results. A closed stdout or stderr is no reason to fail in the middle of a transfer.
 
 use std::io::{self, IsTerminal, Write};
 
-/// A line of words.
+/// Prints a message line.
 pub(crate) fn say(line: &str) {
-    // Nobody is left to be told that the words did not arrive.
+    // There is no way left to report that the message was not written.
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// A text of results, which ends its own lines.
+/// Prints results, which contain their own line ends.
 pub(crate) fn result(text: &str) {
     let mut stdout = io::stdout().lock();
-    // As for the words: the exit status says how it went.
+    // As for messages: the exit status tells how it went.
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
-/// Whether a bar on stderr would be seen by somebody.
+/// Whether stderr is a terminal, so that a progress bar is visible.
 pub(crate) fn is_watched() -> bool {
     io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Whether stdout takes more than ASCII.
+/// Whether stdout accepts more than ASCII.
 pub(crate) fn takes_unicode() -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
         .iter()

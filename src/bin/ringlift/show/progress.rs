@@ -1,4 +1,4 @@
-//! What happens, while it happens: a bar where somebody watches, else a line for each phase. Always on stderr.
+//! Live progress: a bar on a terminal, otherwise a line for each phase. Always on stderr.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use ringlift::{Event, Phase};
 use crate::show::output;
 use crate::show::units::time;
 
-/// Shows events. Clones show in the same place.
+/// Shows events. Clones share the same output.
 #[derive(Clone)]
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
@@ -42,12 +42,12 @@ impl Progress {
         }
     }
 
-    /// Whether a peer was there since [`begin`](Progress::begin).
+    /// Whether a peer has connected since [`begin`](Progress::begin).
     pub(crate) fn connected(&self) -> bool {
         self.connected.load(Ordering::Relaxed)
     }
 
-    /// A line of words, above the bar.
+    /// Prints a message line, above the bar.
     pub(crate) fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| output::say(line)),
@@ -55,7 +55,7 @@ impl Progress {
         }
     }
 
-    /// For `on_event`.
+    /// The handler for `on_event`.
     pub(crate) fn show(&self, event: &Event) {
         match event {
             Event::Connected { peer, channels } => {
@@ -76,7 +76,7 @@ impl Progress {
         }
     }
 
-    /// For a replay's `on_answer`.
+    /// The handler for a replay's `on_answer`.
     pub(crate) fn show_answer(&self, answer: &Answer) {
         self.say(&answered(answer));
     }
@@ -92,7 +92,7 @@ impl Progress {
     fn moved(&self, bytes: u64, estimate: Option<u64>) {
         let Some(bar) = &self.bar else { return };
         match (estimate, bar.length()) {
-            // An estimate may be too low: the bar grows rather than stand at its end.
+            // An estimate may be too low: the bar grows instead of sticking at its end.
             (Some(estimate), known) if known != Some(estimate.max(bytes)) => {
                 bar.set_style(style(true));
                 bar.set_length(estimate.max(bytes));

@@ -1,4 +1,4 @@
-//! What is said when a transfer ended.
+//! What is printed when a transfer has ended.
 
 use ringlift::report::Histograms;
 use ringlift::{Finished, Outcome};
@@ -7,7 +7,7 @@ use crate::exit::Exit;
 use crate::show::json::JsonTarget;
 use crate::show::{histogram, output, table, warnings};
 
-/// Tables and histogram, or JSON in their place; then warnings, and at last the error.
+/// Prints tables and histogram, or JSON in their place; then the warnings, and finally the error.
 pub(crate) fn conclude(finished: &Finished, json: Option<&JsonTarget>, print: fn(&str)) -> Exit {
     if json != Some(&JsonTarget::Stdout) && is_worth_a_table(finished) {
         print(&format!("{}\n{}", table::summary(&finished.report), histogram_of(&finished.histograms)));
@@ -18,7 +18,7 @@ pub(crate) fn conclude(finished: &Finished, json: Option<&JsonTarget>, print: fn
     complain(finished)
 }
 
-/// Warnings, and at last the error.
+/// Prints the warnings, and finally the error.
 pub(crate) fn complain(finished: &Finished) -> Exit {
     warnings::warnings(&finished.report.warnings);
     if let Some(error) = &finished.error {
@@ -27,7 +27,7 @@ pub(crate) fn complain(finished: &Finished) -> Exit {
     Exit::of(finished)
 }
 
-/// The histogram that says most: of the whole journey when this side knows it, else of its last station.
+/// The most informative histogram: of the whole journey when this side knows it, otherwise of its last stage.
 pub(crate) fn histogram_of(histograms: &Histograms) -> String {
     let unicode = output::takes_unicode();
     [("end to end", &histograms.end_to_end), ("write", &histograms.write), ("send", &histograms.send)]
@@ -37,7 +37,7 @@ pub(crate) fn histogram_of(histograms: &Histograms) -> String {
         .unwrap_or_default()
 }
 
-/// A transfer that was refused has no figures to show.
+/// A refused transfer has no figures to show.
 fn is_worth_a_table(finished: &Finished) -> bool {
     finished.outcome != Outcome::Aborted || finished.report.bytes > 0
 }

@@ -1,11 +1,11 @@
-//! A report for the tests of what is shown.
+//! A report for the tests of the output.
 
 use ringlift::report::{
     Backpressure, ChannelReport, Checksum, DeviceReport, Downtime, Host, Latency, Quantiles, Report, Role,
     Schema, Settings, TransferOutcome, ZeroCopy,
 };
 
-/// A report in which every figure is another.
+/// A report in which every figure is different.
 pub(crate) fn report() -> Report {
     let stage = |base| Quantiles {
         count: 257,

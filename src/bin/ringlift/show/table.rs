@@ -83,7 +83,7 @@ fn zero_copy(report: &Report) -> String {
     }
 }
 
-/// The stages that a side had a part in, in the order of the journey.
+/// The stages that a side took part in, in the order of the journey.
 fn latency(sender: &Report, receiver: &Report) -> String {
     let (tx, rx) = (&sender.latency_ns, &receiver.latency_ns);
     let stages = [
@@ -115,7 +115,7 @@ fn stage_row(name: &str, stage: &Quantiles) -> [String; 7] {
     ]
 }
 
-/// Rows of cells: the first columns are words and stand left, the others are report and stand right.
+/// Rows of cells: the first columns are text, aligned left; the others are figures, aligned right.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
     words: usize,
@@ -126,7 +126,7 @@ impl Table {
         Table { rows: vec![header.iter().map(|cell| (*cell).to_owned()).collect()], words: 1 }
     }
 
-    /// As many columns of words.
+    /// Sets how many columns are text.
     pub(crate) fn words(self, words: usize) -> Table {
         Table { words, ..self }
     }

@@ -1,9 +1,9 @@
-//! Sizes, durations and rates: how they are typed and how they are printed.
+//! Sizes, durations and rates: how they are parsed and printed.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Bytes, typed as `4096`, `64KiB`, `1MiB` or `2GiB`.
+/// Bytes, written as `4096`, `64KiB`, `1MiB` or `2GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size(pub(crate) u64);
 
@@ -27,7 +27,7 @@ impl FromStr for Size {
     }
 }
 
-/// A time, typed as `300ms`, `30s` or `2m`.
+/// A time, written as `300ms`, `30s` or `2m`.
 pub(crate) fn duration(typed: &str) -> Result<Duration, String> {
     let wrong = || "a duration is a whole number with ms, s or m\nhint: write 300ms, 30s or 2m".to_owned();
     let (number, unit) = split(typed);
@@ -47,12 +47,12 @@ pub(crate) fn bytes(bytes: u64) -> String {
         return format!("{bytes} B");
     }
     let unit = (bytes.ilog2() / 10 - 1).min(3);
-    // Two digits behind the point: what f64 rounds off is never seen.
+    // Two digits after the point: rounding by f64 is never visible.
     let value = bytes as f64 / (1u64 << (10 * (unit + 1))) as f64;
     format!("{value:.2} {}", UNITS[unit as usize])
 }
 
-/// `9.87 GB/s`: decimal, as network people count.
+/// `9.87 GB/s`: decimal, as is usual for networks.
 pub(crate) fn rate(bytes_per_s: f64) -> String {
     let (value, unit) = match bytes_per_s {
         rate if rate >= 1e9 => (rate / 1e9, "GB/s"),
@@ -62,9 +62,9 @@ pub(crate) fn rate(bytes_per_s: f64) -> String {
     format!("{value:.2} {unit}")
 }
 
-/// `12.3 ms`: three digits that count.
+/// `12.3 ms`: three significant digits.
 pub(crate) fn time(ns: u64) -> String {
-    // From where one unit would be rounded to 1000 on, the next.
+    // The next unit begins where the smaller one would be rounded to 1000.
     const UNITS: [(u64, f64, &str); 3] = [(999_500_000, 1e9, "s"), (999_500, 1e6, "ms"), (1_000, 1e3, "us")];
     let Some((_, unit, name)) = UNITS.into_iter().find(|(from, ..)| ns >= *from) else {
         return format!("{ns} ns");

@@ -1,4 +1,4 @@
-//! How warnings and errors are said: a sentence, and what to do about it.
+//! How warnings and errors are printed: a sentence, and what to do about it.
 
 use std::net::SocketAddr;
 
@@ -8,36 +8,36 @@ use ringlift::report::Warning;
 use crate::exit::Exit;
 use crate::show::{hints, output};
 
-/// `error: …`, `hint: …`; returns the exit status that belongs to it.
+/// Prints `error: …`, `hint: …`; returns the corresponding exit status.
 pub(crate) fn error(error: &Error) -> Exit {
     failure(&error.to_string(), hints::of(error).as_deref());
     Exit::of_error(error)
 }
 
-/// What makes no sense of what was typed.
+/// Reports a command line that makes no sense.
 pub(crate) fn usage(text: &str, hint: &str) -> Exit {
     failure(text, Some(hint));
     Exit::Usage
 }
 
-/// What the library has no error for.
+/// Reports a failure for which the library has no error.
 pub(crate) fn failure(text: &str, hint: Option<&str>) {
     output::say(&sentence("error", text, hint));
 }
 
-/// `warning: …`, `hint: …`.
+/// Prints `warning: …`, `hint: …`.
 pub(crate) fn warning(text: &str, hint: &str) {
     output::say(&sentence("warning", text, Some(hint)));
 }
 
-/// All of a report.
+/// Prints all warnings of a report.
 pub(crate) fn warnings(warnings: &[Warning]) {
     for one in warnings {
         warning(&one.text, &hints::of_warning(one));
     }
 }
 
-/// Before state travels to `to`.
+/// Called before state travels to `to`.
 pub(crate) fn warn_of_plaintext(to: SocketAddr) {
     if !to.ip().to_canonical().is_loopback() {
         warning(

@@ -26,7 +26,7 @@ fn take(args: &args::Capture) -> Result<Exit, Exit> {
     args.json.as_ref().map_or(Ok(()), JsonTarget::check)?;
     let (cancel, progress) = (Cancel::new(), Progress::new());
     let said = |error: Error| warnings::error(&error);
-    // before it is known that it listens: a folder that will not do is found out first
+    // before announcing that it listens: an unsuitable folder is detected first
     let builder = builder(args, &cancel, &progress);
     let listener = Listener::bind(args.listen).map_err(said)?;
     let addr = listener.local_addr();
@@ -145,7 +145,7 @@ fn packets(report: &CaptureReport) -> String {
     if empty { String::new() } else { format!("\n{table}") }
 }
 
-/// Of device state when there is any, else of RAM.
+/// The histograms of device state if there is any, otherwise those of RAM.
 fn histograms(histograms: &PacketHistograms) -> String {
     let unicode = output::takes_unicode();
     let (of, sizes, times) = match histograms.device_sizes.is_empty() {

@@ -12,7 +12,7 @@ use crate::show::table::Table;
 use crate::show::units::bytes;
 use crate::show::{output, warnings};
 
-/// Packets of one device that are listed from its first on, and up to its last, when not all were asked for.
+/// How many packets of a device are listed from its first on, and up to its last, unless all were requested.
 const LISTED: usize = 4;
 
 /// Shows a capture, and what is wrong with it.
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Inspect) -> Exit {
     if inspection.is_ok() { Exit::Complete } else { Exit::Failed }
 }
 
-/// The stream is shown with more than its report has.
+/// Shows the stream in more detail than the report has.
 fn tables(report: &InspectReport, followed: &Stream, all: bool) -> String {
     if report.connections.is_empty() {
         return String::new();
@@ -70,7 +70,7 @@ fn connections(connections: &[InspectedConnection]) -> String {
             ConnectionKind::Main => "-".to_owned(),
             ConnectionKind::Multifd => count.to_string(),
         };
-        // zeros stand for none
+        // zeros mean that there is none
         let uuid = connection.uuid.as_ref().filter(|uuid| uuid.contains(|digit| !matches!(digit, '0' | '-')));
         table.row([
             connection.file.clone(),

@@ -9,7 +9,7 @@ mod tables;
 use crate::args::Qemu;
 use crate::exit::Exit;
 
-/// What was asked for.
+/// Runs the given subcommand.
 pub(crate) fn run(qemu: &Qemu) -> Exit {
     match qemu {
         Qemu::Capture(capture) => capture::run(capture),

@@ -40,7 +40,7 @@ fn play(args: &args::Replay) -> Result<Exit, Exit> {
     Ok(conclude(args, &replayed))
 }
 
-/// A capture that is broken is not played: all that is wrong with it is said.
+/// A broken capture is not replayed: everything that is wrong with it is reported.
 fn whole(args: &args::Replay) -> Result<Inspection, Exit> {
     let capture = inspect(&args.paths);
     let Some((last, others)) = capture.errors.split_last() else { return Ok(capture) };

@@ -5,7 +5,7 @@ use ringlift::report::{AnswerReport, CapturedDevice};
 use crate::show::table::Table;
 use crate::show::units::{bytes, rate, time};
 
-/// What came in one piece came at no rate.
+/// A rate; a dash for what arrived in one piece and so has none.
 pub(super) fn rate_of(bytes_per_s: f64) -> String {
     if bytes_per_s == 0.0 { "-".to_owned() } else { rate(bytes_per_s) }
 }
@@ -36,7 +36,7 @@ pub(super) fn devices(devices: &[CapturedDevice]) -> String {
     table.to_string()
 }
 
-/// What went over the return path, in one line.
+/// The messages on the return path, in one line.
 pub(super) fn answers(answers: &[AnswerReport]) -> String {
     let answer = |one: &AnswerReport| {
         let message = one.message.to_string().replace('_', " ");
