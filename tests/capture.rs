@@ -1,7 +1,7 @@
-//! Captures of a real QEMU, and the same ones broken: what is there is found, what is wrong has one sentence, and nothing that a
-//! file says makes the reader fall, wait or remember without end.
+//! Captures of a real QEMU, intact and damaged: what is there is found, each fault is reported in one sentence, and nothing
+//! that a file contains makes the reader crash, wait or grow without bound.
 
-#![expect(clippy::disallowed_methods, reason = "it looks whether anything takes long")]
+#![expect(clippy::disallowed_methods, reason = "checks that nothing takes long")]
 
 mod common;
 
@@ -14,7 +14,7 @@ use ringlift::qemu::capture::{self, Connection, Inspection, Note};
 use ringlift::wire::qemu::Kind;
 
 const ON_CHANNELS: &str = "device-on-channels";
-/// In its main connection: where the full sections begin, and where the description of them does.
+/// In its main connection: where the full sections begin, and where their description begins.
 const TAIL_AT: usize = 531;
 const DESCRIPTION_AT: usize = 33092;
 /// Bytes of a packet of device state before the state.
@@ -98,7 +98,7 @@ fn files_may_be_named_one_by_one_and_in_any_order() {
 
 // ── broken ones ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// The same capture each time, small enough to be changed often.
+/// The same capture each time, small enough to be modified often.
 fn good() -> Capture {
     Capture::of(ON_CHANNELS)
 }
@@ -367,7 +367,7 @@ fn a_main_connection_without_a_description_is_noted() {
     let bytes = (DESCRIPTION_AT - 5 - TAIL_AT) as u64;
     assert_eq!(found.notes, [Note::NoDescription { offset: TAIL_AT as u64, bytes }]);
 
-    // where the config state is in there, it cannot be found
+    // without the description, its config state cannot be found
     let hidden = Capture::of("device-on-main").with("main.bin", |bytes| bytes.truncate(37191));
     assert_one_error(
         &hidden,

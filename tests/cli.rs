@@ -18,7 +18,7 @@ fn ringlift(args: &[&str]) -> Command {
     command
 }
 
-/// A running `recv`, and what it says after `listening on`.
+/// A running `recv`, and what it prints after `listening on`.
 struct Recv {
     child: Child,
     address: String,
@@ -39,10 +39,10 @@ impl Recv {
         Recv { child, address, words }
     }
 
-    /// Waits until it says so.
-    fn hear(&mut self, expected: &str) {
+    /// Waits for a line that contains `expected`.
+    fn await_line(&mut self, expected: &str) {
         let said = (&mut self.words).lines().map_while(Result::ok).any(|line| line == expected);
-        assert!(said, "it never said {expected}");
+        assert!(said, "it never printed {expected}");
     }
 
     fn signal(&self, name: &str) {
@@ -51,7 +51,7 @@ impl Recv {
         assert!(killed.success());
     }
 
-    /// Of its own will.
+    /// Waits until it exits by itself.
     fn end(mut self) -> (i32, String, String) {
         let (mut out, mut words) = (String::new(), String::new());
         self.words.read_to_string(&mut words).unwrap();
@@ -61,7 +61,7 @@ impl Recv {
 }
 
 impl Drop for Recv {
-    /// A test that failed leaves no receiver behind.
+    /// A failed test leaves no receiver behind.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -226,14 +226,14 @@ fn a_cancelled_transfer_leaves_no_file() {
         .spawn()
         .unwrap();
     sender.stdin.as_mut().unwrap().write_all(&[1; 10_000]).unwrap();
-    recv.hear("phase: stop-copy");
+    recv.await_line("phase: stop-copy");
 
     recv.signal("TERM");
     let (status, _, words) = recv.end();
 
     assert_eq!(status, 130, "{words}");
     drop(sender.stdin.take());
-    assert_eq!(code(&sender.wait_with_output().unwrap()), 1, "the peer cancelled, not its own owner");
+    assert_eq!(code(&sender.wait_with_output().unwrap()), 1, "the peer cancelled, not its own caller");
     assert_eq!(names(folder.path()), ["state"]);
     assert_eq!(std::fs::read(&path).unwrap(), b"old");
 }

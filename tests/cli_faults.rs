@@ -1,4 +1,4 @@
-//! The command when something is wrong: what was typed, the peer, the host. `tests/cli.rs` has it at its best.
+//! The command when something is wrong: the command line, the peer, the host. `tests/cli.rs` has the cases that go well.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 use common::content;
-use common::peer::{Connections, Door};
+use common::peer::{Acceptor, Connections};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ringlift::wire::Control;
@@ -38,7 +38,7 @@ fn shell(script: &str) -> Command {
     piped(command)
 }
 
-/// A running process, and what it says line by line. Dropped, it is ended: a test that failed leaves none behind.
+/// A running process, and its output line by line. Dropping it kills the process: a failed test leaves none behind.
 struct Run {
     child: Child,
     words: BufReader<ChildStderr>,
@@ -63,17 +63,17 @@ impl Run {
     /// A `recv`, and where it listens.
     fn recv(args: &[&str]) -> (Run, String) {
         let mut run = Run::start(ringlift(&[&["recv", "--listen", "127.0.0.1:0"], args].concat()));
-        let line = run.hear("listening on ");
+        let line = run.await_line("listening on ");
         let address = line.trim_start_matches("listening on ").to_owned();
         (run, address)
     }
 
-    /// Reads on to a line that begins so.
-    fn hear(&mut self, begin: &str) -> String {
+    /// Reads until a line begins with `begin`.
+    fn await_line(&mut self, begin: &str) -> String {
         loop {
             let mut line = String::new();
             let read = self.words.read_line(&mut line).unwrap();
-            assert!(read > 0, "it never said {begin}, but {}", self.heard);
+            assert!(read > 0, "it never printed {begin}, but {}", self.heard);
             self.heard.push_str(&line);
             if line.starts_with(begin) {
                 return line.trim_end().to_owned();
@@ -144,7 +144,7 @@ fn what_was_typed_wrong_is_said_with_what_would_be_right() {
         let end = end_of(&ringlift(&[&to[..], &args].concat()).output().unwrap());
         assert_eq!(end.status, 2, "{args:?}: {end:?}");
         assert!(end.words.starts_with("error: ") && end.words.contains(expected), "{args:?}: {}", end.words);
-        assert_eq!(end.out, "", "words go to stderr");
+        assert_eq!(end.out, "", "messages go to stderr");
     }
 }
 
@@ -181,11 +181,11 @@ fn a_port_where_nobody_listens_is_said_with_what_to_do() {
 
 #[test]
 fn a_receiver_that_dies_after_commit_has_status_3() {
-    let door = Door::open();
+    let acceptor = Acceptor::open();
     let sender = Run::start(ringlift(&[
         "send",
         "--to",
-        &door.addr.to_string(),
+        &acceptor.addr.to_string(),
         "--device",
         "net0=synthetic:1MiB",
         "--channels",
@@ -193,10 +193,10 @@ fn a_receiver_that_dies_after_commit_has_status_3() {
         "--json",
         "-",
     ]));
-    let (mut peer, loaded) = door.welcome_and_take_all();
-    assert_eq!(peer.hear_word(), Some(Control::Switchover));
-    loaded.iter().for_each(|loaded| peer.say(loaded));
-    assert_eq!(peer.hear_word(), Some(Control::Commit));
+    let (mut peer, loaded) = acceptor.welcome_and_take_all();
+    assert_eq!(peer.next_message(), Some(Control::Switchover));
+    loaded.iter().for_each(|loaded| peer.send(loaded));
+    assert_eq!(peer.next_message(), Some(Control::Commit));
     drop(peer);
     let end = sender.end();
     assert_eq!(end.status, 3, "{end:?}");
@@ -230,37 +230,37 @@ fn a_receiver_serves_on_whatever_comes_to_its_door() {
     let mut stranger = TcpStream::connect(&address).unwrap();
     stranger.write_all(&[b'x'; 64]).unwrap();
     common::peer::await_end(&mut stranger);
-    // in the middle of a session, too
+    // also in the middle of a session
     let mut peer = common::peer::greet_and_agree(address.parse().unwrap(), 1, &["net0"]);
     peer.write_data(0, &[0; 64]);
-    assert!(matches!(peer.last_word(), Some(Control::Abort { .. })));
+    assert!(matches!(peer.final_message(), Some(Control::Abort { .. })));
     drop(peer);
-    recv.hear("error: ");
+    recv.await_line("error: ");
     let end = send(&address, &["--device", "net0=synthetic:1MiB"]);
     assert_eq!(end.status, 0, "{end:?}");
     recv.signal(Signal::SIGINT);
     let end = recv.end();
     assert_eq!(end.status, 130, "{end:?}");
-    assert!(end.words.contains("its first bytes are 0x78787878"), "the stranger is told of: {}", end.words);
+    assert!(end.words.contains("its first bytes are 0x78787878"), "the stranger is reported: {}", end.words);
     assert!(end.words.contains("on channel 0: its first bytes are 0x00000000"), "{}", end.words);
 }
 
-/// A sender that a receiver by hand keeps waiting, and that receiver.
-fn waiting_sender(door: &Door) -> (Run, Connections) {
-    let to = door.addr.to_string();
+/// A sender that a hand-written receiver keeps waiting, and that receiver.
+fn waiting_sender(acceptor: &Acceptor) -> (Run, Connections) {
+    let to = acceptor.addr.to_string();
     let sender =
         Run::start(ringlift(&["send", "--to", &to, "--device", "a=synthetic:1MiB", "--channels", "1"]));
-    (sender, door.welcome_and_agree().0)
+    (sender, acceptor.welcome_and_agree().0)
 }
 
 #[test]
 fn a_sender_that_is_interrupted_rolls_back_and_has_status_130() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let door = Door::open();
-        let (mut sender, mut peer) = waiting_sender(&door);
-        sender.hear("phase: stop-copy");
+        let acceptor = Acceptor::open();
+        let (mut sender, mut peer) = waiting_sender(&acceptor);
+        sender.await_line("phase: stop-copy");
         sender.signal(signal);
-        assert_eq!(peer.last_word(), Some(Control::Cancel), "the peer is told");
+        assert_eq!(peer.final_message(), Some(Control::Cancel), "the peer is told");
         drop(peer);
         let end = sender.end();
         assert_eq!(end.status, 130, "{end:?}");
@@ -270,16 +270,16 @@ fn a_sender_that_is_interrupted_rolls_back_and_has_status_130() {
 
 #[test]
 fn a_signal_after_commit_does_not_end_the_wait_for_the_answer() {
-    let door = Door::open();
-    let (sender, mut peer) = waiting_sender(&door);
+    let acceptor = Acceptor::open();
+    let (sender, mut peer) = waiting_sender(&acceptor);
     let loaded = common::peer::take_all(&mut peer, 1);
-    assert_eq!(peer.hear_word(), Some(Control::Switchover));
-    peer.say(&loaded[0]);
-    assert_eq!(peer.hear_word(), Some(Control::Commit));
+    assert_eq!(peer.next_message(), Some(Control::Switchover));
+    peer.send(&loaded[0]);
+    assert_eq!(peer.next_message(), Some(Control::Commit));
     sender.signal(Signal::SIGTERM);
-    assert_eq!(common::peer::hear(&mut peer.control).unwrap(), Control::Heartbeat);
-    peer.say(&Control::Committed);
-    assert_eq!(peer.last_word(), None);
+    assert_eq!(common::peer::read_message(&mut peer.control).unwrap(), Control::Heartbeat);
+    peer.send(&Control::Committed);
+    assert_eq!(peer.final_message(), None);
     drop(peer);
     let end = sender.end();
     assert_eq!(end.status, 0, "{end:?}");
@@ -347,7 +347,7 @@ fn descriptors_that_a_shell_redirects_are_used() {
     let mut command = shell(script);
     command.arg(&to);
     let mut recv = Run::start(command);
-    let address = recv.hear("listening on ").trim_start_matches("listening on ").to_owned();
+    let address = recv.await_line("listening on ").trim_start_matches("listening on ").to_owned();
     let mut command = shell("exec \"$1\" send --to \"$3\" --device net0=fd:3 3<\"$2\"");
     let sent = end_of(&command.arg(&from).arg(&address).output().unwrap());
     assert_eq!(sent.status, 0, "{sent:?}");
@@ -368,7 +368,7 @@ fn a_full_disk_fails_both_sides_with_status_1() {
     let mut command = shell("exec \"$1\" recv --listen 127.0.0.1:0 --once --device net0=fd:4 4>/dev/full");
     command.stdin(Stdio::null());
     let mut recv = Run::start(command);
-    let address = recv.hear("listening on ").trim_start_matches("listening on ").to_owned();
+    let address = recv.await_line("listening on ").trim_start_matches("listening on ").to_owned();
     let sent = send(&address, &["--device", "net0=synthetic:3MiB"]);
     assert_eq!(sent.status, 1, "{sent:?}");
     assert!(sent.words.contains("error: the peer aborted: device net0: "), "{}", sent.words);
@@ -387,13 +387,13 @@ fn a_host_without_vfio_devices_says_so() {
     assert!(end.words.contains("this host has no VFIO device"), "{}", end.words);
 }
 
-/// The demo as somebody who may pin so many KiB.
+/// Runs the demo as a user who may pin `kib` KiB.
 fn demo_with_locked_memory(kib: u32) -> End {
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("ringlift");
     std::fs::copy(program(), &copy).unwrap();
     std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    // root may pin what it likes: so somebody else, and one whom no other test is
+    // root may pin any amount: so run as another user, and one that no other test uses
     let uid = 60_000 + kib;
     let somebody =
         format!("setpriv --reuid {uid} --regid {uid} --clear-groups --inh-caps=-all --bounding-set=-all");
@@ -421,7 +421,7 @@ fn a_pool_that_cannot_be_pinned_is_used_as_it_is_and_warned_of() {
 #[test]
 fn a_ring_that_cannot_be_had_is_an_error_that_names_the_limit() {
     let end = demo_with_locked_memory(16);
-    // kernels before 6.1 count rings among what is pinned, and later ones do so again
+    // kernels before 6.1 count rings as pinned memory, and later ones do so again
     if end.status != 0 {
         assert_eq!(end.status, 1, "{end:?}");
         assert!(end.words.contains("ENOMEM") && end.words.contains("ulimit -l"), "{}", end.words);

@@ -1,7 +1,7 @@
-//! Child processes inherit no descriptor that a transfer opens or is given: a program that the embedder starts meanwhile would
-//! keep a device or a connection open after both sides have closed it.
+//! No descriptor that a transfer makes or is given is inherited by a child process: a program that the embedder starts
+//! meanwhile would keep a device or a connection open that every other process has closed.
 //!
-//! There is only one test here, because it looks at all descriptors of the process.
+//! One test only: it checks every descriptor of the process, and other tests would create some of their own.
 
 mod common;
 
@@ -50,7 +50,7 @@ fn careless_pair() -> (OwnedFd, OwnedFd) {
     (careless(near), careless(far))
 }
 
-/// Runs a transfer of two devices and looks for inheritable descriptors at switchover, when both sides have opened everything.
+/// Runs a transfer of two devices, and checks in the middle of it, when everything is open on both sides.
 fn leaks(
     before: &BTreeSet<u32>,
     connect: impl FnOnce(SenderBuilder, ReceiverBuilder) -> (SenderBuilder, ReceiverBuilder),
@@ -69,12 +69,12 @@ fn leaks(
         let (before, found) = (before.clone(), Arc::clone(&found));
         move || {
             assert!(descriptors().len() > before.len() + 10, "everything is open by now");
-            found.lock().expect("nobody panics with it").extend(inherited(&before));
+            found.lock().expect("no thread panics while holding it").extend(inherited(&before));
         }
     };
     let (sent, received) = run(sender.before_switchover(look), receiver);
     assert_complete(&sent, &received);
-    let found = found.lock().expect("nobody panics with it");
+    let found = found.lock().expect("no thread panics while holding it");
     found.clone()
 }
 
@@ -82,7 +82,7 @@ fn leaks(
 fn nothing_that_a_transfer_opens_or_is_given_is_inherited_by_child_processes() {
     let before = descriptors();
     let careless = careless_pair();
-    assert_eq!(inherited(&before).len(), 2, "what is inherited is seen");
+    assert_eq!(inherited(&before).len(), 2, "inherited descriptors are detected");
     drop(careless);
 
     let listener = listen();

@@ -1,4 +1,4 @@
-//! What the documents cite and link to exists.
+//! Everything that the documents cite and link to exists.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Every document of the project, from its top.
+/// Every document of the project, with its path from the root.
 fn documents() -> Vec<(String, String)> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let in_docs = fs::read_dir(top.join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
@@ -62,7 +62,7 @@ fn rows<'a>(text: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
     lines.map(|line| line.split(" | ").collect()).collect()
 }
 
-/// What stands between backticks.
+/// The texts between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }

@@ -18,7 +18,7 @@ use ringlift::sink::{Discard, FdSink, FileSink, Verify};
 use ringlift::source::{FdSource, Null, Synthetic};
 use ringlift::{Cancel, Event, Outcome, Phase, Receiver, Sender};
 
-/// How a transfer ended that the sender's owner cancelled while `step` of one of the devices was under way.
+/// Cancels a transfer on the sender while `step` of one of the devices is under way, and checks how it ends.
 fn cancelled_by_the_sender(step: &'static str, at_the_source: bool) {
     let (mut source, from) = TestSource::new(content(300_000));
     source.early = 100_000;
@@ -51,7 +51,7 @@ fn a_sender_that_is_cancelled_rolls_both_sides_back_at_any_moment() {
     }
 }
 
-/// How a transfer ended that the receiver's owner cancelled while `step` of one of the devices was under way.
+/// Cancels a transfer on the receiver while `step` of one of the devices is under way, and checks how it ends.
 fn cancelled_by_the_receiver(step: &'static str, at_the_source: bool) {
     let (source, from) = TestSource::new(content(300_000));
     let (sink, to) = TestSink::new();
@@ -125,7 +125,7 @@ fn a_receiver_that_waits_for_a_peer_can_be_cancelled() {
     cancel.cancel();
     let received = receiving.finish();
     assert!(matches!(assert_aborted(&received), Error::Cancelled));
-    assert_eq!(to.steps(), [""; 0], "a device that nobody touched is left alone");
+    assert_eq!(to.steps(), [""; 0], "an untouched device is left alone");
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_sink_that_takes_nothing_more_can_be_cancelled_and_keeps_what_it_took() {
     assert!(matches!(assert_aborted(&received), Error::Cancelled));
     assert!(matches!(assert_aborted(&sending.finish()), Error::Peer(PeerError::Cancelled)));
     drop(reader);
-    // whether a part of a write counts is the kernel's to say; that nothing is claimed to be taken back is ours
+    // whether a partial write counts is up to the kernel; that no rollback is claimed is up to us
     assert_eq!(received.report.outcome, ringlift::report::TransferOutcome::Aborted);
 }
 
@@ -218,7 +218,7 @@ fn a_transfer_that_is_done_in_time_does_not_care_for_its_deadline() {
     assert_complete(&sent, &received);
 }
 
-/// What each side says when a step of the source fails or panics.
+/// Checks what each side reports when a step of the source fails or panics.
 fn trouble_at_the_source(step: &'static str, trouble: Trouble) {
     let (mut source, from) = TestSource::new(content(300_000));
     source.trouble_at = 100_000;
@@ -239,7 +239,7 @@ fn trouble_at_the_source(step: &'static str, trouble: Trouble) {
     assert_eq!(from.steps().last(), Some(&"rollback"), "{step}: {:?}", from.steps());
     assert_eq!(to.steps().last(), Some(&"rollback"), "{step}: {:?}", to.steps());
     assert!(!to.did("run"));
-    // and the same listener takes the next
+    // and the same listener serves the next transfer
     let (sender, receiver) = pair(&listener, Synthetic::new(1000), Verify::new());
     let (sent, received) = run(sender, receiver);
     assert_complete(&sent, &received);
@@ -264,7 +264,7 @@ fn a_source_that_panics_while_it_is_read_is_an_error_and_no_crash() {
     trouble_at_the_source("fill", Trouble::Panic);
 }
 
-/// What each side says when a step of the sink fails or panics.
+/// Checks what each side reports when a step of the sink fails or panics.
 fn trouble_at_the_sink(step: &'static str, trouble: Trouble) {
     let (source, from) = TestSource::new(content(300_000));
     let (sink, to) = TestSink::new();
@@ -311,24 +311,24 @@ fn a_sink_that_panics_while_it_is_written_is_an_error_and_no_crash() {
 }
 
 #[test]
-fn a_panic_of_the_owners_code_goes_on_after_the_devices_are_back() {
+fn a_panic_in_the_callers_code_continues_after_the_devices_are_back() {
     for hook in [true, false] {
         let (source, from) = TestSource::new(content(300_000));
         let (sink, to) = TestSink::new();
         let listener = listen();
         let (sender, receiver) = pair(&listener, source, sink);
         let sender = if hook {
-            sender.before_switchover(|| panic!("a panic that this test wants"))
+            sender.before_switchover(|| panic!("a deliberate panic"))
         } else {
             sender.on_event(|event| {
-                assert!(!matches!(event, Event::Phase(Phase::StopCopy)), "a panic that this test wants")
+                assert!(!matches!(event, Event::Phase(Phase::StopCopy)), "a deliberate panic")
             })
         };
         let sender = sender.build().expect("a sender");
         let receiver = receiver.build().expect("a receiver");
         let receiving = std::thread::spawn(move || receiver.run());
         let sent = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sender.run()));
-        assert!(sent.is_err(), "the panic is the owner's to see");
+        assert!(sent.is_err(), "the panic reaches the caller");
         let received = receiving.join().expect("the receiver ends");
         let error = assert_aborted(&received);
         assert!(matches!(error, Error::Peer(PeerError::Cancelled)), "{error}");
@@ -386,7 +386,7 @@ fn a_sink_that_is_open_for_reading_alone_is_refused_before_anything_moves() {
     assert_eq!(error.to_string(), "device net0: write to descriptor failed: EBADF (Bad file number)");
     let error = assert_aborted(&sent);
     assert!(matches!(error, Error::Refused { reason: Refusal::NotReady { .. }, .. }), "{error}");
-    assert!(!from.did("start") && !from.did("stop"), "the source never stood still");
+    assert!(!from.did("start") && !from.did("stop"), "the source was never stopped");
 }
 
 #[test]

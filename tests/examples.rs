@@ -29,11 +29,11 @@ impl Receiving {
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         let address =
-            line.trim_end().strip_prefix("listening on ").expect("it says where it listens").to_owned();
+            line.trim_end().strip_prefix("listening on ").expect("it prints where it listens").to_owned();
         Receiving { child, stdout, address }
     }
 
-    /// What it said after its address, and its exit status.
+    /// What it printed after its address, and its exit status.
     fn finish(mut self) -> (String, Option<i32>) {
         let mut said = String::new();
         self.stdout.read_to_string(&mut said).unwrap();
@@ -62,7 +62,7 @@ fn a_device_of_an_embedder_moves_from_one_process_to_another() {
 }
 
 #[test]
-fn an_owner_who_cancels_keeps_the_device_and_the_destination_is_empty() {
+fn a_caller_that_cancels_keeps_the_device_and_the_destination_is_empty() {
     let receiving = Receiving::start();
     let (sent, output) = send(&receiving.address, &["--cancel"]);
     let (received, status) = receiving.finish();

@@ -1,7 +1,7 @@
-//! Captured device state, loaded into sinks: in order and whole, or not at all.
+//! Captured device state, loaded into sinks: in order and complete, or not at all.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![expect(clippy::disallowed_methods, reason = "lets a write begin before it is cancelled")]
+#![expect(clippy::disallowed_methods, reason = "lets a write begin before cancelling it")]
 
 mod common;
 
@@ -51,7 +51,7 @@ fn state_and_config_state_come_in_order_from_wherever_they_are() {
         );
         found.push((journal.bytes(), journal.blob()));
     }
-    // the same device in the same state, whichever way its state went; what the guest did to it is in there
+    // the same device in the same state, whichever way its state travelled; it contains what the guest did to it
     let (bytes, blob) = &found[0];
     assert_eq!(bytes.len(), 96);
     assert!(bytes.windows(5).any(|window| window == b"VFIO!"));
@@ -146,7 +146,7 @@ fn a_file_that_is_gone_by_then_is_told_and_the_sink_rolled_back() {
 
 // ── cancelling ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// A pipe that takes nothing more.
+/// A pipe that is full.
 fn full_pipe() -> (std::io::PipeReader, OwnedFd) {
     let (rx, mut tx) = std::io::pipe().unwrap();
     fcntl(tx.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
@@ -171,7 +171,7 @@ fn cancelling_ends_a_write_that_nobody_takes() {
         let device = inspection.device(DEVICE, 0).unwrap();
         qemu::Extract::new(&inspection, device, Box::new(FdSink::new(tx))).cancel(&cancel).run()
     });
-    // long enough for the write to begin; if it has not, cancelling works all the same
+    // long enough for the write to begin; if it has not, cancelling works anyway
     std::thread::sleep(Duration::from_millis(100));
     stop.cancel();
 

@@ -1,4 +1,4 @@
-//! The library names settings, the command names its options: nothing that the library says can be typed into `ringlift` only.
+//! The library names settings, the command names its options: no message of the library mentions an option of `ringlift`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ fn literals(text: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// An option, or a command line of ours.
+/// Whether it contains an option, or a `ringlift` command line.
 fn is_typed(literal: &str) -> bool {
     let is_option = literal.match_indices("--").any(|(at, _)| {
         let before = literal[..at].chars().next_back();

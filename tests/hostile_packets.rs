@@ -1,4 +1,5 @@
-//! Packets that are broken or mean, and senders that die: the receiver names what was wrong, and nothing is left half loaded.
+//! Malformed or malicious packets, and senders that die: the receiver reports what was wrong, and no device is left half
+//! loaded.
 
 mod common;
 
@@ -55,7 +56,7 @@ fn a_payload_that_arrives_damaged_does_not_reach_the_device() {
     let mut peer = victim.greet_and_agree();
     let wrong = DataHeader { crc32c: 0xdead_beef, ..header(0, 0, b"state") };
     peer.packet(0, &wrong, b"state");
-    let last = peer.last_word();
+    let last = peer.final_message();
     drop(peer);
     let journal = victim.journal.clone();
     let error = victim.fails();
@@ -76,7 +77,7 @@ fn a_config_state_that_arrives_damaged_does_not_reach_the_device() {
     let victim = Victim::start();
     let mut peer = victim.greet_and_agree();
     peer.packet(0, &DataHeader { crc32c: 1, ..config_header(0, 0, b"config") }, b"config");
-    drop(peer.last_word());
+    drop(peer.final_message());
     drop(peer);
     let journal = victim.journal.clone();
     assert!(matches!(victim.fails(), Error::Peer(PeerError::Checksum { idx: 0, .. })));
@@ -93,7 +94,7 @@ fn packets_that_came_before_are_found() {
     assert_found(&out_of_order(0, "twice"), |peer| {
         twice.iter().for_each(|header| peer.packet(0, header, b"state"));
     });
-    // still waiting for its turn, on the other channel
+    // still waiting to be next, on the other channel
     assert_found(&out_of_order(3, "twice"), |peer| {
         peer.packet(0, &header(0, 3, b"state"), b"state");
         peer.packet(0, &header(0, 3, b"state"), b"state");
@@ -130,9 +131,9 @@ fn packets_around_the_config_packet_are_found() {
     // when everything is loaded already
     for more in [header(0, 1, b"more"), config_header(0, 1, b"more")] {
         let (error, _) = attack(|peer| {
-            peer.say(&Control::Switchover);
+            peer.send(&Control::Switchover);
             peer.packet(0, &config_header(0, 0, b""), b"");
-            assert!(matches!(peer.hear_word(), Some(Control::Loaded { .. })));
+            assert!(matches!(peer.next_message(), Some(Control::Loaded { .. })));
             peer.packet(0, &more, b"more");
         });
         assert!(matches!(error, Error::Peer(PeerError::Order { idx: 1, .. })), "{error}");
@@ -148,19 +149,19 @@ fn all_the_room_that_was_promised_may_be_used_in_any_order() {
         peer.packet(usize::from(idx % 2 == 0), &header(0, idx, &payload), &payload);
     }
     peer.packet(0, &header(0, 0, &[0; PACKET as usize]), &[0; PACKET as usize]);
-    peer.say(&Control::Switchover);
+    peer.send(&Control::Switchover);
     // the config packet has no room before one of the others has left
     let limit = loop {
-        match common::peer::hear(&mut peer.control).expect("credit") {
+        match common::peer::read_message(&mut peer.control).expect("credit") {
             Control::Credit { limit, .. } if limit > 15 => break limit,
             _ => {}
         }
     };
     assert!(limit <= 30);
     peer.packet(1, &config_header(0, 15, b""), b"");
-    assert!(matches!(peer.hear_word(), Some(Control::Loaded { packets: 16, .. })));
-    peer.say(&Control::Commit);
-    assert_eq!(peer.hear_word(), Some(Control::Committed));
+    assert!(matches!(peer.next_message(), Some(Control::Loaded { packets: 16, .. })));
+    peer.send(&Control::Commit);
+    assert_eq!(peer.next_message(), Some(Control::Committed));
     drop(peer);
     assert_eq!(victim.receiving.finish().outcome, Outcome::Complete);
     let expected: Vec<u8> = (0..15).flat_map(|idx| [idx; PACKET as usize]).collect();
@@ -173,7 +174,7 @@ fn all_the_room_that_was_promised_may_be_used_in_any_order() {
 fn a_sender_that_dies_before_commit_leaves_nothing_half_loaded() {
     let state = |peer: &mut Connections| {
         peer.packet(0, &header(0, 0, b"state"), b"state");
-        // idx 1 never comes
+        // idx 1 never arrives
         peer.packet(0, &header(0, 2, b"state"), b"state");
     };
     type Life = Box<dyn Fn(&mut Connections)>;
@@ -188,9 +189,9 @@ fn a_sender_that_dies_before_commit_leaves_nothing_half_loaded() {
         (
             "when everything is loaded",
             Box::new(|peer| {
-                peer.say(&Control::Switchover);
+                peer.send(&Control::Switchover);
                 peer.packet(0, &config_header(0, 0, b""), b"");
-                assert!(matches!(peer.hear_word(), Some(Control::Loaded { .. })));
+                assert!(matches!(peer.next_message(), Some(Control::Loaded { .. })));
             }),
         ),
     ];
@@ -250,16 +251,16 @@ fn a_sender_that_dies_after_commit_has_given_its_devices_away() {
 }
 
 #[test]
-fn words_after_commit_change_nothing() {
+fn messages_after_commit_change_nothing() {
     for word in [Control::Cancel, Control::Abort { code: 0, text: "too late".into() }, Control::Commit] {
         let victim = Victim::with(|journal| journal.expect("pre_run", Trouble::Wait));
         let mut peer = victim.greet_and_agree();
         whole_state(&mut peer);
         victim.journal.await_step("pre_run");
-        peer.say(&word);
+        peer.send(&word);
         peer.write(b"and garbage that is no message");
         victim.journal.let_go("pre_run");
-        assert_eq!(peer.hear_word(), Some(Control::Committed), "{word:?}");
+        assert_eq!(peer.next_message(), Some(Control::Committed), "{word:?}");
         drop(peer);
         let received = victim.receiving.finish();
         assert_eq!(received.outcome, Outcome::Complete, "{word:?}: {:?}", received.error);
@@ -273,8 +274,8 @@ fn a_device_that_runs_late_is_waited_for_though_its_sender_is_gone() {
     let mut peer = victim.greet_and_agree();
     whole_state(&mut peer);
     victim.journal.await_step("pre_run");
-    // longer than a peer may be silent: the receiver must not give the step up, nor spin on the peer's silence
-    assert_eq!(silence_of(&mut peer), None, "it says that it is still there until the device runs");
+    // longer than a peer may be silent: the receiver must neither abandon the step nor spin on the peer's silence
+    assert_eq!(silence_of(&mut peer), None, "it sends heartbeats until the device runs");
     drop(peer);
     victim.journal.let_go("pre_run");
     victim.journal.await_step("run");
@@ -282,10 +283,10 @@ fn a_device_that_runs_late_is_waited_for_though_its_sender_is_gone() {
     assert_eq!(received.outcome, Outcome::Complete, "{:?}", received.error);
 }
 
-/// Listens for 11 s, longer than a peer may be silent: the first word but heartbeats.
+/// Listens for 11 s, longer than a peer may be silent; returns the first message that is not a heartbeat.
 fn silence_of(peer: &mut Connections) -> Option<Control> {
     for _ in 0..11 {
-        match common::peer::hear(&mut peer.control).expect("a heartbeat each second") {
+        match common::peer::read_message(&mut peer.control).expect("a heartbeat each second") {
             Control::Heartbeat | Control::Credit { .. } => {}
             other => return Some(other),
         }

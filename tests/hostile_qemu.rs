@@ -1,8 +1,8 @@
-//! What a real QEMU sent, damaged anywhere, over real connections: who takes it comes to an end at once, says what is wrong in
-//! words, and never calls complete what is not.
+//! What a real QEMU sent, damaged anywhere, over real connections: the receiving side ends immediately, reports what is
+//! wrong, and never reports an incomplete migration as complete.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![expect(clippy::disallowed_methods, reason = "it looks whether anything takes long")]
+#![expect(clippy::disallowed_methods, reason = "checks that nothing takes long")]
 
 mod common;
 
@@ -24,14 +24,14 @@ use ringlift::wire::qemu::{INIT_LEN, REPLY_LEN_MAX, Reply};
 use ringlift::{Finished, Outcome};
 
 const DEVICE: &str = "0000:00:01.0/vfio";
-/// Nobody may wait for anything when the source has closed: what ends after this has waited.
+/// Nothing may wait once the source has closed: a run that takes longer than this has waited.
 const AT_ONCE: Duration = Duration::from_secs(4);
 
 fn damaged(name: &str, all: &[Damage]) -> Streams {
     let mut streams = Streams::of(name);
     for damage in all {
         match damage.stream(streams.multifd.len() + 1) {
-            // what a connection says of itself is not damaged here: strangers are another story
+            // the bytes that identify a connection are not damaged here: other tests cover strangers
             0 => damage.happen(&mut streams.main, 4),
             channel => damage.happen(&mut streams.multifd[channel - 1], INIT_LEN),
         }
@@ -39,24 +39,24 @@ fn damaged(name: &str, all: &[Damage]) -> Streams {
     streams
 }
 
-/// What `inspect` says of the same bytes.
+/// What `inspect` reports about the same bytes.
 fn inspected(streams: &Streams) -> Inspection {
     let folder = tempfile::tempdir().unwrap();
     streams.write_to(folder.path());
     capture::inspect(&[folder.path().to_owned()])
 }
 
-/// Sends everything, and listens to the end. It closes before, unless it is a source that waits for a last word.
+/// Sends everything, and reads until the end. It closes first, unless it is a source that waits for a final message.
 fn play(addr: SocketAddr, streams: &Streams, found: &Inspection) {
     let mut source = Source::connect(addr, streams);
     source.send(streams);
     if !found.is_ok() || found.stream.return_path_at.is_none() {
         source.close_all();
     }
-    source.hear();
+    source.read_replies();
 }
 
-/// Takes its device live.
+/// Receives its device live.
 fn received(streams: &Streams, found: &Inspection) -> (Finished, Journal) {
     let listener = Listener::bind(loopback()).unwrap();
     let (addr, channels) = (listener.local_addr(), streams.multifd.len());
@@ -81,7 +81,7 @@ fn state(streams: &Streams, found: &Inspection) -> (Vec<u8>, Option<Vec<u8>>) {
     (device.state().flat_map(of).collect(), device.config().map(of))
 }
 
-/// Captures it.
+/// Captures the migration.
 fn captured(streams: &Streams, found: &Inspection) -> Captured {
     let listener = Listener::bind(loopback()).unwrap();
     let addr = listener.local_addr();
@@ -92,7 +92,7 @@ fn captured(streams: &Streams, found: &Inspection) -> Captured {
     running.finish()
 }
 
-/// Replays it to a destination that takes everything and, on the main connection, says what it likes.
+/// Replays it to a destination that accepts everything and sends `says` on the main connection.
 fn replayed(streams: &Streams, says: &[u8]) -> Replayed {
     let folder = tempfile::tempdir().unwrap();
     streams.write_to(folder.path());
@@ -136,7 +136,7 @@ fn answers_without_end_are_heard_and_not_kept() {
     let streams = Streams::of("device-on-channels-ack");
     let pongs = said(&[Reply::Pong(7)]).repeat(200_000);
     let replayed = replayed(&streams, &[said(&[Reply::SwitchoverAck]), pongs].concat());
-    // the last word was missing, nothing else
+    // only the final message was missing
     assert_is_told(replayed.error.as_ref().unwrap());
     assert_eq!(replayed.report.bytes, streams.len() as u64);
     assert_eq!(replayed.report.answers.len(), QEMU_ANSWERS_MAX);
@@ -170,7 +170,7 @@ proptest! {
                 assert_is_told(error);
                 prop_assert!(!found.is_ok(), "{error}");
             }
-            // what is in the full sections is not looked into while it comes
+            // full sections are not parsed while they arrive
             None => prop_assert!(found.errors.iter().all(is_about_full_sections), "{:?}", found.errors),
         }
     }
@@ -194,7 +194,7 @@ proptest! {
                 prop_assert!(!journal.did("run") && journal.did("rollback") == touched, "{error}");
             }
             None => {
-                // what is wrong then is in the memory of the machine, or behind the last of the device's state
+                // the fault then is in the memory of the machine, or behind the last of the device's state
                 prop_assert_eq!(finished.outcome, Outcome::Complete);
                 prop_assert_eq!((journal.bytes(), journal.blob()), state(&streams, &found));
                 prop_assert!(journal.did("run"));

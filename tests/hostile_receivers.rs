@@ -1,5 +1,5 @@
-//! Receivers that are broken or mean, written by hand: whatever they say, the sender names what was wrong and brings its
-//! devices back, or keeps them when it cannot know.
+//! Broken or malicious hand-written receivers: whatever they send, the sender reports what was wrong and brings its
+//! devices back, or keeps them when the outcome is unknown.
 
 mod common;
 
@@ -7,8 +7,8 @@ use std::io::Write;
 
 use common::device::{Journal, TestSource, Trouble};
 use common::peer::{
-    Connections, Door, HAND_POOL, PACKET, an_offer, await_end, control_bytes, forged_control, hello_bytes,
-    read_packet, take_all, welcome_bytes, with,
+    Acceptor, Connections, HAND_POOL, PACKET, an_offer, await_end, control_bytes, forged_control,
+    hello_bytes, read_packet, take_all, welcome_bytes, with,
 };
 use common::{Running, content, send};
 use ringlift::error::{Error, PeerError, Place, Refusal, Side};
@@ -20,26 +20,26 @@ const CONTROL: &str = "the peer sent what is no message of this protocol on the 
 
 // ── a sender's new connections ───────────────────────────────────────────────────────────────────────────────────────
 
-/// A sender of one device that somebody by hand answers.
-struct Giver {
-    door: Door,
+/// A sender of one device, for a hand-written receiver.
+struct TestSender {
+    acceptor: Acceptor,
     journal: Journal,
     sending: Running<Finished>,
 }
 
-impl Giver {
-    fn start() -> Giver {
-        Giver::of(TestSource::new(content(10_000)), 1)
+impl TestSender {
+    fn start() -> TestSender {
+        TestSender::of(TestSource::new(content(10_000)), 1)
     }
 
-    fn of((source, journal): (TestSource, Journal), channels: u16) -> Giver {
-        let door = Door::open();
-        let sender = Sender::builder().device("net0", source).connect(door.addr);
+    fn of((source, journal): (TestSource, Journal), channels: u16) -> TestSender {
+        let acceptor = Acceptor::open();
+        let sender = Sender::builder().device("net0", source).connect(acceptor.addr);
         let sender = sender.channels(channels).packet_size(PACKET).pool_size(HAND_POOL);
-        Giver { sending: send(sender), door, journal }
+        TestSender { sending: send(sender), acceptor, journal }
     }
 
-    /// It gave up for this reason, and its device is back where it was.
+    /// Asserts that it gave up and its device is back in its earlier state; returns its error.
     fn fails(self) -> Error {
         let finished = self.sending.finish();
         assert_eq!(finished.outcome, Outcome::Aborted);
@@ -51,8 +51,8 @@ impl Giver {
         finished.error.expect("an aborted transfer says why")
     }
 
-    /// It cannot tell, and its device stays as it is.
-    fn doubts(self) -> Error {
+    /// Asserts that it is in doubt and its device stays as it is; returns its error.
+    fn is_in_doubt(self) -> Error {
         let finished = self.sending.finish();
         assert_eq!(finished.outcome, Outcome::InDoubt, "{:?}", finished.error);
         assert_eq!(finished.report.outcome, ringlift::report::TransferOutcome::InDoubt);
@@ -93,11 +93,11 @@ fn answers_that_are_no_welcome_are_named() {
             welcome_bytes(session, 0)[..63].to_vec(),
         ),
     ] {
-        let giver = Giver::start();
-        let (mut stream, _) = giver.door.hello();
+        let tested = TestSender::start();
+        let (mut stream, _) = tested.acceptor.hello();
         stream.write_all(&answer).expect("sent");
         drop(stream);
-        let error = giver.fails();
+        let error = tested.fails();
         assert_eq!(error.to_string(), what);
         assert!(error.hint().is_some());
     }
@@ -112,10 +112,10 @@ fn refusals_at_the_door_are_told_in_words() {
         (5, "the channel number is taken or out of range"),
         (900, "its reason has number 900, which this version does not know"),
     ] {
-        let giver = Giver::start();
-        let (mut stream, hello) = giver.door.hello();
+        let tested = TestSender::start();
+        let (mut stream, hello) = tested.acceptor.hello();
         stream.write_all(&welcome_bytes(hello.session, code)).expect("sent");
-        let error = giver.fails();
+        let error = tested.fails();
         assert_eq!(error.to_string(), format!("refused by the receiver: {words}"));
         assert!(matches!(error, Error::Refused { by: Side::Receiver, .. }));
     }
@@ -123,43 +123,43 @@ fn refusals_at_the_door_are_told_in_words() {
 
 #[test]
 fn a_refusal_of_another_version_is_read() {
-    let giver = Giver::start();
-    let (mut stream, hello) = giver.door.hello();
+    let tested = TestSender::start();
+    let (mut stream, hello) = tested.acceptor.hello();
     stream.write_all(&with(welcome_bytes(hello.session, 1), 8, &[0, 9])).expect("sent");
-    let error = giver.fails();
+    let error = tested.fails();
     assert!(matches!(error, Error::Refused { reason: Refusal::Version, .. }), "{error}");
 }
 
 #[test]
 fn a_channel_that_is_refused_ends_the_transfer() {
-    let giver = Giver::start();
-    let (mut control, hello) = giver.door.hello();
+    let tested = TestSender::start();
+    let (mut control, hello) = tested.acceptor.hello();
     control.write_all(&welcome_bytes(hello.session, 0)).expect("sent");
-    let (mut data, hello) = giver.door.hello();
+    let (mut data, hello) = tested.acceptor.hello();
     data.write_all(&welcome_bytes(hello.session, 5)).expect("sent");
-    assert!(matches!(giver.fails(), Error::Refused { reason: Refusal::Channel, .. }));
+    assert!(matches!(tested.fails(), Error::Refused { reason: Refusal::Channel, .. }));
     await_end(&mut control);
 }
 
 #[test]
 fn a_hello_that_nobody_answers_is_given_up() {
-    let giver = Giver::start();
-    let (_stream, _) = giver.door.hello();
-    let error = giver.fails();
+    let tested = TestSender::start();
+    let (_stream, _) = tested.acceptor.hello();
+    let error = tested.fails();
     assert_eq!(error.to_string(), "no answer to the hello on the control connection within 5 s");
 }
 
 // ── a sender's control connection ────────────────────────────────────────────────────────────────────────────────────
 
-/// Runs `answer` after the offer: how the sender ended, and its last word.
+/// Runs `answer` after the offer; returns the sender's error and its final message.
 fn answered(answer: impl FnOnce(&mut Connections)) -> (Error, Option<Control>) {
-    let giver = Giver::start();
-    let mut peer = giver.door.welcome();
-    assert!(matches!(peer.hear_word(), Some(Control::Offer(_))));
+    let tested = TestSender::start();
+    let mut peer = tested.acceptor.welcome();
+    assert!(matches!(peer.next_message(), Some(Control::Offer(_))));
     answer(&mut peer);
-    let last = peer.last_word();
+    let last = peer.final_message();
     drop(peer);
-    (giver.fails(), last)
+    (tested.fails(), last)
 }
 
 fn assert_answer_found(expected: &str, answer: impl FnOnce(&mut Connections)) {
@@ -183,15 +183,15 @@ fn an_answer_to_the_offer_that_is_none_is_named() {
         Control::Switchover,
         Control::Offer(an_offer(&["net0"])),
     ] {
-        assert_answer_found(&early(&message), |peer| peer.say(&message));
+        assert_answer_found(&early(&message), |peer| peer.send(&message));
     }
     assert_answer_found(&early(&Control::Accept), |peer| {
-        peer.say(&Control::Accept);
-        peer.say(&Control::Accept);
+        peer.send(&Control::Accept);
+        peer.send(&Control::Accept);
     });
     assert_answer_found(&early(&Control::Credit { device: 0, limit: 1 }), |peer| {
-        peer.say(&Control::Accept);
-        peer.say(&Control::Credit { device: 0, limit: 1 });
+        peer.send(&Control::Accept);
+        peer.send(&Control::Credit { device: 0, limit: 1 });
     });
 }
 
@@ -205,26 +205,26 @@ fn a_refusal_of_the_offer_is_told_in_the_receivers_words() {
         let (code, text) = reason.to_wire();
         let (error, last) = answered(|peer| {
             if accepts {
-                peer.say(&Control::Accept);
+                peer.send(&Control::Accept);
             }
-            peer.say(&Control::Refuse { code, text: text.into() });
+            peer.send(&Control::Refuse { code, text: text.into() });
         });
         assert!(
             matches!(&error, Error::Refused { by: Side::Receiver, reason: found } if *found == reason),
             "{error}"
         );
-        assert_eq!(last, None, "a refusal is the last word");
+        assert_eq!(last, None, "a refusal is the final message");
     }
 }
 
-/// Runs `answer` on a receiver by hand that took everything and did not say so yet.
+/// Runs `answer` on a hand-written receiver that has received everything and not sent *loaded* yet.
 fn after_everything(answer: impl FnOnce(&mut Connections, &Control)) -> (Error, Option<Control>) {
-    let giver = Giver::start();
-    let (mut peer, loaded) = giver.door.welcome_and_take_all();
+    let tested = TestSender::start();
+    let (mut peer, loaded) = tested.acceptor.welcome_and_take_all();
     answer(&mut peer, &loaded[0]);
-    let last = peer.last_word();
+    let last = peer.final_message();
     drop(peer);
-    (giver.fails(), last)
+    (tested.fails(), last)
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn a_receiver_that_says_it_loaded_something_else_is_not_believed() {
                 unreachable!()
             };
             lie(&mut packets, &mut bytes, &mut crc32c);
-            peer.say(&Control::Loaded { device, packets, bytes, crc32c });
+            peer.send(&Control::Loaded { device, packets, bytes, crc32c });
         });
         assert!(matches!(error, Error::Peer(PeerError::LoadedDiffers { device: 0, .. })), "{error}");
         assert!(error.hint().expect("a hint").contains("changes bytes"));
@@ -246,7 +246,7 @@ fn a_receiver_that_says_it_loaded_something_else_is_not_believed() {
 }
 
 #[test]
-fn words_that_do_not_belong_there_are_unexpected_when_everything_was_sent() {
+fn messages_that_do_not_belong_there_are_unexpected_when_everything_was_sent() {
     let text = |message: &str| format!("the peer sent {message} while the devices loaded");
     let cases: [(String, Vec<Control>); 6] = [
         (text("committed"), vec![Control::Committed]),
@@ -263,7 +263,8 @@ fn words_that_do_not_belong_there_are_unexpected_when_everything_was_sent() {
         ),
     ];
     for (what, messages) in cases {
-        let (error, last) = after_everything(|peer, _| messages.iter().for_each(|message| peer.say(message)));
+        let (error, last) =
+            after_everything(|peer, _| messages.iter().for_each(|message| peer.send(message)));
         // the last packet may not count as sent yet
         let said = error.to_string().replace("in the middle of the state", "while the devices loaded");
         assert_eq!(said, what);
@@ -273,15 +274,15 @@ fn words_that_do_not_belong_there_are_unexpected_when_everything_was_sent() {
 
 #[test]
 fn a_device_that_is_loaded_twice_is_unexpected() {
-    let door = Door::open();
+    let acceptor = Acceptor::open();
     let (source, journal) = TestSource::new(content(100));
     let sender =
-        Sender::builder().device("net0", source).device("net1", Synthetic::new(1)).connect(door.addr);
+        Sender::builder().device("net0", source).device("net1", Synthetic::new(1)).connect(acceptor.addr);
     let sending = send(sender.channels(1).packet_size(PACKET).pool_size(HAND_POOL));
-    let (mut peer, loaded) = door.welcome_and_take_all();
-    peer.say(&loaded[0]);
-    peer.say(&loaded[0]);
-    assert!(matches!(peer.last_word(), Some(Control::Abort { code: 1, .. })));
+    let (mut peer, loaded) = acceptor.welcome_and_take_all();
+    peer.send(&loaded[0]);
+    peer.send(&loaded[0]);
+    assert!(matches!(peer.final_message(), Some(Control::Abort { code: 1, .. })));
     drop(peer);
     let finished = sending.finish();
     assert_eq!(finished.outcome, Outcome::Aborted);
@@ -296,17 +297,17 @@ fn a_device_that_is_loaded_twice_is_unexpected() {
 fn loaded_before_everything_was_sent_is_unexpected() {
     let (source, journal) = TestSource::new(content(10_000));
     journal.expect("config", Trouble::Wait);
-    let giver = Giver::of((source, journal), 1);
-    let (mut peer, _) = giver.door.welcome_and_agree();
+    let tested = TestSender::of((source, journal), 1);
+    let (mut peer, _) = tested.acceptor.welcome_and_agree();
     let (first, payload) = read_packet(&mut peer.data[0]).expect("a packet");
     assert_eq!((first.idx, first.config), (0, false));
     let crc32c = ringlift::wire::crc32c(0, &payload);
-    peer.say(&Control::Loaded { device: 0, packets: 1, bytes: payload.len() as u64, crc32c });
-    let last = std::iter::repeat_with(|| peer.hear_word()).find(|word| *word != Some(Control::Switchover));
+    peer.send(&Control::Loaded { device: 0, packets: 1, bytes: payload.len() as u64, crc32c });
+    let last = std::iter::repeat_with(|| peer.next_message()).find(|word| *word != Some(Control::Switchover));
     drop(peer);
-    giver.journal.let_go("config");
-    assert!(matches!(last.flatten(), Some(Control::Abort { code: 1, .. })), "it says why");
-    let error = giver.fails();
+    tested.journal.let_go("config");
+    assert!(matches!(last.flatten(), Some(Control::Abort { code: 1, .. })), "it sends the reason");
+    let error = tested.fails();
     assert!(
         matches!(error, Error::Peer(PeerError::Unexpected { message: ControlKind::Loaded, .. })),
         "{error}"
@@ -315,49 +316,52 @@ fn loaded_before_everything_was_sent_is_unexpected() {
 
 #[test]
 fn a_sender_never_goes_beyond_its_credit() {
-    let giver = Giver::start();
-    let mut peer = giver.door.welcome();
-    assert!(matches!(peer.hear_word(), Some(Control::Offer(_))));
-    peer.say(&Control::Accept);
-    peer.say(&Control::Ready);
+    let tested = TestSender::start();
+    let mut peer = tested.acceptor.welcome();
+    assert!(matches!(peer.next_message(), Some(Control::Offer(_))));
+    peer.send(&Control::Accept);
+    peer.send(&Control::Ready);
     for limit in [1, 1, 2, 3] {
-        peer.say(&Control::Credit { device: 0, limit });
+        peer.send(&Control::Credit { device: 0, limit });
     }
     let mut idxs = Vec::new();
     for _ in 0..3 {
         idxs.push(read_packet(&mut peer.data[0]).expect("a packet").0.idx);
     }
     assert_eq!(idxs, [0, 1, 2]);
-    // the config packet waits: what comes next is what its owner's heartbeats are for
-    assert!(matches!(common::peer::hear(&mut peer.control), Ok(Control::Switchover | Control::Heartbeat)));
+    // the config packet waits: only switchover or a heartbeat may come next
+    assert!(matches!(
+        common::peer::read_message(&mut peer.control),
+        Ok(Control::Switchover | Control::Heartbeat)
+    ));
     peer.data[0].set_nonblocking(true).expect("a socket");
     let more = read_packet(&mut peer.data[0]).expect_err("no packet without credit");
     assert_eq!(more.kind(), std::io::ErrorKind::WouldBlock);
-    peer.say(&Control::Cancel);
+    peer.send(&Control::Cancel);
     drop(peer);
-    assert!(matches!(giver.fails(), Error::Peer(PeerError::Cancelled)));
+    assert!(matches!(tested.fails(), Error::Peer(PeerError::Cancelled)));
 }
 
 #[test]
 fn a_receiver_that_dies_before_commit_gives_the_devices_back() {
-    type Life = fn(&Giver);
+    type Life = fn(&TestSender);
     let lives: [(&str, Life); 5] = [
-        ("before accept", |giver| drop(giver.door.welcome())),
-        ("after accept", |giver| {
-            let mut peer = giver.door.welcome();
-            peer.say(&Control::Accept);
+        ("before accept", |tested| drop(tested.acceptor.welcome())),
+        ("after accept", |tested| {
+            let mut peer = tested.acceptor.welcome();
+            peer.send(&Control::Accept);
         }),
-        ("after the first credit", |giver| drop(giver.door.welcome_and_agree())),
-        ("in the middle", |giver| {
-            let (mut peer, _) = giver.door.welcome_and_agree();
+        ("after the first credit", |tested| drop(tested.acceptor.welcome_and_agree())),
+        ("in the middle", |tested| {
+            let (mut peer, _) = tested.acceptor.welcome_and_agree();
             read_packet(&mut peer.data[0]).expect("a packet");
         }),
-        ("when it has everything", |giver| drop(giver.door.welcome_and_take_all())),
+        ("when it has everything", |tested| drop(tested.acceptor.welcome_and_take_all())),
     ];
     for (when, live) in lives {
-        let giver = Giver::start();
-        live(&giver);
-        let error = giver.fails();
+        let tested = TestSender::start();
+        live(&tested);
+        let error = tested.fails();
         assert!(
             matches!(error, Error::Peer(PeerError::Closed { .. } | PeerError::Lost { .. })),
             "{when}: {error}"
@@ -367,53 +371,53 @@ fn a_receiver_that_dies_before_commit_gives_the_devices_back() {
 
 #[test]
 fn a_channel_that_the_receiver_closes_ends_the_transfer() {
-    // large enough that no socket takes it all
-    let giver = Giver::of(TestSource::new(content(50_000_000)), 2);
-    let (mut peer, _) = giver.door.welcome_and_agree();
+    // too large for any socket to take all of it
+    let tested = TestSender::of(TestSource::new(content(50_000_000)), 2);
+    let (mut peer, _) = tested.acceptor.welcome_and_agree();
     peer.data.truncate(1);
-    let last = peer.last_word();
+    let last = peer.final_message();
     drop(peer);
-    let error = giver.fails();
+    let error = tested.fails();
     assert!(matches!(error, Error::Peer(PeerError::Lost { place: Place::Channel(1), .. })), "{error}");
     assert_eq!(last, Some(Control::Abort { code: 1, text: error.to_string().into() }));
 }
 
 #[test]
 fn a_reason_on_the_control_connection_goes_before_a_channel_that_closes() {
-    let giver = Giver::of(TestSource::new(content(50_000_000)), 2);
-    let (mut peer, _) = giver.door.welcome_and_agree();
-    // both signs are there at once, whichever is seen first
-    peer.say(&Control::Abort { code: 2, text: "device net0: on fire".into() });
+    let tested = TestSender::of(TestSource::new(content(50_000_000)), 2);
+    let (mut peer, _) = tested.acceptor.welcome_and_agree();
+    // both signs are present, whichever is seen first
+    peer.send(&Control::Abort { code: 2, text: "device net0: on fire".into() });
     peer.data.clear();
-    assert_eq!(peer.last_word(), None);
+    assert_eq!(peer.final_message(), None);
     drop(peer);
-    let error = giver.fails();
+    let error = tested.fails();
     assert_eq!(error.to_string(), "the peer aborted: device net0: on fire");
 }
 
 #[test]
 fn a_receiver_that_falls_silent_is_given_up() {
-    let (error, last) = answered(|peer| peer.say(&Control::Accept));
+    let (error, last) = answered(|peer| peer.send(&Control::Accept));
     assert_eq!(error.to_string(), "the peer has said nothing for 10 s while agreeing on settings");
     assert!(matches!(last, Some(Control::Abort { code: 1, .. })), "{last:?}");
 }
 
 // ── after commit ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// A receiver by hand that has commit.
-fn committed(giver: &Giver) -> Connections {
-    let (mut peer, loaded) = giver.door.welcome_and_take_all();
-    assert_eq!(peer.hear_word(), Some(Control::Switchover));
-    loaded.iter().for_each(|loaded| peer.say(loaded));
-    assert_eq!(peer.hear_word(), Some(Control::Commit));
+/// A hand-written receiver that has received commit.
+fn committed(tested: &TestSender) -> Connections {
+    let (mut peer, loaded) = tested.acceptor.welcome_and_take_all();
+    assert_eq!(peer.next_message(), Some(Control::Switchover));
+    loaded.iter().for_each(|loaded| peer.send(loaded));
+    assert_eq!(peer.next_message(), Some(Control::Commit));
     peer
 }
 
 #[test]
 fn a_receiver_that_dies_after_commit_leaves_the_sender_in_doubt() {
-    let giver = Giver::start();
-    drop(committed(&giver));
-    let error = giver.doubts();
+    let tested = TestSender::start();
+    drop(committed(&tested));
+    let error = tested.is_in_doubt();
     let Error::InDoubt { cause } = &error else { unreachable!("{error}") };
     assert!(matches!(**cause, Error::Peer(PeerError::Closed { .. } | PeerError::Lost { .. })), "{cause}");
     assert!(error.to_string().starts_with("commit was sent and no answer came ("), "{error}");
@@ -428,82 +432,82 @@ fn a_receiver_that_breaks_the_protocol_after_commit_leaves_the_sender_in_doubt()
         control_bytes(&Control::Committed)[..8].to_vec(),
     ];
     for bytes in nonsense {
-        let giver = Giver::start();
-        let mut peer = committed(&giver);
+        let tested = TestSender::start();
+        let mut peer = committed(&tested);
         peer.write(&bytes);
         drop(peer);
-        assert!(matches!(giver.doubts(), Error::InDoubt { .. }));
+        assert!(matches!(tested.is_in_doubt(), Error::InDoubt { .. }));
     }
 }
 
 #[test]
 fn a_receiver_that_falls_silent_after_commit_leaves_the_sender_in_doubt() {
-    let giver = Giver::start();
-    let mut peer = committed(&giver);
-    assert_eq!(peer.last_word(), None, "after commit a sender says nothing but heartbeats");
+    let tested = TestSender::start();
+    let mut peer = committed(&tested);
+    assert_eq!(peer.final_message(), None, "after commit a sender sends nothing but heartbeats");
     drop(peer);
-    let error = giver.doubts();
+    let error = tested.is_in_doubt();
     assert!(error.to_string().contains("(the peer has said nothing for 10 s after commit)"), "{error}");
 }
 
 #[test]
 fn a_receiver_that_gives_up_after_commit_gives_the_devices_back() {
     for word in [Control::Abort { code: 2, text: "device net0: on fire".into() }, Control::Cancel] {
-        let giver = Giver::start();
-        let mut peer = committed(&giver);
-        peer.say(&word);
-        assert_eq!(peer.last_word(), None);
+        let tested = TestSender::start();
+        let mut peer = committed(&tested);
+        peer.send(&word);
+        assert_eq!(peer.final_message(), None);
         drop(peer);
-        let error = giver.fails();
+        let error = tested.fails();
         assert!(matches!(error, Error::Peer(PeerError::Aborted { .. } | PeerError::Cancelled)), "{error}");
     }
 }
 
 #[test]
-fn channels_that_close_after_commit_are_no_news() {
-    let giver = Giver::start();
-    let mut peer = committed(&giver);
+fn channels_that_close_after_commit_change_nothing() {
+    let tested = TestSender::start();
+    let mut peer = committed(&tested);
     peer.data.clear();
-    // both heartbeats and the answer are still heard
-    assert_eq!(common::peer::hear(&mut peer.control).expect("a heartbeat"), Control::Heartbeat);
-    peer.say(&Control::Committed);
-    assert_eq!(peer.last_word(), None);
+    // heartbeats and the answer are still received
+    assert_eq!(common::peer::read_message(&mut peer.control).expect("a heartbeat"), Control::Heartbeat);
+    peer.send(&Control::Committed);
+    assert_eq!(peer.final_message(), None);
     drop(peer);
-    let finished = giver.sending.finish();
+    let finished = tested.sending.finish();
     assert_eq!(finished.outcome, Outcome::Complete, "{:?}", finished.error);
-    assert_eq!(giver.journal.steps().last(), Some(&"release"));
+    assert_eq!(tested.journal.steps().last(), Some(&"release"));
 }
 
 #[test]
 fn a_sender_that_is_cancelled_after_commit_waits_for_the_answer() {
     let (source, journal) = TestSource::new(content(1000));
-    let (door, cancel) = (Door::open(), ringlift::Cancel::new());
-    let sender = Sender::builder().device("net0", source).connect(door.addr).cancel(&cancel);
+    let (acceptor, cancel) = (Acceptor::open(), ringlift::Cancel::new());
+    let sender = Sender::builder().device("net0", source).connect(acceptor.addr).cancel(&cancel);
     let sending = send(sender.channels(1).packet_size(PACKET).pool_size(HAND_POOL));
-    let giver = Giver { door, journal, sending };
-    let mut peer = committed(&giver);
+    let tested = TestSender { acceptor, journal, sending };
+    let mut peer = committed(&tested);
     cancel.cancel();
-    assert_eq!(common::peer::hear(&mut peer.control).expect("a heartbeat"), Control::Heartbeat);
-    peer.say(&Control::Committed);
-    assert_eq!(peer.last_word(), None);
+    assert_eq!(common::peer::read_message(&mut peer.control).expect("a heartbeat"), Control::Heartbeat);
+    peer.send(&Control::Committed);
+    assert_eq!(peer.final_message(), None);
     drop(peer);
-    assert_eq!(giver.sending.finish().outcome, Outcome::Complete);
+    assert_eq!(tested.sending.finish().outcome, Outcome::Complete);
 }
 
 #[test]
 fn an_unchecked_state_is_compared_by_its_length() {
     let (source, journal) = TestSource::new(content(1000));
-    let door = Door::open();
-    let sender = Sender::builder().device("net0", source).connect(door.addr).checksum(Checksum::None);
+    let acceptor = Acceptor::open();
+    let sender = Sender::builder().device("net0", source).connect(acceptor.addr).checksum(Checksum::None);
     let sending = send(sender.channels(1).packet_size(PACKET).pool_size(HAND_POOL));
-    let giver = Giver { door, journal, sending };
-    let (mut peer, offer) = giver.door.welcome_and_agree();
+    let tested = TestSender { acceptor, journal, sending };
+    let (mut peer, offer) = tested.acceptor.welcome_and_agree();
     assert_eq!(offer.checksum, Checksum::None);
     let loaded = take_all(&mut peer, 1);
     assert!(matches!(loaded[0], Control::Loaded { packets: 2, bytes: 1000, .. }));
-    peer.say(&Control::Loaded { device: 0, packets: 2, bytes: 999, crc32c: 0 });
-    drop(peer.last_word());
+    peer.send(&Control::Loaded { device: 0, packets: 2, bytes: 999, crc32c: 0 });
+    drop(peer.final_message());
     drop(peer);
-    let error = giver.fails();
+    let error = tested.fails();
     assert!(matches!(error, Error::Peer(PeerError::LoadedDiffers { found_bytes: 999, .. })), "{error}");
 }

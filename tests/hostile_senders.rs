@@ -1,5 +1,5 @@
-//! Senders that are broken or mean, written by hand: whatever they say, the receiver names what was wrong, resets its
-//! devices, and takes the next transfer.
+//! Broken or malicious hand-written senders: whatever they send, the receiver reports what was wrong, resets its devices,
+//! and serves the next transfer.
 
 mod common;
 
@@ -51,7 +51,7 @@ fn strangers_at_the_door_are_named_and_disturb_nobody() {
     stranger.write_all(&hello[..63]).expect("sent");
     stranger.shutdown(std::net::Shutdown::Write).expect("closed");
     await_end(&mut stranger);
-    // and two who are told why not
+    // and two that receive a refusal
     for (reason, bytes) in [
         (Refusal::Version, with(hello, 8, &[0, 2])),
         (Refusal::UnknownSession, hello_bytes(SessionId([9; 16]), Role::Data { channel: 0 })),
@@ -63,19 +63,21 @@ fn strangers_at_the_door_are_named_and_disturb_nobody() {
         await_end(&mut stranger);
     }
     let mut peer = victim.greet();
-    peer.say(&Control::Cancel);
+    peer.send(&Control::Cancel);
     drop(peer);
-    let strays = Arc::clone(&victim.strays);
+    let rejected = Arc::clone(&victim.rejected);
     let error = victim.fails();
     assert!(matches!(error, Error::Peer(PeerError::Cancelled)), "{error}");
-    let strays: Vec<String> = strays.lock().expect("whole").iter().map(Error::to_string).collect();
+    let rejected: Vec<String> = rejected.lock().expect("whole").iter().map(Error::to_string).collect();
     for (what, _) in &silently_closed {
         let said = format!("the peer sent what is no message of this protocol on a new connection: {what}");
-        assert!(strays.contains(&said), "{said}, but {strays:#?}");
+        assert!(rejected.contains(&said), "{said}, but {rejected:#?}");
     }
-    assert!(strays.iter().any(|said| said == "the peer closed a new connection during the hello"));
-    assert!(strays.iter().any(|said| said == "refused by the receiver: it speaks another protocol version"));
-    assert!(strays.iter().any(|said| said.contains("belongs to no session here")));
+    assert!(rejected.iter().any(|said| said == "the peer closed a new connection during the hello"));
+    assert!(
+        rejected.iter().any(|said| said == "refused by the receiver: it speaks another protocol version")
+    );
+    assert!(rejected.iter().any(|said| said.contains("belongs to no session here")));
 }
 
 #[test]
@@ -83,16 +85,16 @@ fn nobody_joins_a_session_that_is_being_set_up() {
     let victim = Victim::start();
     let addr = victim.listener.local_addr();
     let session = SessionId([3; 16]);
-    let say = |bytes: &[u8]| {
+    let connect = |bytes: &[u8]| {
         let mut stream = dial(addr);
         stream.write_all(bytes).expect("sent");
         let refusal = welcome_of(&mut stream).expect("an answer").refusal;
         (stream, refusal)
     };
-    let refusal_of = |bytes: &[u8]| say(bytes).1;
-    let (control, refusal) = say(&hello_bytes(session, Role::Control { channels: 2 }));
+    let refusal_of = |bytes: &[u8]| connect(bytes).1;
+    let (control, refusal) = connect(&hello_bytes(session, Role::Control { channels: 2 }));
     assert_eq!(refusal, 0);
-    let (first, refusal) = say(&hello_bytes(session, Role::Data { channel: 0 }));
+    let (first, refusal) = connect(&hello_bytes(session, Role::Data { channel: 0 }));
     assert_eq!(refusal, 0);
     // a stale or a foreign session, a second control connection, a channel that is taken and one that was not announced
     assert_eq!(refusal_of(&hello_bytes(SessionId([4; 16]), Role::Data { channel: 1 })), 4);
@@ -101,14 +103,14 @@ fn nobody_joins_a_session_that_is_being_set_up() {
     assert_eq!(refusal_of(&hello_bytes(session, Role::Data { channel: 0 })), 5);
     assert_eq!(refusal_of(&hello_bytes(session, Role::Data { channel: 2 })), 5);
     // and the session goes on
-    let (second, refusal) = say(&hello_bytes(session, Role::Data { channel: 1 }));
+    let (second, refusal) = connect(&hello_bytes(session, Role::Data { channel: 1 }));
     assert_eq!(refusal, 0);
     let mut peer = agree(Connections { control, data: vec![first, second], session }, &an_offer(&["net0"]));
-    // while it runs, neither
+    // and no connection joins while it runs
     assert_eq!(refusal_of(&hello_bytes(session, Role::Control { channels: 1 })), 3);
     assert_eq!(refusal_of(&hello_bytes(session, Role::Data { channel: 0 })), 4);
     whole_state(&mut peer);
-    assert_eq!(peer.hear_word(), Some(Control::Committed));
+    assert_eq!(peer.next_message(), Some(Control::Committed));
     drop(peer);
     let received = victim.receiving.finish();
     assert_eq!(received.outcome, Outcome::Complete);
@@ -127,12 +129,14 @@ fn a_session_that_is_never_complete_makes_room_after_its_time() {
     // GATHER_TIMEOUT later it is closed
     await_end(&mut control);
     let mut peer = victim.greet();
-    peer.say(&Control::Cancel);
+    peer.send(&Control::Cancel);
     drop(peer);
-    let strays = Arc::clone(&victim.strays);
+    let rejected = Arc::clone(&victim.rejected);
     victim.fails();
-    let strays = strays.lock().expect("whole");
-    assert!(strays.iter().any(|error| error.to_string() == "only 0 of 2 data connections came within 10 s"));
+    let rejected = rejected.lock().expect("whole");
+    assert!(
+        rejected.iter().any(|error| error.to_string() == "only 0 of 2 data connections came within 10 s")
+    );
 }
 
 #[test]
@@ -141,7 +145,7 @@ fn strangers_who_say_nothing_do_not_keep_a_sender_out() {
     let addr = victim.listener.local_addr();
     let silent: Vec<TcpStream> = (0..80).map(|_| dial(addr)).collect();
     let mut peer = victim.greet();
-    peer.say(&Control::Cancel);
+    peer.send(&Control::Cancel);
     drop((peer, silent));
     assert!(matches!(victim.fails(), Error::Peer(PeerError::Cancelled)));
 }
@@ -159,7 +163,7 @@ fn garbage_on_the_control_connection_is_named() {
 fn control_messages_that_are_cut_or_wrong_in_one_place_are_named() {
     let mut damaged = control_bytes(&Control::Switchover);
     damaged[15] ^= 1;
-    // a header that says more than its kind may have is not waited for
+    // a header that announces more than its kind may have is not waited for
     let mut oversized = forged_control(6, &[]);
     oversized[8..12].copy_from_slice(&u32::MAX.to_be_bytes());
     let mut turned = control_bytes(&Control::Cancel);
@@ -212,27 +216,27 @@ fn messages_of_the_other_side_are_unexpected() {
         Control::Committed,
     ] {
         let text = format!("the peer sent {} in the middle of the state", message.name());
-        assert_found(&text, |peer| peer.say(&message));
+        assert_found(&text, |peer| peer.send(&message));
     }
 }
 
 #[test]
 fn messages_in_the_wrong_phase_are_unexpected() {
     let unexpected = |message: &str| format!("the peer sent {message} in the middle of the state");
-    assert_found(&unexpected("offer"), |peer| peer.say(&Control::Offer(an_offer(&["net0"]))));
-    assert_found(&unexpected("commit"), |peer| peer.say(&Control::Commit));
+    assert_found(&unexpected("offer"), |peer| peer.send(&Control::Offer(an_offer(&["net0"]))));
+    assert_found(&unexpected("commit"), |peer| peer.send(&Control::Commit));
     assert_found(&unexpected("switchover"), |peer| {
-        peer.say(&Control::Switchover);
-        peer.say(&Control::Switchover);
+        peer.send(&Control::Switchover);
+        peer.send(&Control::Switchover);
     });
 }
 
 #[test]
 fn a_commit_before_everything_is_loaded_lets_nothing_run() {
     assert_found("the peer sent commit in the middle of the state", |peer| {
-        peer.say(&Control::Switchover);
+        peer.send(&Control::Switchover);
         peer.packet(0, &header(0, 0, b"state"), b"state");
-        peer.say(&Control::Commit);
+        peer.send(&Control::Commit);
     });
 }
 
@@ -240,8 +244,8 @@ fn a_commit_before_everything_is_loaded_lets_nothing_run() {
 fn a_commit_without_switchover_lets_nothing_run() {
     assert_found("the peer sent commit while the devices loaded", |peer| {
         peer.packet(0, &config_header(0, 0, b""), b"");
-        assert!(matches!(peer.hear_word(), Some(Control::Loaded { .. })));
-        peer.say(&Control::Commit);
+        assert!(matches!(peer.next_message(), Some(Control::Loaded { .. })));
+        peer.send(&Control::Commit);
     });
 }
 
@@ -250,20 +254,20 @@ fn messages_before_the_offer_are_unexpected() {
     for message in [Control::Switchover, Control::Commit, Control::Accept] {
         let victim = Victim::start();
         let mut peer = victim.greet();
-        peer.say(&message);
+        peer.send(&message);
         let text = format!("the peer sent {} while agreeing on settings", message.name());
-        assert_eq!(peer.last_word(), Some(Control::Abort { code: 1, text: text.clone().into() }));
+        assert_eq!(peer.final_message(), Some(Control::Abort { code: 1, text: text.clone().into() }));
         drop(peer);
         assert_eq!(victim.fails().to_string(), text);
     }
 }
 
-/// What a receiver answers to an offer, and how it ends.
+/// What a receiver answers to an offer, and its error.
 fn answer_to(bytes: &[u8]) -> (Option<Control>, Error) {
     let victim = Victim::start();
     let mut peer = victim.greet();
     peer.write(bytes);
-    let last = peer.last_word();
+    let last = peer.final_message();
     drop(peer);
     (last, victim.fails())
 }

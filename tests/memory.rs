@@ -1,7 +1,7 @@
-//! How much memory the command takes at its peak: its pool, and a little, however large the state.
+//! The peak memory of the command: its pool, and a little more, however large the state.
 //!
 //! The kernel keeps the peak of all processes that this one has waited for, so that those of a sender and a receiver need
-//! not be caught while they run. It only grows, which is why one test does everything, the small first.
+//! not be sampled while they run. It only grows, so one test does everything, the small transfer first.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -9,9 +9,9 @@ use std::process::{Command, Stdio};
 use nix::sys::resource::{UsageWho, getrusage};
 
 const MIB: i64 = 1 << 20;
-/// What the pools take.
+/// The size of the pools.
 const POOL: i64 = 64 * MIB;
-/// What a process may take besides.
+/// What a process may use besides.
 const ROOM: i64 = 32 * MIB;
 
 /// The peak of all processes so far, after a sender and a receiver have moved four devices.
@@ -37,7 +37,7 @@ fn peak_after(source: &str, sink: &str) -> i64 {
 
 #[test]
 fn the_peak_is_the_pool_and_a_little_however_large_the_state() {
-    // made-up content takes long without optimisation, and nothing else of it changes
+    // made-up content is slow without optimisation, so a debug build moves less of it; nothing else differs
     let (less, more) =
         if cfg!(debug_assertions) { ("64MiB", "null:1GiB") } else { ("256MiB", "synthetic:1GiB") };
     let sink = if more.starts_with("null") { "discard" } else { "verify" };

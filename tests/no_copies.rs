@@ -4,7 +4,7 @@
 //! payload is moved in user space is shown by where it lies: a source fills, and a sink is handed, page-aligned places
 //! that are all slots of one pool, a fixed distance apart. The header goes in front of a payload that lies in its slot,
 //! and the kernel receives a payload into the slot that the sink is handed, or that is written from. What a count cannot
-//! show is that nobody copies a slot onto itself or elsewhere for no use; for that there is no code.
+//! show is that no slot is copied onto itself or elsewhere for no use; no code does that.
 
 mod common;
 
@@ -52,7 +52,7 @@ fn allocations(source: impl Source + 'static, sink: impl Sink + 'static) -> (u64
     (sending.finish(), receiving.finish())
 }
 
-/// The fewest of several transfers: setting connections up takes a few more or less as the moment wills.
+/// The fewest of several transfers: setting up connections takes a few more or less each time.
 fn fewest(transfer: impl Fn() -> (u64, u64)) -> (u64, u64) {
     let transfers: Vec<(u64, u64)> = (0..4).map(|_| transfer()).collect();
     let least = |side: fn(&(u64, u64)) -> u64| transfers.iter().map(side).min().expect("four");
@@ -106,7 +106,7 @@ fn a_packet_of_a_pipe_takes_no_allocation() {
     });
 }
 
-/// The places of `slices` are slots: page-aligned, a whole number of strides apart, and no more than a pool has.
+/// Asserts that `slices` are slots: page-aligned, a whole number of strides apart, and no more than a pool has.
 fn assert_slots(slices: &[(usize, usize)], slots: u64, stride: usize) {
     let places: BTreeSet<usize> = slices.iter().map(|&(address, _)| address).collect();
     assert!(places.len() as u64 <= slots, "{} places, and a pool of {slots}", places.len());
@@ -134,7 +134,7 @@ fn a_sink_is_handed_the_slot_that_the_kernel_received_into_and_a_source_fills_th
     assert_slots(&handed, received.report.settings.pool_slots, stride);
 }
 
-/// A receiver of what a QEMU sends of one device, in packets of so many bytes.
+/// A receiver of what QEMU sends for one device, in packets of `len` bytes.
 fn qemu(packets: usize, len: usize, sink: impl Sink + 'static, end: impl FnOnce(qemu::Receiver) -> Finished) {
     let migration = Migration::new(vec![handmade::Device::new(1, packets, len)], 2);
     let (mut ours, mut theirs) = socket_pairs(3);
@@ -145,7 +145,7 @@ fn qemu(packets: usize, len: usize, sink: impl Sink + 'static, end: impl FnOnce(
         Running::start(move || {
             let mut stream = UnixStream::from(socket);
             stream.write_all(&bytes)?;
-            // the last word on the main connection, the end on the others
+            // the final message on the main connection, the end on the others
             let mut heard = Vec::new();
             while !heard.ends_with(&[0, 1, 0, 4, 0, 0, 0, 0]) {
                 let mut byte = [0];

@@ -1,4 +1,4 @@
-//! Captures of migrations, played by what a real QEMU sent: whole ones, and broken ones.
+//! Captures of what a real QEMU sent: complete migrations, and broken ones.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod common;
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 const DEVICE: &str = "0000:00:01.0/vfio";
 const SHUT_1: &[u8] = &[0, 1, 0, 4, 0, 0, 0, 1];
 
-/// A capture that waits, and where.
+/// A capture that waits, and its address.
 fn begin(channels: usize) -> (SocketAddr, CaptureBuilder) {
     let listener = Listener::bind(loopback()).unwrap();
     (listener.local_addr(), Capture::builder().listener(listener).channels(channels).pool_size(8 << 20))
@@ -31,7 +31,7 @@ fn start(builder: CaptureBuilder) -> Running<Captured> {
     Running::start(move || capture.run())
 }
 
-/// A capture of `streams` into a new folder, and what the source heard.
+/// A capture of `streams` into a new folder, and what the source received.
 fn capture(streams: &Streams, return_path: bool) -> (Captured, TempDir, Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
     let (addr, builder) = begin(streams.multifd.len());
@@ -47,7 +47,7 @@ fn error_of(captured: &Captured) -> &QemuError {
     }
 }
 
-/// What was recorded is what was sent, as far as it was recorded; all of it when it is `complete`.
+/// Asserts that what was recorded is a prefix of what was sent; all of it if `complete`.
 fn assert_recorded(folder: &Path, streams: &Streams, complete: bool) {
     let name = |id| format!("multifd-{id}.bin");
     let files = streams.multifd.iter().enumerate().map(|(id, bytes)| (name(id), bytes));
@@ -59,7 +59,7 @@ fn assert_recorded(folder: &Path, streams: &Streams, complete: bool) {
     }
 }
 
-/// Times go on, offsets too, and the last is where the file ends.
+/// Asserts that times and offsets only grow, and that the last offset is the end of the file.
 fn assert_times(path: &Path, len: u64) {
     let bytes = fs::read(path).unwrap();
     let numbers: Vec<u64> =
@@ -76,7 +76,7 @@ fn a_migration_is_recorded_byte_by_byte_and_answered_as_qemu_answers_it() {
     assert!(captured.error.is_none(), "{captured:?}");
     assert_recorded(folder.path(), &streams, true);
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qemu/device-on-channels-ack");
-    assert_eq!(heard, fs::read(fixture.join("main.back.bin")).unwrap(), "as a QEMU destination said");
+    assert_eq!(heard, fs::read(fixture.join("main.back.bin")).unwrap(), "as a QEMU destination sent");
     assert_eq!(fs::read(folder.path().join("main.back.bin")).unwrap(), heard);
 }
 
@@ -235,7 +235,7 @@ fn a_channel_that_dies_before_the_main_connection_has_ended_is_named() {
     let QemuError::Left { place, missing, .. } = error_of(&captured) else { panic!("{captured:?}") };
     assert_eq!(*place, multifd(1));
     assert_eq!(&**missing, "the main connection is at offset 400, and that is not its end");
-    assert!(source.hear().ends_with(SHUT_1));
+    assert!(source.read_replies().ends_with(SHUT_1));
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn a_channel_that_dies_after_the_main_connection_has_ended_is_named() {
     let QemuError::Left { place, offset, missing } = error_of(&captured) else { panic!("{captured:?}") };
     assert_eq!((*place, *offset), (multifd(channel), at as u64));
     assert!(missing.contains("never came") || missing.contains("SYNC"), "{missing}");
-    assert!(source.hear().ends_with(SHUT_1));
+    assert!(source.read_replies().ends_with(SHUT_1));
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn a_cancel_ends_it_and_keeps_what_came() {
     assert!(matches!(captured.error, Some(Error::Cancelled)), "{captured:?}");
     assert_eq!(captured.report.outcome, StreamOutcome::Cancelled);
     assert_recorded(folder.path(), &streams, false);
-    assert!(source.hear().ends_with(SHUT_1));
+    assert!(source.read_replies().ends_with(SHUT_1));
 }
 
 #[test]

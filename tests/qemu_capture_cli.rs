@@ -39,13 +39,13 @@ impl Capture {
         Capture { child, addr, words }
     }
 
-    /// Waits until it says so.
-    fn hear(&mut self, expected: &str) {
+    /// Waits for a line that contains `expected`.
+    fn await_line(&mut self, expected: &str) {
         let said = (&mut self.words).lines().map_while(Result::ok).any(|line| line == expected);
-        assert!(said, "it never said {expected}");
+        assert!(said, "it never printed {expected}");
     }
 
-    /// Its status, its results and its words.
+    /// Its status, its stdout and its stderr.
     fn end(mut self) -> (i32, String, String) {
         let (mut out, mut words) = (String::new(), String::new());
         self.words.read_to_string(&mut words).unwrap();
@@ -114,7 +114,7 @@ fn a_signal_ends_it_with_status_130_and_keeps_what_came() {
     let streams = Streams::of("device-on-channels-ack");
     let mut source = Source::connect(capture.addr, &streams);
     source.main.write_all(&streams.main[..450]).unwrap();
-    capture.hear("phase: stop-copy");
+    capture.await_line("phase: stop-copy");
     let id = capture.child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
     let (code, out, words) = capture.end();
@@ -143,7 +143,7 @@ fn what_makes_no_sense_is_refused_before_it_listens() {
     assert!(output.status.code() == Some(2) && words.contains("hint: --plaintext accepts that"), "{words}");
 }
 
-/// `streams` with another device of so many MiB, spread over the channels.
+/// `streams` with another device of `mib` MiB, spread over the channels.
 fn with_state(mut streams: Streams, mib: u32) -> Streams {
     let idstr = Idstr::new(b"0000:00:02.0/vfio").unwrap();
     let channels = streams.multifd.len();
@@ -169,7 +169,7 @@ fn peak_after(mib: u32, end: &[&str]) -> usize {
     usize::try_from(peak).unwrap()
 }
 
-/// The kernel keeps the peak of all children, which only grows: one test does everything, the small first.
+/// The kernel keeps the peak of all children, which only grows, so one test does everything, the small one first.
 #[test]
 fn the_peak_is_the_pool_and_a_little_however_large_the_state() {
     let temp = tempfile::tempdir().unwrap();

@@ -118,7 +118,7 @@ fn a_broken_capture_has_status_1_and_a_sentence_with_file_and_offset() {
     let sentence = "the packet that begins here cannot be right: its state is 4294967283 bytes, at most 1048576 are allowed";
     assert_eq!(code(&output), 1);
     assert_eq!(text(&output.stderr), format!("error: multifd-0.bin, byte 14976: {sentence}\n"));
-    assert!(text(&output.stdout).contains("multifd-1.bin"), "the rest is shown all the same");
+    assert!(text(&output.stdout).contains("multifd-1.bin"), "the rest is shown anyway");
     let found: Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
     assert_eq!(found["ok"], json!(false));
     assert_eq!(found["errors"], json!([{"file": "multifd-0.bin", "offset": 14976, "text": sentence}]));

@@ -1,7 +1,7 @@
-//! Migrations from a QEMU that are loaded as they arrive: what a real one sent, larger ones made by hand, and every kind of
-//! source that is none.
+//! Migrations from QEMU that are loaded as they arrive: what a real one sent, larger generated ones, and every kind of
+//! faulty source.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![expect(clippy::disallowed_methods, reason = "it looks whether anything takes long, and lets things begin")]
+#![expect(clippy::disallowed_methods, reason = "checks that nothing takes long, and lets operations begin")]
 
 mod common;
 
@@ -23,10 +23,10 @@ const DEVICE: &str = "0000:00:01.0/vfio";
 const SHUT_0: &[u8] = &[0, 1, 0, 4, 0, 0, 0, 0];
 const SHUT_1: &[u8] = &[0, 1, 0, 4, 0, 0, 0, 1];
 
-/// What is done to a device that is loaded, and to one that is not.
+/// What is done to a device that is loaded.
 const LOADED: [&str; 5] = ["prepare", "config", "seal", "pre_run", "run"];
 
-/// A receiver that waits, and where.
+/// A receiver that waits, and its address.
 fn begin(channels: usize) -> (SocketAddr, ReceiverBuilder) {
     let listener = Listener::bind(loopback()).unwrap();
     (listener.local_addr(), Receiver::builder().listener(&listener).channels(channels).pool_size(POOL))
@@ -44,21 +44,21 @@ fn one_device(channels: usize) -> (SocketAddr, Running<Finished>, Journal) {
     (addr, start(builder.device(DEVICE, sink)), journal)
 }
 
-/// Takes `streams`. What the source heard, how it ended, and what was done to the device.
+/// Receives `streams`; returns what the source received, the result, and what was done to the device.
 fn take(streams: &Streams, return_path: bool) -> (Vec<u8>, Finished, Journal) {
     let (addr, running, journal) = one_device(streams.multifd.len());
     let heard = migrate(addr, streams, return_path);
     (heard, running.finish(), journal)
 }
 
-/// A migration that must fail. The error's text; the device was reset, and never ran.
+/// A migration that must fail; returns the error's text. The device was reset, and never ran.
 fn fail(streams: &Streams, return_path: bool) -> String {
     let begun = Instant::now();
     let (heard, finished, journal) = take(streams, return_path);
     if return_path {
         assert!(heard.ends_with(SHUT_1), "the source keeps its machine: {heard:?}");
     }
-    assert!(begun.elapsed() < Duration::from_secs(8), "it does not wait for what cannot come");
+    assert!(begun.elapsed() < Duration::from_secs(8), "it does not wait for what cannot arrive");
     failed(&finished, &journal)
 }
 
@@ -68,12 +68,12 @@ fn failed(finished: &Finished, journal: &Journal) -> String {
     error.to_string()
 }
 
-/// The streams of a migration that was made by hand.
+/// The streams of a generated migration.
 fn streams(migration: &Migration) -> Streams {
     Streams { main: migration.main(), multifd: migration.multifd() }
 }
 
-/// One device's packets, and nothing but them, on two channels.
+/// The packets of one device, and nothing else, on two channels.
 fn small() -> Migration {
     Migration::new(vec![handmade::Device::new(1, 6, 500)], 2)
 }
@@ -133,11 +133,11 @@ fn nothing_runs_before_the_source_was_told_and_it_is_told_when_everything_is_sea
     source.send(&streams);
     journal.await_step("seal");
     source.main.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    let early = source.hear();
+    let early = source.read_replies();
     assert!(early.len() < 20 && !early.ends_with(SHUT_0), "{early:?}");
     source.main.set_read_timeout(Some(common::PATIENCE)).unwrap();
     journal.let_go("seal");
-    assert!(source.hear().ends_with(SHUT_0));
+    assert!(source.read_replies().ends_with(SHUT_0));
     journal.await_step("pre_run");
     assert!(!journal.did("run"));
     journal.let_go("pre_run");
@@ -198,8 +198,8 @@ fn a_wrong_magic_in_a_channel_is_told_with_its_place() {
 fn a_connection_that_is_none_of_a_qemus_is_turned_away_and_the_migration_goes_on() {
     let (addr, builder) = begin(2);
     let (sink, journal) = TestSink::new();
-    let strays = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-    let seen = std::sync::Arc::clone(&strays);
+    let rejected = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = std::sync::Arc::clone(&rejected);
     let running = start(builder.device(DEVICE, sink).on_event(move |event| {
         if let Event::Rejected { error, .. } = event {
             seen.lock().unwrap().push(error.to_string());
@@ -208,7 +208,7 @@ fn a_connection_that_is_none_of_a_qemus_is_turned_away_and_the_migration_goes_on
     dial(addr).write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     migrate(addr, &Streams::of("device-on-channels"), false);
     assert_loaded(&running.finish(), &journal);
-    assert!(strays.lock().unwrap()[0].contains("0x47455420"));
+    assert!(rejected.lock().unwrap()[0].contains("0x47455420"));
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn a_packet_that_comes_twice_or_beyond_the_config_packet_is_an_error() {
         let mut streams = streams(&migration);
         let (channel, at, _) = find(&streams, idx);
         if other == 7 {
-            // the config packet first: the one that is changed comes behind it
+            // the config packet first: the modified packet follows it
             let (_, config, len) = find(&streams, 6);
             let moved: Vec<u8> = streams.multifd[channel].drain(config..config + len).collect();
             streams.multifd[channel].splice(at..at, moved);
@@ -278,7 +278,7 @@ fn a_missing_packet_is_named_when_every_channel_has_ended() {
     let mut source = Source::connect(addr, &streams);
     source.send(&streams);
     source.multifd.iter().for_each(|stream| stream.shutdown(Shutdown::Write).unwrap());
-    assert!(source.hear().ends_with(SHUT_1));
+    assert!(source.read_replies().ends_with(SHUT_1));
     let text = failed(&running.finish(), &journal);
     assert_eq!(text, format!("device {DEVICE}: packet 3 never came"));
 }
@@ -300,7 +300,7 @@ fn a_channel_that_dies_in_a_packet_is_an_error_before_and_after_the_main_connect
         source.multifd[channel].write_all(cut).unwrap();
         source.close(channel);
         if main_ends_first {
-            assert!(source.hear().ends_with(SHUT_1));
+            assert!(source.read_replies().ends_with(SHUT_1));
         }
         let text = failed(&running.finish(), &journal);
         assert!(text.starts_with(&format!("the peer closed multifd channel {channel} ")), "{text}");
@@ -362,7 +362,7 @@ fn a_device_that_cannot_be_loaded_tells_the_source_to_go_on() {
         let heard = migrate(addr, &streams(&small()), true);
         let finished = running.finish();
         assert!(matches!(assert_aborted(&finished), Error::Device { .. }), "{step}");
-        // before its devices are ready nobody listens to the source, which hears of it by the end of its connections
+        // until its devices are ready nothing is read from the source, which notices when its connections end
         assert!(heard.ends_with(SHUT_1) || step == "prepare", "{step}: {heard:?}");
         assert!(!heard.ends_with(SHUT_0) && !journal.did("run") && journal.did("rollback"), "{step}");
     }
@@ -410,7 +410,7 @@ fn a_cancel_tells_the_source_and_resets_the_device() {
     journal.await_step("prepare");
     std::thread::sleep(Duration::from_millis(100));
     cancel.cancel();
-    assert!(source.hear().ends_with(SHUT_1));
+    assert!(source.read_replies().ends_with(SHUT_1));
     let finished = running.finish();
     assert!(matches!(assert_aborted(&finished), Error::Cancelled));
     assert!(journal.did("rollback"));
@@ -461,7 +461,7 @@ fn connected_sockets_will_do() {
     drop(streams);
 }
 
-/// Hears the last word, leaves, and gives the end.
+/// Reads the final message, closes, and returns the result.
 fn running_end(mut main: std::os::unix::net::UnixStream, running: Running<Finished>) -> Finished {
     let mut heard = [0; 20];
     std::io::Read::read_exact(&mut main, &mut heard).unwrap();

@@ -1,4 +1,4 @@
-//! Replays of captures, taken by destinations that wait where QEMU waits: whole ones, and ones that go wrong.
+//! Replays of captures to destinations that wait where QEMU waits: complete ones, and ones that go wrong.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod common;
@@ -31,7 +31,7 @@ fn start(builder: ReplayBuilder) -> Running<Replayed> {
     Running::start(move || replay.run())
 }
 
-/// Streams, replayed to a destination.
+/// Replays streams to a destination.
 fn play(streams: &Streams, manners: Manners) -> (Replayed, Taken) {
     let folder = tempfile::tempdir().unwrap();
     streams.write_to(folder.path());
@@ -191,7 +191,7 @@ fn a_recorded_pause_is_kept() {
     assert_taken(&taken, &streams);
     let at = |bytes: usize| -> Instant { taken.times[bytes - 1].1 };
     assert!(at(101) - at(1) >= PAUSE - Duration::from_millis(20), "{:?}", at(101) - at(1));
-    assert!(at(100) - at(1) < PAUSE / 2, "what came at once leaves at once");
+    assert!(at(100) - at(1) < PAUSE / 2, "what arrived together leaves together");
     assert_eq!(replayed.report.settings.pace, Pace::Recorded.into());
 }
 
@@ -207,7 +207,7 @@ fn without_recorded_times_there_is_no_recorded_pace() {
 }
 
 #[test]
-fn a_broken_capture_disturbs_nobody() {
+fn a_broken_capture_opens_no_connection() {
     let folder = tempfile::tempdir().unwrap();
     let mut streams = Streams::of("device-on-channels");
     let (channel, at) = streams.device_packet();
@@ -220,7 +220,7 @@ fn a_broken_capture_disturbs_nobody() {
     let replayed = Replay::builder(capture, listener.local_addr().unwrap()).build().run();
     assert_eq!(replayed.error.unwrap().to_string(), expected);
     assert_eq!((replayed.report.outcome, replayed.report.bytes), (StreamOutcome::Failed, 0));
-    assert!(listener.accept().is_err(), "nobody connected");
+    assert!(listener.accept().is_err(), "nothing connected");
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn a_capture_whose_connections_wait_for_each_other_is_refused() {
 #[test]
 fn a_destination_that_cannot_load_says_so() {
     let streams = Streams::of("device-on-channels-ack");
-    let (replayed, taken) = play(&streams, Manners { last_word: Some(1), ..Manners::default() });
+    let (replayed, taken) = play(&streams, Manners { shut: Some(1), ..Manners::default() });
     assert_taken(&taken, &streams);
     let total = streams.len() as u64;
     assert_eq!(*error_of(&replayed), QemuError::DestinationShut { value: 1, sent: total, total });
@@ -249,9 +249,9 @@ fn a_destination_that_cannot_load_says_so() {
 }
 
 #[test]
-fn a_destination_that_gives_up_in_the_middle_is_heard() {
+fn a_destination_that_gives_up_in_the_middle_is_reported() {
     let streams = grown(2, 40, 60);
-    let manners = Manners { leaves: Some((0, 500)), last_word: Some(1), ..Manners::default() };
+    let manners = Manners { leaves: Some((0, 500)), shut: Some(1), ..Manners::default() };
     let (replayed, _) = play(&streams, manners);
     let error = error_of(&replayed);
     assert!(matches!(error, QemuError::DestinationShut { value: 1, sent, total } if sent < total), "{error}");
@@ -264,7 +264,7 @@ fn a_connection_that_the_destination_closes_is_named() {
     for (connection, place, after) in
         [(0, Place::Main, 300), (2, Place::Multifd(1), 100_000), (1, Place::Multifd(0), sizes[0] - 1)]
     {
-        let manners = Manners { leaves: Some((connection, after)), last_word: None, ..Manners::default() };
+        let manners = Manners { leaves: Some((connection, after)), shut: None, ..Manners::default() };
         let (replayed, _) = play(&streams, manners);
         match error_of(&replayed) {
             QemuError::DestinationLeft { place: left, .. } => {
@@ -276,9 +276,9 @@ fn a_connection_that_the_destination_closes_is_named() {
 }
 
 #[test]
-fn a_last_word_that_comes_too_early_is_no_good_one() {
+fn a_final_message_that_comes_too_early_is_an_error() {
     let streams = grown(2, 40, 60);
-    let manners = Manners { leaves: Some((0, 500)), last_word: Some(0), ..Manners::default() };
+    let manners = Manners { leaves: Some((0, 500)), shut: Some(0), ..Manners::default() };
     let (replayed, _) = play(&streams, manners);
     let error = error_of(&replayed);
     assert!(matches!(error, QemuError::DestinationShut { value: 0, .. }), "{error}");

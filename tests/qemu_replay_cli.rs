@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// What a replay said, and how it ended.
+/// What a replay printed, and how it ended.
 struct Said {
     status: Option<i32>,
     out: String,
@@ -70,7 +70,7 @@ fn the_report_goes_where_it_is_asked_for() {
 
 #[test]
 fn a_destination_that_says_no_ends_it_with_1_and_a_hint() {
-    let manners = Manners { last_word: Some(1), ..Manners::default() };
+    let manners = Manners { shut: Some(1), ..Manners::default() };
     let said = play(&Streams::of("device-on-channels-ack"), manners, &[]);
     assert_eq!(said.status, Some(1), "{}", said.words);
     assert!(
@@ -83,7 +83,7 @@ fn a_destination_that_says_no_ends_it_with_1_and_a_hint() {
 }
 
 #[test]
-fn what_is_wrong_with_a_capture_is_said_before_anybody_is_disturbed() {
+fn what_is_wrong_with_a_capture_is_reported_before_anything_connects() {
     let mut streams = Streams::of("device-on-channels");
     streams.main.truncate(200);
     streams.multifd[1].pop();
@@ -96,7 +96,7 @@ fn what_is_wrong_with_a_capture_is_said_before_anybody_is_disturbed() {
     assert!(said.words.contains("error: main.bin, byte 200: "), "{}", said.words);
     assert!(said.words.contains("error: multifd-1.bin, byte "), "{}", said.words);
     assert!(said.words.contains("hint: "), "{}", said.words);
-    assert!(listener.accept().is_err(), "nobody connected");
+    assert!(listener.accept().is_err(), "nothing connected");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Every report and its schema in `docs/` say the same, and what was written is read back: neither can drift away from the
-//! other, and no version of the code from those before.
+//! Every report agrees with its schema in `docs/`, and what was written is read back: neither can drift away from the
+//! other, nor a version of the code from earlier ones.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
@@ -47,7 +47,7 @@ fn a_warning() -> Warning {
     Warning { code: WarningCode::NoHugePages, text, hint }
 }
 
-/// A small transfer between two threads: the sender's account and the receiver's.
+/// A small transfer between two threads; returns the results of the sender and the receiver.
 fn transfer(checksum: Checksum, seed: u64) -> (Finished, Finished) {
     let pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
     let (near, far): (Vec<OwnedFd>, Vec<OwnedFd>) =
@@ -95,7 +95,7 @@ fn replay(streams: &Streams, manners: Manners) -> Replayed {
     running.finish()
 }
 
-/// A transfer's report with something in every place.
+/// A transfer's report in which nothing is empty.
 fn full_transfer() -> Report {
     Report {
         schema: Schema::default(),

@@ -1,8 +1,8 @@
-//! The project's own rules, checked against the source: which module may import which, where unsafe code may be, how long files and
-//! functions may be, and that nothing is unused.
+//! The project's own rules, checked against the source: which module may import which, where unsafe code lives, how long
+//! files and functions may be, and that nothing is left over.
 //!
 //! The source is read as syntax, so that a rule holds however a line is written. Each rule is a function over sources
-//! in `tidy/`, beside tests with snippets that break it and snippets that keep it; here each rule is applied to the source itself.
+//! in `tidy/`, beside tests with snippets that break it and snippets that keep it; here it is applied to the source itself.
 
 #[path = "tidy/names.rs"]
 mod names;
@@ -28,12 +28,12 @@ fn no_room_knows_more_than_it_may() {
 }
 
 #[test]
-fn rooms_know_each_other_in_no_circle() {
+fn modules_import_each_other_in_no_circle() {
     assert_none(rooms::circles(&program(), &rooms::RULES));
 }
 
 #[test]
-fn qemu_is_named_in_its_own_rooms_alone() {
+fn qemu_is_named_in_its_own_modules_alone() {
     assert_none(rooms::qemu_abroad(&program(), rooms::QEMU_EXCEPTIONS));
 }
 
@@ -67,7 +67,7 @@ fn nothing_is_unwrapped_or_left_for_later() {
 }
 
 #[test]
-fn every_file_says_what_it_is_and_fits_in_a_head() {
+fn every_file_says_what_it_is_and_is_short() {
     assert_none(shape::misshapen_files(&program()));
 }
 
@@ -91,7 +91,7 @@ fn every_warning_can_come() {
     assert_none(shape::warnings_that_cannot_come(&program(), &[]));
 }
 
-/// The rules of `docs/PROTOCOL.md` that the code and the tests cite are there.
+/// The rules that the code and the tests cite exist in `docs/PROTOCOL.md`.
 #[test]
 fn every_cited_rule_of_the_protocol_exists() {
     assert_none(words::cited_rules(&files(), &words::protocol()));

@@ -217,7 +217,7 @@ fn every_number_of_channels_carries_every_number_of_devices() {
             for number in 0..devices {
                 let size = 50_000 * u64::from(number) + 1;
                 sender = sender.device(format!("dev{number}"), Synthetic::new(size));
-                // the other way round: names count, not places
+                // in reverse order: devices are matched by name, not by position
                 receiver = receiver.device(format!("dev{}", devices - 1 - number), Verify::new());
             }
             let (sent, received) = run(sender.packet_size(4096).pool_size(POOL), receiver);
@@ -340,7 +340,7 @@ fn pairs_of_sockets_that_are_connected_already_carry_the_state() {
     let (sent, received) = run(sender.pool_size(POOL), receiver);
     assert_complete(&sent, &received);
     assert_eq!(sent.report.channels.len(), 3);
-    assert_eq!(sent.report.settings.congestion, "", "there is none on such a socket");
+    assert_eq!(sent.report.settings.congestion, "", "such a socket has none");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Captures of a real QEMU, as they are and changed.
+//! Captures of a real QEMU, as they are and modified.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -51,7 +51,7 @@ impl Capture {
         self
     }
 
-    /// `device-on-channels` with other state: packet by packet, the last ones first, turn about on both channels.
+    /// `device-on-channels` with other state: packet by packet, the last ones first, alternating between the channels.
     pub(crate) fn of_state(pieces: &[&[u8]]) -> Capture {
         let mut capture = Capture::of("device-on-channels");
         let config = capture.0["multifd-1.bin"][CONFIG_AT + PREFIX_LEN..][..4132].to_vec();
@@ -93,7 +93,7 @@ impl Capture {
         capture::inspect(&[folder.path().to_owned()])
     }
 
-    /// What is wrong with it, a sentence for each error.
+    /// The errors in it, as sentences.
     pub(crate) fn errors(&self) -> Vec<String> {
         self.inspect().errors.iter().map(ToString::to_string).collect()
     }

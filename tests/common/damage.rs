@@ -1,11 +1,11 @@
-//! Damage to what a peer sends or a file holds.
+//! Damage to what a peer sends or a file contains.
 
 use std::ops::Range;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-/// Something that happens to one of several streams.
+/// A modification of one of several streams.
 #[derive(Debug, Clone)]
 pub(crate) struct Damage {
     stream: Index,
@@ -36,12 +36,12 @@ pub(crate) fn damage() -> impl Strategy<Value = Damage> {
 }
 
 impl Damage {
-    /// Which of `count` streams it happens to.
+    /// Which of `count` streams it affects.
     pub(crate) fn stream(&self, count: usize) -> usize {
         self.stream.index(count)
     }
 
-    /// Does it to a stream, whose first `spared` bytes stay as they are.
+    /// Damages a stream, whose first `spared` bytes stay as they are.
     pub(crate) fn happen(&self, bytes: &mut Vec<u8>, spared: usize) {
         let len_max = bytes.len();
         if len_max <= spared {

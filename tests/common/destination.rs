@@ -1,4 +1,4 @@
-//! A QEMU that waits for a migration, played by hand: it reads as a real one does, and stops where a real one stops.
+//! A hand-written QEMU destination: it reads as a real one does, and stops where a real one stops.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -17,28 +17,28 @@ use super::PATIENCE;
 /// How a destination behaves.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Manners {
-    /// State travels on the channels: it is over when all of that came.
+    /// State travels on the channels: the migration ends when all of it has arrived.
     pub(crate) awaits_packets: bool,
-    /// It says that the source may switch over.
+    /// It acknowledges the switchover.
     pub(crate) acks: bool,
-    /// It gives up when it has read so many bytes of one connection: main is 0, channels follow.
+    /// It gives up after reading this many bytes of one connection: main is 0, channels follow.
     pub(crate) leaves: Option<(usize, usize)>,
-    /// Its last word, when the source opened the return path.
-    pub(crate) last_word: Option<u32>,
+    /// The value of its SHUT, sent when the source opened the return path.
+    pub(crate) shut: Option<u32>,
 }
 
 impl Default for Manners {
     fn default() -> Manners {
-        Manners { awaits_packets: true, acks: true, leaves: None, last_word: Some(0) }
+        Manners { awaits_packets: true, acks: true, leaves: None, shut: Some(0) }
     }
 }
 
-/// What came: the bytes of main and of every channel, and when each first had so many.
+/// What arrived: the bytes of main and of every channel, and when.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     pub(crate) main: Vec<u8>,
     pub(crate) multifd: Vec<Vec<u8>>,
-    /// Of main: bytes, and when they were there.
+    /// For main: numbers of bytes, and when they had arrived.
     pub(crate) times: Vec<(usize, Instant)>,
 }
 
@@ -54,7 +54,7 @@ struct State {
     /// SYNC packets that each channel has read, and flush flags that main has.
     synced: Vec<usize>,
     flushed: usize,
-    /// Packets of device state that came, and how many there are.
+    /// Packets of device state that arrived, and the number of the last one.
     packets: usize,
     last: Option<usize>,
     gone: bool,
@@ -71,7 +71,7 @@ impl Progress {
         let state = self.state.lock().expect("no panic");
         let wait = self.changed.wait_timeout_while(state, PATIENCE, |state| !state.gone && !until(state));
         let (state, timeout) = wait.expect("no panic");
-        assert!(!timeout.timed_out(), "the destination waits in vain");
+        assert!(!timeout.timed_out(), "the destination waits for ever");
         !state.gone
     }
 }
@@ -85,7 +85,7 @@ pub(crate) struct Destination {
 impl Destination {
     pub(crate) fn listen(channels: usize) -> Destination {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-        // small windows: whoever sends out of order fills them
+        // small windows: a source that sends out of order fills them
         SockRef::from(&listener).set_recv_buffer_size(8 << 10).expect("a size");
         Destination { listener, channels }
     }
@@ -94,7 +94,7 @@ impl Destination {
         self.listener.local_addr().expect("it is bound")
     }
 
-    /// Takes one migration.
+    /// Accepts one migration.
     pub(crate) fn take(self, manners: Manners) -> Taken {
         let (main, multifd) = self.gather();
         let progress = Arc::new(Progress::default());
@@ -119,7 +119,7 @@ impl Destination {
         Taken { main: taken, multifd, times }
     }
 
-    /// Every connection, told apart by what it says first; the last to come may be any.
+    /// Accepts every connection and identifies it by its first bytes; they may come in any order.
     fn gather(&self) -> (TcpStream, Vec<TcpStream>) {
         let mut streams: Vec<_> =
             (0..=self.channels).map(|_| self.listener.accept().expect("comes").0).collect();
@@ -128,7 +128,7 @@ impl Destination {
         }
         let is_multifd = |stream: &TcpStream| {
             let mut first = [0; 1];
-            stream.peek(&mut first).expect("it says something") == 1 && first[0] == 0x11
+            stream.peek(&mut first).expect("it sends something") == 1 && first[0] == 0x11
         };
         let at = streams.iter().position(|stream| !is_multifd(stream)).expect("main came");
         let main = streams.remove(at);
@@ -152,13 +152,13 @@ impl Manners {
 struct Reading {
     stream: TcpStream,
     taken: Vec<u8>,
-    /// It gives up after so many bytes.
+    /// It gives up after this many bytes.
     limit: usize,
     progress: Arc<Progress>,
 }
 
 impl Reading {
-    /// Exactly so many bytes, or false at the end.
+    /// Reads exactly `count` bytes; false at the end.
     fn read(&mut self, count: usize) -> bool {
         let begin = self.taken.len();
         let wanted = count.min(self.limit - begin);
@@ -166,7 +166,7 @@ impl Reading {
         let came = match self.stream.read_exact(&mut self.taken[begin..]) {
             Ok(()) => wanted == count,
             Err(error) => {
-                assert_ne!(error.kind(), ErrorKind::WouldBlock, "nothing came for too long");
+                assert_ne!(error.kind(), ErrorKind::WouldBlock, "nothing arrived for too long");
                 self.taken.truncate(begin);
                 false
             }
@@ -177,7 +177,7 @@ impl Reading {
         came
     }
 
-    /// Reads packets, and stops behind a SYNC until all have come so far.
+    /// Reads packets, and stops after a SYNC until all channels have got that far.
     fn channel(mut self, id: usize) -> Vec<u8> {
         let mut synced = 0;
         self.read(INIT_LEN);
@@ -209,7 +209,7 @@ impl Reading {
     }
 
     /// Reads main, and stops at a flush until every channel is at its SYNC.
-    #[expect(clippy::disallowed_methods, reason = "it tells when bytes came")]
+    #[expect(clippy::disallowed_methods, reason = "records when bytes arrived")]
     fn main(mut self, manners: Manners) -> (Vec<u8>, Vec<(usize, Instant)>) {
         let (mut stream, mut tail, mut times) = (MainStream::new(), None::<TailScanner>, Vec::new());
         let mut answers = false;
@@ -224,8 +224,8 @@ impl Reading {
             let (_, event) = stream.next(&byte).expect("a main connection");
             match event {
                 Some(Event::Command(Command::OpenReturnPath)) => answers = true,
-                Some(Event::Command(Command::Ping(value))) => self.say(Reply::Pong(value)),
-                Some(Event::VfioInitDataSent) if answers && manners.acks => self.say(Reply::SwitchoverAck),
+                Some(Event::Command(Command::Ping(value))) => self.send(Reply::Pong(value)),
+                Some(Event::VfioInitDataSent) if answers && manners.acks => self.send(Reply::SwitchoverAck),
                 Some(Event::RamFlush) => {
                     flushed += 1;
                     if !self.progress.wait(|state| state.synced.iter().all(|synced| *synced >= flushed)) {
@@ -240,13 +240,13 @@ impl Reading {
         if manners.leaves.is_none() && manners.awaits_packets {
             self.progress.wait(|state| state.last.is_some_and(|last| state.packets > last));
         }
-        if let Some(word) = manners.last_word.filter(|_| answers) {
-            self.say(Reply::Shut(word));
+        if let Some(word) = manners.shut.filter(|_| answers) {
+            self.send(Reply::Shut(word));
         }
         (self.taken, times)
     }
 
-    fn say(&mut self, reply: Reply) {
+    fn send(&mut self, reply: Reply) {
         let mut bytes = [0; REPLY_LEN_MAX];
         let len = reply.encode(&mut bytes);
         self.stream.write_all(&bytes[..len]).expect("the source listens");

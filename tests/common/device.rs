@@ -1,4 +1,4 @@
-//! Devices that keep a journal: what was done to them, in which order, and with which bytes. They can be told to fail,
+//! Devices that keep a journal: what was done to them, in which order, and with which bytes. They can be made to fail,
 //! to panic or to wait in a step.
 
 use std::collections::HashMap;
@@ -10,16 +10,16 @@ use ringlift::source::{Flow, Source};
 
 use super::PATIENCE;
 
-/// What a device does in a step besides noting it.
+/// What a device does in a step besides recording it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
     Fail,
     Panic,
-    /// Waits until it is let go.
+    /// Waits until the test lets it go on.
     Wait,
 }
 
-/// What a device tells of itself. Clones are one journal.
+/// What a device records. Clones share one journal.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Journal(Arc<(Mutex<Notes>, Condvar)>);
 
@@ -32,7 +32,7 @@ struct Notes {
     slices: Vec<(usize, usize)>,
 }
 
-/// The error of a device that was told to fail.
+/// The error of a device that was made to fail.
 pub(crate) fn failure() -> DeviceError {
     DeviceError::Io {
         operation: DeviceOperation::Custom("failing as told"),
@@ -71,7 +71,7 @@ impl Journal {
         self.notes().blob.clone()
     }
 
-    /// Address and length of every buffer that it was given.
+    /// Address and length of every buffer that it received.
     pub(crate) fn slices(&self) -> Vec<(usize, usize)> {
         self.notes().slices.clone()
     }
@@ -79,9 +79,12 @@ impl Journal {
     /// Waits until a step was begun.
     pub(crate) fn await_step(&self, step: &'static str) {
         let missing = |notes: &mut Notes| !notes.steps.contains(&step);
-        let (notes, waited) =
-            self.0.1.wait_timeout_while(self.notes(), PATIENCE, missing).expect("nobody panics with it");
-        assert!(!waited.timed_out(), "{step} never came, but {:?}", notes.steps);
+        let (notes, waited) = self
+            .0
+            .1
+            .wait_timeout_while(self.notes(), PATIENCE, missing)
+            .expect("no thread panics while holding it");
+        assert!(!waited.timed_out(), "{step} never came, only {:?}", notes.steps);
     }
 
     fn step(&self, step: &'static str) -> Result<(), DeviceError> {
@@ -97,15 +100,20 @@ impl Journal {
             }
             Some(Trouble::Wait) => {
                 let held = |notes: &mut Notes| notes.trouble.contains_key(step);
-                drop(self.0.1.wait_timeout_while(notes, PATIENCE, held).expect("nobody panics with it"));
+                drop(
+                    self.0
+                        .1
+                        .wait_timeout_while(notes, PATIENCE, held)
+                        .expect("no thread panics while holding it"),
+                );
                 Ok(())
             }
         }
     }
 }
 
-/// A device at the source that holds `content`, gives it in pieces of at most `piece` bytes and, before it stops, gives
-/// `early` of it.
+/// A device at the source that holds `content`, returns it in pieces of at most `piece` bytes and, before it stops,
+/// returns `early` bytes of it.
 pub(crate) struct TestSource {
     pub(crate) journal: Journal,
     pub(crate) content: Vec<u8>,
@@ -113,7 +121,7 @@ pub(crate) struct TestSource {
     pub(crate) piece: usize,
     pub(crate) config: Vec<u8>,
     pub(crate) at: usize,
-    /// A read from here on is the step `fill`, which may be told to fail.
+    /// A read from here on counts as the step `fill`, which can be made to fail.
     pub(crate) trouble_at: usize,
     stopped: bool,
 }
@@ -190,12 +198,12 @@ impl Source for TestSource {
     }
 }
 
-/// A device at the destination that keeps what it is given, at most `piece` bytes at a time and `room` in all.
+/// A device at the destination that accepts at most `piece` bytes at a time and `room` in all.
 pub(crate) struct TestSink {
     pub(crate) journal: Journal,
     pub(crate) piece: usize,
     pub(crate) room: usize,
-    /// Keeps the bytes, and not only where they were.
+    /// Whether it keeps the bytes, and not only their addresses.
     pub(crate) keeps: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What a QEMU source sends, made by hand: devices of any size on any number of channels, with memory pages between them.
+//! Generates what a QEMU source sends: devices of any size on any number of channels, with memory pages between them.
 
 use ringlift::vfio::config_state::{CONFIG_STATE_TAG, END_OF_STATE_TAG};
 use ringlift::wire::qemu::{
@@ -17,7 +17,7 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// A device with so many pieces of state of so many bytes each.
+    /// A device with `pieces` pieces of state of `len` bytes each.
     pub(crate) fn new(number: u8, pieces: usize, len: usize) -> Device {
         let byte = |at: usize| u8::try_from(at % 251).expect("less than 256");
         let piece = |of: usize| (0..len).map(|at| byte(at / 7 + of * 31 + usize::from(number))).collect();
@@ -34,7 +34,7 @@ impl Device {
         }
     }
 
-    /// What the device is to be given, besides its config state.
+    /// What the device must receive, besides its config state.
     pub(crate) fn content(&self) -> Vec<u8> {
         self.precopy.iter().chain(&self.state).flatten().copied().collect()
     }
@@ -48,7 +48,7 @@ pub(crate) struct Migration {
     pub(crate) return_path: bool,
     /// The state of stopped devices travels on the channels.
     pub(crate) on_channels: bool,
-    /// Which channel takes the next packet, as often as is asked.
+    /// Which channel takes the next packet; repeated as needed.
     pub(crate) choices: Vec<usize>,
 }
 
@@ -130,8 +130,8 @@ impl Migration {
         main.put(json.as_bytes());
     }
 
-    /// Each channel's packets, encoded, in the order in which a source hands them out: device by device in turns, each
-    /// device's in order of idx, with memory pages between them.
+    /// Each channel's packets, encoded, in the order in which a source hands them out: round robin over the devices,
+    /// each device's in order of idx, with memory pages between them.
     pub(crate) fn packets(&self) -> Vec<Vec<Vec<u8>>> {
         let mut channels: Vec<Vec<Vec<u8>>> = (0..self.channels).map(|_| vec![sync(0)]).collect();
         let mut choices = self.choices.iter().cycle();

@@ -1,5 +1,5 @@
-//! A migration that is larger than those that are kept: a real one's main connection, with more barriers, more channels, and
-//! more state of its device.
+//! A migration larger than the recorded fixtures: the main connection of a real one, with more barriers, more channels,
+//! and more state of its device.
 
 use std::fs;
 use std::path::Path;
@@ -12,10 +12,10 @@ use super::source::Streams;
 
 /// Bytes of state in each packet.
 const STATE: u32 = 256 << 10;
-/// In front of the page flag that ends a part of RAM.
+/// The bytes in front of the page flag that ends a part of RAM.
 const RAM_PART: [u8; 13] = [2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0x10];
 
-/// So many channels and barriers more than in the capture that is kept, and packets of state.
+/// Extends the recorded capture to this many channels, additional barriers and packets of state.
 pub(crate) fn grown(channels: u8, rounds: u32, packets: u32) -> Streams {
     let kept = Streams::of("device-on-channels-ack");
     let config = |channel: usize| {
@@ -90,7 +90,7 @@ fn ram(bytes: &mut Vec<u8>, round: u32) {
     append(bytes, Packet::Ram(RamPacket::new(round.into(), 16, 0, PageSize::default())), &[]);
 }
 
-/// A packet of device state, on the channel whose turn it is.
+/// A packet of device state, on the next channel.
 fn device(streams: &mut Streams, idx: u32, config: bool, data: &[u8]) {
     let channel = idx as usize % streams.multifd.len();
     let len = u32::try_from(data.len()).expect("small");
@@ -102,7 +102,7 @@ fn device(streams: &mut Streams, idx: u32, config: bool, data: &[u8]) {
     );
 }
 
-/// A packet, and what follows its prefix: zeros where nothing is given.
+/// A packet, and what follows its prefix: zeros if nothing is given.
 fn append(bytes: &mut Vec<u8>, packet: Packet, rest: &[u8]) {
     let mut prefix = [0; PREFIX_LEN];
     packet.encode(&mut prefix, PageSize::default());

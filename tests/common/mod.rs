@@ -1,7 +1,7 @@
-//! What the tests share: transfers on threads of their own that are waited for with a bound, devices that keep a journal
-//! of what was done to them, and (in `peer`) peers that speak the protocol by hand.
+//! Shared by the tests: transfers on their own threads that are waited for with a timeout, devices that keep a journal of
+//! what was done to them, and (in `peer`) hand-written peers.
 
-#![expect(dead_code, reason = "each test crate uses another part of this one")]
+#![expect(dead_code, reason = "each test crate uses a different part of this")]
 
 pub(crate) mod captures;
 pub(crate) mod damage;
@@ -26,26 +26,26 @@ use ringlift::sink::Sink;
 use ringlift::source::Source;
 use ringlift::{Finished, Listener, Receiver, ReceiverBuilder, Sender, SenderBuilder};
 
-/// Longer than anything takes that ends at all: a silent peer is given up after 10 s.
+/// Longer than anything takes that ends at all: a silent peer is abandoned after 10 s.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A small pool: tests move little.
 pub(crate) const POOL: u64 = 8 << 20;
 
-/// Something that goes on on a thread of its own.
+/// Work on its own thread.
 pub(crate) struct Running<T>(mpsc::Receiver<T>);
 
 impl<T: Send + 'static> Running<T> {
     pub(crate) fn start(work: impl FnOnce() -> T + Send + 'static) -> Running<T> {
         let (tell, told) = mpsc::channel();
         std::thread::spawn(move || {
-            // nobody listens any more when the test has failed
+            // the receiving end is gone when the test has failed
             let _ = tell.send(work());
         });
         Running(told)
     }
 
-    /// Its result; a panic or a hang is the test's failure.
+    /// Its result; a panic or a hang fails the test.
     pub(crate) fn finish(self) -> T {
         match self.0.recv_timeout(PATIENCE) {
             Ok(result) => result,
@@ -56,12 +56,12 @@ impl<T: Send + 'static> Running<T> {
 }
 
 pub(crate) fn send(builder: SenderBuilder) -> Running<Finished> {
-    let sender = builder.build().expect("a sender that can be");
+    let sender = builder.build().expect("a valid sender");
     Running::start(move || sender.run())
 }
 
 pub(crate) fn receive(builder: ReceiverBuilder) -> Running<Finished> {
-    let receiver = builder.build().expect("a receiver that can be");
+    let receiver = builder.build().expect("a valid receiver");
     Running::start(move || receiver.run())
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn pair(
     (sender, Receiver::builder().device("net0", sink).listener(listener))
 }
 
-/// Runs both and gives the sender's end and the receiver's.
+/// Runs both and returns the results of the sender and the receiver.
 pub(crate) fn run(sender: SenderBuilder, receiver: ReceiverBuilder) -> (Finished, Finished) {
     let receiving = receive(receiver);
     let sending = send(sender);
@@ -99,7 +99,7 @@ pub(crate) fn socket_pairs(count: usize) -> (Vec<OwnedFd>, Vec<OwnedFd>) {
     (0..count).map(pair).unzip()
 }
 
-/// Bytes that are the same each time and nowhere repeat within a packet.
+/// Bytes that are the same each time and do not repeat within a packet.
 pub(crate) fn content(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let words = std::iter::repeat_with(|| {

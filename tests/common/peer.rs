@@ -1,4 +1,4 @@
-//! Peers that speak the protocol by hand, and can break it: they use `std::net` and [`ringlift::wire`] alone.
+//! Hand-written peers that speak the protocol and can violate it: they use `std::net` and [`ringlift::wire`] alone.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,20 +10,20 @@ use ringlift::wire::{
 
 use super::{PATIENCE, loopback};
 
-/// A packet size for offers by hand.
+/// The packet size in hand-written offers.
 pub(crate) const PACKET: u32 = 4096;
-/// A pool for offers by hand: 15 slots.
+/// The pool size in hand-written offers: 15 slots.
 pub(crate) const HAND_POOL: u64 = 1 << 20;
 
 pub(crate) fn control_bytes(message: &Control) -> Vec<u8> {
     let mut line = vec![0; ringlift::limits::LINE_SIZE];
     let len = message.encode(&mut line);
-    assert!(len > 0, "{message:?} fits in a line");
+    assert!(len > 0, "{message:?} fits in the buffer");
     line.truncate(len);
     line
 }
 
-/// A control message that is no good except for its check.
+/// A control message that is malformed except for its checksum.
 pub(crate) fn forged_control(kind: u16, body: &[u8]) -> Vec<u8> {
     let mut head = [0; CONTROL_HEADER_LEN];
     let len = u32::try_from(body.len()).expect("short");
@@ -45,7 +45,7 @@ pub(crate) fn welcome_bytes(session: SessionId, refusal: u16) -> [u8; WELCOME_LE
     bytes
 }
 
-/// Writes `value` at `offset` into a message that ends with its check, and mends the check.
+/// Writes `value` at `offset` into a message that ends with its checksum, and corrects the checksum.
 pub(crate) fn with<const LEN: usize>(mut bytes: [u8; LEN], offset: usize, value: &[u8]) -> [u8; LEN] {
     bytes[offset..offset + value.len()].copy_from_slice(value);
     let check = crc32c(0, &bytes[..LEN - 4]);
@@ -53,7 +53,7 @@ pub(crate) fn with<const LEN: usize>(mut bytes: [u8; LEN], offset: usize, value:
     bytes
 }
 
-/// The header of a packet that is as it should be.
+/// The header of a well-formed packet.
 pub(crate) fn header(device: u16, idx: u64, payload: &[u8]) -> DataHeader {
     let len = u32::try_from(payload.len()).expect("short");
     DataHeader { device, idx, config: false, len, crc32c: crc32c(0, payload), read_at_ns: 0, sent_at_ns: 0 }
@@ -85,7 +85,7 @@ pub(crate) fn an_offer(names: &[&str]) -> Offer {
 }
 
 pub(crate) fn dial(addr: SocketAddr) -> TcpStream {
-    bounded(TcpStream::connect(addr).expect("somebody listens"))
+    bounded(TcpStream::connect(addr).expect("a receiver listens"))
 }
 
 fn bounded(stream: TcpStream) -> TcpStream {
@@ -102,7 +102,7 @@ pub(crate) fn welcome_of(stream: &mut TcpStream) -> io::Result<Welcome> {
     Ok(Welcome::decode(&bytes).expect("a welcome"))
 }
 
-/// Reads until the other side closes; that it resets the connection is an end, too.
+/// Reads until the other side closes; a reset counts as an end, too.
 pub(crate) fn await_end(stream: &mut TcpStream) {
     let mut rest = Vec::new();
     match stream.read_to_end(&mut rest) {
@@ -112,7 +112,7 @@ pub(crate) fn await_end(stream: &mut TcpStream) {
 }
 
 /// Reads one control message.
-pub(crate) fn hear(stream: &mut TcpStream) -> io::Result<Control> {
+pub(crate) fn read_message(stream: &mut TcpStream) -> io::Result<Control> {
     let mut head = [0; CONTROL_HEADER_LEN];
     stream.read_exact(&mut head)?;
     let header = ControlHeader::decode(&head).expect("ringlift writes good headers");
@@ -121,7 +121,7 @@ pub(crate) fn hear(stream: &mut TcpStream) -> io::Result<Control> {
     Ok(Control::decode(&header, &body).expect("ringlift writes good messages"))
 }
 
-/// Control and data connections of a session, either side of it.
+/// The control and data connections of a session, on either side.
 pub(crate) struct Connections {
     pub(crate) control: TcpStream,
     pub(crate) data: Vec<TcpStream>,
@@ -129,11 +129,11 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    pub(crate) fn say(&mut self, message: &Control) {
+    pub(crate) fn send(&mut self, message: &Control) {
         self.write(&control_bytes(message));
     }
 
-    /// Bytes on the control connection. The other side may have given up already, and that is not the test's business.
+    /// Sends bytes on the control connection. The other side may have given up already, which is not an error here.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         let _ = self.control.write_all(bytes);
     }
@@ -146,36 +146,36 @@ impl Connections {
         self.write_data(channel, &packet_bytes(header, payload));
     }
 
-    /// The next message but heartbeats and credit; `None` is the end.
-    pub(crate) fn hear_word(&mut self) -> Option<Control> {
+    /// The next message, skipping heartbeats and credit; `None` at the end.
+    pub(crate) fn next_message(&mut self) -> Option<Control> {
         loop {
-            match hear(&mut self.control) {
+            match read_message(&mut self.control) {
                 Ok(Control::Heartbeat | Control::Credit { .. }) => {}
                 Ok(other) => return Some(other),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    unreachable!("the other side neither said a word nor closed")
+                    unreachable!("the other side neither sent a message nor closed")
                 }
                 Err(_) => return None,
             }
         }
     }
 
-    /// The last word that the other side says before it closes.
-    pub(crate) fn last_word(&mut self) -> Option<Control> {
+    /// The final message that the other side sends before it closes.
+    pub(crate) fn final_message(&mut self) -> Option<Control> {
         let mut last = None;
-        while let Some(word) = self.hear_word() {
-            last = Some(word);
+        while let Some(message) = self.next_message() {
+            last = Some(message);
         }
         last
     }
 
-    /// Says no more, but still listens.
+    /// Sends no more, but still receives.
     pub(crate) fn fall_silent(&self) {
         let _ = self.control.shutdown(Shutdown::Write);
     }
 }
 
-/// A session as a sender sets it up.
+/// Sets a session up as a sender does.
 pub(crate) fn greet(addr: SocketAddr, channels: u16) -> Connections {
     let session = SessionId(nix_random());
     let mut control = dial(addr);
@@ -197,45 +197,45 @@ pub(crate) fn greet_and_agree(addr: SocketAddr, channels: u16, names: &[&str]) -
 }
 
 pub(crate) fn agree(mut peer: Connections, offer: &Offer) -> Connections {
-    peer.say(&Control::Offer(offer.clone()));
-    assert_eq!(peer.hear_word(), Some(Control::Accept));
-    assert_eq!(peer.hear_word(), Some(Control::Ready));
+    peer.send(&Control::Offer(offer.clone()));
+    assert_eq!(peer.next_message(), Some(Control::Accept));
+    assert_eq!(peer.next_message(), Some(Control::Ready));
     for _ in &offer.devices {
-        while !matches!(hear(&mut peer.control).expect("credit"), Control::Credit { .. }) {}
+        while !matches!(read_message(&mut peer.control).expect("credit"), Control::Credit { .. }) {}
     }
     peer
 }
 
-/// A number that no other test uses.
+/// A session id that no other test uses.
 fn nix_random() -> [u8; 16] {
     use std::hash::{BuildHasher, Hasher, RandomState};
     let number = || RandomState::new().build_hasher().finish();
     (u128::from(number()) << 64 | u128::from(number())).to_be_bytes()
 }
 
-/// Where a receiver by hand listens.
-pub(crate) struct Door {
+/// A hand-written receiver that listens.
+pub(crate) struct Acceptor {
     listening: TcpListener,
     pub(crate) addr: SocketAddr,
 }
 
-impl Door {
-    pub(crate) fn open() -> Door {
+impl Acceptor {
+    pub(crate) fn open() -> Acceptor {
         let listening = TcpListener::bind(loopback()).expect("a free port");
         socket2::SockRef::from(&listening).set_read_timeout(Some(PATIENCE)).expect("a bound");
         let addr = listening.local_addr().expect("bound");
-        Door { listening, addr }
+        Acceptor { listening, addr }
     }
 
     /// The next connection and its hello.
     pub(crate) fn hello(&self) -> (TcpStream, Hello) {
-        let mut stream = bounded(self.listening.accept().expect("somebody connects").0);
+        let mut stream = bounded(self.listening.accept().expect("a sender connects").0);
         let mut bytes = [0; HELLO_LEN];
         stream.read_exact(&mut bytes).expect("a hello");
         (stream, Hello::decode(&bytes).expect("a good hello"))
     }
 
-    /// A session as a receiver sets it up.
+    /// Sets a session up as a receiver does.
     pub(crate) fn welcome(&self) -> Connections {
         let (mut control, hello) = self.hello();
         let Role::Control { channels } = hello.role else { unreachable!("control comes first") };
@@ -251,20 +251,20 @@ impl Door {
         Connections { control, data, session: hello.session }
     }
 
-    /// A session in which everything may be sent at once.
+    /// A session in which the sender may send everything immediately.
     pub(crate) fn welcome_and_agree(&self) -> (Connections, Offer) {
         let mut peer = self.welcome();
-        let Some(Control::Offer(offer)) = peer.hear_word() else { unreachable!("an offer comes first") };
-        peer.say(&Control::Accept);
-        peer.say(&Control::Ready);
+        let Some(Control::Offer(offer)) = peer.next_message() else { unreachable!("an offer comes first") };
+        peer.send(&Control::Accept);
+        peer.send(&Control::Ready);
         for device in 0..offer.devices.len() {
             let device = u16::try_from(device).expect("few");
-            peer.say(&Control::Credit { device, limit: 1 << 40 });
+            peer.send(&Control::Credit { device, limit: 1 << 40 });
         }
         (peer, offer)
     }
 
-    /// A session in which everything came, over one channel: the *loaded* that are true.
+    /// A session in which everything has arrived, over one channel; returns the correct *loaded* messages.
     pub(crate) fn welcome_and_take_all(&self) -> (Connections, Vec<Control>) {
         let (mut peer, offer) = self.welcome_and_agree();
         let loaded = take_all(&mut peer, offer.devices.len());
@@ -272,7 +272,7 @@ impl Door {
     }
 }
 
-/// Reads all packets of channel 0, until every device's config packet came.
+/// Reads all packets of channel 0, until the config packet of every device has arrived.
 pub(crate) fn take_all(peer: &mut Connections, devices: usize) -> Vec<Control> {
     let mut totals = vec![(0_u64, 0_u64, 0_u32, false); devices];
     while totals.iter().any(|total| !total.3) {

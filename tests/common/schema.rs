@@ -1,4 +1,4 @@
-//! A validator of JSON schemas. It knows the keywords that ours use and refuses others, so that it cannot overlook one.
+//! A validator of JSON schemas. It knows the keywords that ours use and refuses others, so that it cannot miss one.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -112,7 +112,7 @@ pub(crate) fn properties_of(value: &Value, at: &str, found: &mut BTreeSet<String
     }
 }
 
-/// A report as JSON: the schema allows it, and it is read back as it was.
+/// Asserts that the schema allows a report's JSON, and that it is read back unchanged; returns the JSON.
 pub(crate) fn valid<R: Serialize + DeserializeOwned + PartialEq + Debug>(
     schema: &Value,
     report: &R,
@@ -125,7 +125,7 @@ pub(crate) fn valid<R: Serialize + DeserializeOwned + PartialEq + Debug>(
     json
 }
 
-/// A report in which nothing is absent has every property of the schema and no other; there are more than `least`.
+/// Asserts that a complete report has exactly the properties of the schema, of which there are more than `least`.
 pub(crate) fn assert_same_properties(schema: &Value, json: &Value, least: usize) {
     let (mut drawn, mut written) = (BTreeSet::new(), BTreeSet::new());
     properties_of_schema(schema, schema, "", &mut drawn);
@@ -134,7 +134,7 @@ pub(crate) fn assert_same_properties(schema: &Value, json: &Value, least: usize)
     assert!(drawn.len() > least, "all of them were found");
 }
 
-/// Every place of a schema that holds one of a few words, and the words.
+/// Every place in a schema that holds one of a fixed set of words, and these words.
 pub(crate) fn schema_words(schema: &Value) -> BTreeMap<String, BTreeSet<String>> {
     let mut found = BTreeMap::new();
     collect_words(schema, "", &mut found);
@@ -153,7 +153,7 @@ fn collect_words(schema: &Value, at: &str, found: &mut BTreeMap<String, BTreeSet
     }
 }
 
-/// Every word that a type is read from: serde lists them when it refuses another.
+/// Every word that a type deserialises from: serde lists them when it refuses another.
 pub(crate) fn type_words<T: DeserializeOwned + Debug>() -> BTreeSet<String> {
     let refusal = serde_json::from_str::<T>("\"\"").unwrap_err().to_string();
     let words: BTreeSet<_> = refusal.split('`').skip(3).step_by(2).map(str::to_owned).collect();

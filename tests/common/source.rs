@@ -1,4 +1,4 @@
-//! A QEMU that migrates, played by hand: it connects as one, and sends what a real one sent, or what a test makes of that.
+//! A hand-written QEMU source: it connects as one, and sends what a real one sent, as it was or modified by the test.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -60,7 +60,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Connects for all, and says what the multifd connections are, the last first.
+    /// Opens all connections, and sends the inits of the multifd connections, the last first.
     pub(crate) fn connect(addr: SocketAddr, streams: &Streams) -> Source {
         let main = dial(addr);
         let mut multifd: Vec<_> = streams.multifd.iter().map(|_| dial(addr)).collect();
@@ -70,7 +70,7 @@ impl Source {
         Source { main, multifd }
     }
 
-    /// Sends everything, all connections at once. The destination may have given up already.
+    /// Sends everything, on all connections in parallel. The destination may have given up already.
     pub(crate) fn send(&mut self, streams: &Streams) {
         thread::scope(|scope| {
             for (stream, bytes) in self.multifd.iter_mut().zip(&streams.multifd) {
@@ -80,8 +80,8 @@ impl Source {
         });
     }
 
-    /// What the destination says until it says SHUT, or closes.
-    pub(crate) fn hear(&mut self) -> Vec<u8> {
+    /// Reads what the destination sends, up to SHUT or until it closes.
+    pub(crate) fn read_replies(&mut self) -> Vec<u8> {
         let mut heard = Vec::new();
         let mut header = [0; 4];
         while self.main.read_exact(&mut header).is_ok() {
@@ -95,7 +95,7 @@ impl Source {
         heard
     }
 
-    /// Closes all connections, as far as the source sends on them.
+    /// Closes the sending direction of all connections.
     pub(crate) fn close_all(&self) {
         for stream in self.multifd.iter().chain([&self.main]) {
             let _ = stream.shutdown(Shutdown::Write);
@@ -108,15 +108,15 @@ impl Source {
     }
 }
 
-/// A whole migration, until the destination has said that it is over. What it said.
+/// Runs a whole migration, until the destination has ended it; returns what the destination sent.
 pub(crate) fn migrate(addr: SocketAddr, streams: &Streams, return_path: bool) -> Vec<u8> {
     let mut source = Source::connect(addr, streams);
     source.send(streams);
-    if return_path { source.hear() } else { Vec::new() }
+    if return_path { source.read_replies() } else { Vec::new() }
 }
 
 pub(crate) fn dial(addr: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(addr).expect("somebody listens");
+    let stream = TcpStream::connect(addr).expect("a destination listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a bound");
     stream.set_write_timeout(Some(PATIENCE)).expect("a bound");
     stream

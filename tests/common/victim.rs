@@ -1,4 +1,4 @@
-//! A receiver that somebody by hand speaks to, and what must be true of it afterwards.
+//! A receiver with a hand-written sender, and what must be true of it afterwards.
 
 use std::sync::{Arc, Mutex, mpsc};
 
@@ -12,14 +12,14 @@ use super::device::{Journal, TestSink};
 use super::peer::{Connections, PACKET, config_header, greet, greet_and_agree, header};
 use super::{PATIENCE, Running, content, listen, pair, receive, run};
 
-/// A receiver of one device `net0` that somebody by hand will speak to.
+/// A receiver of one device `net0`, for a hand-written sender.
 pub(crate) struct Victim {
     pub(crate) listener: Listener,
-    /// Tells when a session has all its connections.
+    /// Signals when a session has all of its connections.
     pub(crate) connected: mpsc::Receiver<()>,
     pub(crate) journal: Journal,
     pub(crate) receiving: Running<Finished>,
-    pub(crate) strays: Arc<Mutex<Vec<Error>>>,
+    pub(crate) rejected: Arc<Mutex<Vec<Error>>>,
 }
 
 impl Victim {
@@ -30,8 +30,8 @@ impl Victim {
     pub(crate) fn with(prepare: impl FnOnce(&Journal)) -> Victim {
         let (sink, journal) = TestSink::new();
         prepare(&journal);
-        let (listener, strays) = (listen(), Arc::new(Mutex::new(Vec::new())));
-        let turned_away = Arc::clone(&strays);
+        let (listener, rejected) = (listen(), Arc::new(Mutex::new(Vec::new())));
+        let turned_away = Arc::clone(&rejected);
         let (tell, connected) = mpsc::channel();
         let receiver =
             Receiver::builder().device("net0", sink).listener(&listener).on_event(move |event| match event {
@@ -39,22 +39,22 @@ impl Victim {
                 Event::Connected { .. } => drop(tell.send(())),
                 _ => {}
             });
-        Victim { receiving: receive(receiver), listener, connected, journal, strays }
+        Victim { receiving: receive(receiver), listener, connected, journal, rejected }
     }
 
     pub(crate) fn greet_and_agree(&self) -> Connections {
         greet_and_agree(self.listener.local_addr(), 2, &["net0"])
     }
 
-    /// A session of one channel that nobody has said anything in. One that its sender leaves before it is complete is
-    /// none, and the receiver waits for the next.
+    /// A session of one channel in which nothing has been sent yet. A session whose sender leaves before it is complete
+    /// does not count, and the receiver waits for the next.
     pub(crate) fn greet(&self) -> Connections {
         let peer = greet(self.listener.local_addr(), 1);
         self.connected.recv_timeout(PATIENCE).expect("the receiver takes the session");
         peer
     }
 
-    /// It gave up for this reason, nothing ran, everything was reset, and the next transfer is taken.
+    /// Asserts that it gave up, nothing ran, everything was reset, and the next transfer succeeds; returns its error.
     pub(crate) fn fails(self) -> Error {
         let finished = self.receiving.finish();
         assert_eq!(finished.outcome, Outcome::Aborted);
@@ -73,42 +73,42 @@ pub(crate) fn assert_takes_the_next(listener: &Listener) {
     assert_eq!((sent.outcome, received.outcome), (Outcome::Complete, Outcome::Complete));
 }
 
-/// Runs `attack` on a receiver that has agreed on one device and two channels: how the receiver ended, and the last word
-/// that it said.
+/// Runs `attack` on a receiver that has agreed on one device and two channels; returns the receiver's error and the
+/// final message that it sent.
 pub(crate) fn attack(attack: impl FnOnce(&mut Connections)) -> (Error, Option<Control>) {
     let victim = Victim::start();
     let mut peer = victim.greet_and_agree();
     attack(&mut peer);
-    let last = peer.last_word();
+    let last = peer.final_message();
     drop(peer);
     (victim.fails(), last)
 }
 
-/// In which phase a receiver says that it is before everything is loaded is its own business.
+/// Replaces the phase in a message: which phase a receiver reports before everything is loaded does not matter.
 pub(crate) fn somewhere(text: &str) -> String {
     const BEFORE: [&str; 2] = ["while agreeing on settings", "in pre-copy"];
     BEFORE.iter().fold(text.to_owned(), |text, phase| text.replace(phase, "in the middle of the state"))
 }
 
-/// The same for an attack that must be found to be `expected`, in words too.
+/// The same for an attack that must fail with exactly the text `expected`.
 pub(crate) fn assert_found(expected: &str, what: impl FnOnce(&mut Connections)) {
     let (error, last) = attack(what);
     assert_eq!(somewhere(&error.to_string()), expected);
     assert!(matches!(error, Error::Peer(_)), "{error:?}");
     assert!(error.hint().is_some(), "{error}");
-    // the peer is told why, in the same words
+    // the peer receives the reason, with the same text
     assert_eq!(last, Some(Control::Abort { code: 1, text: error.to_string().into() }));
 }
 
-/// A state of 5000 bytes in two packets that come in the wrong order, up to commit.
+/// A state of 5000 bytes in two packets that arrive in the wrong order, up to commit.
 pub(crate) fn whole_state(peer: &mut Connections) {
     let state = content(5000);
     let (head, tail) = state.split_at(PACKET as usize);
-    peer.say(&Control::Switchover);
+    peer.send(&Control::Switchover);
     peer.packet(1, &config_header(0, 2, b"config"), b"config");
     peer.packet(1, &header(0, 1, tail), tail);
     peer.packet(0, &header(0, 0, head), head);
-    let loaded = peer.hear_word().expect("loaded");
+    let loaded = peer.next_message().expect("loaded");
     assert!(matches!(loaded, Control::Loaded { device: 0, packets: 3, bytes: 5006, .. }), "{loaded:?}");
-    peer.say(&Control::Commit);
+    peer.send(&Control::Commit);
 }

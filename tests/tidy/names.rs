@@ -1,7 +1,7 @@
 //! The paths that a file names, in imports, expressions, types, attributes and macros, resolved to the root of the crate.
 //!
-//! Knows no rule. `super`, `self` and nested imports are resolved. A name that an import brings into scope is not followed
-//! further, because the import itself is found.
+//! Knows no rule. `super`, `self` and nested imports are resolved; the shorter names that an import introduces are not
+//! followed further, because the import itself is found.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use syn::visit::{self, Visit};
@@ -9,15 +9,15 @@ use syn::{Attribute, Ident, ItemMod, ItemUse, Macro, Meta, UseTree};
 
 use super::source::Source;
 
-/// A path, and where it stands.
+/// A path, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Named {
     pub(crate) path: Vec<String>,
     pub(crate) line: usize,
 }
 
-/// Every path that begins at the root of the crate, written out: `super::x` in `wire::text` is `wire`, `x`. The root itself is an
-/// empty path.
+/// Every path that begins at the root of the crate, written out: `super::x` in `wire::text` is `wire`, `x`. The root itself
+/// is an empty path.
 pub(crate) fn absolute(source: &Source) -> Vec<Named> {
     let mut names = Names { module: source.module(), found: Vec::new(), absolute: true };
     names.visit_file(&source.file);
@@ -32,7 +32,7 @@ pub(crate) fn written(source: &Source) -> Vec<Named> {
 }
 
 struct Names {
-    /// The module that is being looked at.
+    /// The module that is being visited.
     module: Vec<String>,
     found: Vec<Named>,
     absolute: bool,
@@ -82,7 +82,7 @@ impl Names {
     fn scan(&mut self, tokens: TokenStream, prefix: &[String]) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let is_colon = |token: Option<&TokenTree>| matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == ':');
-        // whether the next word goes on with the path
+        // whether the next word continues the path
         let (mut path, mut goes_on, mut line) = (prefix.to_vec(), true, 0);
         let mut at = 0;
         while let Some(token) = tokens.get(at) {
@@ -157,7 +157,7 @@ impl<'a> Visit<'a> for Names {
     }
 
     fn visit_vis_restricted(&mut self, _: &'a syn::VisRestricted) {
-        // `pub(super)`, `pub(in crate::x)`: who may see it, not what is seen
+        // `pub(super)`, `pub(in crate::x)`: they state visibility and import nothing
     }
 
     fn visit_macro(&mut self, call: &'a Macro) {

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::names;
 use super::source::{Source, Tree};
 
-/// What each module may import, and the imports that are still there against the rule.
+/// What a module may import, and the exceptions with their reasons.
 pub(crate) struct Rules {
     pub(crate) may_know: &'static [(&'static str, &'static [&'static str])],
-    /// Module, import and reason. An exception that is no longer needed is an error.
+    /// Module, what it imports against the rule, and why. An exception that is no longer needed must be deleted.
     pub(crate) exceptions: &'static [(&'static str, &'static str, &'static str)],
 }
 
@@ -79,7 +79,7 @@ pub(crate) const RULES: Rules = Rules {
     ],
 };
 
-/// Re-exports at the root of the library: `Finished` is `transfer::Finished`.
+/// What the root of the library re-exports: `Finished` is `transfer::Finished`.
 fn aliases(sources: &[Source]) -> BTreeMap<String, String> {
     let Some(root) = sources.iter().find(|source| source.name == "lib.rs") else { return BTreeMap::new() };
     let named = names::written(root).into_iter().filter(|named| named.path.len() > 1);
@@ -135,7 +135,7 @@ fn is_excepted(rules: &Rules, room: &str, other: &str) -> bool {
     rules.exceptions.iter().any(|(from, to, _)| *from == room && *to == other)
 }
 
-/// Modules that import each other over whatever detours, exceptions apart.
+/// Modules that import each other, directly or indirectly, exceptions apart.
 pub(crate) fn circles(sources: &[Source], rules: &Rules) -> Vec<String> {
     let mut open: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     for ((room, other), place) in arrows(sources) {
@@ -144,7 +144,7 @@ pub(crate) fn circles(sources: &[Source], rules: &Rules) -> Vec<String> {
             open.entry(room).or_default().insert(other, place);
         }
     }
-    // what imports nothing or is imported by nothing is no part of a circle, nor is what is left alone without it
+    // a module that imports nothing or is imported by nothing is not part of a circle: remove it, and repeat
     loop {
         let imported: BTreeSet<String> = open.values().flat_map(BTreeMap::keys).cloned().collect();
         let before = open.len();
@@ -162,14 +162,14 @@ pub(crate) fn circles(sources: &[Source], rules: &Rules) -> Vec<String> {
     open.into_iter().map(told).collect()
 }
 
-/// Where QEMU may be named, beside the command and the root of the library: in its own module, in its bytes, its errors and
-/// its bounds.
+/// Where QEMU may be named, beside the command and the root of the library: in its own module, its wire format, its errors
+/// and its bounds.
 const QEMU_AT_HOME: [&str; 6] = ["qemu/", "qemu.rs", "wire/qemu", "error", "limits.rs", "lib.rs"];
 
-/// Names of QEMU elsewhere, with the reason. An exception that is no longer needed is an error.
+/// Names of QEMU elsewhere, and why. An exception that is no longer needed must be deleted.
 pub(crate) const QEMU_EXCEPTIONS: &[(&str, &str, &str)] = &[("wire/mod.rs", "qemu", "declares the module")];
 
-/// QEMU named in code outside its own modules. Comments are free.
+/// QEMU named in code outside its own modules. Comments do not count.
 pub(crate) fn qemu_abroad(sources: &[Source], exceptions: &[(&str, &str, &str)]) -> Vec<String> {
     let mut found = Vec::new();
     let mut used = BTreeSet::new();

@@ -11,10 +11,10 @@ use super::source::{self, Source};
 
 /// Lines of a file, without its tests.
 const LINES_MAX: usize = 420;
-/// Lines of a function: a screen, generously.
+/// Lines of a function: about a screen.
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// Longer functions, with the reason. An exception that is no longer needed is an error.
+/// Functions that are longer, and why. An exception that is no longer needed must be deleted.
 pub(crate) const LONG_FUNCTIONS: &[(&str, &str, &str)] = &[];
 
 /// Files that do not say what they are, or that are too long.
@@ -73,7 +73,8 @@ pub(crate) fn long_functions(sources: &[Source], exceptions: &[(&str, &str, &str
     found
 }
 
-/// Files that no other file declares: they look like a part of the program and are never compiled. Test files count, too.
+/// Files that no other declares: they look like a part of the program but are never compiled. Takes files as they are on
+/// disk, tests included.
 pub(crate) fn orphans(files: &[(String, String)]) -> Vec<String> {
     const ROOTS: [&str; 2] = ["lib.rs", "bin/ringlift/main.rs"];
     let declared = source::all_declared(files, false);
@@ -82,7 +83,7 @@ pub(crate) fn orphans(files: &[(String, String)]) -> Vec<String> {
     orphans.map(|(name, _)| format!("src/{name} is declared by no other file")).collect()
 }
 
-/// Modules that export something and that no other file names. Public modules of the library are for its users.
+/// Modules that offer something and that no other file names. Those that the root makes public are for users of the crate.
 pub(crate) fn unused_modules(sources: &[Source]) -> Vec<String> {
     let offers = |item: &Item| match item {
         Item::Const(item) => is_offered(&item.vis),
@@ -159,7 +160,7 @@ pub(crate) fn identifiers(source: &Source) -> Vec<(String, usize)> {
     found
 }
 
-/// Variants of the enum of warnings that are constructed nowhere: warnings that cannot occur.
+/// Variants of the warnings enum that no code constructs: warnings that cannot occur.
 pub(crate) fn warnings_that_cannot_come(sources: &[Source], exceptions: &[(&str, &str)]) -> Vec<String> {
     const NAME: &str = "WarningCode";
     struct Made(BTreeSet<String>);
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_nobody_declares_is_an_orphan() {
+    fn a_file_that_no_other_declares_is_an_orphan() {
         let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
         let whole = [
             file("lib.rs", "mod a;\nmod b;"),
@@ -276,7 +277,7 @@ mod tests {
         let public = [Source::new("lib.rs", "pub mod a;"), Source::new("a.rs", "pub fn f() {}")];
         assert!(unused_modules(&public).is_empty(), "it is for others");
         let quiet = [Source::new("lib.rs", "mod a;"), Source::new("a.rs", "impl X for Y {}\nfn f() {}")];
-        assert!(unused_modules(&quiet).is_empty(), "it only adds to what others offer");
+        assert!(unused_modules(&quiet).is_empty(), "it only adds impls to other modules' types");
     }
 
     #[test]

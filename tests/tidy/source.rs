@@ -1,4 +1,4 @@
-//! The source as syntax: every file of `src/`, parsed, without what is compiled for tests alone.
+//! The source as syntax: every file of `src/`, parsed, without code that is compiled only for tests.
 //!
 //! Knows no rule. Lines keep their numbers: test code is blanked, not cut out.
 
@@ -71,7 +71,7 @@ impl Source {
         format!("src/{}:{line}", self.name)
     }
 
-    /// Lines with their numbers, without comments that fill one.
+    /// Lines with their numbers, without those that are only a comment.
     pub(crate) fn code_lines(&self) -> impl Iterator<Item = (usize, &str)> {
         let is_comment = |line: &str| line.trim_start().starts_with("//");
         let numbered = self.text.lines().enumerate().map(|(at, line)| (at + 1, line));
@@ -90,7 +90,7 @@ struct Tests {
 }
 
 impl Tests {
-    /// Notes an item that is compiled for tests alone. True when it is not, and what is in it is to be looked at.
+    /// Records an item that is compiled only for tests. True when it is not one, and its content has to be visited.
     fn passes(&mut self, attributes: &[Attribute], item: &impl Spanned) -> bool {
         let (Some(first), true) = (attributes.first(), attributes.iter().any(is_for_tests)) else {
             return true;
@@ -204,8 +204,8 @@ pub(crate) fn files() -> Vec<(String, String)> {
     files
 }
 
-/// The files that a file declares, as stems of their paths: `mod text;` in `wire/mod.rs` is `wire/text`. Only those for tests,
-/// or all.
+/// The files that a file declares, as stems of their paths: `mod text;` in `wire/mod.rs` is `wire/text`. Only those for
+/// tests, or all.
 pub(crate) fn declared(name: &str, file: &syn::File, for_tests: bool) -> Vec<String> {
     struct Modules {
         folder: String,

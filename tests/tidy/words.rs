@@ -1,4 +1,4 @@
-//! Words that may stand only in some files, or in none.
+//! Words that may occur only in some files, or in none.
 
 use std::fs;
 use std::path::Path;
@@ -56,14 +56,14 @@ pub(crate) fn command_past_the_api(sources: &[Source]) -> Vec<String> {
     found
 }
 
-/// Lints that are allowed: one that is expected says when it is not needed any more.
+/// Lints that are allowed instead of expected: an expected one warns when it is no longer needed.
 pub(crate) fn allowed_lints(sources: &[Source]) -> Vec<String> {
     lines(sources, |line| line.contains("#[allow(") || line.contains("#![allow("))
 }
 
 /// What is unwrapped or left for later.
 pub(crate) fn left_for_later(sources: &[Source]) -> Vec<String> {
-    // in halves, so that a search for them finds what is broken and not the rule
+    // split in halves, so that a search finds violations and not this rule
     const WORDS: [&str; 6] = [
         ".unwrap()",
         concat!("to", "do!("),
@@ -84,7 +84,7 @@ fn lines(sources: &[Source], is_broken: impl Fn(&str) -> bool) -> Vec<String> {
     found
 }
 
-/// Rules of the protocol that are cited and that `protocol` does not have. Tests cite them, too.
+/// Rules of the protocol that are cited but missing from `protocol`. Tests cite rules, too.
 pub(crate) fn cited_rules(files: &[(String, String)], protocol: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (name, text) in files {

@@ -80,7 +80,12 @@ impl Worker {
 }
 
 /// The sinks are opened anew for each transfer, so that nothing is carried over from one transfer to the next.
-fn receiver(args: &Recv, listener: &AnyListener, cancel: &Cancel, progress: &Progress) -> Result<Worker, Error> {
+fn receiver(
+    args: &Recv,
+    listener: &AnyListener,
+    cancel: &Cancel,
+    progress: &Progress,
+) -> Result<Worker, Error> {
     let shown = progress.clone();
     let shown = move |event: &Event| shown.show(event);
     match listener {
