@@ -1,8 +1,8 @@
 //! What recording costs: six histograms and two stopwatches for every packet.
 //!
 //! The limit is 1 % of the time that a packet takes. That time is not taken from a transfer, whose other costs would
-//! flatter the figure: it is what one processor needs to copy the payload twice, from a buffer into a socket of this host
-//! and out again, without a device on either side.
+//! flatter the figure: it is what one processor needs to copy the payload twice, from a buffer into a socket of this
+//! host and out again, without a device on either side.
 //!
 //! The clock is counted separately. The engine reads it for the packets' timestamps, and for deadlines, heartbeats and
 //! progress, so not all of its cost is due to recording; the figure with all of it is the worst case, and has no limit.

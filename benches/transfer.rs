@@ -3,15 +3,17 @@
 //! - *transport*: no device is read, what arrives is discarded;
 //! - *device to device*: memfds, populated beforehand, are read as streams and written in order.
 //!
-//! All contestants move the same bytes in packets of the same size over as many sockets with the same congestion control.
-//! A round runs every contestant once and the next round begins with another one, so that other load on the machine falls
-//! on all of them. The time runs from "both sides are connected and ready" to "the receiver has written everything". The
-//! first transfer of each contestant is not counted; its result is compared with the source byte by byte.
+//! All contestants move the same bytes in packets of the same size over as many sockets with the same congestion
+//! control. A round runs every contestant once and the next round begins with another one, so that other load on the
+//! machine falls on all of them. The time runs from "both sides are connected and ready" to "the receiver has written
+//! everything". The first transfer of each contestant is not counted; its result is compared with the source byte by
+//! byte.
 //!
 //! The figures are medians, with the slowest and the fastest run. Loopback is not a network: it copies where a network
 //! card would not, and both sides share the processors. See `docs/BENCHMARKING.md`.
 //!
-//! `cargo bench --bench transfer -- --help` lists the options. Without `--bench` (as `cargo test` runs it) it is `--quick`.
+//! `cargo bench --bench transfer -- --help` lists the options. Without `--bench` (as `cargo test` runs it) it is
+//! `--quick`.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 #![expect(clippy::print_stderr, reason = "a bench prints what went wrong")]

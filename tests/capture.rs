@@ -1,5 +1,5 @@
-//! Captures of a real QEMU, intact and damaged: what is there is found, each fault is reported in one sentence, and nothing
-//! that a file contains makes the reader crash, wait or grow without bound.
+//! Captures of a real QEMU, intact and damaged: what is there is found, each fault is reported in one sentence, and
+//! nothing that a file contains makes the reader crash, wait or grow without bound.
 
 #![expect(clippy::disallowed_methods, reason = "checks that nothing takes long")]
 

@@ -1,4 +1,5 @@
-//! The command when something is wrong: the command line, the peer, the host. `tests/cli.rs` has the cases that go well.
+//! The command when something is wrong: the command line, the peer, the host. `tests/cli.rs` has the cases that go
+//! well.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

@@ -1,4 +1,5 @@
-//! The library names settings, the command names its options: no message of the library mentions an option of `ringlift`.
+//! The library names settings, the command names its options: no message of the library mentions an option of
+//! `ringlift`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

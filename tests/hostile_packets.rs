@@ -1,5 +1,5 @@
-//! Malformed or malicious packets, and senders that die: the receiver reports what was wrong, and no device is left half
-//! loaded.
+//! Malformed or malicious packets, and senders that die: the receiver reports what was wrong, and no device is left
+//! half loaded.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Broken or malicious hand-written senders: whatever they send, the receiver reports what was wrong, resets its devices,
-//! and serves the next transfer.
+//! Broken or malicious hand-written senders: whatever they send, the receiver reports what was wrong, resets its
+//! devices, and serves the next transfer.
 
 mod common;
 

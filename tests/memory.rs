@@ -1,7 +1,7 @@
 //! The peak memory of the command: its pool, and a little more, however large the state.
 //!
-//! The kernel keeps the peak of all processes that this one has waited for, so that those of a sender and a receiver need
-//! not be sampled while they run. It only grows, so one test does everything, the small transfer first.
+//! The kernel keeps the peak of all processes that this one has waited for, so that those of a sender and a receiver
+//! need not be sampled while they run. It only grows, so one test does everything, the small transfer first.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

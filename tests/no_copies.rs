@@ -3,8 +3,8 @@
 //! Allocations are counted on the thread that runs a transfer: ten times the packets must not take one more. That no
 //! payload is moved in user space is shown by where it lies: a source fills, and a sink is handed, page-aligned places
 //! that are all slots of one pool, a fixed distance apart. The header goes in front of a payload that lies in its slot,
-//! and the kernel receives a payload into the slot that the sink is handed, or that is written from. What a count cannot
-//! show is that no slot is copied onto itself or elsewhere for no use; no code does that.
+//! and the kernel receives a payload into the slot that the sink is handed, or that is written from. What a count
+//! cannot show is that no slot is copied onto itself or elsewhere for no use; no code does that.
 
 mod common;
 

@@ -1,8 +1,9 @@
-//! The project's own rules, checked against the source: which module may import which, where unsafe code lives, how long
-//! files and functions may be, and that nothing is left over.
+//! The project's own rules, checked against the source: which module may import which, where unsafe code lives, how
+//! long files and functions may be, and that nothing is left over.
 //!
 //! The source is read as syntax, so that a rule holds however a line is written. Each rule is a function over sources
-//! in `tidy/`, beside tests with snippets that break it and snippets that keep it; here it is applied to the source itself.
+//! in `tidy/`, beside tests with snippets that break it and snippets that keep it; here it is applied to the source
+//! itself.
 
 #[path = "tidy/names.rs"]
 mod names;

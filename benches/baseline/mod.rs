@@ -1,7 +1,7 @@
 //! The same job as ringlift's, done without ringlift: what the figures are compared with.
 //!
-//! Each baseline moves the same bytes, in packets of the same size with the same 64 byte header, over as many sockets with
-//! the same congestion control, from a descriptor that is read as a stream into one that is written in order. What
+//! Each baseline moves the same bytes, in packets of the same size with the same 64 byte header, over as many sockets
+//! with the same congestion control, from a descriptor that is read as a stream into one that is written in order. What
 //! a baseline leaves out: settings, credit, a hand-over, statistics, and a bound on memory that holds whatever the peer
 //! does.
 //!
@@ -61,8 +61,8 @@ fn window(work: &Work) -> u64 {
     work.channels as u64
 }
 
-/// How long a packet that is farther ahead waits. The wait is bounded because, without credit, packets of several devices
-/// on several connections can block each other for ever.
+/// How long a packet that is farther ahead waits. The wait is bounded because, without credit, packets of several
+/// devices on several connections can block each other for ever.
 const WINDOW_PATIENCE: Duration = Duration::from_millis(20);
 
 /// The packets of a device that wait to become the next one, and the file that they go into.

@@ -2,10 +2,10 @@
 //!
 //! Two shapes:
 //!
-//! - [`Shape::Inline`]: one thread per channel does everything. At the source it takes the next bytes of a device (a lock
-//!   keeps a device's reads in order: a device is a stream) and sends them; at the destination it receives a packet, and
-//!   the thread that brings the next packet writes it and those that waited behind it. Bytes stay in one processor's
-//!   cache, and with one channel no thread ever waits for another.
+//! - [`Shape::Inline`]: one thread per channel does everything. At the source it takes the next bytes of a device (a
+//!   lock keeps a device's reads in order: a device is a stream) and sends them; at the destination it receives a
+//!   packet, and the thread that brings the next packet writes it and those that waited behind it. Bytes stay in one
+//!   processor's cache, and with one channel no thread ever waits for another.
 //! - [`Shape::Pipeline`]: a reader thread per device, a sender thread per channel, a receiver thread per channel, a
 //!   writer thread per device, with short queues between them. Overlaps reading with sending.
 //!

@@ -1,7 +1,7 @@
 //! tokio-uring: one thread and one ring on each side, a task per device and per channel.
 //!
-//! The shape is that of the threads' pipeline, because waiting for one operation at a time would waste the ring: the next
-//! read of a device is under way while packets are sent, and the next packet is received while one is written.
+//! The shape is that of the threads' pipeline, because waiting for one operation at a time would waste the ring: the
+//! next read of a device is under way while packets are sent, and the next packet is received while one is written.
 //! Header and payload lie in one buffer and leave in one operation. Buffers are recycled last in, first out.
 
 use std::cell::{Cell, RefCell};

@@ -1,8 +1,8 @@
 //! Devices of memory: memfds, populated before anything is measured, opened by both sides' processes through /proc.
 //!
 //! A memfd behaves as a VFIO data_fd does for the ring (it has no nowait: reads and writes are handed to a kernel
-//! thread), and costs a copy and nothing else. Destinations are written to once before they are used, so that no page is
-//! allocated and cleared during the measurement: a device already has its memory.
+//! thread), and costs a copy and nothing else. Destinations are written to once before they are used, so that no page
+//! is allocated and cleared during the measurement: a device already has its memory.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};

@@ -1,5 +1,5 @@
-//! How contestants are run: each side of each transfer in its own process, which measures itself and prints the result as
-//! one line on its stdout. Knows nothing of what a contestant does inside.
+//! How contestants are run: each side of each transfer in its own process, which measures itself and prints the result
+//! as one line on its stdout. Knows nothing of what a contestant does inside.
 
 pub(crate) mod child;
 pub(crate) mod devices;

@@ -121,8 +121,8 @@ fn conclude(machine: &Machine, finished: &Finished) -> ExitCode {
             ExitCode::FAILURE
         }
         (Outcome::InDoubt, error) => {
-            // check the destination before anything is resumed or discarded: `finished.parked` holds the device until it
-            // is taken back or released
+            // check the destination before anything is resumed or discarded: `finished.parked` holds the device until
+            // it is taken back or released
             println!("in doubt: {}", error.as_ref().map_or("no reason".into(), ToString::to_string));
             ExitCode::from(3)
         }

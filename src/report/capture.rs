@@ -1,5 +1,5 @@
-//! The report of a recorded migration: one object, schema `ringlift.capture.v1` (`docs/capture.schema.json`). Units are in the
-//! names.
+//! The report of a recorded migration: one object, schema `ringlift.capture.v1` (`docs/capture.schema.json`). Units are
+//! in the names.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,5 @@
-//! What a capture contains, as `ringlift qemu inspect --json` writes it (`docs/inspect.schema.json`). The document does not
-//! name its schema. Offsets and sizes are in bytes.
+//! What a capture contains, as `ringlift qemu inspect --json` writes it (`docs/inspect.schema.json`). The document does
+//! not name its schema. Offsets and sizes are in bytes.
 
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +47,8 @@ pub struct InspectedConnection {
     pub kind: ConnectionKind,
     /// A multifd connection's number.
     pub id: Option<u8>,
-    /// The virtual machine's UUID, as a multifd connection states it; zeros when it has none, absent for the main connection.
+    /// The virtual machine's UUID, as a multifd connection states it; zeros when it has none, absent for the main
+    /// connection.
     pub uuid: Option<String>,
     /// Size of the file.
     pub bytes: u64,

@@ -1,7 +1,7 @@
 //! Counters, a histogram for each stage, and the reports, which are written as JSON and read back.
 //!
-//! Reports consist of owned types that serialise and deserialise. A [`Report`] is read only from a document whose `schema` is
-//! `ringlift.report.v1`, and the others likewise. Properties that a later version adds are ignored.
+//! Reports consist of owned types that serialise and deserialise. A [`Report`] is read only from a document whose
+//! `schema` is `ringlift.report.v1`, and the others likewise. Properties that a later version adds are ignored.
 //!
 //! ```
 //! # let json = include_str!("../../tests/fixtures/reports/sender.json");

@@ -1,5 +1,5 @@
-//! The schema of a report: a type that serialises as the schema's name and deserialises from nothing else, so that a document
-//! of another kind or version is never mistaken for this one. It knows nothing of what a report contains.
+//! The schema of a report: a type that serialises as the schema's name and deserialises from nothing else, so that a
+//! document of another kind or version is never mistaken for this one. It knows nothing of what a report contains.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -1,4 +1,5 @@
-//! The report of a transfer: one object, schema `ringlift.report.v1` (`docs/report.schema.json`). Units are in the names.
+//! The report of a transfer: one object, schema `ringlift.report.v1` (`docs/report.schema.json`). Units are in the
+//! names.
 
 use serde::{Deserialize, Serialize};
 

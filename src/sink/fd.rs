@@ -1,8 +1,8 @@
 //! State that goes into a descriptor: a file, a memfd, a pipe, a socket, a character device.
 //!
 //! Knows descriptors and paths, and never writes: the engine does. The mirror of [`crate::source::FdSource`] and
-//! [`crate::source::FileSource`]. Invariant: until [`Sink::run`], nothing but a hidden file beside the target exists, and
-//! after [`Sink::rollback`] the target is what it was.
+//! [`crate::source::FileSource`]. Invariant: until [`Sink::run`], nothing but a hidden file beside the target exists,
+//! and after [`Sink::rollback`] the target is what it was.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -24,8 +24,9 @@ use crate::error::{DeviceError, DeviceOperation};
 
 /// Writes into a descriptor from its current position on.
 ///
-/// A given descriptor is made blocking (`O_NONBLOCK` is cleared, also for every process that shares it). What was written
-/// cannot be taken back: after an aborted transfer the bytes that arrived are still there, and the report warns of it.
+/// A given descriptor is made blocking (`O_NONBLOCK` is cleared, also for every process that shares it). What was
+/// written cannot be taken back: after an aborted transfer the bytes that arrived are still there, and the report warns
+/// of it.
 #[derive(Debug)]
 pub struct FdSink {
     file: File,
@@ -77,7 +78,8 @@ impl Sink for FdSink {
 /// that is killed leaves one behind, and that one may be deleted.
 ///
 /// The new file gets the permissions of the old one; without an old one, only its owner can read and write it, because
-/// device state holds whatever the guest's devices saw. A symbolic link is followed: the file that it names is replaced.
+/// device state holds whatever the guest's devices saw. A symbolic link is followed: the file that it names is
+/// replaced.
 #[derive(Debug)]
 pub struct FileSink {
     target: PathBuf,

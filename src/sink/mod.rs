@@ -60,8 +60,8 @@ pub trait Sink: Send {
         None
     }
 
-    /// Takes the next bytes of state and returns how many it took; 0 means that it is full. Called only when there is no
-    /// descriptor, on the worker's own thread.
+    /// Takes the next bytes of state and returns how many it took; 0 means that it is full. Called only when there is
+    /// no descriptor, on the worker's own thread.
     fn drain(&mut self, bytes: &[u8]) -> Result<usize, DeviceError> {
         Ok(bytes.len())
     }
@@ -72,8 +72,8 @@ pub trait Sink: Send {
         Ok(())
     }
 
-    /// All state was written: verifies that the device accepted it, and makes it durable where that applies. After this,
-    /// *Loaded* is sent to the sender. The device does not run yet.
+    /// All state was written: verifies that the device accepted it, and makes it durable where that applies. After
+    /// this, *Loaded* is sent to the sender. The device does not run yet.
     fn seal(&mut self) -> Result<(), DeviceError>;
 
     /// First half of starting, done for all devices before any of them runs: the device may answer other devices (P2P).
@@ -84,8 +84,8 @@ pub trait Sink: Send {
     /// The sender has given the device up: lets it run. A file gets its name here.
     fn run(&mut self) -> Result<(), DeviceError>;
 
-    /// Resets the device, which never runs this state; a new file is removed and the old one stays. Safe to call in any phase,
-    /// also when [`prepare`](Sink::prepare) never ran or failed.
+    /// Resets the device, which never runs this state; a new file is removed and the old one stays. Safe to call in any
+    /// phase, also when [`prepare`](Sink::prepare) never ran or failed.
     fn rollback(&mut self) -> Result<(), DeviceError>;
 
     /// Whether written bytes stay where they are even after [`rollback`](Sink::rollback), as those in a pipe do. The

@@ -40,7 +40,8 @@ impl VfioSink {
         VfioSink::new(Device::open(path)?)
     }
 
-    /// Loads a device that is already open. Infallible today, but fallible in form, as its mirror image in the source is.
+    /// Loads a device that is already open. Infallible today, but fallible in form, as its mirror image in the source
+    /// is.
     pub fn new(device: Device) -> Result<VfioSink, DeviceError> {
         Ok(VfioSink { device, prepared: false })
     }
@@ -69,16 +70,16 @@ impl Sink for VfioSink {
         self.device.data_fd().map(|fd| (fd, FdKind::Waits))
     }
 
-    /// Applied in RESUMING, as QEMU does: a driver may need the config space when it assembles the state, which happens on
-    /// leaving RESUMING.
+    /// Applied in RESUMING, as QEMU does: a driver may need the config space when it assembles the state, which happens
+    /// on leaving RESUMING.
     fn config(&mut self, blob: &[u8]) -> Result<(), DeviceError> {
         self.device.load_config(blob)
     }
 
     /// Leaves RESUMING for STOP already here, and not only when the device may run: on this arc the driver takes the
-    /// state in and checks it to the end. If it is broken or truncated, or belongs to another firmware, the sender learns
-    /// of it while its own device can still go on. After Commit it would be too late. It also moves the longest part of
-    /// loading out of the time between Commit and running.
+    /// state in and checks it to the end. If it is broken or truncated, or belongs to another firmware, the sender
+    /// learns of it while its own device can still go on. After Commit it would be too late. It also moves the longest
+    /// part of loading out of the time between Commit and running.
     fn seal(&mut self) -> Result<(), DeviceError> {
         self.device.set_state(State::Stop)
     }

@@ -17,9 +17,9 @@ use crate::error::{DeviceError, DeviceOperation};
 
 /// Reads a descriptor from its current position to its end.
 ///
-/// A given descriptor is made blocking (`O_NONBLOCK` is cleared, also for every process that shares it): the kernel waits
-/// for its data beside the engine's loop. [`rollback`](Source::rollback) restores the position of a file; what was read
-/// from a pipe or a socket is gone.
+/// A given descriptor is made blocking (`O_NONBLOCK` is cleared, also for every process that shares it): the kernel
+/// waits for its data beside the engine's loop. [`rollback`](Source::rollback) restores the position of a file; what
+/// was read from a pipe or a socket is gone.
 #[derive(Debug)]
 pub struct FdSource {
     file: File,

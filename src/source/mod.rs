@@ -73,8 +73,8 @@ pub trait Source: Send {
         None
     }
 
-    /// Puts the next bytes of state into `buffer` and returns how many; 0 is the end of what is available now. Called only
-    /// when there is no descriptor, on the worker's own thread.
+    /// Puts the next bytes of state into `buffer` and returns how many; 0 is the end of what is available now. Called
+    /// only when there is no descriptor, on the worker's own thread.
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, DeviceError> {
         let _ = buffer;
         Ok(0)
@@ -102,8 +102,8 @@ pub trait Source: Send {
     /// The destination runs: the device here is no longer needed and stays stopped.
     fn release(&mut self) -> Result<(), DeviceError>;
 
-    /// The destination never ran and never will: the device goes back to its earlier state. Safe to call in any phase, also
-    /// when [`start`](Source::start) never ran or failed.
+    /// The destination never ran and never will: the device goes back to its earlier state. Safe to call in any phase,
+    /// also when [`start`](Source::start) never ran or failed.
     fn rollback(&mut self) -> Result<(), DeviceError>;
 
     /// It is unknown which side runs: the device stays stopped with its state intact.

@@ -1,7 +1,7 @@
 //! Content that can be checked without being kept: what `synthetic` makes and `verify` expects.
 //!
-//! Pure: bytes and numbers only. The content is a function of the seed and the offset alone, so it does not depend on how
-//! it is cut into pieces; a byte that is missing, duplicated, swapped or misplaced is detected.
+//! Pure: bytes and numbers only. The content is a function of the seed and the offset alone, so it does not depend on
+//! how it is cut into pieces; a byte that is missing, duplicated, swapped or misplaced is detected.
 
 /// The default seed on both sides.
 pub(crate) const SEED_DEFAULT: u64 = 0x7269_6e67_6c69_6674;

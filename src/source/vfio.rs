@@ -1,7 +1,7 @@
 //! A VFIO device whose state is sent away. [`crate::sink::VfioSink`] is its mirror image.
 //!
-//! It knows which state the device has to be in at each step, and where it was before. It must not know how its state is
-//! read. The invariant: until [`release`](Source::release) the state stays in the device, so that
+//! It knows which state the device has to be in at each step, and where it was before. It must not know how its state
+//! is read. The invariant: until [`release`](Source::release) the state stays in the device, so that
 //! [`rollback`](Source::rollback) can bring it back to where it was.
 
 use std::os::fd::BorrowedFd;
@@ -25,10 +25,10 @@ use crate::vfio::{Device, State};
 /// A device that an interrupted transfer left in a state with a data file counts as being in the state without one:
 /// PRE_COPY counts as RUNNING, STOP_COPY as STOP.
 ///
-/// Reads of its descriptor: while the device is in PRE_COPY, a read returns `ENOMSG` when nothing more is available now.
-/// With some drivers (the kernel's sample mtty is one) it returns 0, which is then not the end of the state; the next
-/// read may return more. After [`stop`](Source::stop) reads continue, on the same descriptor or on a new one, and a read
-/// of 0 is the end. `poll` need not tell the truth.
+/// Reads of its descriptor: while the device is in PRE_COPY, a read returns `ENOMSG` when nothing more is available
+/// now. With some drivers (the kernel's sample mtty is one) it returns 0, which is then not the end of the state; the
+/// next read may return more. After [`stop`](Source::stop) reads continue, on the same descriptor or on a new one, and
+/// a read of 0 is the end. `poll` need not tell the truth.
 #[derive(Debug)]
 pub struct VfioSource {
     device: Device,
@@ -139,9 +139,9 @@ impl Source for VfioSource {
     }
 
     /// The device stays in STOP_COPY with its data file open, and its state stays in it as long as this object (or
-    /// another descriptor of the same device, such as the virtual machine monitor's) exists. The state does not survive the
-    /// last descriptor with most drivers: those of physical devices reset a device when it is closed, also when the process
-    /// ends or is killed. (Mediated devices may keep it: the kernel's sample mtty does.)
+    /// another descriptor of the same device, such as the virtual machine monitor's) exists. The state does not survive
+    /// the last descriptor with most drivers: those of physical devices reset a device when it is closed, also when the
+    /// process ends or is killed. (Mediated devices may keep it: the kernel's sample mtty does.)
     ///
     /// So when in doubt, check the destination first, while this process lives. If the destination does not run,
     /// [`rollback`](Source::rollback) lets the device here go on; if it does, [`release`](Source::release) ends it.

@@ -12,14 +12,14 @@
 //! | 12 | 4 | length of what follows |
 //! | 16 | length | the config space as the device's config region shows it, from its offset 0 (little-endian, as PCI is) |
 //!
-//! A device without config space has an empty blob. A blob saved by QEMU ([`ConfigState`]) is accepted, too: its space is
-//! the one that the guest sees, and always 4096 or 256 bytes long, whatever the device has.
+//! A device without config space has an empty blob. A blob saved by QEMU ([`ConfigState`]) is accepted, too: its space
+//! is the one that the guest sees, and always 4096 or 256 bytes long, whatever the device has.
 //!
 //! # Loading
 //!
-//! First the identity is compared: vendor, device, revision, class, header type, subsystem vendor and subsystem, and (but
-//! not for a QEMU blob) the size of the config space. Any difference refuses the blob before anything is written. Then,
-//! where the device here differs, these registers are written, and nothing else:
+//! First the identity is compared: vendor, device, revision, class, header type, subsystem vendor and subsystem, and
+//! (but not for a QEMU blob) the size of the config space. Any difference refuses the blob before anything is written.
+//! Then, where the device here differs, these registers are written, and nothing else:
 //!
 //! | register | bits | why |
 //! |---|---|---|
@@ -27,12 +27,12 @@
 //! | interrupt line | all | a note that the guest's firmware keeps for itself |
 //! | command | I/O, memory, bus master, parity response, SERR, INTx disable | last, as it turns the others on |
 //!
-//! I/O, memory, bus master and INTx disable are read back and must be what was written; not for a QEMU blob, because what
-//! its guest sees has bits that the device itself may not have, and QEMU does not read them back either. Not written:
-//! base addresses, those of the ROM included (they are virtual: where they are mapped is the virtual machine monitor's own
-//! state), status (cleared by writing), MSI and MSI-X (they need event descriptors, which the monitor sets up) and all
-//! other capabilities (writing them may trigger something: a reset, a power state). An embedder whose monitor needs more
-//! sends its own blob: it wraps the source and the sink and implements `config` itself.
+//! I/O, memory, bus master and INTx disable are read back and must be what was written; not for a QEMU blob, because
+//! what its guest sees has bits that the device itself may not have, and QEMU does not read them back either. Not
+//! written: base addresses, those of the ROM included (they are virtual: where they are mapped is the virtual machine
+//! monitor's own state), status (cleared by writing), MSI and MSI-X (they need event descriptors, which the monitor
+//! sets up) and all other capabilities (writing them may trigger something: a reset, a power state). An embedder whose
+//! monitor needs more sends its own blob: it wraps the source and the sink and implements `config` itself.
 
 use super::config_state::{CONFIG_STATE_TAG, ConfigState};
 use super::kernel::{Kernel, Region};

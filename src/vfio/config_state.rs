@@ -1,5 +1,5 @@
-//! The config state of a device as migration streams carry it: the virtual machine monitor's state of a PCI device, which
-//! the driver's own state does not contain.
+//! The config state of a device as migration streams carry it: the virtual machine monitor's state of a PCI device,
+//! which the driver's own state does not contain.
 //!
 //! | bytes | what |
 //! |---|---|

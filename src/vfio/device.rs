@@ -1,8 +1,8 @@
 //! One VFIO device with its migration state and its data file.
 //!
-//! It must not know which part the device plays in a transfer. Two invariants: after a failed state change the device is
-//! in a known state again, or it was reset, or it is poisoned, and the error says which; and the data file is open exactly
-//! as long as the state has a session.
+//! It must not know which part the device plays in a transfer. Two invariants: after a failed state change the device
+//! is in a known state again, or it was reset, or it is poisoned, and the error says which; and the data file is open
+//! exactly as long as the state has a session.
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -21,8 +21,9 @@ use crate::error::{DeviceError, DeviceOperation, Errno};
 /// A VFIO device that can migrate.
 ///
 /// While it is open here, no other process changes its migration state: [`state`](Device::state) returns what is
-/// remembered, without asking the kernel again. Dropping it closes the files and changes nothing else, but the kernel may:
-/// most drivers of physical devices reset a device when its last descriptor is closed, and its state is lost with that.
+/// remembered, without asking the kernel again. Dropping it closes the files and changes nothing else, but the kernel
+/// may: most drivers of physical devices reset a device when its last descriptor is closed, and its state is lost with
+/// that.
 pub struct Device {
     // Dropped in this order: the data file before the device that it belongs to.
     data: Option<OwnedFd>,
@@ -50,9 +51,9 @@ impl Device {
     /// * `/dev/vfio/devices/vfioN`: this node, through iommufd;
     /// * `/dev/vfio/N/NAME`: device NAME (PCI address or UUID) of group N, through the group.
     ///
-    /// The first three use the device's own node if `/dev/iommu` and the node exist, otherwise its group. A device that is
-    /// already open cannot be opened a second time: `EBUSY`, or `EINVAL` from its own node. A virtual machine monitor
-    /// hands over a descriptor instead: [`from_fd`](Device::from_fd).
+    /// The first three use the device's own node if `/dev/iommu` and the node exist, otherwise its group. A device that
+    /// is already open cannot be opened a second time: `EBUSY`, or `EINVAL` from its own node. A virtual machine
+    /// monitor hands over a descriptor instead: [`from_fd`](Device::from_fd).
     pub fn open(path: impl AsRef<Path>) -> Result<Device, DeviceError> {
         Device::with_kernel(Box::new(open_kernel(&Roots::default(), path.as_ref())?))
     }
@@ -94,10 +95,11 @@ impl Device {
 
     /// Brings the device to another state; blocks until the kernel is done.
     ///
-    /// When that fails, the device is brought back to what it did before, as [`State`] defines it: a running device runs,
-    /// a stopped one stays stopped ([`DeviceError::Transition`]). When it cannot be brought back, or was half loaded, it
-    /// is reset ([`DeviceError::StateLost`]). When that fails, too, it is poisoned, and every later change fails with
-    /// [`DeviceError::Poisoned`] until a [`reset`](Device::reset) succeeds. A change that is not legal touches nothing.
+    /// When that fails, the device is brought back to what it did before, as [`State`] defines it: a running device
+    /// runs, a stopped one stays stopped ([`DeviceError::Transition`]). When it cannot be brought back, or was half
+    /// loaded, it is reset ([`DeviceError::StateLost`]). When that fails, too, it is poisoned, and every later change
+    /// fails with [`DeviceError::Poisoned`] until a [`reset`](Device::reset) succeeds. A change that is not legal
+    /// touches nothing.
     pub fn set_state(&mut self, to: State) -> Result<(), DeviceError> {
         if let Some(poison) = self.poison {
             return Err(poison.into());

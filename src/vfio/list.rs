@@ -1,8 +1,8 @@
 //! Which VFIO devices this host has, and what they can do.
 //!
-//! The names come from sysfs. Only the device itself can tell what it supports, so each is opened for a moment. One that
-//! is in use refuses that and is not disturbed; on an unused one, the driver does what it does on opening and closing,
-//! which for most physical devices is a reset.
+//! The names come from sysfs. Only the device itself can tell what it supports, so each is opened for a moment. One
+//! that is in use refuses that and is not disturbed; on an unused one, the driver does what it does on opening and
+//! closing, which for most physical devices is a reset.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -8,9 +8,9 @@
 //! | `/dev/vfio/devices/vfio3` | the device behind this node, through iommufd |
 //! | `/dev/vfio/7/NAME` | device NAME (PCI address or UUID) of group 7, through the group |
 //!
-//! With the first three the way is ours to choose: through the device's own node (iommufd) if `/dev/iommu` and that node
-//! exist, otherwise through its group. With the last two the user chooses. `/dev/vfio/7` is a node and not a folder, so
-//! `/dev/vfio/7/NAME` is parsed as text, never opened as a path.
+//! With the first three the way is ours to choose: through the device's own node (iommufd) if `/dev/iommu` and that
+//! node exist, otherwise through its group. With the last two the user chooses. `/dev/vfio/7` is a node and not a
+//! folder, so `/dev/vfio/7/NAME` is parsed as text, never opened as a path.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};

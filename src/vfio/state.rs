@@ -94,8 +94,8 @@ impl State {
         matches!(self, State::PreCopy | State::PreCopyP2p | State::StopCopy)
     }
 
-    /// The state in which the device does the same, but without a data file. RESUMING has no such state (half a state is no
-    /// state), nor has ERROR: both map to themselves.
+    /// The state in which the device does the same, but without a data file. RESUMING has no such state (half a state
+    /// is no state), nor has ERROR: both map to themselves.
     pub fn without_session(self) -> State {
         match self {
             State::PreCopy => State::Running,
@@ -107,8 +107,8 @@ impl State {
 
     /// Whether the kernel lets a device with `features` go from here to `to`, in one arc or in several.
     ///
-    /// Every existing state can be reached from every other, with two exceptions: no request leads into or out of ERROR,
-    /// and none leads from STOP_COPY back to PRE_COPY or PRE_COPY_P2P.
+    /// Every existing state can be reached from every other, with two exceptions: no request leads into or out of
+    /// ERROR, and none leads from STOP_COPY back to PRE_COPY or PRE_COPY_P2P.
     pub fn can_go(self, to: State, features: Features) -> bool {
         let exist = self.exists(features) && to.exists(features);
         let failed = self == State::Error || to == State::Error;
@@ -135,10 +135,10 @@ impl State {
 
     /// Where to bring a device when going from here to `to` failed.
     ///
-    /// * Loading (to or from RESUMING): only a reset. The device holds half of a state, and the kernel's documentation says
-    ///   "to abort a RESUMING session the device must be reset".
-    /// * Ending something (saving, or being stopped): the same again, because the first attempt may have ended midway and
-    ///   every other state would be wrong: a device that should run must not stay stopped, and vice versa.
+    /// * Loading (to or from RESUMING): only a reset. The device holds half of a state, and the kernel's documentation
+    ///   says "to abort a RESUMING session the device must be reset".
+    /// * Ending something (saving, or being stopped): the same again, because the first attempt may have ended midway
+    ///   and every other state would be wrong: a device that should run must not stay stopped, and vice versa.
     /// * Beginning something (saving, or being quiet): back to what the device did before, RUNNING for a device that
     ///   ran and STOP for one that was stopped. So a failed PRE_COPY or STOP_COPY leaves a running device running.
     pub(crate) fn recover(self, to: State) -> Recover {
@@ -260,7 +260,8 @@ mod tests {
         &[StopCopy, Stop, RunningP2p, Running],
     ];
 
-    /// The single arcs that a driver must implement, for each combination of features (P2P, PRE_COPY), from the same place.
+    /// The single arcs that a driver must implement, for each combination of features (P2P, PRE_COPY), from the same
+    /// place.
     fn documented_arcs(features: Features) -> Vec<(State, State)> {
         let mut arcs = vec![(Resuming, Stop), (Stop, Resuming), (Stop, StopCopy), (StopCopy, Stop)];
         if features.p2p() {

@@ -2,17 +2,17 @@
 //! The ioctls of VFIO and iommufd, each paired with the struct that the kernel expects, and the way from a node in
 //! `/dev` to an opened device. It decides nothing about migration: that is left to `device`.
 //!
-//! **Invariant**: a [`Request`] pairs a number with the type of its argument, in the one list below, and every ioctl goes
-//! through one of the three functions at the end of this file.
+//! **Invariant**: a [`Request`] pairs a number with the type of its argument, in the one list below, and every ioctl
+//! goes through one of the three functions at the end of this file.
 //!
 //! # Containers and iommufds
 //!
-//! Nothing is ever mapped for DMA here, so it does not matter what a device is attached to; but the kernel insists that it
-//! is attached. The kernel lets one process open a group, and only once; devices of one group (functions of one card) must
-//! share what they are attached to. So a process opens each group once, with its own container, and one iommufd with one
-//! address space for all devices that are opened through their own nodes. Devices hold a [`Lease`]; dropping the last one
-//! closes the file. Groups do not share a container: they would gain nothing, and a container may refuse a second group
-//! whose IOMMU differs.
+//! Nothing is ever mapped for DMA here, so it does not matter what a device is attached to; but the kernel insists that
+//! it is attached. The kernel lets one process open a group, and only once; devices of one group (functions of one
+//! card) must share what they are attached to. So a process opens each group once, with its own container, and one
+//! iommufd with one address space for all devices that are opened through their own nodes. Devices hold a [`Lease`];
+//! dropping the last one closes the file. Groups do not share a container: they would gain nothing, and a container may
+//! refuse a second group whose IOMMU differs.
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, c_char, c_int, c_ulong};
@@ -211,8 +211,8 @@ impl Group {
     }
 }
 
-/// A device's membership in its group. The kernel would open a device of an open group a second time, and then two owners
-/// would change one migration state; through nodes it does not.
+/// A device's membership in its group. The kernel would open a device of an open group a second time, and then two
+/// owners would change one migration state; through nodes it does not.
 #[derive(Debug)]
 struct Member {
     group: Lease<Group>,
@@ -337,10 +337,10 @@ const fn argument_size<T>() -> u32 {
 /// Calls an ioctl whose argument points to a `T`.
 fn ioctl_struct<T>(fd: BorrowedFd<'_>, request: Request<T>, argument: &mut T) -> Result<c_int, Errno> {
     retry_interrupted(|| {
-        // SAFETY: the kernel reads and writes at most a `T` through the pointer, because `request` pairs the number with
-        // that type (upheld by the list of requests, and by `argsz`, which every caller sets to the type's size); the
-        // reference is exclusive and outlives the call. That `fd` is a VFIO or iommufd file, so that the number means
-        // this, is upheld by `OpenDevice`'s constructors.
+        // SAFETY: the kernel reads and writes at most a `T` through the pointer, because `request` pairs the number
+        // with that type (upheld by the list of requests, and by `argsz`, which every caller sets to the type's size);
+        // the reference is exclusive and outlives the call. That `fd` is a VFIO or iommufd file, so that the number
+        // means this, is upheld by `OpenDevice`'s constructors.
         unsafe { nix::libc::ioctl(fd.as_raw_fd(), request.number, std::ptr::from_mut(argument)) }
     })
 }
@@ -378,8 +378,8 @@ fn adopt(number: c_int) -> Result<OwnedFd, Errno> {
     if number < 0 {
         return Err(nix::errno::Errno::EBADF.into());
     }
-    // SAFETY: the number is an open descriptor that no other code knows or closes, because an ioctl has just returned it
-    // (upheld by the callers, who pass nothing else).
+    // SAFETY: the number is an open descriptor that no other code knows or closes, because an ioctl has just returned
+    // it (upheld by the callers, who pass nothing else).
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 

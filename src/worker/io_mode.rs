@@ -1,15 +1,16 @@
 //! The I/O mode of a device: whether the ring or the worker's own thread carries out its reads and writes.
 //!
-//! The kernel hands reads and writes of most descriptors (a VFIO data_fd, a memfd) to a thread of its own. That overlaps with
-//! everything else, and is what a device that waits for hardware needs. But where a read only copies memory and no
-//! processor is spare, the hand-over costs four context switches per packet and a cold cache. So the worker itself reads
-//! descriptors that never wait when this process has no more than two processors; `docs/BENCHMARKING.md` has the figures.
+//! The kernel hands reads and writes of most descriptors (a VFIO data_fd, a memfd) to a thread of its own. That
+//! overlaps with everything else, and is what a device that waits for hardware needs. But where a read only copies
+//! memory and no processor is spare, the hand-over costs four context switches per packet and a cold cache. So the
+//! worker itself reads descriptors that never wait when this process has no more than two processors;
+//! `docs/BENCHMARKING.md` has the figures.
 
 use crate::ring::IoMode;
 use crate::source::FdKind;
 
-/// Up to this many processors the worker reads and writes memory itself: with three, one is spare beside the two sides of
-/// a transfer on one host, or beside the worker and the kernel's network processing.
+/// Up to this many processors the worker reads and writes memory itself: with three, one is spare beside the two sides
+/// of a transfer on one host, or beside the worker and the kernel's network processing.
 const THREAD_CPUS_MAX: usize = 2;
 
 /// The I/O mode for a descriptor of this kind, on this machine.

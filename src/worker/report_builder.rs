@@ -1,5 +1,5 @@
-//! Builds the report of one side of a transfer. What captures and replays also report is in [`header`]. It must not know
-//! which protocol was used.
+//! Builds the report of one side of a transfer. What captures and replays also report is in [`header`]. It must not
+//! know which protocol was used.
 
 pub(crate) mod header;
 
@@ -28,7 +28,8 @@ pub(crate) struct ReportBuilder {
     settings: Settings,
     devices: Vec<DeviceReport>,
     channels: Vec<ChannelReport>,
-    /// When the devices began to stop, were stopped, all state was moved, it was loaded, and they ran on the other side.
+    /// When the devices began to stop, were stopped, all state was moved, it was loaded, and they ran on the other
+    /// side.
     moments: [Option<Nanos>; 5],
 }
 

@@ -10,8 +10,8 @@ use tempfile::TempDir;
 
 /// The device of every capture.
 pub(crate) const DEVICE: &str = "0000:00:01.0/vfio";
-/// In `device-on-channels`: where the two packets of the device begin, the state's on channel 0 and the config state's on
-/// channel 1.
+/// In `device-on-channels`: where the two packets of the device begin, the state's on channel 0 and the config state's
+/// on channel 1.
 pub(crate) const DATA_AT: usize = 14976;
 pub(crate) const CONFIG_AT: usize = 6784;
 

@@ -1,5 +1,5 @@
-//! Shared by the tests: transfers on their own threads that are waited for with a timeout, devices that keep a journal of
-//! what was done to them, and (in `peer`) hand-written peers.
+//! Shared by the tests: transfers on their own threads that are waited for with a timeout, devices that keep a journal
+//! of what was done to them, and (in `peer`) hand-written peers.
 
 #![expect(dead_code, reason = "each test crate uses a different part of this")]
 

@@ -16,8 +16,8 @@ pub(crate) struct Named {
     pub(crate) line: usize,
 }
 
-/// Every path that begins at the root of the crate, written out: `super::x` in `wire::text` is `wire`, `x`. The root itself
-/// is an empty path.
+/// Every path that begins at the root of the crate, written out: `super::x` in `wire::text` is `wire`, `x`. The root
+/// itself is an empty path.
 pub(crate) fn absolute(source: &Source) -> Vec<Named> {
     let mut names = Names { module: source.module(), found: Vec::new(), absolute: true };
     names.visit_file(&source.file);

@@ -162,8 +162,8 @@ pub(crate) fn circles(sources: &[Source], rules: &Rules) -> Vec<String> {
     open.into_iter().map(told).collect()
 }
 
-/// Where QEMU may be named, beside the command and the root of the library: in its own module, its wire format, its errors
-/// and its bounds.
+/// Where QEMU may be named, beside the command and the root of the library: in its own module, its wire format, its
+/// errors and its bounds.
 const QEMU_AT_HOME: [&str; 6] = ["qemu/", "qemu.rs", "wire/qemu", "error", "limits.rs", "lib.rs"];
 
 /// Names of QEMU elsewhere, and why. An exception that is no longer needed must be deleted.

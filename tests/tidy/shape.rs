@@ -73,8 +73,8 @@ pub(crate) fn long_functions(sources: &[Source], exceptions: &[(&str, &str, &str
     found
 }
 
-/// Files that no other declares: they look like a part of the program but are never compiled. Takes files as they are on
-/// disk, tests included.
+/// Files that no other declares: they look like a part of the program but are never compiled. Takes files as they are
+/// on disk, tests included.
 pub(crate) fn orphans(files: &[(String, String)]) -> Vec<String> {
     const ROOTS: [&str; 2] = ["lib.rs", "bin/ringlift/main.rs"];
     let declared = source::all_declared(files, false);
@@ -83,7 +83,8 @@ pub(crate) fn orphans(files: &[(String, String)]) -> Vec<String> {
     orphans.map(|(name, _)| format!("src/{name} is declared by no other file")).collect()
 }
 
-/// Modules that offer something and that no other file names. Those that the root makes public are for users of the crate.
+/// Modules that offer something and that no other file names. Those that the root makes public are for users of the
+/// crate.
 pub(crate) fn unused_modules(sources: &[Source]) -> Vec<String> {
     let offers = |item: &Item| match item {
         Item::Const(item) => is_offered(&item.vis),

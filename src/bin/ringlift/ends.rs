@@ -76,8 +76,8 @@ impl SinkSpec {
 }
 
 /// A descriptor inherited from the parent. The standard ones are duplicated; others are opened a second time by number,
-/// because no safe code turns a number into a descriptor: a file is then put at the position of the first one, a pipe is
-/// the same pipe, and a socket cannot be opened.
+/// because no safe code turns a number into a descriptor: a file is then put at the position of the first one, a pipe
+/// is the same pipe, and a socket cannot be opened.
 fn inherited(fd: u32, options: &mut OpenOptions) -> Result<OwnedFd, DeviceError> {
     let path = format!("/proc/self/fd/{fd}");
     let opened = match fd {

@@ -1,5 +1,5 @@
-//! What every report needs, whatever it describes: host, pool, congestion control, warnings and error. It must not know what
-//! was moved.
+//! What every report needs, whatever it describes: host, pool, congestion control, warnings and error. It must not know
+//! what was moved.
 
 use crate::buffer::{self, Pool};
 use crate::error::{Error, KernelError};

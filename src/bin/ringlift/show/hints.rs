@@ -1,7 +1,7 @@
 //! What the command adds to the library's hints: its own options and commands.
 //!
-//! The library names a setting ("a smaller pool"); this file knows the option for it. A row names the codes of errors, or
-//! of a warning, that it applies to, and the text of the hint that it is appended to.
+//! The library names a setting ("a smaller pool"); this file knows the option for it. A row names the codes of errors,
+//! or of a warning, that it applies to, and the text of the hint that it is appended to.
 
 use ringlift::error::{Error, ErrorCode};
 use ringlift::report::{Warning, WarningCode};

@@ -38,7 +38,8 @@ impl JsonTarget {
         })
     }
 
-    /// Writes a report. A failure is printed but does not change the exit status: the outcome for the devices matters more.
+    /// Writes a report. A failure is printed but does not change the exit status: the outcome for the devices matters
+    /// more.
     pub(crate) fn write(&self, report: &impl Serialize) {
         if let Err(error) = self.try_write(report) {
             let text = format!("the report was not written: {error}");
