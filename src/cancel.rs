@@ -1,11 +1,12 @@
 //! Cancelling a transfer, from any thread.
 //!
-//! Knows nothing of what it cancels: whoever waits attaches a [`Wake`]. A waiter that is gone is forgotten; nothing here keeps it.
+//! Knows nothing of what it cancels: a waiter attaches a [`Wake`]. A waiter that was dropped is forgotten; nothing here
+//! keeps it alive.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// Cancels transfers from any thread. Every transfer that was given a clone of it rolls back, unless it has committed.
+/// Cancels transfers from any thread. Every transfer that was given a clone rolls back, unless it has committed.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel {
     state: Arc<CancelState>,
@@ -17,19 +18,19 @@ struct CancelState {
     waiters: Mutex<Vec<Weak<dyn Wake>>>,
 }
 
-/// Something that waits, and looks at the [`Cancel`] that it was attached to when it is woken.
+/// A waiter, which checks the [`Cancel`] that it was attached to when it is woken.
 pub(crate) trait Wake: std::fmt::Debug + Send + Sync {
-    /// Ends its wait.
+    /// Ends the wait.
     fn wake(&self);
 }
 
 impl Cancel {
-    /// One that nobody has cancelled yet.
+    /// Not cancelled yet.
     pub fn new() -> Cancel {
         Cancel::default()
     }
 
-    /// Cancels. Returns at once; the transfer ends when its devices are back where they were.
+    /// Cancels. Returns immediately; the transfer ends when its devices are back where they were.
     pub fn cancel(&self) {
         self.state.cancelled.store(true, Ordering::SeqCst);
         self.waiters().iter().filter_map(Weak::upgrade).for_each(|waiter| waiter.wake());

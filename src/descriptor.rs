@@ -1,4 +1,4 @@
-//! Descriptors that a source, a sink or a replay was handed: what to expect of one, and whether it can be used.
+//! Descriptors that were passed to a source, a sink or a replay: what to expect of one, and whether it can be used.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -13,11 +13,11 @@ use crate::error::{DeviceError, DeviceOperation, Errno};
 pub enum FdKind {
     /// A read copies memory and returns: a regular file, a memfd.
     Memory,
-    /// A read may wait for somebody: a pipe, a device.
+    /// A read may wait: a pipe, a device.
     Waits,
 }
 
-/// What to expect of a descriptor: only a regular file (a memfd is one) answers from memory.
+/// What to expect of a descriptor: only a regular file (a memfd is one) is read from memory.
 pub(crate) fn kind_of(fd: BorrowedFd<'_>) -> FdKind {
     match nix::sys::stat::fstat(fd) {
         Ok(stat) if stat.st_mode & nix::libc::S_IFMT == nix::libc::S_IFREG => FdKind::Memory,
@@ -25,8 +25,8 @@ pub(crate) fn kind_of(fd: BorrowedFd<'_>) -> FdKind {
     }
 }
 
-/// Clears `O_NONBLOCK`, with which the ring would be told `EAGAIN`, and says at once when the descriptor is open for the
-/// other direction alone.
+/// Clears `O_NONBLOCK`, with which the ring would get `EAGAIN`, and fails early when the descriptor is open only for the
+/// other direction.
 pub(crate) fn make_ready(
     fd: BorrowedFd<'_>,
     wrong: OFlag,

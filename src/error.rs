@@ -1,4 +1,4 @@
-//! Errors by blame: who has to do something about it decides the variant.
+//! Errors by blame: the variant tells who has to do something about it.
 //!
 //! | variant | whose | exit status of the command |
 //! |---|---|---|
@@ -7,12 +7,12 @@
 //! | [`Error::Peer`] | the peer broke the protocol, fell silent or went away | 1 |
 //! | [`Error::Capture`] | a file with a captured stream | 1 |
 //! | [`Error::Device`] | a source or a sink, named | 1 |
-//! | [`Error::File`] | a file that was to be written, named | 1 |
+//! | [`Error::File`] | an output file, named | 1 |
 //! | [`Error::Kernel`] | this host: io_uring, memory, sockets | 1 |
-//! | [`Error::Cancelled`], [`Error::Deadline`] | the owner | 130, 1 |
-//! | [`Error::InDoubt`] | nobody can tell which side runs | 3 |
+//! | [`Error::Cancelled`], [`Error::Deadline`] | the caller | 130, 1 |
+//! | [`Error::InDoubt`] | neither side can tell which one runs the devices | 3 |
 //!
-//! No variant holds another's text; every one keeps the operation and the errno.
+//! No variant holds another's text; each keeps the operation and the errno.
 
 mod capture;
 mod code;
@@ -48,7 +48,7 @@ pub enum Error {
     /// The peers do not fit together; nothing was moved.
     #[error("refused by the {by}: {reason}")]
     Refused {
-        /// Which side said no.
+        /// Which side refused.
         by: Side,
         /// Why.
         reason: Refusal,
@@ -67,29 +67,29 @@ pub enum Error {
         /// What failed.
         error: DeviceError,
     },
-    /// A file or a folder could not be made or written.
+    /// A file or a folder could not be created or written.
     #[error("{operation} {path} failed: {errno}")]
     File {
-        /// What was tried.
+        /// What was attempted.
         operation: &'static str,
-        /// Where.
+        /// On which path.
         path: Box<str>,
-        /// The kernel's word.
+        /// The kernel's error number.
         errno: Errno,
     },
-    /// This host's kernel said no.
+    /// This host's kernel reported an error.
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    /// The owner cancelled.
+    /// The caller cancelled.
     #[error("cancelled")]
     Cancelled,
     /// The deadline passed before the hand-over.
     #[error("the deadline passed before every device was loaded")]
     Deadline,
-    /// Commit was sent and no answer came: the destination may or may not run.
+    /// Commit was sent and no answer came: the destination may or may not be running the devices.
     #[error("commit was sent and no answer came ({cause}): the destination may be running the devices")]
     InDoubt {
-        /// What took the answer away.
+        /// Why the answer did not arrive.
         cause: Box<Error>,
     },
 }

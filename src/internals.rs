@@ -1,7 +1,7 @@
-//! What the benches need of the crate's inside, behind the feature `internals`. Not part of the library's promise.
+//! The internals that the benches need, behind the feature `internals`. Not part of the library's stable interface.
 //!
-//! Each type holds one of the crate's own and passes calls on. Nothing here gives out memory or descriptors, so whoever
-//! uses it can make no more mistakes than the crate itself.
+//! Each type wraps one of the crate's own and forwards calls. Nothing here gives out memory or descriptors, so its users
+//! can break no more than the crate itself can.
 
 use crate::report::Stage;
 use crate::session::{credit, reorder};
@@ -12,12 +12,12 @@ use crate::{buffer, error, report};
 pub struct Reorder(reorder::Reorder<u32>);
 
 impl Reorder {
-    /// For packets that are less than `window` ahead of their turn.
+    /// For packets that are less than `window` ahead of the next one.
     pub fn new(window: usize) -> Reorder {
         Reorder(reorder::Reorder::new(window))
     }
 
-    /// A packet's header came. False when the packet is not wanted.
+    /// A packet's header arrived. False when the packet is not wanted.
     #[inline]
     pub fn claim(&mut self, idx: u64, limit: u64) -> bool {
         self.0.claim(idx, false, limit).is_ok()
@@ -29,7 +29,7 @@ impl Reorder {
         self.0.fill(idx, handle);
     }
 
-    /// The packet whose turn it is, if it is here.
+    /// The next packet, if it is here.
     #[inline]
     pub fn pop(&mut self) -> Option<(u64, u32)> {
         self.0.pop()
@@ -40,7 +40,7 @@ impl Reorder {
 #[derive(Debug)]
 pub struct Pool(buffer::Pool);
 
-/// A slot, closed.
+/// An opaque slot.
 #[derive(Debug)]
 pub struct Slot(buffer::Slot);
 
@@ -50,7 +50,7 @@ impl Pool {
         buffer::Pool::new(count, capacity).map(Pool)
     }
 
-    /// The slot given back last.
+    /// Takes the slot that was given back last.
     #[inline]
     pub fn take(&mut self) -> Option<Slot> {
         self.0.take().map(Slot)
@@ -91,7 +91,7 @@ impl Grant {
 pub struct Allowance(credit::Allowance);
 
 impl Allowance {
-    /// The receiver's word. False when it shrinks.
+    /// Applies a new limit. False when it shrinks.
     #[inline]
     pub fn raise(&mut self, limit: u64) -> bool {
         self.0.raise(limit).is_ok()
@@ -109,8 +109,8 @@ impl Allowance {
 pub struct Recorder(report::Recorder);
 
 impl Recorder {
-    /// Records what both sides together record of one packet: six stages, and a look at each stopwatch. `times` are the
-    /// clock at the ends of the stages.
+    /// Records what both sides together record for one packet: six stages, and a look at each stopwatch. `times` are the
+    /// clock readings at the ends of the stages.
     #[inline]
     pub fn packet(&mut self, times: &[u64; 7], credit_stalls: bool, pool_stalls: bool) {
         let stages = [Stage::Read, Stage::Queue, Stage::Send, Stage::Reorder, Stage::Write];
@@ -128,7 +128,7 @@ impl Recorder {
     }
 }
 
-/// The clock that records are made with, in nanoseconds.
+/// The clock used for recording, in nanoseconds.
 #[inline]
 pub fn now() -> u64 {
     crate::time::now()

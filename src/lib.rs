@@ -5,15 +5,15 @@
 //! 1. [`source`]: where state comes from (a VFIO device, a file, a descriptor, a generator, an embedder's own);
 //! 2. `buffer`: a slot of the registered pool that the state is read straight into;
 //! 3. [`wire`]: the header that is written in front of it;
-//! 4. `channel`, over `ring`: the packet leaves in one operation, on the connection with the least to do;
+//! 4. `channel`, over `ring`: the packet is sent in one operation, on the least loaded connection;
 //! 5. the network, any number of connections;
 //! 6. `channel` again: the header is received, then the payload straight into a slot;
-//! 7. `session`: packets are put in order by idx, credit and hand-over are kept;
-//! 8. [`sink`]: written into the device at the destination.
+//! 7. `session`: packets are put in order by idx; it also keeps credit and the hand-over;
+//! 8. [`sink`]: the state is written into the device at the destination.
 //!
-//! [`capture`] looks into streams that a QEMU sent and that are on disk.
-//!
-//! [`engine`] is the only glue, [`stats`] counts, [`limits`] bounds everything, [`error`] says whose fault it is.
+//! [`transfer`] and [`qemu`] drive these stations, by workers from `worker`; [`qemu::capture`] inspects streams that a
+//! QEMU sent and that were stored on disk. [`report`] counts, [`limits`] bounds everything, [`error`] says whose fault
+//! it is.
 
 mod buffer;
 mod cancel;
@@ -48,7 +48,7 @@ pub use transfer::{Finished, Parked, Receiver, ReceiverBuilder, Sender, SenderBu
 pub use wire::Checksum;
 pub use worker::caller::Event;
 
-/// What the tests of this crate share with those beside it names it so.
+/// Code that unit tests share with the integration tests names the crate `ringlift`.
 #[cfg(test)]
 extern crate self as ringlift;
 

@@ -8,16 +8,16 @@ use std::time::Duration;
 /// Bytes of one memory page: payloads start on such a boundary so that the kernel can move whole pages.
 pub const PAGE_SIZE: usize = 4096;
 
-/// Room in front of a payload for its header: the largest framing (288 bytes for a device packet of QEMU's, our own
-/// takes 64) rounded up to a page, because the payload behind it is page-aligned.
+/// Room in front of a payload for its header: the largest framing (288 bytes for a QEMU device packet, 64 for our own)
+/// rounded up to a page, because the payload behind it is page-aligned.
 pub const HEADER_ROOM: usize = PAGE_SIZE;
 
 /// Smallest packet payload: below a page the header costs more than the data.
 pub const PACKET_SIZE_MIN: u32 = 4096;
 /// Largest packet payload: 16 MiB is past the point where larger packets are faster on any link measured, and a
-/// pool must hold at least two packets a device.
+/// pool must hold at least two packets per device.
 pub const PACKET_SIZE_MAX: u32 = 16 << 20;
-/// Packet payload when nothing else is asked for: the fastest in the measurements of `docs/BENCHMARKING.md`.
+/// Default packet payload: the fastest in the measurements of `docs/BENCHMARKING.md`.
 pub const PACKET_SIZE_DEFAULT: u32 = 1 << 20;
 
 /// Largest config state of a device: PCI config space (4 KiB), a header, and room for a table of 2048 MSI-X vectors
@@ -26,104 +26,108 @@ pub const CONFIG_SIZE_MAX: usize = 64 << 10;
 
 /// Devices in one session: a virtual machine has at most 32 slots of 8 functions on a bus.
 pub const DEVICES_MAX: usize = 256;
-/// Bytes of a device's name (QEMU's idstr has 255, too).
+/// Longest device name in bytes (a QEMU idstr has the same bound).
 pub const NAME_MAX: usize = 255;
-/// Data connections in one session, as QEMU's multifd.
+/// Data connections in one session, the same as in QEMU's multifd.
 pub const CHANNELS_MAX: usize = 255;
-/// Data connections when nothing else is asked for.
+/// Default number of data connections.
 pub const CHANNELS_DEFAULT: usize = 2;
 
-/// Pool when nothing else is asked for: 64 packets of the default size, several times what a socket holds.
+/// Default pool size: 64 packets of the default size, several times what a socket holds.
 pub const POOL_SIZE_DEFAULT: u64 = 64 << 20;
 /// Largest pool that the sender may ask for, on either side.
 pub const POOL_SIZE_MAX: u64 = 16 << 30;
-/// Largest pool that a receiver allocates on its peer's word, unless its owner raises it.
+/// Largest pool that a receiver allocates because its peer asked for it, unless its caller raises the bound.
 pub const POOL_SIZE_TRUSTED: u64 = 1 << 30;
 
 /// Longest control message: settings with every device at its longest name, and its fixed part.
 pub const CONTROL_BODY_MAX: usize = 72 << 10;
 /// Longest text in an abort or a refusal.
 pub const TEXT_MAX: usize = 512;
-/// Buffer of one line: the small buffers that packet headers and control messages use.
+/// Size of a control buffer: the small buffers that packet headers and control messages use.
 pub const LINE_SIZE: usize = 80 << 10;
-/// Control messages that may wait to be sent: one of each kind, and for each device one credit (newer credit replaces
-/// older) and one loaded.
+/// Control messages that may wait to be sent: one of each kind, and for each device one Credit (newer credit replaces
+/// older) and one Loaded.
 pub const CONTROL_QUEUE_MAX: usize = 2 * DEVICES_MAX + 16;
 
-/// Connections that may be in their hello at once at a listener.
+/// Connections that may be in their hello at the same time at a listener.
 pub const PENDING_HELLOS_MAX: usize = 64;
-/// From connecting to the end of one connection's hello. Two round trips of the slowest link, generously.
+/// From connecting to the end of one connection's hello: a generous bound for two round trips on the slowest link.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the control connection's hello to the last data connection's.
 pub const GATHER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a thread that waits for connections looks whether it was cancelled: at once, to whoever typed Ctrl-C.
+/// How often a thread waiting for connections checks for cancellation. Short enough to feel immediate after Ctrl-C.
 pub const CANCEL_POLL: Duration = Duration::from_millis(50);
 
-/// A side that has nothing to say says so this often.
+/// A side with nothing else to send sends a heartbeat this often.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// A peer that said nothing for so long is gone: ten heartbeats.
+/// A peer that has been silent for this long is gone: ten heartbeats.
 pub const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// Data that does not move for so long is a failure even if heartbeats come: it bounds what a slow device may take for
-/// one read, one write or one state change (seconds, for the slowest known).
+/// A transfer in which no data has moved for this long has failed, even if heartbeats arrive. This bounds the time that a
+/// slow device may take for one read, one write or one state change (seconds, for the slowest known).
 pub const STANDSTILL_MAX: Duration = Duration::from_secs(60);
-/// How long a side that gives up tries to say so.
+/// How long a side that gives up tries to send its final message.
 pub const LAST_WORD_MAX: Duration = Duration::from_secs(1);
-/// How often is looked whether the peer's kernel has confirmed the last word: a part of a round trip.
+/// How often to poll for the peer kernel's acknowledgement of our final message: a fraction of a round trip.
 pub const CONFIRMATION_POLL: Duration = Duration::from_micros(100);
-/// How long a side whose data connection failed listens for the reason on the control connection.
+/// How long a side whose data connection failed waits for the reason on the control connection.
 pub const REASON_PATIENCE: Duration = Duration::from_millis(300);
-/// How long a side whose transfer failed waits for reads, writes and state changes that are under way. A device that does
-/// not come back in this time is reported, not waited for.
+/// How long a side whose transfer failed waits for reads, writes and state changes that are under way. A device whose
+/// operation has not ended by then is reported, not waited for.
 pub const SETTLE_MAX: Duration = Duration::from_secs(60);
-/// How often progress is told.
+/// How often progress is reported.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
-/// How long a side waits, after its last word, for its peer to close: so that the word is not lost in a reset.
+/// How long a side waits, after its final message, for its peer to close, so that the message is not lost in a reset.
 pub const LINGER_MAX: Duration = Duration::from_secs(2);
 
-/// Pre-copy ends when so many bytes have been sent per byte that the device estimated at the start: a device that makes
-/// state faster than the network takes it would never end it.
+/// Pre-copy ends once this many times the device's initial estimate has been sent: a device that produces state faster
+/// than the network takes it would never finish pre-copy.
 pub const PRECOPY_FACTOR_MAX: u64 = 4;
-/// Pre-copy ends after so long in any case.
+/// Pre-copy ends after this time in any case.
 pub const PRECOPY_TIME_MAX: Duration = Duration::from_secs(30);
-/// How long a device in pre-copy that has nothing new is left alone.
+/// How long to wait before reading again from a device in pre-copy that had nothing new.
 pub const PRECOPY_POLL: Duration = Duration::from_millis(10);
 
-/// State in one packet of QEMU's, or in one piece on its main connection: its buffer is at most 1 MiB.
+/// State in one QEMU packet, or in one piece on QEMU's main connection: QEMU's buffer is at most 1 MiB.
 pub const QEMU_STATE_MAX: u32 = 1 << 20;
-/// Blocks of guest memory: some tens in every machine known.
+/// Blocks of guest memory: every known machine has some tens.
 pub const QEMU_RAM_BLOCKS_MAX: usize = 4096;
-/// Body of a message that a QEMU destination sends: one that asks for pages has a block's name, a bitmap's too.
+/// Body of a message that a QEMU destination sends: a request for pages contains a block's name, as does a bitmap.
 pub const QEMU_REPLY_MAX: u16 = 512;
-/// Connections of one migration of QEMU's: the main one and its multifd channels.
+/// Connections of one QEMU migration: the main one and the multifd channels.
 pub const QEMU_CONNECTIONS_MAX: usize = CHANNELS_MAX + 1;
-/// Packets and pieces of device state that are listed of a captured stream: 4 TiB in packets of the largest size, and 100 MiB
-/// of memory for the list.
+/// Packets and pieces of device state that are listed for a captured stream: 4 TiB in packets of the largest size, and
+/// 100 MiB of memory for the list.
 pub const QEMU_PIECES_MAX: usize = 4 << 20;
-/// Barriers of a captured connection: a source makes one for each pass over its memory, so these are three hours at a hundred
-/// passes a second, and 8 MiB of memory for the list.
+/// Barriers of a captured connection: a source makes one for each pass over its memory, so this allows three hours at a
+/// hundred passes a second, and 8 MiB of memory for the list.
 pub const QEMU_BARRIERS_MAX: usize = 1 << 20;
-/// Packets of one device that have a slot and wait for their turn. More than any pool gives one device in practice; it bounds
-/// the list of places for them, not what a device can send.
+/// Packets of one device that have a slot and wait for earlier ones. More than any pool gives one device in practice; it
+/// bounds the list of places for them, not what a device can send.
 pub const QEMU_WINDOW_MAX: usize = 1024;
-/// What follows the live sections of a main connection, where it has to be kept: some MiB in a machine with hundreds of devices.
+/// What follows the live sections of a main connection, where it has to be kept: some MiB in a machine with hundreds of
+/// devices.
 pub const QEMU_TAIL_MAX: usize = 64 << 20;
-/// From the end of one multifd connection to the end of the main one, or between two packets on the others after that: QEMU closes
-/// its connections when it has written everything, so what is missing then is in the sockets' buffers already.
+/// From the end of one multifd connection to the end of the main one, or between two packets on the others after that:
+/// QEMU closes its connections when it has written everything, so whatever is still missing is already in the sockets'
+/// buffers.
 pub const QEMU_LEFTOVERS_MAX: Duration = Duration::from_secs(10);
 /// QEMU's description of a machine's state: 44 KiB for a small machine, some MiB for one with hundreds of devices.
 pub const QEMU_DESCRIPTION_MAX: u32 = 16 << 20;
 
-/// How far ahead of the first that is missing a packet of a QEMU device may be. The packets in between wait on other connections:
-/// their sockets hold at most 6 MiB each, which is 16384 of the smallest packets (a device of 96 bytes sends 384).
+/// How far a packet of a QEMU device may be ahead of the first missing one. The packets in between wait on other
+/// connections, whose sockets hold at most 6 MiB each, which is 16384 of the smallest packets (a device of 96 bytes sends
+/// 384).
 pub const QEMU_AHEAD_MAX: usize = 4 * 16384;
-/// Answers that may wait for a QEMU source to take them: it pings once in a migration.
+/// Answers that may wait for a QEMU source to read them: it pings once in a migration.
 pub const QEMU_ANSWERS_MAX: usize = 64;
-/// Bytes that one receive from a QEMU may bring at most: what a socket gives at once, and no more than stays in a cache.
+/// Most bytes for one receive from a QEMU: what a socket returns in one call, and no more than stays in a cache.
 pub const QEMU_PIECE_MAX: u32 = 1 << 20;
-/// And at least, however many connections share a pool: below, a system call costs more than what it moves.
+/// Fewest bytes for one receive, however many connections share a pool: below this a system call costs more than the
+/// bytes that it moves.
 pub const QEMU_PIECE_MIN: u32 = 64 << 10;
 
-/// Longest latency that a histogram can hold, in nanoseconds (one hour); longer ones count as this.
+/// Longest latency that a histogram can hold, in nanoseconds (one hour); longer ones are counted as this.
 pub const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 
 const _: () = assert!(HEADER_ROOM >= 288, "QEMU's device packet header fits in front of a payload");

@@ -1,6 +1,6 @@
-//! Numbers of devices, channels and packets, each a type of its own, so that none is taken for another.
+//! Numbers of devices, channels and packets, each with its own type, so that they cannot be confused.
 //!
-//! Nothing here knows what is counted. A value that exists fits what is sent on the wire for it.
+//! Nothing here knows what is counted. Every value fits its field on the wire.
 
 use std::fmt;
 
@@ -12,23 +12,23 @@ macro_rules! number {
         pub struct $name(pub $inner);
 
         impl $name {
-            /// The number, as it is.
+            /// The number, unchanged.
             #[must_use]
             pub const fn new(number: $inner) -> Self {
                 Self(number)
             }
 
-            /// The number of what stands at `index` of a list.
+            /// The number of the entry at `index` of a list.
             ///
             /// # Panics
             ///
-            /// When the list is longer than its bound allows, which is a defect of the caller's.
+            /// When the list is longer than its bound allows, which is a defect in the caller.
             #[must_use]
             pub fn from_index(index: usize) -> Self {
                 Self(<$inner>::try_from(index).expect($bound))
             }
 
-            /// The place in a list.
+            /// The index in a list.
             ///
             /// # Panics
             ///
@@ -52,7 +52,7 @@ number! {
     DeviceIdx(u16), "at most limits::DEVICES_MAX devices"
 }
 number! {
-    /// A channel's number: the place of a data connection among those of one session.
+    /// A channel's number: the index of a data connection among those of one session.
     ChannelIdx(u8), "at most limits::CHANNELS_MAX channels"
 }
 number! {

@@ -1,5 +1,5 @@
-//! What a side of a transfer is doing: the one list that events, errors and the sessions share. Knows nothing of them; keeps
-//! that a phase has one number, which never changes, and its words in one place.
+//! What a side of a transfer is doing: the one list that events, errors and the sessions share. Knows nothing of them;
+//! keeps each phase's number, which never changes, and its texts in one place.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub enum Phase {
     Switchover = 4,
     /// Moving the rest of the state of stopped devices.
     StopCopy = 5,
-    /// The destination takes the state in.
+    /// The destination loads the state.
     Loading = 6,
     /// The devices change hands.
     Commit = 7,
@@ -30,7 +30,7 @@ pub enum Phase {
     Hello = 10,
     /// Waiting for the rest of a session's connections. In errors only.
     Gathering = 11,
-    /// Recording a QEMU's migration. In errors only.
+    /// Recording a QEMU migration. In errors only.
     Recording = 12,
     /// Sending a capture to a QEMU. In errors only.
     Replaying = 13,
@@ -44,7 +44,7 @@ impl Phase {
         self as u8
     }
 
-    /// In words that follow "the peer closed the control connection".
+    /// Text that follows "the peer closed the control connection".
     pub(crate) fn during(self) -> &'static str {
         match self {
             Phase::Connecting => "while connecting",
@@ -107,7 +107,7 @@ mod tests {
         Phase::Answering,
     ];
 
-    /// A number that changes its meaning breaks whoever stored it: this test is changed by adding rows only.
+    /// A number whose meaning changes breaks every program that stored it: only ever add rows to this test.
     #[test]
     fn the_numbers_of_phases_are_what_the_documents_say() {
         let (_, table) = include_str!("../docs/ERRORS.md").split_once("\n## Phases\n").unwrap();

@@ -1,7 +1,7 @@
 //! Time: nanoseconds of the host's monotonic clock.
 //!
-//! Pure code is handed `now` and never asks for it. The ring has a clock of its own (the simulated one runs as its test
-//! likes); [`now`] is for what happens before there is a ring.
+//! Pure code is passed `now` and never reads a clock. The ring has its own clock (the test controls the simulated one);
+//! the function `now` is for code that runs before there is a ring.
 
 pub(crate) mod deadlines;
 
@@ -12,14 +12,14 @@ use nix::time::{ClockId, clock_gettime};
 /// A point in time, or a span: nanoseconds of the host's monotonic clock.
 pub type Nanos = u64;
 
-/// The host's monotonic clock.
+/// The current time on the host's monotonic clock.
 #[expect(clippy::cast_sign_loss, reason = "the monotonic clock counts from the start of the host")]
 pub(crate) fn now() -> Nanos {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every kernel has this clock");
     time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
 }
 
-/// A duration of `limits` in nanoseconds.
+/// A duration from `limits`, in nanoseconds.
 pub(crate) const fn nanos(duration: Duration) -> Nanos {
     duration.as_secs() * 1_000_000_000 + duration.subsec_nanos() as Nanos
 }

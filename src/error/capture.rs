@@ -4,13 +4,13 @@ use super::Errno;
 use crate::limits;
 use crate::wire::Malformed;
 
-/// Something that is wrong with a capture: in which file, where, and what.
+/// A problem with a capture: in which file, where, and what.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}, byte {offset}: {problem}")]
 pub struct CaptureError {
-    /// The file, as it was named.
+    /// The file, as the caller named it.
     pub file: Box<str>,
-    /// Where in the file; 0 when it is about the file as a whole.
+    /// Where in the file; 0 when the problem concerns the whole file.
     pub offset: u64,
     /// What is wrong there.
     pub problem: CaptureProblem,
@@ -23,12 +23,12 @@ pub enum CaptureProblem {
     /// The file cannot be read.
     #[error("{operation} failed: {errno}")]
     Io {
-        /// What was tried.
+        /// What was attempted.
         operation: &'static str,
-        /// The kernel's word.
+        /// The kernel's error number.
         errno: Errno,
     },
-    /// A pipe, a device, a folder within a folder.
+    /// Not a regular file: a pipe, a device, a folder within a folder.
     #[error("it is no regular file")]
     NotAFile,
     /// A folder without a connection.
@@ -49,7 +49,7 @@ pub enum CaptureProblem {
         /// The file that has the first.
         first: Box<str>,
     },
-    /// Bytes that cannot be right.
+    /// Invalid bytes.
     #[error("{what} cannot be right: {malformed}")]
     Malformed {
         /// What should be there.
@@ -60,16 +60,16 @@ pub enum CaptureProblem {
     /// The file ends in the middle.
     #[error("the file ends within {within}")]
     Cut {
-        /// What should have gone on.
+        /// What was incomplete.
         within: &'static str,
     },
-    /// Bytes that nothing explains.
+    /// Bytes that belong to nothing.
     #[error("{bytes} bytes follow that belong to nothing")]
     Trailing {
         /// How many.
         bytes: u64,
     },
-    /// The full sections are not what the stream's own description of them says.
+    /// The full sections differ from the stream's own description of them.
     #[error("section {section}: {difference}")]
     Tail {
         /// The section, as the description names it.
@@ -83,7 +83,7 @@ pub enum CaptureProblem {
         /// What is wrong with it.
         what: Box<str>,
     },
-    /// Two multifd connections with one number.
+    /// Two multifd connections with the same number.
     #[error("this is multifd channel {id}, and so is {first}")]
     DuplicateId {
         /// The number.
@@ -99,13 +99,13 @@ pub enum CaptureProblem {
         /// How many there are.
         channels: usize,
     },
-    /// Connections of two virtual machines.
+    /// Connections from two virtual machines.
     #[error("it comes from another virtual machine than {other}")]
     OtherMachine {
-        /// The file that it is compared with.
+        /// The file that it was compared with.
         other: Box<str>,
     },
-    /// Multifd was used, and no multifd connection is here.
+    /// Multifd was used, but no multifd connection is here.
     #[error("it has {flushes} flush flags for multifd connections, and none of these is here")]
     NoChannels {
         /// Flush flags on the main connection.
@@ -119,7 +119,7 @@ pub enum CaptureProblem {
         /// Flush flags on the main one, or for machine types before 8.1, which have none, ends of RAM sections.
         expected: u64,
     },
-    /// More than is looked at.
+    /// More than this crate examines.
     #[error("there are more than {max} {what}")]
     TooMany {
         /// Of what.
@@ -127,10 +127,10 @@ pub enum CaptureProblem {
         /// The bound.
         max: usize,
     },
-    /// Nobody recorded when the connection's bytes came.
+    /// The arrival times of the connection's bytes were not recorded.
     #[error("there is no file beside it that says when its bytes came")]
     NoTimes,
-    /// Times that are about another connection, or about a part of this one.
+    /// Times for another connection, or for only a part of this one.
     #[error("the recorded times end at offset {offset}, and the connection has {bytes} bytes")]
     TimesEnd {
         /// The offset in the last record.
@@ -138,7 +138,7 @@ pub enum CaptureProblem {
         /// Bytes of the connection.
         bytes: u64,
     },
-    /// Times that go back.
+    /// Times that go backwards.
     #[error("this record of times is before the last, or beyond the end of the connection")]
     TimesOrder,
     /// Connections that wait for each other.
@@ -146,7 +146,7 @@ pub enum CaptureProblem {
         "what follows can only be sent when another connection has come further, and that one waits for this one"
     )]
     Circle,
-    /// A second command of a kind that comes once.
+    /// A second command of a kind that may come only once.
     #[error("a second {what}; the first is at byte {first}")]
     Twice {
         /// What.
@@ -154,7 +154,7 @@ pub enum CaptureProblem {
         /// Where the first is.
         first: u64,
     },
-    /// Something about one device.
+    /// A problem with one device.
     #[error("device {device}: {problem}")]
     Device {
         /// Its name, and its instance if that is not 0.
@@ -209,15 +209,15 @@ pub enum TailDifference {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceProblem {
-    /// Its state came, and nobody announced it.
+    /// Its state came, but the main connection did not announce it.
     #[error("its state is here, and the main connection does not know it")]
     Unknown,
     /// Packets are missing.
     #[error("its packets go up to {last}, and {missing} of them never came; the first of these is {first}")]
     MissingIdx {
-        /// The highest number that came.
+        /// The highest number that arrived.
         last: u32,
-        /// How many below it did not.
+        /// How many below it did not arrive.
         missing: u64,
         /// The lowest of these.
         first: u32,
@@ -232,7 +232,7 @@ pub enum DeviceProblem {
         /// Where in it.
         first_offset: u64,
     },
-    /// State behind the config state.
+    /// State after the config state.
     #[error("packet {idx} is its config state and must be the last, but the last is {last}")]
     ConfigNotLast {
         /// The number of the config packet.
@@ -266,7 +266,7 @@ pub enum DeviceProblem {
         /// Bytes of the section.
         bytes: u64,
     },
-    /// State on both ways.
+    /// State on the main connection and on multifd connections.
     #[error("its state is on the main connection and on the channels")]
     BothWays,
     /// No END section.

@@ -1,7 +1,7 @@
-//! Stable numbers of errors, for callers that cannot match an enum of Rust's: scripts, other languages, logs. Knows nothing of
-//! words; keeps that a number means one thing for ever. The thousands are the blame.
+//! Stable error numbers, for callers that cannot match a Rust enum: scripts, other languages, logs. Knows nothing of
+//! messages; a number means one thing for ever. The thousands are the blame.
 //!
-//! A number is never changed and never used again. `docs/ERRORS.md` has the table; a test holds the two together.
+//! A number is never changed and never reused. `docs/ERRORS.md` has the table; a test keeps the two in agreement.
 
 use super::{
     CaptureProblem, DeviceError, DeviceProblem, Error, KernelOperation, Misuse, PeerError, QemuError, Refusal,
@@ -19,7 +19,7 @@ macro_rules! codes {
         }
 
         impl ErrorCode {
-            /// Every code there is, in ascending order.
+            /// Every code, in ascending order.
             pub const ALL: &'static [ErrorCode] = &[$(ErrorCode::$variant,)*];
 
             /// The variant's name.
@@ -27,7 +27,7 @@ macro_rules! codes {
                 match self { $(ErrorCode::$variant => stringify!($variant),)* }
             }
 
-            /// What it means, in words that do not depend on the single case.
+            /// What it means, independent of the particular case.
             pub fn meaning(self) -> &'static str {
                 match self { $(ErrorCode::$variant => $meaning,)* }
             }
@@ -179,9 +179,9 @@ codes! {
     QemuDisorder = 7019, "Every connection waits with a packet that is not the one that everything waits for";
     QemuLongTail = 7020, "More of other devices' state than is kept to look through";
     QemuTail = 7021, "The sections behind the live ones are not what their description says";
-    // a file that was to be written
+    // an output file
     File = 8001, "A file or a folder could not be made or written";
-    // the owner, or nobody
+    // the caller, or no one
     Cancelled = 9001, "The owner cancelled";
     Deadline = 9002, "The deadline passed before the hand-over";
     InDoubt = 9003, "Commit was sent and no answer came";
@@ -392,7 +392,7 @@ fn of_qemu(error: &QemuError) -> ErrorCode {
 mod tests {
     use super::*;
 
-    /// A number that changes its meaning breaks whoever stored it: this test is changed by adding rows only.
+    /// A number whose meaning changes breaks every program that stored it: only ever add rows to this test.
     #[test]
     fn the_table_of_codes_is_what_the_documents_say() {
         let documented: Vec<(u32, &str, &str)> = include_str!("../../docs/ERRORS.md")

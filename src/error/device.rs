@@ -10,19 +10,19 @@ pub enum DeviceError {
     /// An operation failed.
     #[error("{operation} failed: {errno}")]
     Io {
-        /// What was tried.
+        /// What was attempted.
         operation: DeviceOperation,
-        /// The kernel's word.
+        /// The kernel's error number.
         errno: Errno,
     },
     /// The device could not be opened.
     #[error("{operation} {path} failed: {errno}")]
     Open {
-        /// What was tried.
+        /// What was attempted.
         operation: DeviceOperation,
         /// On which path.
         path: Box<str>,
-        /// The kernel's word.
+        /// The kernel's error number.
         errno: Errno,
     },
     /// A migration state change failed.
@@ -32,20 +32,20 @@ pub enum DeviceError {
         from: crate::vfio::State,
         /// The state it should have gone to.
         to: crate::vfio::State,
-        /// The kernel's word.
+        /// The kernel's error number.
         errno: Errno,
     },
-    /// A migration state change failed, and no way back was left but a reset.
+    /// A migration state change failed, and only a reset could recover the device.
     #[error("state change {from} -> {to} failed: {errno}; the device was reset and the state in it is lost")]
     StateLost {
         /// The state it was in.
         from: crate::vfio::State,
         /// The state it should have gone to.
         to: crate::vfio::State,
-        /// The kernel's word.
+        /// The kernel's error number.
         errno: Errno,
     },
-    /// A migration state change failed, and the reset after it failed, too.
+    /// A migration state change failed, and the reset after it failed as well.
     #[error(
         "state change {from} -> {to} failed: {errno}; the reset after it failed, too: {reset}; the device cannot be used"
     )]
@@ -54,12 +54,12 @@ pub enum DeviceError {
         from: crate::vfio::State,
         /// The state it should have gone to.
         to: crate::vfio::State,
-        /// The kernel's word on the change.
+        /// The error number of the change.
         errno: Errno,
-        /// The kernel's word on the reset.
+        /// The error number of the reset.
         reset: Errno,
     },
-    /// The device is in a state that nothing can be done from.
+    /// The device is in a state in which nothing can be done.
     #[error("the device is in state {state}")]
     WrongState {
         /// Its state.
@@ -78,9 +78,9 @@ pub enum DeviceError {
     Identity {
         /// Which field of the config space.
         field: &'static str,
-        /// Of the device here.
+        /// The value of the device here.
         found: u32,
-        /// In the config state that came.
+        /// The value in the config state that came.
         expected: u32,
     },
     /// The config state cannot be read.
@@ -89,13 +89,13 @@ pub enum DeviceError {
         /// What is wrong.
         what: &'static str,
     },
-    /// The config state that a QEMU saved cannot be right.
+    /// The config state that a QEMU saved is invalid.
     #[error("the config state that QEMU saved cannot be right: {malformed}")]
     StreamConfig {
         /// What is wrong with it.
         malformed: crate::wire::Malformed,
     },
-    /// The content is not what the generator makes.
+    /// The content differs from the generator's.
     #[error("content differs from the generator's at byte {offset}")]
     Content {
         /// Where in the device's state.
@@ -107,12 +107,12 @@ pub enum DeviceError {
     /// A step never ended.
     #[error("it did not come back from its last step within {} s", limits::SETTLE_MAX.as_secs())]
     Stuck,
-    /// The content ends elsewhere than the generator's.
+    /// The content has another length than the generator's.
     #[error("{found} bytes came, the source made {expected}")]
     Length {
-        /// Bytes that came.
+        /// Bytes that arrived.
         found: u64,
-        /// Bytes that the source says it made.
+        /// Bytes that the source reports to have made.
         expected: u64,
     },
     /// The sink takes no more.

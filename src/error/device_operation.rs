@@ -1,9 +1,9 @@
-//! What is done to a device: which operation an error is about. Knows no device; keeps that code decides by a value, and that
-//! the words for it stand here alone.
+//! Operations on a device: which one an error is about. Knows no device; code decides by the value, and its text is only
+//! here.
 
 use std::fmt;
 
-/// An operation on a device, a file or a descriptor. In words it stands before a path or "failed".
+/// An operation on a device, a file or a descriptor. Its text stands before a path or "failed".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeviceOperation {
@@ -13,7 +13,7 @@ pub enum DeviceOperation {
     Write,
     /// Opens a file, a node or a group.
     Open,
-    /// Looks at a file that is to be written.
+    /// Examines an output file.
     OpenForWriting,
     /// Creates a file in a folder.
     CreateIn,
@@ -25,11 +25,11 @@ pub enum DeviceOperation {
     Seek,
     /// Makes a file durable.
     Sync,
-    /// Gives a file the permissions of the one before.
+    /// Gives a file the permissions of the one that it replaces.
     SetPermissions,
-    /// Gives a complete file its name.
+    /// Renames a complete file to its final name.
     Rename,
-    /// Gives the file from before its name back.
+    /// Gives the replaced file its name back.
     RestoreFile,
     /// Removes a file that will never be complete.
     RemoveFile,
@@ -59,11 +59,11 @@ pub enum DeviceOperation {
     AttachIommufd,
     /// `IOMMU_IOAS_ALLOC`.
     AllocateIoas,
-    /// Reads what the driver can do.
+    /// Reads the driver's abilities.
     MigrationFeatures,
     /// Reads the migration state.
     MigrationState,
-    /// Reads how much STOP_COPY would give.
+    /// Reads how many bytes STOP_COPY would give.
     StopCopySize,
     /// `VFIO_MIG_GET_PRECOPY_INFO`.
     PrecopyInfo,
@@ -85,14 +85,14 @@ pub enum DeviceOperation {
     WriteInterruptLine,
     /// Writes the PCI command register.
     WriteCommand,
-    /// Checks that the PCI command register took what was written.
+    /// Checks that the PCI command register holds the written value.
     VerifyCommand,
-    /// An operation of an embedder's own source or sink, in words.
+    /// An operation of an embedder's own source or sink, as text.
     Custom(&'static str),
 }
 
 impl DeviceOperation {
-    /// Whether it is done to a file of this host and not to a device.
+    /// Whether it is an operation on a file of this host and not on a device.
     pub(super) fn is_on_a_file(self) -> bool {
         matches!(self, DeviceOperation::Open | DeviceOperation::OpenForWriting | DeviceOperation::CreateIn)
     }

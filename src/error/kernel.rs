@@ -1,4 +1,4 @@
-//! This host's kernel said no: io_uring, memory, sockets, threads. Knows nothing of what the operation was for; keeps that
+//! This host's kernel reported an error: io_uring, memory, sockets, threads. Knows nothing of what the operation was for;
 //! the advice follows from operation and errno alone.
 
 use std::fmt;
@@ -7,17 +7,17 @@ use nix::errno::Errno as Name;
 
 use super::Errno;
 
-/// This host's kernel said no.
+/// This host's kernel reported an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{operation} failed: {errno}")]
 pub struct KernelError {
-    /// What was tried.
+    /// What was attempted.
     pub operation: KernelOperation,
-    /// The kernel's word.
+    /// The kernel's error number.
     pub errno: Errno,
 }
 
-/// What was asked of this host's kernel. The number of an operation is the end of its error's code, so it is stable.
+/// What this host's kernel was asked to do. An operation's number is the end of its error's code, so it is stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[non_exhaustive]
@@ -46,7 +46,7 @@ pub enum KernelOperation {
     FindSocket = 11,
     /// Sends the first bytes of a connection.
     Send = 12,
-    /// Asks how much the peer's kernel has not confirmed.
+    /// Asks how many sent bytes the peer's kernel has not acknowledged.
     Unconfirmed = 13,
     /// Waits for a descriptor.
     Poll = 14,
@@ -56,11 +56,11 @@ pub enum KernelOperation {
     EpollControl = 16,
     /// Waits for any of many descriptors.
     EpollWait = 17,
-    /// Makes what wakes a ring.
+    /// Makes the eventfd that wakes a ring.
     EventFd = 18,
     /// Starts a thread.
     StartThread = 19,
-    /// Needs a thread that has ended.
+    /// Needs a thread that has ended already.
     KeepThread = 20,
     /// Leaves signals to the program's own threads.
     BlockSignals = 21,
@@ -80,7 +80,7 @@ pub enum KernelOperation {
     MemoryFile = 28,
     /// Writes a file in memory.
     WriteMemoryFile = 29,
-    /// Goes to the begin of a file in memory.
+    /// Seeks to the beginning of a file in memory.
     RewindMemoryFile = 30,
     /// Writes what was received.
     Write = 31,
@@ -126,7 +126,7 @@ impl fmt::Display for KernelOperation {
 const NEWER: &str = "ringlift needs Linux 5.11 or later, and 6.1 or later to be fast: boot a newer kernel";
 
 impl KernelError {
-    /// An error of `operation`.
+    /// `operation` failed with `errno`.
     pub fn new(operation: KernelOperation, errno: impl Into<Errno>) -> KernelError {
         KernelError { operation, errno: errno.into() }
     }

@@ -9,13 +9,13 @@ pub enum Misuse {
     /// A transfer needs devices.
     #[error("no device was given")]
     NoDevices,
-    /// Too many.
+    /// Too many devices.
     #[error("{given} devices were given, at most {} are possible", limits::DEVICES_MAX)]
     TooManyDevices {
         /// How many.
         given: usize,
     },
-    /// Two devices with one name and instance.
+    /// Two devices with the same name and instance.
     #[error("device {name} was given twice")]
     DuplicateDevice {
         /// Its name.
@@ -24,20 +24,20 @@ pub enum Misuse {
     /// A name must have 1 to 255 bytes of printable UTF-8.
     #[error("a device's name must have 1 to {} bytes and no control characters", limits::NAME_MAX)]
     BadName,
-    /// Channels outside their bounds.
+    /// The number of channels is outside its bounds.
     #[error("{given} channels were asked for, 1 to {} are possible", limits::CHANNELS_MAX)]
     BadChannels {
         /// How many.
         given: usize,
     },
-    /// Packet size outside its bounds.
+    /// The packet size is outside its bounds.
     #[error(
         "a packet size of {given} bytes was asked for, {} to {} are possible",
         limits::PACKET_SIZE_MIN,
         limits::PACKET_SIZE_MAX
     )]
     BadPacketSize {
-        /// Bytes.
+        /// Bytes that were asked for.
         given: u64,
     },
     /// The pool cannot hold what the settings need.
@@ -46,15 +46,15 @@ pub enum Misuse {
         limits::POOL_SIZE_MAX
     )]
     BadPool {
-        /// Bytes.
+        /// Bytes that were asked for.
         given: u64,
-        /// Bytes.
+        /// Bytes that the settings need.
         needed: u64,
     },
-    /// A folder for a capture has something in it.
+    /// The folder for a capture is not empty.
     #[error("the folder {path} is not empty")]
     FolderNotEmpty {
-        /// Which.
+        /// Which folder.
         path: Box<str>,
     },
     /// More multifd connections than a migration can have.

@@ -1,5 +1,5 @@
-//! The peer broke the protocol, fell silent or went away. Knows no descriptor and no clock; keeps that what the peer did is
-//! a value that can be matched, and that words are made of it in `Display` alone.
+//! The peer broke the protocol, fell silent or went away. Knows no descriptor and no clock. What the peer did is a value
+//! that can be matched, and only `Display` turns it into text.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::wire::ControlKind;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerError {
-    /// Bytes that are no message of this protocol.
+    /// Bytes that are not a message of this protocol.
     #[error("the peer sent what is no message of this protocol on {place}: {what}")]
     Malformed {
         /// On which connection.
@@ -28,13 +28,13 @@ pub enum PeerError {
         /// What this side was doing.
         phase: Phase,
     },
-    /// A welcome to a session that this side did not ask for.
+    /// A welcome to another session than the one this side asked for.
     #[error("the peer answered the hello on {place} with a welcome to another session")]
     WrongSession {
         /// On which connection.
         place: Place,
     },
-    /// Credit that cannot be right.
+    /// Invalid credit.
     #[error("device {device}: the peer sent {problem}")]
     Credit {
         /// The device's number, as the peer sent it.
@@ -42,7 +42,7 @@ pub enum PeerError {
         /// What was wrong with it.
         problem: CreditProblem,
     },
-    /// A packet outside the order that the protocol promises.
+    /// A packet outside the order that the protocol guarantees.
     #[error("device {device}: the peer sent packet {idx} {problem}")]
     Order {
         /// The device's number in this session.
@@ -52,7 +52,7 @@ pub enum PeerError {
         /// What was wrong with it.
         problem: OrderProblem,
     },
-    /// Payload that is not what was sent.
+    /// The payload differs from what was sent.
     #[error(
         "device {device}: packet {idx} arrived damaged on {place} (CRC32C {found:08x}, expected {expected:08x})"
     )]
@@ -63,12 +63,12 @@ pub enum PeerError {
         idx: u64,
         /// On which connection.
         place: Place,
-        /// Of the bytes that arrived.
+        /// CRC32C of the bytes that arrived.
         found: u32,
-        /// In the packet's header.
+        /// CRC32C in the packet's header.
         expected: u32,
     },
-    /// The receiver says that it got something else than was sent.
+    /// The receiver reports other state than was sent.
     #[error(
         "device {device}: the receiver reports {found_bytes} bytes with CRC32C {found_crc32c:08x}, sent were {sent_bytes} with {sent_crc32c:08x}"
     )]
@@ -84,7 +84,7 @@ pub enum PeerError {
         /// As this side counted.
         sent_crc32c: u32,
     },
-    /// A connection ended in the middle.
+    /// The peer closed a connection before the transfer was over.
     #[error("the peer closed {place} {}", phase.during())]
     Closed {
         /// Which connection.
@@ -99,56 +99,56 @@ pub enum PeerError {
         place: Place,
         /// What this side was doing.
         phase: Phase,
-        /// The kernel's word.
+        /// The kernel's error number.
         errno: Errno,
     },
-    /// No word for too long.
+    /// The peer sent nothing for too long.
     #[error("the peer has said nothing for {} s {}", limits::SILENCE_MAX.as_secs(), phase.during())]
     Silent {
         /// What this side was doing.
         phase: Phase,
     },
-    /// Words, but no progress for too long.
+    /// Messages arrived, but nothing progressed for too long.
     #[error("no data has moved for {} s {}", limits::STANDSTILL_MAX.as_secs(), phase.during())]
     Standstill {
         /// What this side was doing.
         phase: Phase,
     },
-    /// Hello was not answered in time.
+    /// The hello was not answered in time.
     #[error("no answer to the hello on {place} within {} s", limits::HELLO_TIMEOUT.as_secs())]
     HelloTimeout {
         /// Which connection.
         place: Place,
     },
-    /// Not every data connection came in time.
+    /// Some data connections did not arrive in time.
     #[error("only {came} of {channels} data connections came within {} s", limits::GATHER_TIMEOUT.as_secs())]
     GatherTimeout {
-        /// How many came.
+        /// How many arrived.
         came: usize,
         /// How many were announced.
         channels: usize,
     },
-    /// The peer gave up and said why.
+    /// The peer gave up and sent the reason.
     #[error("the peer aborted: {text}")]
     Aborted {
-        /// The peer's words, made printable.
+        /// The peer's text, made printable.
         text: Box<str>,
     },
-    /// A QEMU at the other end did what it must not.
+    /// A protocol violation by a QEMU peer.
     #[error(transparent)]
     Qemu(#[from] QemuError),
-    /// The peer's owner cancelled.
+    /// The peer's caller cancelled.
     #[error("the peer cancelled")]
     Cancelled,
 }
 
 impl PeerError {
-    /// Whether it may be the second sign of a failure whose reason is on the control connection.
+    /// Whether this may be a symptom of a failure whose reason arrives on the control connection.
     pub(crate) fn is_sign(&self) -> bool {
         matches!(self, PeerError::Lost { .. } | PeerError::Closed { place: Place::Channel(_), .. })
     }
 
-    /// Whether the peer itself said that it is over.
+    /// Whether this is the peer's own final message: it ended the transfer itself.
     pub(crate) fn is_last_word(&self) -> bool {
         matches!(self, PeerError::Aborted { .. } | PeerError::Cancelled)
     }
@@ -182,24 +182,24 @@ impl PeerError {
     }
 }
 
-/// Why a packet does not belong where its number says.
+/// Why a packet cannot have the number that it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OrderProblem {
-    /// It came before.
+    /// A packet with this number came before.
     Duplicate,
-    /// It is past the limit.
+    /// It is beyond the credit limit.
     BeyondCredit,
-    /// It is past the config packet.
+    /// It is after the config packet.
     AfterConfig,
-    /// A config packet came already.
+    /// A config packet came before.
     SecondConfig,
-    /// It is a config packet, and data past it came already.
+    /// It is a config packet, and data after it came already.
     ConfigBeforeData,
 }
 
 impl OrderProblem {
-    /// In words that follow "the peer sent packet 5".
+    /// Text that follows "the peer sent packet 5".
     pub(crate) fn words(self) -> &'static str {
         match self {
             OrderProblem::Duplicate => "twice",
@@ -217,7 +217,7 @@ impl fmt::Display for OrderProblem {
     }
 }
 
-/// Why credit cannot be right.
+/// Why credit is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CreditProblem {
@@ -247,7 +247,7 @@ pub enum Place {
     Main,
     /// QEMU's multifd connection number n.
     Multifd(u8),
-    /// A connection that has not said yet what it is.
+    /// A connection that has not been identified yet.
     New,
 }
 

@@ -1,4 +1,4 @@
-//! What a QEMU at the other end did that it must not.
+//! Protocol violations by a QEMU peer.
 
 use std::fmt;
 
@@ -6,11 +6,11 @@ use super::{CaptureProblem, Errno, Place};
 use crate::limits;
 use crate::wire::Malformed;
 
-/// What a QEMU at the other end did that it must not, or what somebody did who is none.
+/// A protocol violation by a QEMU peer, or by a peer that turned out not to be QEMU.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum QemuError {
-    /// Bytes that cannot be right.
+    /// Invalid bytes.
     #[error("{place}, offset {offset}: {what}")]
     Malformed {
         /// On which connection.
@@ -20,16 +20,16 @@ pub enum QemuError {
         /// What was wrong.
         what: Malformed,
     },
-    /// A connection that does not say what it is.
+    /// A connection that sent nothing to identify it.
     #[error("it said nothing for {} s", limits::GATHER_TIMEOUT.as_secs())]
     Silent,
-    /// Two connections for one place.
+    /// Two connections that claim the same place.
     #[error("two connections say that they are {place}")]
     Twice {
         /// Which.
         place: Place,
     },
-    /// A multifd connection that there is no place for.
+    /// A multifd connection beyond the number that was expected.
     #[error("a connection says that it is multifd channel {id}, and {channels} were expected, from 0 on")]
     BeyondLast {
         /// Its number.
@@ -37,46 +37,46 @@ pub enum QemuError {
         /// Connections that were expected.
         channels: usize,
     },
-    /// Connections of two virtual machines.
+    /// Connections from two virtual machines.
     #[error("{place} comes from virtual machine {found}, another connection from {expected}")]
     OtherMachine {
         /// Which connection.
         place: Place,
-        /// Whose it is.
+        /// The virtual machine that it comes from.
         found: Uuid,
-        /// Whose the others are.
+        /// The virtual machine that the others come from.
         expected: Uuid,
     },
-    /// Not all connections came in time.
+    /// Some connections did not arrive in time.
     #[error(
         "{came} of {channels} multifd connections{} came within {} s",
         if *.main { "" } else { " and not a word of the main connection" },
         limits::GATHER_TIMEOUT.as_secs()
     )]
     Gather {
-        /// Whether the main connection came.
+        /// Whether the main connection arrived.
         main: bool,
-        /// Multifd connections that came.
+        /// Multifd connections that arrived.
         came: usize,
         /// Multifd connections that were expected.
         channels: usize,
     },
-    /// A connection that ends in the middle.
+    /// A connection that ends in the middle of something.
     #[error("{place} ended at offset {offset}, within {within}")]
     Cut {
         /// Which connection.
         place: Place,
-        /// Bytes that came.
+        /// Bytes that arrived.
         offset: u64,
-        /// What should have gone on.
+        /// What was incomplete.
         within: &'static str,
     },
-    /// A connection that goes on and on.
+    /// A connection that does not end where it should.
     #[error("{place} is at offset {offset}, and that is not its end")]
     Unended {
         /// Which connection.
         place: Place,
-        /// Bytes that came.
+        /// Bytes that arrived.
         offset: u64,
     },
     /// A connection that ended while something was missing.
@@ -84,12 +84,12 @@ pub enum QemuError {
     Left {
         /// Which connection.
         place: Place,
-        /// Bytes that came.
+        /// Bytes that arrived.
         offset: u64,
         /// What is missing, in a sentence.
         missing: Box<str>,
     },
-    /// A packet that may not come.
+    /// A packet that is out of order.
     #[error("{place}, offset {offset}: device {device}: packet {idx} came {problem}")]
     Order {
         /// On which connection.
@@ -103,7 +103,7 @@ pub enum QemuError {
         /// What was wrong with it.
         problem: &'static str,
     },
-    /// A packet that did not come.
+    /// A packet that never came.
     #[error("device {device}: packet {idx} never came")]
     Missing {
         /// The device.
@@ -118,21 +118,21 @@ pub enum QemuError {
     Sync {
         /// On which connection.
         place: Place,
-        /// How many came.
+        /// How many arrived.
         found: u64,
-        /// How many belong there.
+        /// How many were expected.
         expected: u64,
     },
-    /// More devices than a machine has.
+    /// More devices than a machine can have.
     #[error("{place} brings more than {} devices", limits::DEVICES_MAX)]
     TooManyDevices {
         /// The connection with the one too many.
         place: Place,
     },
-    /// Pings without end, and nobody who hears the answers.
+    /// The source keeps pinging but never reads the replies.
     #[error("the source waits for more than {} answers and reads none", limits::QEMU_ANSWERS_MAX)]
     TooManyAnswers,
-    /// A destination that went away.
+    /// The destination closed a connection early.
     #[error(
         "the destination closed {place} when {sent} of its {total} bytes were sent{}",
         errno.map_or(String::new(), |errno| format!(": {errno}"))
@@ -140,33 +140,33 @@ pub enum QemuError {
     DestinationLeft {
         /// Which connection.
         place: Place,
-        /// Bytes that this host had taken for sending.
+        /// Bytes that this host's kernel had accepted for sending.
         sent: u64,
         /// Bytes that were to be sent.
         total: u64,
-        /// The kernel's word, unless it was closed in order.
+        /// The kernel's error number, unless the connection was closed in order.
         errno: Option<Errno>,
     },
-    /// A destination's last word that is not the one that was hoped for.
+    /// The destination reported failure.
     #[error(
         "the destination {} (SHUT {value}) when {sent} of {total} bytes were sent",
         if *.value == 0 { "said that it has everything" } else { "could not load the state" }
     )]
     DestinationShut {
-        /// 0 says that all is loaded.
+        /// 0 means that everything was loaded.
         value: u32,
-        /// Bytes of all connections that this host had taken for sending.
+        /// Bytes of all connections that this host's kernel had accepted for sending.
         sent: u64,
         /// Bytes that were to be sent.
         total: u64,
     },
-    /// Bytes from a destination that nobody asked to speak there.
+    /// The destination sent bytes on a connection that carries none from it.
     #[error("the destination sent something on {place}, where it has nothing to say")]
     Unasked {
         /// Which connection.
         place: Place,
     },
-    /// Something that does not belong there.
+    /// Something that the source must not send there.
     #[error("device {device}: the source sent {what}")]
     Unexpected {
         /// The device.
@@ -174,7 +174,7 @@ pub enum QemuError {
         /// What came, and why it is wrong.
         what: &'static str,
     },
-    /// Every connection waits with a packet that is not the one that everything waits for.
+    /// Every connection holds a packet that must wait for the same missing one.
     #[error(
         "device {device}: packet {idx} is behind later ones on every multifd channel, and they wait for it"
     )]
@@ -184,10 +184,10 @@ pub enum QemuError {
         /// The packet's number.
         idx: u64,
     },
-    /// More of other devices' state than is kept to look through.
+    /// More state of other devices than this crate keeps for examination.
     #[error("the sections behind the live ones have more than {} MiB", limits::QEMU_TAIL_MAX >> 20)]
     LongTail,
-    /// The sections behind the live ones are not what their description says.
+    /// The sections after the live ones differ from their description.
     #[error("the sections behind the live ones, byte {offset}: {problem}")]
     Tail {
         /// Where in them.

@@ -1,9 +1,9 @@
-//! What an abort says of its reason, as a number. Knows errors by their blame alone; keeps that every error has a code, and
-//! that `docs/PROTOCOL.md` has the same table.
+//! The reason that an abort gives, as a number. Knows errors only by their blame. Every error has a code, and
+//! `docs/PROTOCOL.md` has the same table.
 
 use crate::error::Error;
 
-/// The kind of failure that an abort names to the peer. A later version may send others.
+/// The kind of failure that an abort reports to the peer. A later version may send others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub(crate) enum AbortCode {
@@ -20,7 +20,7 @@ pub(crate) enum AbortCode {
 }
 
 impl AbortCode {
-    /// The number that travels.
+    /// The number on the wire.
     pub(crate) fn code(self) -> u16 {
         self as u16
     }

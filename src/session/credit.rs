@@ -1,11 +1,11 @@
 //! How far a sender may go: backpressure without deadlock.
 //!
 //! The receiver promises room for a *window* of packets per device, and the windows of all devices together never exceed
-//! the slots of its pool. So a packet that may be sent always finds a slot, whatever the order in which packets arrive. The
-//! promise is a *limit*: the first idx that may not be sent yet. It only ever grows.
+//! the slots of its pool. So every packet that may be sent finds a slot, whatever order packets arrive in. The promise is
+//! sent as a *limit*: the first idx that may not be sent yet. It only ever grows.
 
-/// The window of each device, in packets, for a pool of `slots`. It is rounded down, so that all windows together never exceed the
-/// pool. None if the pool cannot hold one packet of each device.
+/// Packets that each of `devices` is promised room for in a pool of `slots`: rounded down, so that the promises together
+/// never exceed the pool. `None` without room for one packet per device.
 pub(crate) fn window(slots: usize, devices: usize) -> Option<usize> {
     slots.checked_div(devices).filter(|&window| window > 0)
 }
@@ -19,7 +19,7 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
-    /// A window of `window` packets (at least one), of which nothing is announced yet.
+    /// A window of `window` packets (at least one), none of which is announced yet.
     pub(crate) fn new(window: u64) -> Grant {
         Grant { window: window.max(1), written: 0, announced: 0 }
     }
@@ -29,13 +29,13 @@ impl Grant {
         self.written += 1;
     }
 
-    /// What the peer was told: packets from here on break the protocol.
+    /// The announced limit: packets from here on break the protocol.
     pub(crate) fn limit(&self) -> u64 {
         self.announced
     }
 
-    /// A new limit, when it is worth a message: a quarter of the window. The peer stalls only when it has used up what it was
-    /// told, and then the whole window is worth one.
+    /// A new limit, when it is worth a message: once it has grown by a quarter of the window. The peer stalls only when it
+    /// has used up its limit, and by then the limit can grow by the whole window.
     pub(crate) fn announce(&mut self) -> Option<u64> {
         let limit = self.written + self.window;
         if limit - self.announced < (self.window / 4).max(1) {
@@ -46,14 +46,14 @@ impl Grant {
     }
 }
 
-/// The sender's half: what may be sent of one device.
+/// The sender's half: how much of one device may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Allowance {
     limit: u64,
 }
 
 impl Allowance {
-    /// The receiver's word. A limit that shrinks is the peer's error, and is said.
+    /// Applies a new limit. A shrinking limit is a protocol violation.
     pub(crate) fn raise(&mut self, limit: u64) -> Result<(), u64> {
         if limit < self.limit {
             return Err(self.limit);
@@ -127,7 +127,7 @@ mod tests {
             }
         }
 
-        /// Does one thing that can be done, chosen by `choice`. False when nothing can be done.
+        /// Takes one possible step, chosen by `choice`. False when none is possible.
         fn step(&mut self, choice: usize, goal: u64) -> bool {
             let devices = self.grants.len();
             for turn in 0..4 {

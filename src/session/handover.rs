@@ -2,24 +2,24 @@
 //!
 //! | sender | receiver |
 //! |---|---|
-//! | `Moving`: the devices are ours; any failure brings them back | `Loading`: nothing runs; any failure resets |
-//! | `Loaded`: every device was reported loaded | `Loaded`: every device would run |
-//! | `Committed`: Commit left; we may not run them unless the receiver promises that it never will | `Committed`: Commit came; we let them run, or reset and promise |
+//! | `Moving`: the devices are ours; any failure brings them back | `Moving`: nothing runs; any failure resets |
+//! | `Loaded`: every device was reported loaded | `Loaded`: every device is ready to run |
+//! | `Committed`: Commit was sent; we may not run them unless the receiver promises that it never will | `Committed`: Commit came; we run them, or reset and promise |
 //! | `Over`: the receiver runs them | `Over`: they run here |
 
-/// What a transfer came to.
+/// The outcome of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The destination runs the devices.
     Complete,
-    /// The source has them back, the destination is clean.
+    /// The source has the devices back, the destination is clean.
     Aborted,
-    /// Commit was sent and no answer came: the source stays stopped with its state intact, and an operator must look.
+    /// Commit was sent and no answer came: the source stays stopped with its state intact, and an operator must decide.
     InDoubt,
 }
 
 impl Outcome {
-    /// As the report has it.
+    /// The name used in reports.
     pub fn name(self) -> &'static str {
         match self {
             Outcome::Complete => "complete",
@@ -50,7 +50,7 @@ impl Giving {
         Giving { stage: Stage::Moving, loaded: vec![false; devices] }
     }
 
-    /// The receiver reports a device. False when it did before, or when it is too early or late.
+    /// The receiver reported a device as loaded. False when it did so before, or at the wrong time.
     pub(crate) fn loaded(&mut self, device: usize) -> bool {
         if self.stage != Stage::Moving || self.loaded[device] {
             return false;
@@ -66,7 +66,7 @@ impl Giving {
         self.stage == Stage::Loaded
     }
 
-    /// Commit is about to leave: from now on it counts as sent, whatever the socket says.
+    /// Commit is about to be sent: from now on it counts as sent, whatever the socket reports.
     pub(crate) fn commit(&mut self) {
         assert_eq!(self.stage, Stage::Loaded, "Commit only after every device is loaded");
         self.stage = Stage::Committed;
@@ -76,7 +76,7 @@ impl Giving {
         matches!(self.stage, Stage::Committed | Stage::Over)
     }
 
-    /// The receiver runs the devices. False when that cannot be.
+    /// The receiver reported that it runs the devices. False at the wrong time.
     pub(crate) fn committed(&mut self) -> bool {
         let fits = self.stage == Stage::Committed;
         if fits {
@@ -89,7 +89,8 @@ impl Giving {
         self.stage == Stage::Over
     }
 
-    /// What it came to, when it ended here (P-36). `promised`: the receiver said that it does not run them and never will.
+    /// The outcome if the transfer ends now (P-36). `promised`: the receiver promised that it does not run the devices
+    /// and never will.
     pub(crate) fn outcome(&self, promised: bool) -> Outcome {
         match self.stage {
             Stage::Moving | Stage::Loaded => Outcome::Aborted,
@@ -112,7 +113,7 @@ impl Taking {
         Taking { stage: Stage::Moving, loaded: vec![false; devices] }
     }
 
-    /// A device would run.
+    /// A device has loaded its state and is ready to run.
     pub(crate) fn loaded(&mut self, device: usize) {
         assert_eq!(self.stage, Stage::Moving, "devices are loaded before Commit");
         self.loaded[device] = true;
@@ -125,7 +126,7 @@ impl Taking {
         self.stage == Stage::Loaded
     }
 
-    /// The sender gives the devices away. False when it may not yet, or did before.
+    /// The sender hands the devices over. False when that is too early, or a second time.
     pub(crate) fn commit(&mut self) -> bool {
         let fits = self.stage == Stage::Loaded;
         if fits {
@@ -144,7 +145,7 @@ impl Taking {
         self.stage = Stage::Over;
     }
 
-    /// What it came to, when it ended here (P-37).
+    /// The outcome if the transfer ends now (P-37).
     pub(crate) fn outcome(&self) -> Outcome {
         match self.stage {
             Stage::Moving | Stage::Loaded | Stage::Committed => Outcome::Aborted,
@@ -198,8 +199,8 @@ mod tests {
     }
 
     proptest! {
-        /// The link loses everything from some message on. Whatever the cut, never do both sides run, and never does
-        /// neither have the state.
+        /// The link loses everything from some message on. Wherever it is cut, the two sides never both run the devices, and
+        /// at least one side has the state.
         #[test]
         fn never_two_runners_and_never_none(devices in 1_usize..4, cut in 0_usize..10, resets in any::<bool>()) {
             let (mut giving, mut taking) = (Giving::new(devices), Taking::new(devices));

@@ -1,4 +1,4 @@
-//! Nothing hangs: when to say something, and when a peer that says nothing, or moves nothing, is given up.
+//! Nothing hangs: when to send a heartbeat, and when to give up a peer that is silent or makes no progress.
 
 use crate::error::PeerError;
 use crate::limits::{HEARTBEAT_INTERVAL, SILENCE_MAX, STANDSTILL_MAX};
@@ -7,7 +7,7 @@ use crate::time::Nanos;
 use crate::time::deadlines::{Deadline, Deadlines};
 use crate::time::nanos;
 
-/// The times that matter.
+/// When messages and data last moved.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Liveness {
     deadlines: Deadlines,
@@ -22,27 +22,27 @@ impl Liveness {
         live
     }
 
-    /// A message came.
+    /// A message was received.
     pub(crate) fn heard(&mut self, now: Nanos) {
         self.deadlines.set(Deadline::Silence, now + nanos(SILENCE_MAX));
     }
 
-    /// A message left.
+    /// A message was sent.
     pub(crate) fn said(&mut self, now: Nanos) {
         self.deadlines.set(Deadline::Heartbeat, now + nanos(HEARTBEAT_INTERVAL));
     }
 
-    /// Data moved, or the transfer came a step further. Not a heartbeat: a peer cannot keep us waiting with those.
+    /// Data moved, or the transfer made other progress. Heartbeats do not count: they cannot keep us waiting.
     pub(crate) fn moved(&mut self, now: Nanos) {
         self.deadlines.set(Deadline::Standstill, now + nanos(STANDSTILL_MAX));
     }
 
-    /// Whether it is time for a heartbeat (P-38).
+    /// Whether a heartbeat is due (P-38).
     pub(crate) fn must_speak(&self, now: Nanos) -> bool {
         self.deadlines.has_expired(Deadline::Heartbeat, now)
     }
 
-    /// Whether the peer is still with us (P-39, P-40).
+    /// Fails when the peer is silent or makes no progress (P-39, P-40).
     pub(crate) fn check(&self, now: Nanos, phase: Phase) -> Result<(), PeerError> {
         if self.deadlines.has_expired(Deadline::Silence, now) {
             return Err(PeerError::Silent { phase });
@@ -53,12 +53,12 @@ impl Liveness {
         Ok(())
     }
 
-    /// When it is time for a heartbeat, if nothing else is said.
+    /// When a heartbeat is due, if nothing else is sent.
     pub(crate) fn next_heartbeat(&self) -> Nanos {
         self.deadlines.due(Deadline::Heartbeat)
     }
 
-    /// When to look again.
+    /// When to check again.
     pub(crate) fn next(&self) -> Nanos {
         self.deadlines.next()
     }

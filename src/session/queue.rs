@@ -28,9 +28,9 @@ pub(crate) struct NextPacket<H> {
     pub(crate) len: usize,
     /// The device's last packet: its payload is the config state.
     pub(crate) config: bool,
-    /// When the source asked for its first byte, by the source's clock; 0 when the protocol does not say.
+    /// When the source began to read it, by the source's clock; 0 when the protocol does not carry that time.
     pub(crate) read_at: Nanos,
-    /// When its last byte came.
+    /// When its last byte arrived.
     pub(crate) arrived_at: Nanos,
 }
 

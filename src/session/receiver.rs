@@ -1,4 +1,4 @@
-//! The receiver's side of the protocol: checks packets, puts them in order, grants credit, keeps its half of the
+//! The receiver's side of the protocol: checks packets, puts them in order, grants credit, and keeps its half of the
 //! hand-over.
 
 use std::collections::VecDeque;
@@ -16,13 +16,13 @@ use crate::phase::Phase;
 use crate::time::Nanos;
 use crate::wire::{Checksum, Control, DataHeader, Offer};
 
-/// A packet that waits for its turn.
+/// A packet that waits for earlier ones.
 #[derive(Debug)]
 struct Arrived<H> {
     header: DataHeader,
     /// Where its payload is.
     handle: H,
-    /// When its last byte came.
+    /// When its last byte arrived.
     arrived_at: Nanos,
 }
 
@@ -33,7 +33,7 @@ struct Incoming<H> {
     totals: Totals,
 }
 
-/// Where the conversation is.
+/// How far the exchange of messages has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     New,
@@ -42,16 +42,16 @@ enum Stage {
     Ready,
 }
 
-/// What the receiver is willing to do.
+/// What the receiver accepts.
 #[derive(Debug, Clone)]
 pub(crate) struct Terms<'a> {
-    /// Names and instances of the devices that it has sinks for.
+    /// Names and instances of the devices for which it has sinks.
     pub(crate) devices: &'a [(Box<str>, u32)],
-    /// Largest pool that it makes on the peer's word, in bytes.
+    /// Largest pool that it makes because the peer asked for it, in bytes.
     pub(crate) pool_max: u64,
 }
 
-/// Whether an offer fits; gives for each offered device the number of the sink that takes it.
+/// Checks an offer; returns for each offered device the number of the sink that takes it.
 pub(crate) fn agree(offer: &Offer, terms: &Terms<'_>) -> Result<Vec<usize>, Refusal> {
     // P-13
     if offer.features != 0 {
@@ -89,7 +89,7 @@ pub(crate) struct ReceiverSession<H> {
     live: Liveness,
     outbox: VecDeque<Control>,
     switched_over: Option<Nanos>,
-    /// What the receiver is doing, for messages.
+    /// What the receiver is doing, for error messages.
     phase: Phase,
 }
 
@@ -120,18 +120,18 @@ impl<H> ReceiverSession<H> {
         self.phase
     }
 
-    /// What the sender wants, once it said so.
+    /// The sender's offer, once it came.
     pub(crate) fn take_offer(&mut self) -> Option<Offer> {
         self.offer.take()
     }
 
-    /// Says no.
+    /// Refuses the offer.
     pub(crate) fn refuse(&mut self, reason: &Refusal) {
         let (code, text) = reason.to_wire();
         self.send_last(Control::Refuse { code, text: text.into() });
     }
 
-    /// Says yes: `window` packets of each device are promised room as soon as the devices are ready.
+    /// Accepts the offer: room for `window` packets of each device is promised as soon as the devices are ready.
     pub(crate) fn accept(&mut self, offer: &Offer, window: usize) {
         let incoming = || Incoming {
             reorder: Reorder::new(window),
@@ -162,7 +162,7 @@ impl<H> ReceiverSession<H> {
         self.switched_over
     }
 
-    /// A packet's header came: whether its payload may come, too.
+    /// A packet's header came: checks whether its payload may be received.
     pub(crate) fn on_header(&mut self, header: &DataHeader, place: Place) -> Result<(), PeerError> {
         let Some(incoming) = self.devices.get_mut(usize::from(header.device)) else {
             let what = crate::wire::Malformed::Value { field: "device", found: header.device.into() };
@@ -185,7 +185,7 @@ impl<H> ReceiverSession<H> {
         })
     }
 
-    /// A packet is complete; `crc32c` is that of its payload as it came.
+    /// A packet is complete; `crc32c` is the sum of its payload as received.
     pub(crate) fn on_packet(
         &mut self,
         header: DataHeader,
@@ -219,24 +219,24 @@ impl<H> ReceiverSession<H> {
         self.outbox.push_back(Control::Committed);
     }
 
-    /// What it came to, when it ended here.
+    /// The outcome if the transfer ends now.
     pub(crate) fn outcome(&self) -> Outcome {
         self.taking.outcome()
     }
 
-    /// The final message of a side that gives up.
+    /// Queues the final message of a side that gives up.
     pub(crate) fn send_last(&mut self, message: Control) {
         self.outbox.clear();
         self.stage = Stage::New;
         self.outbox.push_back(message);
     }
 
-    /// Whether everything that is to be sent has been handed to the connection.
+    /// Whether every queued message has been handed to the connection.
     pub(crate) fn has_sent_all(&self) -> bool {
         self.outbox.is_empty()
     }
 
-    /// Whether the peer is still with us. After Commit that is no matter (P-37).
+    /// Fails when the peer is silent or makes no progress. After Commit that no longer matters (P-37).
     pub(crate) fn check(&self, now: Nanos) -> Result<(), Error> {
         if self.is_committed() {
             return Ok(());
@@ -249,7 +249,7 @@ impl<H> ReceiverSession<H> {
         if self.is_committed() { self.live.next_heartbeat() } else { self.live.next() }
     }
 
-    /// The next message to send: what was said, then credit, then a heartbeat.
+    /// The next message to send: queued messages first, then credit, then a heartbeat.
     pub(crate) fn poll_control(&mut self, now: Nanos) -> Option<Control> {
         let message = self
             .outbox
@@ -315,7 +315,7 @@ impl<H> PacketQueue<H> for ReceiverSession<H> {
         self.live.moved(now);
     }
 
-    /// The sender is told (P-30).
+    /// Reports the device to the sender (P-30).
     fn loaded(&mut self, device: usize) {
         let incoming = &self.devices[device];
         assert!(incoming.reorder.is_complete(), "a device is loaded after its last packet");

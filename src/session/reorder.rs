@@ -1,8 +1,8 @@
-//! Order and completeness: what arrives in any order leaves in idx order, each packet exactly once.
+//! Order and completeness: packets that arrive in any order leave in idx order, each exactly once.
 //!
 //! A packet's number is *claimed* when its header comes, before its payload is received, so two connections cannot bring
-//! the same packet, and every error is found before a byte is stored. Memory is one place per packet of the window, made
-//! once; nothing a peer sends makes it grow.
+//! the same packet, and every error is found before a byte is stored. Memory is one place per packet of the window,
+//! allocated once; nothing a peer sends makes it grow.
 
 /// Why a packet is not wanted.
 pub(crate) use crate::error::OrderProblem as Problem;
@@ -14,21 +14,21 @@ enum Place<H> {
     Here(H),
 }
 
-/// The packets of one device that are not in their turn yet.
+/// The packets of one device that wait for earlier ones.
 #[derive(Debug)]
 pub(crate) struct Reorder<H> {
-    /// The idx whose turn it is.
+    /// The next idx.
     next: u64,
     /// One past the highest idx that was claimed.
     claimed: u64,
-    /// The config packet's idx, once it was claimed.
+    /// The config packet's idx, once claimed.
     config: Option<u64>,
     /// `idx % window` is the place of idx. Claims are below `next + window`, so no two share one.
     places: Box<[Place<H>]>,
 }
 
 impl<H> Reorder<H> {
-    /// For packets that are less than `window` (at least one) ahead of their turn.
+    /// For packets that are less than `window` (at least one) ahead of the next one.
     pub(crate) fn new(window: usize) -> Reorder<H> {
         let places = (0..window.max(1)).map(|_| Place::Empty).collect();
         Reorder { next: 0, claimed: 0, config: None, places }
@@ -43,22 +43,22 @@ impl<H> Reorder<H> {
         &mut self.places[at]
     }
 
-    /// The idx whose turn it is.
+    /// The next idx.
     pub(crate) fn next(&self) -> u64 {
         self.next
     }
 
-    /// Whether there is a place for idx, or will be before it is its turn.
+    /// Whether there is a place for idx, or it has been passed already.
     pub(crate) fn is_near(&self, idx: u64) -> bool {
         idx.saturating_sub(self.next) < self.places.len() as u64
     }
 
-    /// Whether the packet whose turn it is has been claimed.
+    /// Whether the next packet has been claimed.
     pub(crate) fn is_next_claimed(&self) -> bool {
         !matches!(self.places[self.at(self.next)], Place::Empty)
     }
 
-    /// Whether a packet can belong where it says, however long it waits.
+    /// Whether a packet can have this number, however long it would have to wait.
     pub(crate) fn check(&self, idx: u64, config: bool) -> Result<(), Problem> {
         match self.config {
             Some(_) if config => Err(Problem::SecondConfig),
@@ -69,7 +69,7 @@ impl<H> Reorder<H> {
         }
     }
 
-    /// A packet's header came; `limit` is the first idx without credit.
+    /// A packet's header arrived; `limit` is the first idx without credit.
     pub(crate) fn claim(&mut self, idx: u64, config: bool, limit: u64) -> Result<(), Problem> {
         if idx >= self.next && (idx >= limit || !self.is_near(idx)) {
             return Err(Problem::BeyondCredit);
@@ -94,7 +94,7 @@ impl<H> Reorder<H> {
         *place = Place::Here(handle);
     }
 
-    /// The packet whose turn it is, if it is here.
+    /// The next packet, if it is here.
     pub(crate) fn pop(&mut self) -> Option<(u64, H)> {
         let idx = self.next;
         let place = self.place(idx);
@@ -106,7 +106,7 @@ impl<H> Reorder<H> {
         Some((idx, handle))
     }
 
-    /// The first packet that has not been claimed, unless all were: nothing is missing then.
+    /// The first packet that has not been claimed; `None` when none is missing.
     pub(crate) fn missing(&self) -> Option<u64> {
         let is_claimed = |idx: &u64| !matches!(self.places[self.at(*idx)], Place::Empty);
         let window = self.next..self.next + self.places.len() as u64;
@@ -115,7 +115,7 @@ impl<H> Reorder<H> {
         (!is_end).then_some(missing)
     }
 
-    /// Whether every packet has had its turn, the config packet last.
+    /// Whether every packet has been popped, the config packet last.
     pub(crate) fn is_complete(&self) -> bool {
         self.config.is_some_and(|config| self.next == config + 1)
     }

@@ -2,7 +2,7 @@
 
 use super::index_set::IndexSet;
 
-/// Takes turns: the first candidate after the last one chosen.
+/// Round robin: the first candidate after the one chosen last.
 #[derive(Debug, Default)]
 pub(crate) struct RoundRobin {
     last: usize,

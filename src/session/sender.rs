@@ -1,4 +1,4 @@
-//! The sender's side of the protocol: numbers packets, spends credit, keeps its half of the hand-over.
+//! The sender's side of the protocol: numbers packets, spends credit, and keeps its half of the hand-over.
 
 use std::collections::VecDeque;
 
@@ -18,7 +18,7 @@ use crate::wire::{Checksum, Control, ControlKind, DataHeader, Offer};
 /// A packet on its way to a channel.
 #[derive(Debug)]
 pub(crate) struct Queued<H> {
-    /// Everything but when it is sent.
+    /// Complete except for the time of sending.
     pub(crate) header: DataHeader,
     /// Where its payload is.
     pub(crate) handle: H,
@@ -33,7 +33,7 @@ struct Outgoing<H> {
     totals: Totals,
 }
 
-/// Where the conversation is.
+/// How far the exchange of messages has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 enum Stage {
     Offered,
@@ -56,7 +56,7 @@ pub(crate) struct SenderSession<H> {
     live: Liveness,
     outbox: VecDeque<Control>,
     promised: bool,
-    /// What the sender is doing, for messages.
+    /// What the sender is doing, for error messages.
     phase: Phase,
 }
 
@@ -127,7 +127,7 @@ impl<H> SenderSession<H> {
         self.sendable.set(device, first.is_some_and(|idx| outgoing.allowance.allows(idx)));
     }
 
-    /// The next packet that may be sent; devices take turns.
+    /// The next packet that may be sent, round robin over the devices.
     pub(crate) fn pop(&mut self, now: Nanos) -> Option<Queued<H>> {
         let device = self.turn.choose(&self.sendable)?;
         let mut packet = self.devices[device].queue.pop_front()?;
@@ -136,7 +136,7 @@ impl<H> SenderSession<H> {
         Some(packet)
     }
 
-    /// Whether packets wait and none may be sent: the receiver is slower.
+    /// Whether packets wait but none may be sent: the receiver is slower.
     pub(crate) fn lacks_credit(&self) -> bool {
         self.sendable.is_empty() && !self.waiting.is_empty()
     }
@@ -158,7 +158,7 @@ impl<H> SenderSession<H> {
         self.giving.is_over()
     }
 
-    /// What it came to, when it ended here.
+    /// The outcome if the transfer ends now.
     pub(crate) fn outcome(&self) -> Outcome {
         self.giving.outcome(self.promised)
     }
@@ -167,24 +167,24 @@ impl<H> SenderSession<H> {
         self.outbox.push_back(Control::Switchover);
     }
 
-    /// Gives the devices away (P-32): only after every one of them was reported loaded.
+    /// Hands the devices over (P-32): only after every one of them was reported loaded.
     pub(crate) fn commit(&mut self) {
         self.giving.commit();
         self.outbox.push_back(Control::Commit);
     }
 
-    /// The final message of a side that gives up.
+    /// Queues the final message of a side that gives up.
     pub(crate) fn send_last(&mut self, message: Control) {
         self.outbox.clear();
         self.outbox.push_back(message);
     }
 
-    /// Whether everything that is to be sent has been handed to the connection.
+    /// Whether every queued message has been handed to the connection.
     pub(crate) fn has_sent_all(&self) -> bool {
         self.outbox.is_empty()
     }
 
-    /// A packet was taken by its socket.
+    /// A socket has taken a packet.
     pub(crate) fn sent(&mut self, now: Nanos) {
         self.live.moved(now);
     }

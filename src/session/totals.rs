@@ -1,8 +1,8 @@
-//! What has passed of one device's state.
+//! Totals of one device's state so far.
 
 use crate::wire::{self, DataHeader};
 
-/// What was read of a device so far, in idx order.
+/// How much of a device's state has passed so far, in idx order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     pub(crate) packets: u64,
@@ -12,7 +12,7 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    /// One more packet.
+    /// Adds one packet.
     pub(crate) fn add(&mut self, header: &DataHeader) {
         let len = u64::from(header.len);
         self.packets += 1;

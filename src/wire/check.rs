@@ -1,9 +1,10 @@
-//! CRC32C (P-2: Castagnoli; CRC-32/ISCSI in the catalogues). Pure arithmetic; keeps that a sum can be continued and joined.
+//! CRC32C (P-2: Castagnoli; CRC-32/ISCSI in the catalogues). Pure arithmetic. A sum can be continued, and two sums can be
+//! combined.
 
 use crc_fast::{CrcAlgorithm, Digest};
 
-/// The algorithm's first state, and what its last state is inverted with: both are hidden from the caller, so that the
-/// sum of nothing is 0 and a sum is continued by handing it in again.
+/// The algorithm's initial state, and the mask that inverts its final state. Both are hidden from the caller, so that
+/// the sum of nothing is 0 and a sum is continued by passing it in again.
 const INVERTED: u32 = u32::MAX;
 
 /// CRC32C (Castagnoli) of `bytes`, continued from `crc` (0 to begin).
@@ -15,9 +16,9 @@ pub fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
 
 /// CRC32C of two pieces from the CRC32C of each and the length of the second.
 ///
-/// crc-fast's own takes about 17 µs for a piece of 1 MiB, as long as the checksum itself; this takes tens of ns.
+/// crc-fast's own function takes about 17 µs for a piece of 1 MiB, as long as the checksum itself; this takes tens of ns.
 pub fn crc32c_combine(first: u32, second: u32, second_len: u64) -> u32 {
-    // Appending n zero bytes multiplies a sum by x^(8n); what the zeros hide is then the second piece's own sum.
+    // Appending n zero bytes multiplies a sum by x^(8n); the second piece in place of the zeros adds its own sum.
     let mut shifted = first;
     let mut remaining = second_len;
     while remaining != 0 {
@@ -51,7 +52,7 @@ const X_TO_BYTES: [u32; 64] = {
     table
 };
 
-/// The product of two polynomials modulo the polynomial. Without branches: the bits of a sum cannot be predicted.
+/// The product of two polynomials modulo the polynomial. Branchless, because the bits of a sum are unpredictable.
 const fn multiply(a: u32, mut b: u32) -> u32 {
     let mut product = 0;
     let mut power = 0;

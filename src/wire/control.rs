@@ -1,5 +1,5 @@
-//! Messages on the control connection: a fixed header, then a body. Knows nothing of who may say what and when; keeps
-//! that a decoded message is whole and within its bounds, and that its length is bounded before it is read.
+//! Messages on the control connection: a fixed header, then a body. Knows nothing of who may send what and when. A
+//! decoded message is whole and within its bounds, and its length is checked before it is read.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ pub struct ControlHeader {
     pub kind: u16,
     /// Bytes of body that follow.
     pub len: u32,
-    /// CRC32C of the header's bytes before this one and of the body, so that no message turns into another kind.
+    /// CRC32C of the header's bytes before this field and of the body, so that no message turns into another kind.
     pub crc32c: u32,
 }
 
@@ -35,16 +35,16 @@ pub struct ControlHeader {
 pub enum Control {
     /// Sender: what it wants.
     Offer(Offer),
-    /// Receiver: agreed; it now gets its devices ready.
+    /// Receiver: it agrees, and now gets its devices ready.
     Accept,
-    /// Receiver: not agreed. A code (see `crate::error::Refusal`) and a text.
+    /// Receiver: it refuses. A code (see `crate::error::Refusal`) and a text.
     Refuse {
         /// Which reason.
         code: u16,
-        /// The receiver's words, or the device's name.
+        /// The receiver's text, or the device's name.
         text: Box<str>,
     },
-    /// Receiver: every device is ready to be written.
+    /// Receiver: every device is ready to be written to.
     Ready,
     /// Receiver: packets of a device below `limit` may be sent.
     Credit {
@@ -55,7 +55,7 @@ pub enum Control {
     },
     /// Sender: its devices stop now.
     Switchover,
-    /// Receiver: a device has everything and would run.
+    /// Receiver: a device has all of its state and is ready to run.
     Loaded {
         /// The device's number.
         device: u16,
@@ -66,7 +66,7 @@ pub enum Control {
         /// CRC32C of the whole state in order, config state included; 0 when payloads are not checked.
         crc32c: u32,
     },
-    /// Sender: the devices are the receiver's now.
+    /// Sender: the devices now belong to the receiver.
     Commit,
     /// Receiver: the devices run.
     Committed,
@@ -74,16 +74,16 @@ pub enum Control {
     Abort {
         /// Which kind of failure.
         code: u16,
-        /// In words.
+        /// The reason, as text.
         text: Box<str>,
     },
-    /// Either: the owner cancelled. The same promise.
+    /// Either: the caller cancelled. The same promise.
     Cancel,
     /// Either: still here.
     Heartbeat,
 }
 
-/// Which message, by the number that travels.
+/// Which message, by its number on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u16)]
 #[non_exhaustive]
@@ -130,12 +130,12 @@ impl ControlKind {
         ControlKind::Heartbeat,
     ];
 
-    /// The number that travels.
+    /// The number on the wire.
     pub fn code(self) -> u16 {
         self as u16
     }
 
-    /// P-10: a number that names nothing is no message.
+    /// P-10: an unknown number is rejected.
     fn of(code: u16) -> Result<ControlKind, Malformed> {
         let found = ControlKind::ALL.into_iter().find(|kind| kind.code() == code);
         found.ok_or(Malformed::Value { field: "kind", found: code.into() })
@@ -159,7 +159,7 @@ impl ControlKind {
         }
     }
 
-    /// The fewest and the most bytes of body that it has.
+    /// The smallest and the largest body in bytes.
     fn body_bounds(self) -> (usize, usize) {
         let exactly = |len| (len, len);
         match self {
@@ -222,10 +222,10 @@ const REASON_MIN: usize = size_of::<ReasonLayout>();
 const REASON_MAX: usize = REASON_MIN + TEXT_MAX;
 
 const _: () = assert!(OFFER_MAX <= CONTROL_BODY_MAX && REASON_MAX <= CONTROL_BODY_MAX);
-const _: () = assert!(CONTROL_HEADER_LEN + CONTROL_BODY_MAX <= LINE_SIZE, "a message fits in a line");
+const _: () = assert!(CONTROL_HEADER_LEN + CONTROL_BODY_MAX <= LINE_SIZE, "a message fits in a control buffer");
 
 impl ControlHeader {
-    /// Reads a header. P-9: a length is bounded by what its kind can need, before a byte of the body is read.
+    /// Reads a header. P-9: the length is bounded by what its kind can need before a byte of the body is read.
     pub fn decode(bytes: &[u8; CONTROL_HEADER_LEN]) -> Result<ControlHeader, Malformed> {
         let layout: &HeaderLayout = zerocopy::transmute_ref!(bytes);
         if layout.magic.get() != MAGIC {
@@ -257,7 +257,7 @@ impl ControlHeader {
         *out = zerocopy::transmute!(layout);
     }
 
-    /// The header of `body`, with the sum that fits (P-8).
+    /// The header of `body`, with the matching sum (P-8).
     fn of(kind: u16, len: u32, body: &[u8]) -> ControlHeader {
         let mut header = ControlHeader { kind, len, crc32c: 0 };
         let mut bytes = [0; CONTROL_HEADER_LEN];
@@ -291,11 +291,11 @@ impl Control {
         self.kind().name()
     }
 
-    /// Writes header and body to the start of `out` and returns how many bytes they are. Allocates nothing.
+    /// Writes header and body to the start of `out` and returns their length in bytes. Allocates nothing.
     ///
-    /// `out` is a line of [`LINE_SIZE`] bytes, in which every message fits: the sender's builder upholds that an offer
-    /// is within its bounds, and a text is made printable and cut to [`TEXT_MAX`] here. A message that does not fit in
-    /// `out` is not written at all, and 0 is returned.
+    /// `out` is a control buffer of [`LINE_SIZE`] bytes, in which every message fits: the sender's builder upholds that
+    /// an offer is within its bounds, and a text is made printable and cut to [`TEXT_MAX`] here. A message that does not
+    /// fit in `out` is not written at all, and 0 is returned.
     pub fn encode(&self, out: &mut [u8]) -> usize {
         let Some((header_out, body_out)) = out.split_first_chunk_mut::<CONTROL_HEADER_LEN>() else {
             return 0;
@@ -390,7 +390,7 @@ impl Control {
     }
 }
 
-/// P-12: a peer must be able to show it.
+/// P-12: a peer must be able to print it.
 fn encode_reason(code: u16, text: &str, body: &mut Writer<'_>) -> Option<()> {
     let mut buffer = [0; TEXT_MAX];
     let text = printable(text, &mut buffer);

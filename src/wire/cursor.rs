@@ -1,4 +1,4 @@
-//! Writing and reading the fields of a body one after the other. Keeps that no field reaches beyond the buffer.
+//! Writing and reading the fields of a body one after the other. No field reaches beyond the buffer.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -12,7 +12,7 @@ pub(super) struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// `None`, and nothing written, when there is no room.
+    /// `None`, with nothing written, when there is no room.
     pub(super) fn put(&mut self, value: &(impl IntoBytes + Immutable + ?Sized)) -> Option<()> {
         let bytes = value.as_bytes();
         self.out.get_mut(self.len..)?.get_mut(..bytes.len())?.copy_from_slice(bytes);

@@ -1,5 +1,5 @@
-//! The header in front of every packet's payload on a data connection. Knows nothing of devices, order or credit;
-//! keeps that a decoded header is one that a sender of this version can have written.
+//! The header in front of every packet's payload on a data connection. Knows nothing of devices, order or credit. A
+//! decoded header is one that a sender of this version can have written.
 
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -14,13 +14,13 @@ const MAGIC: u32 = u32::from_be_bytes(*b"RLdp");
 const FLAG_CONFIG: u16 = 1;
 const CHECK_AT: usize = DATA_HEADER_LEN - size_of::<u32>();
 
-/// What stands in front of a payload. A decoded one cannot be wrong in itself (P-14); whether its numbers fit the
-/// session is the session's business.
+/// The header in front of a payload. A decoded one is valid in itself (P-14); the session checks whether its numbers
+/// fit the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataHeader {
-    /// The device's number in this session: its place in the settings.
+    /// The device's number in this session: its index in the settings.
     pub device: u16,
-    /// The packet's number in the device's state: 0, 1, 2 … without gaps.
+    /// The packet's number within the device's state: 0, 1, 2 … without gaps.
     pub idx: u64,
     /// The last packet of the device: its payload is the config state.
     pub config: bool,
@@ -28,7 +28,7 @@ pub struct DataHeader {
     pub len: u32,
     /// CRC32C of the payload; 0 when payloads are not checked.
     pub crc32c: u32,
-    /// The sender's monotonic clock when the first byte of the payload was asked for, in nanoseconds.
+    /// The sender's monotonic clock when the read of the payload's first byte began, in nanoseconds.
     pub read_at_ns: u64,
     /// The sender's monotonic clock when the packet was handed to the socket, in nanoseconds.
     pub sent_at_ns: u64,
@@ -53,7 +53,7 @@ struct Layout {
 }
 
 impl DataHeader {
-    /// Writes the header. The sender upholds that `len` is within its bound: it never reads more into a slot.
+    /// Writes the header. The sender upholds the bound of `len`: it never reads more than that into a slot.
     pub fn encode(&self, out: &mut [u8; DATA_HEADER_LEN]) {
         let layout = Layout {
             magic: U32::new(MAGIC),
@@ -74,7 +74,7 @@ impl DataHeader {
         out[CHECK_AT..].copy_from_slice(&check.to_be_bytes());
     }
 
-    /// Reads a header, and bounds its payload before a byte of it is read.
+    /// Reads a header, and checks its payload's length before a byte of the payload is read.
     pub fn decode(bytes: &[u8; DATA_HEADER_LEN]) -> Result<DataHeader, Malformed> {
         let layout: &Layout = zerocopy::transmute_ref!(bytes);
         // P-14: identity first, then integrity, and only then meaning.
@@ -138,7 +138,7 @@ mod tests {
         bytes
     }
 
-    /// The example with `value` at `offset` and a check that fits.
+    /// The example with `value` at `offset` and a matching check.
     fn with(offset: usize, value: &[u8]) -> [u8; DATA_HEADER_LEN] {
         let mut bytes = encoded(&EXAMPLE);
         bytes[offset..offset + value.len()].copy_from_slice(value);
@@ -227,7 +227,7 @@ mod tests {
 
         #[test]
         fn what_decodes_encodes_to_the_same_bytes(noise: [u8; 32], at in 4usize..32) {
-            // Noise with a magic, a version and a check that fit: only the meaning is left to be rejected.
+            // Noise with a valid magic, version and check: only the meaning is left to be rejected.
             let bytes = with(at, &noise[..CHECK_AT - at.max(28)]);
             if let Ok(header) = DataHeader::decode(&bytes) {
                 prop_assert_eq!(encoded(&header), bytes);

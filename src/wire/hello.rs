@@ -1,5 +1,5 @@
 //! The first message of each connection, and its answer. Knows nothing of sockets and time-outs, and makes no random
-//! numbers; keeps that two versions can always tell each other apart (P-4).
+//! numbers. Two versions can always tell each other apart (P-4).
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::{Malformed, VERSION, crc32c, reserved_is_zero};
 use crate::limits::CHANNELS_MAX;
 
-/// A random number that names one session, so that no stranger's and no stale connection can join it.
+/// A random number that names one session, so that no stranger's connection and no stale one can join it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId(pub [u8; 16]);
 
 impl SessionId {
-    /// The session that a hello names, whatever its version (P-4): what an answer to another version echoes.
+    /// The session that a hello names, whatever its version (P-4): an answer to another version echoes it.
     pub fn of_hello(bytes: &[u8; HELLO_LEN]) -> SessionId {
         let layout: &HelloLayout = zerocopy::transmute_ref!(bytes);
         SessionId(layout.session)
@@ -76,7 +76,7 @@ pub struct Welcome {
     pub refusal: u16,
 }
 
-// Two magics, so that a server that echoes what it gets is not taken for a receiver.
+// Two magics, so that a server that echoes its input is not mistaken for a receiver.
 const HELLO_MAGIC: [u8; 8] = *b"RINGLIFT";
 const WELCOME_MAGIC: [u8; 8] = *b"LIFTRING";
 const ROLE_CONTROL: u16 = 1;
@@ -111,7 +111,7 @@ struct WelcomeLayout {
 }
 
 impl Hello {
-    /// Writes the hello. Whoever builds the session upholds that its channels are within their bound.
+    /// Writes the hello. The builder of the session upholds that its channels are within their bound.
     pub fn encode(&self, out: &mut [u8; HELLO_LEN]) {
         let (role, channels, channel) = match self.role {
             Role::Control { channels } => (ROLE_CONTROL, channels, 0),
@@ -132,11 +132,11 @@ impl Hello {
         seal(out);
     }
 
-    /// Reads a hello. [`Malformed::Version`] is answered with a refusal (P-5), everything else with silence.
+    /// Reads a hello. [`Malformed::Version`] is answered with a refusal (P-5), every other error with silence.
     pub fn decode(bytes: &[u8; HELLO_LEN]) -> Result<Hello, Malformed> {
         let layout: &HelloLayout = zerocopy::transmute_ref!(bytes);
         check_magic(&layout.magic, &HELLO_MAGIC)?;
-        // P-4: before anything whose place another version may have changed.
+        // P-4: before any field whose position another version may have changed.
         if layout.version.get() != VERSION {
             return Err(Malformed::Version { found: layout.version.get() });
         }
@@ -178,7 +178,7 @@ impl Welcome {
         seal(out);
     }
 
-    /// Reads a welcome. A refusal is read whatever the version of who wrote it (P-4); its `boot_id` means nothing.
+    /// Reads a welcome. A refusal is read whatever its writer's version (P-4); its `boot_id` means nothing.
     pub fn decode(bytes: &[u8; WELCOME_LEN]) -> Result<Welcome, Malformed> {
         let layout: &WelcomeLayout = zerocopy::transmute_ref!(bytes);
         check_magic(&layout.magic, &WELCOME_MAGIC)?;
@@ -241,7 +241,7 @@ mod tests {
         bytes
     }
 
-    /// The message with `value` at `offset` and a check that fits.
+    /// The message with `value` at `offset` and a matching check.
     fn with(mut bytes: [u8; HELLO_LEN], offset: usize, value: &[u8]) -> [u8; HELLO_LEN] {
         bytes[offset..offset + value.len()].copy_from_slice(value);
         seal(&mut bytes);

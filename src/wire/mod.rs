@@ -1,5 +1,5 @@
 //! Stations 2 and 3: bytes to packets and messages and back. Pure: no descriptor, no clock, and no allocation on the
-//! data path. `docs/PROTOCOL.md` draws every message; the rules it numbers are cited here as `P-n`.
+//! data path. `docs/PROTOCOL.md` draws every message; its numbered rules are cited here as `P-n`.
 
 mod check;
 mod control;
@@ -21,7 +21,7 @@ pub use refusal::Refusal;
 /// The protocol version of this crate.
 pub const VERSION: u16 = 1;
 
-/// Bytes that are no message of this protocol.
+/// Bytes that are not a message of this protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Malformed {
@@ -40,10 +40,10 @@ pub enum Malformed {
         /// The version that it names.
         found: u16,
     },
-    /// The header's own check does not fit.
+    /// The header's own check does not match.
     #[error("its check does not fit")]
     Check,
-    /// A number that names nothing.
+    /// An unknown number.
     #[error("its {field} is {found}")]
     Value {
         /// Which field.
@@ -61,13 +61,13 @@ pub enum Malformed {
         /// The bound.
         max: u64,
     },
-    /// Text that is not UTF-8, or has control characters where none belong.
+    /// Text that is not UTF-8, or contains control characters.
     #[error("its {field} is no printable text")]
     Text {
         /// Which field.
         field: &'static str,
     },
-    /// Something that exists and is not supported here.
+    /// Something that the protocol has but that is not supported here.
     #[error("it uses {what}, which is not supported")]
     Unsupported {
         /// What it uses.
@@ -101,7 +101,7 @@ fn reserved_is_zero(reserved: &[u8]) -> Result<(), Malformed> {
 
 #[cfg(test)]
 mod golden {
-    /// Bytes from hexadecimal digits, spaces between them ignored.
+    /// Bytes from hexadecimal digits; spaces between them are ignored.
     pub(super) fn unhex<const LEN: usize>(text: &str) -> [u8; LEN] {
         let digits: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
         let digit = |c: char| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()).expect("a hex digit");

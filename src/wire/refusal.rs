@@ -1,5 +1,5 @@
-//! Refusals as they travel: a number, and words that belong to some of them. Knows nothing of when a side refuses; keeps that
-//! every reason comes back from the wire as itself, and that the number of a later version is kept.
+//! Refusals on the wire: a number, and a text that belongs to some of them. Knows nothing of why a side refuses. Every
+//! reason comes back from the wire as itself, and the number of a later version is kept.
 
 /// Why two peers do not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,26 +29,26 @@ pub enum Refusal {
     /// Packet size, pool or checksum are outside the receiver's bounds.
     #[error("the settings ask for more than its limits allow: {text}")]
     Settings {
-        /// Which, in the receiver's words.
+        /// Which one, as the receiver's text.
         text: Box<str>,
     },
     /// The receiver could not get its devices or buffers ready.
     #[error("it could not get ready: {text}")]
     NotReady {
-        /// What failed, in the receiver's words.
+        /// What failed, as the receiver's text.
         text: Box<str>,
     },
     /// A reason that only a later version knows.
     #[error("its reason has number {code}, which this version does not know{}{text}", if text.is_empty() { "" } else { ": " })]
     Other {
-        /// The number that travelled.
+        /// The number on the wire.
         code: u16,
-        /// The other's words, may be empty.
+        /// The other side's text, may be empty.
         text: Box<str>,
     },
 }
 
-/// Reasons as they travel. 0 is welcome.
+/// The numbers of the reasons on the wire. 0 means welcome.
 mod code {
     pub(super) const VERSION: u16 = 1;
     pub(super) const FEATURE: u16 = 2;
@@ -61,7 +61,7 @@ mod code {
 }
 
 impl Refusal {
-    /// The number that travels, never 0, and the words that go with it (`docs/PROTOCOL.md` has the table).
+    /// The number on the wire, never 0, and the text that goes with it (`docs/PROTOCOL.md` has the table).
     pub fn to_wire(&self) -> (u16, &str) {
         match self {
             Refusal::Version => (code::VERSION, ""),
@@ -76,7 +76,7 @@ impl Refusal {
         }
     }
 
-    /// From what travelled. A welcome has no words: its `text` is empty.
+    /// From the wire. A welcome has no text: `text` is empty.
     pub fn from_wire(code: u16, text: &str) -> Refusal {
         match code {
             code::VERSION => Refusal::Version,

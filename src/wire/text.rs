@@ -1,15 +1,15 @@
-//! Words and names that travel. Keeps that what a peer sent can be printed on a terminal: UTF-8, bounded, and without
-//! control characters.
+//! Texts and names on the wire. What a peer sent can be printed on a terminal: UTF-8, bounded, and without control
+//! characters.
 
 use super::Malformed;
 use crate::limits::{NAME_MAX, TEXT_MAX};
 
-/// A text as it arrived.
+/// Checks a text that was received.
 pub(super) fn check_text(bytes: &[u8]) -> Result<&str, Malformed> {
     check("text", bytes, TEXT_MAX)
 }
 
-/// A device's name as it arrived.
+/// Checks a device's name that was received.
 pub(super) fn check_name(bytes: &[u8]) -> Result<&str, Malformed> {
     if bytes.is_empty() {
         return Err(Malformed::Value { field: "name length", found: 0 });
@@ -25,7 +25,7 @@ fn check<'a>(field: &'static str, bytes: &'a [u8], max: usize) -> Result<&'a str
     if text.chars().any(char::is_control) { Err(Malformed::Text { field }) } else { Ok(text) }
 }
 
-/// A text as it may leave: spaces for control characters, cut between two characters.
+/// A text that may be sent: control characters become spaces, and it is cut between two characters.
 pub(super) fn printable<'a>(text: &str, buffer: &'a mut [u8; TEXT_MAX]) -> &'a [u8] {
     let mut len = 0;
     for c in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {

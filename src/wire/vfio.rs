@@ -1,16 +1,16 @@
-//! The 64-bit tags that VFIO devices put in front of what they send in a migration stream.
+//! The 64-bit tags that VFIO devices put in front of their data in a migration stream.
 //!
-//! They know nothing of the stream around them: live sections and the saved config state both use these.
+//! Nothing here knows the stream around them: live sections and the saved config state both use these tags.
 
-/// Closes what a device sends.
+/// Ends a device's data.
 pub const END_OF_STATE_TAG: u64 = 0xffff_ffff_ef10_0001;
 /// Opens the config state of a device.
 pub const CONFIG_STATE_TAG: u64 = 0xffff_ffff_ef10_0002;
 /// A device begins.
 pub(crate) const SETUP_STATE_TAG: u64 = 0xffff_ffff_ef10_0003;
-/// A length and so many bytes of state follow.
+/// A length follows, then that many bytes of state.
 pub(crate) const DATA_STATE_TAG: u64 = 0xffff_ffff_ef10_0004;
 /// The device has sent its initial state.
 pub(crate) const INIT_DATA_SENT_TAG: u64 = 0xffff_ffff_ef10_0005;
-/// In place of config state: it comes with the device's packets, and may be loaded (QEMU 10.1 and later).
+/// In place of config state, which comes with the device's packets: it may be loaded now (QEMU 10.1 and later).
 pub const CONFIG_LOAD_READY_TAG: u64 = 0xffff_ffff_ef10_0006;

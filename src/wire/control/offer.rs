@@ -1,5 +1,5 @@
-//! The offer: what the sender wants. Knows nothing of what this side would accept; keeps that a decoded offer is within
-//! the bounds that hold for every session.
+//! The offer: what the sender wants. Knows nothing of what this side would accept. A decoded offer is within the bounds
+//! that hold for every session.
 
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -14,9 +14,9 @@ use crate::wire::{Checksum, Malformed, reserved_is_zero};
 pub struct DeviceOffer {
     /// Its name.
     pub name: Box<str>,
-    /// Distinguishes devices of one name.
+    /// Distinguishes devices with the same name.
     pub instance: u32,
-    /// Bytes of state that it expects, 0 when unknown.
+    /// Expected bytes of state, 0 when unknown.
     pub estimate: u64,
 }
 
@@ -25,7 +25,7 @@ pub struct DeviceOffer {
 pub struct Offer {
     /// Feature bits (P-13); version 1 knows none, and refuses those it does not know.
     pub features: u64,
-    /// Most bytes of payload in a packet.
+    /// Largest payload of a packet in bytes.
     pub packet_size: u32,
     /// Bytes of the sender's pool; the receiver makes one as large, within its bounds.
     pub pool_size: u64,
@@ -55,15 +55,15 @@ struct DeviceLayout {
     reserved: [u8; 2],
 }
 
-/// Fewest bytes of an offer: one device with a name of one byte.
+/// Length of the smallest offer: one device with a name of one byte.
 pub(super) const OFFER_MIN: usize = size_of::<OfferLayout>() + size_of::<DeviceLayout>() + 1;
-/// Most bytes of an offer.
+/// Length of the largest offer.
 pub(super) const OFFER_MAX: usize =
     size_of::<OfferLayout>() + DEVICES_MAX * (size_of::<DeviceLayout>() + NAME_MAX);
 
 impl Offer {
-    /// Lengths and counts are written as they are: should the builder ever let one pass its bound, the peer refuses
-    /// the offer instead of taking a part for the whole.
+    /// Lengths and counts are written unchecked: should the builder ever let one exceed its bound, the peer refuses the
+    /// offer instead of mistaking a part of it for the whole.
     pub(super) fn encode(&self, body: &mut Writer<'_>) -> Option<()> {
         body.put(&OfferLayout {
             features: U64::new(self.features),
@@ -88,7 +88,7 @@ impl Offer {
         Some(())
     }
 
-    /// P-11: within its bounds, or nothing.
+    /// P-11: an offer outside its bounds is rejected.
     pub(super) fn decode(body: &mut Reader<'_>) -> Result<Offer, Malformed> {
         let fixed: OfferLayout = body.take()?;
         reserved_is_zero(&fixed.reserved)?;

@@ -25,7 +25,7 @@ fn decoded(bytes: &[u8]) -> Result<Control, Malformed> {
     Control::decode(&ControlHeader::decode(header)?, body)
 }
 
-/// A message of a body that nobody checked, with a header that fits.
+/// A message with an unchecked body and a matching header.
 fn sealed(kind: u16, body: &[u8]) -> Vec<u8> {
     let mut header = [0; CONTROL_HEADER_LEN];
     ControlHeader::of(kind, u32::try_from(body.len()).expect("small"), body).encode(&mut header);
@@ -229,7 +229,7 @@ fn unknown_numbers_in_a_body_are_rejected() {
     body[23] = 3;
     assert_eq!(decoded(&sealed(1, &body)), Err(Malformed::Truncated));
 
-    // Nought means welcome, so it refuses nothing.
+    // 0 means welcome, so it is not a refusal.
     assert_eq!(decoded(&sealed(3, &[0, 0, 0, 0])), Err(Malformed::Value { field: "code", found: 0 }));
 }
 
@@ -340,7 +340,7 @@ proptest! {
     fn what_decodes_encodes_to_the_same_bytes(
         message in any_message(), at: prop::sample::Index, value: u8,
     ) {
-        // A changed body whose sum fits: only its meaning is left to be rejected.
+        // A changed body with a matching sum: only its meaning is left to be rejected.
         let good = encoded(&message);
         let mut body = good[CONTROL_HEADER_LEN..].to_vec();
         if !body.is_empty() {

@@ -1,16 +1,16 @@
-//! An incremental walk over the bytes of one multifd connection, in pieces of any size. It keeps no byte of what the
-//! packets carry; whoever wants that takes it from the offsets.
+//! An incremental walk over the bytes of one multifd connection, in pieces of any size. It keeps none of the packets'
+//! contents; callers that want them use the offsets.
 
 use super::{INIT_LEN, Init, PREFIX_LEN, Packet, PageSize};
 use crate::wire::Malformed;
 
-/// What the walk comes by.
+/// What the walk finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each packet")]
 pub enum Frame {
     /// The connection's first 64 bytes.
     Init(Init),
-    /// The beginning of a packet, which begins at `offset`; its rest follows.
+    /// The beginning of a packet at `offset`; its rest follows.
     Begin {
         /// The packet.
         packet: Packet,
@@ -44,15 +44,16 @@ impl Deframer {
         Deframer { state: State::Init, page_size, buffer: [0; PREFIX_LEN], filled: 0, offset: 0 }
     }
 
-    /// Behind the init, which somebody else has read.
+    /// Behind the init, which the caller has already read.
     pub fn after_init(page_size: PageSize) -> Deframer {
         Deframer { state: State::Prefix, offset: INIT_LEN as u64, ..Deframer::new(page_size) }
     }
 
-    /// Takes from `bytes`: how many it took, and what they completed. Without a frame it took all of them.
+    /// Takes from `bytes`: returns how many it took, and the frame that they completed. Without a frame it took all of
+    /// them.
     ///
-    /// After an error the connection cannot be followed any further; [`offset`](Deframer::offset) is the end of what was
-    /// wrong.
+    /// After an error the connection cannot be followed any further; [`offset`](Deframer::offset) is the end of the
+    /// invalid bytes.
     pub fn next(&mut self, bytes: &[u8]) -> Result<(usize, Option<Frame>), Malformed> {
         let wanted = match self.state {
             State::Rest { remaining } => return Ok(self.skip(bytes, remaining)),
@@ -66,7 +67,7 @@ impl Deframer {
         if self.filled < wanted {
             return Ok((taken, None));
         }
-        // a prefix that is wrong stays: no boundary
+        // an invalid prefix stays in the buffer: no boundary
         let frame = self.decode()?;
         self.filled = 0;
         Ok((taken, Some(frame)))

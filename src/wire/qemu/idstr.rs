@@ -7,7 +7,7 @@ use crate::limits::NAME_MAX;
 use crate::wire::Malformed;
 use crate::wire::text::check_name;
 
-/// A name: 1 to 255 bytes of printable text. That of a VFIO device ends in `/vfio`.
+/// A name: 1 to 255 bytes of printable text. The name of a VFIO device ends in `/vfio`.
 #[derive(Clone, Copy)]
 pub struct Idstr {
     len: u8,
@@ -15,7 +15,7 @@ pub struct Idstr {
 }
 
 impl Idstr {
-    /// A name as it arrived.
+    /// A name that was received.
     pub fn new(name: &[u8]) -> Result<Idstr, Malformed> {
         let name = check_name(name)?;
         let mut bytes = [0; NAME_MAX];
@@ -23,7 +23,7 @@ impl Idstr {
         Ok(Idstr { len: u8::try_from(name.len()).expect("a name is at most NAME_MAX bytes"), bytes })
     }
 
-    /// A name in a field of a fixed size: it ends at the first zero, and only zeros follow.
+    /// A name in a fixed-size field: it ends at the first zero, and only zeros follow.
     pub(super) fn padded(field: &[u8]) -> Result<Idstr, Malformed> {
         let end = field.iter().position(|&byte| byte == 0).ok_or(Malformed::TooLong {
             field: "name",

@@ -1,9 +1,9 @@
 //! The main connection up to its first full section, in pieces of any size.
 //!
-//! Sections carry no length: what is in them has to be understood to find their end. START, PART and END sections are of RAM and of
-//! VFIO devices, and are understood here. FULL sections are of every other part of a machine and are not; from the first one
-//! on the stream is its *tail*, and a VFIO device has said all that matters by then, unless its state does not travel on
-//! multifd connections.
+//! Sections carry no length: their content has to be understood to find their end. START, PART and END sections belong
+//! to RAM and to VFIO devices, and are understood here. FULL sections belong to every other part of a machine and are
+//! not. From the first of them on the stream is its *tail*; a VFIO device has sent everything that matters by then,
+//! unless its state does not travel on multifd connections.
 
 mod configuration;
 mod ram;
@@ -18,28 +18,28 @@ use crate::wire::cursor::be32;
 /// The section that opens a RAM block or a device for those that follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Section {
-    /// Its number: what PART and END sections name it by.
+    /// Its number, by which PART and END sections refer to it.
     pub id: u32,
     /// `ram`, or a device's name.
     pub idstr: Idstr,
     /// Its instance.
     pub instance: u32,
-    /// The version of what is in it.
+    /// The version of its content.
     pub version: u32,
 }
 
 /// A command to the destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    /// The destination may answer from now on.
+    /// The destination may send from now on.
     OpenReturnPath,
-    /// To be answered with the same number.
+    /// The destination answers with the same number.
     Ping(u32),
     /// The source's devices have stopped: what comes now is the last of their state.
     SwitchoverStart,
 }
 
-/// What the stream comes by.
+/// What the stream contains, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
     /// The magic and the version.
@@ -48,7 +48,7 @@ pub enum Event<'a> {
     Machine(Idstr),
     /// The size of memory pages, when it is not 4 KiB.
     PageSize(PageSize),
-    /// A capability that source and destination have to share.
+    /// A capability that source and destination must have in common.
     Capability(Idstr),
     /// The virtual machine's UUID, when the source has it checked.
     Uuid([u8; 16]),
@@ -69,18 +69,18 @@ pub enum Event<'a> {
         /// Its size in bytes.
         used: u64,
     },
-    /// A page that travels on this connection; its bytes follow unless it is zero.
+    /// A page sent on this connection; its bytes follow unless it is zero.
     RamPage {
         /// Whether it is zero.
         zero: bool,
     },
-    /// All multifd connections have come to their SYNC: a barrier.
+    /// All multifd connections have reached their SYNC: a barrier.
     RamFlush,
     /// The section's RAM is complete.
     RamEnd,
     /// A device begins.
     VfioSetup,
-    /// State of a device follows: so many bytes.
+    /// This many bytes of a device's state follow.
     VfioDataBegin(u32),
     /// Some of these bytes.
     VfioData(&'a [u8]),
@@ -90,7 +90,7 @@ pub enum Event<'a> {
     VfioEnd,
     /// The section with this number is over.
     Footer(u32),
-    /// The first FULL section, or the end. Nothing of it is taken, and nothing more ever will be.
+    /// The first FULL section, or the end. No byte of it is taken, nor of anything after it.
     Tail,
 }
 
@@ -105,7 +105,7 @@ enum Handler {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Header,
-    /// Behind the header, one is a must.
+    /// Required directly behind the header.
     Configuration,
     MachineLength,
     Machine,
@@ -173,10 +173,10 @@ enum Subsection {
 #[derive(Debug, Clone)]
 pub struct MainStream {
     state: State,
-    /// Fields that came in pieces. The longest is a name.
+    /// A field that came in pieces. The longest is a name.
     buffer: [u8; NAME_MAX],
     filled: usize,
-    /// How long the name is whose turn it is.
+    /// The length of the next name.
     name_len: usize,
     offset: u64,
     page_size: PageSize,
@@ -213,7 +213,7 @@ impl MainStream {
         }
     }
 
-    /// Bytes taken.
+    /// Bytes taken so far.
     pub fn offset(&self) -> u64 {
         self.offset
     }
@@ -223,11 +223,11 @@ impl MainStream {
         self.page_size
     }
 
-    /// Takes from `bytes`: how many it took, and what they completed. Without an event it took all of them. After
-    /// [`Event::Tail`] it takes none.
+    /// Takes from `bytes`: returns how many it took, and the event that they completed. Without an event it took all of
+    /// them. After [`Event::Tail`] it takes none.
     ///
-    /// After an error the stream cannot be followed any further; [`offset`](MainStream::offset) is where the field begins
-    /// that is wrong.
+    /// After an error the stream cannot be followed any further; [`offset`](MainStream::offset) is where the invalid
+    /// field begins.
     pub fn next<'a>(&mut self, bytes: &'a [u8]) -> Result<(usize, Option<Event<'a>>), Malformed> {
         let mut taken = 0;
         loop {
@@ -251,7 +251,7 @@ impl MainStream {
                     self.state = State::Ram;
                 }
                 _ => {
-                    // a byte that says what comes is looked at before it is taken: the tail begins with its own
+                    // a type byte is examined before it is taken: the tail begins with its own type byte
                     let wanted = self.wanted();
                     let before = self.filled;
                     let came = (wanted - before).min(bytes.len() - taken);
@@ -263,7 +263,7 @@ impl MainStream {
                         return Ok((taken, None));
                     }
                     self.filled = 0;
-                    // what is wrong is where the field begins, however it came
+                    // an error is reported where the field begins, whatever pieces it came in
                     let event = self.decode().inspect_err(|_| self.offset -= before as u64)?;
                     if self.state == State::Tail {
                         return Ok((taken, Some(Event::Tail)));
@@ -284,7 +284,7 @@ impl MainStream {
         passed
     }
 
-    /// Bytes of the field whose turn it is.
+    /// Length of the next field.
     fn wanted(&self) -> usize {
         match self.state {
             State::Header | State::Ram | State::RamBlockSize { .. } | State::Vfio | State::VfioDataLength => {
@@ -364,7 +364,7 @@ impl MainStream {
         }
     }
 
-    /// A byte that says how long a name is.
+    /// A byte with the length of a name.
     fn expect_name(&mut self, next: State) -> Result<Option<Event<'static>>, Malformed> {
         self.name_len = self.buffer[0].into();
         if self.name_len == 0 {

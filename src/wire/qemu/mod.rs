@@ -1,16 +1,17 @@
-//! The wire of QEMU's migration, as far as device state travels on it: the main connection and the multifd connections of
-//! QEMU 10.0 to 10.2. Pure: no descriptor, no clock, no allocation. `docs/QEMU.md` has the words and the whole picture.
+//! QEMU's migration protocol, as far as it carries device state: the main connection and the multifd connections of
+//! QEMU 10.0 to 10.2. Pure: no descriptor, no clock, no allocation. `docs/QEMU.md` defines the terms and has the whole
+//! picture.
 //!
-//! All integers are big-endian. It is strict where QEMU is not: every length is bounded before it is believed, flags that
-//! nobody defined are refused, and so is what this crate cannot take (compression, postcopy).
+//! All integers are big-endian. This is strict where QEMU is not: every length is checked before it is used, undefined
+//! flags are refused, and so is what this crate does not support (compression, postcopy).
 //!
-//! | bytes | who decodes them |
+//! | bytes | decoded by |
 //! |---|---|
 //! | a multifd connection: one [`Init`], then packets | [`Deframer`], [`Packet`] |
 //! | the main connection up to its first full section | [`MainStream`] |
 //! | the rest of the main connection, whose sections have no length | [`TailScanner`] finds its end |
 //! | the return path, from the destination to the source | [`Reply`] |
-//! | the config state of a device | `vfio::config_state` |
+//! | the config state of a device | [`ConfigState`](crate::vfio::config_state::ConfigState) |
 
 mod deframer;
 mod idstr;
@@ -31,7 +32,7 @@ use super::Malformed;
 const MAIN_MAGIC: u32 = u32::from_be_bytes(*b"QEVM");
 const MULTIFD_MAGIC: u32 = 0x1122_3344;
 
-/// What a connection is, by its first four bytes.
+/// The kind of a connection, identified by its first four bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The main connection.
@@ -41,7 +42,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Anything but the two magics is refused.
+    /// Anything other than the two magics is refused.
     pub fn of(first: [u8; 4]) -> Result<Kind, Malformed> {
         match u32::from_be_bytes(first) {
             MAIN_MAGIC => Ok(Kind::Main),

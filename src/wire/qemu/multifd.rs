@@ -1,7 +1,8 @@
 //! What travels on a multifd connection: one [`Init`], then [`Packet`]s.
 //!
-//! Every packet begins with at least [`PREFIX_LEN`] bytes that say all about it, so a receiver reads so many, decides, and
-//! only then takes the rest: a device's state straight into its place, the rest of a RAM packet nowhere.
+//! Every packet begins with at least [`PREFIX_LEN`] bytes that describe it completely, so a receiver reads that many,
+//! decides, and only then takes the rest: a device's state goes straight into its place, and the rest of a RAM packet is
+//! dropped.
 
 use super::{Idstr, MULTIFD_MAGIC};
 use crate::limits::{CONFIG_SIZE_MAX, QEMU_STATE_MAX};
@@ -29,12 +30,12 @@ const RAM_PACKET_PAGES_LEN: u32 = 512 << 10;
 pub struct Init {
     /// The virtual machine's UUID; zeros when it has none.
     pub uuid: [u8; 16],
-    /// The channel's number, 0 to N-1, in no relation to the order in which connections arrive.
+    /// The channel's number, 0 to N-1, independent of the order in which connections arrive.
     pub id: u8,
 }
 
 impl Init {
-    /// Writes it.
+    /// Writes the init.
     pub fn encode(&self, out: &mut [u8; INIT_LEN]) {
         out.fill(0);
         out[..4].copy_from_slice(&MULTIFD_MAGIC.to_be_bytes());
@@ -43,7 +44,7 @@ impl Init {
         out[24] = self.id;
     }
 
-    /// Reads it. Whether the number fits the session is the caller's to check.
+    /// Reads an init. The caller checks whether the number fits the session.
     pub fn decode(bytes: &[u8; INIT_LEN]) -> Result<Init, Malformed> {
         check_magic_and_version(bytes)?;
         reserved_is_zero(&bytes[25..])?;
@@ -51,7 +52,7 @@ impl Init {
     }
 }
 
-/// The size of a guest's memory pages. It decides how long a RAM packet's header is.
+/// The size of a guest's memory pages. The length of a RAM packet's header depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageSize {
     bits: u32,
@@ -78,7 +79,7 @@ impl PageSize {
 }
 
 impl Default for PageSize {
-    /// 4 KiB: what QEMU does not mention.
+    /// 4 KiB, which QEMU's stream does not mention.
     fn default() -> PageSize {
         PageSize { bits: 12 }
     }
@@ -92,7 +93,7 @@ pub enum Packet {
     Device(DevicePacket),
     /// Pages of guest memory.
     Ram(RamPacket),
-    /// A barrier: what comes behind it on this connection waits until all connections and the main one have come so far.
+    /// A barrier: what follows it on this connection waits until all connections and the main one have reached it.
     Sync(SyncPacket),
 }
 
@@ -103,7 +104,7 @@ pub struct DevicePacket {
     pub idstr: Idstr,
     /// Its instance.
     pub instance: u32,
-    /// The packet's number in the device's state: 0, 1, 2 … without gaps.
+    /// The packet's number within the device's state: 0, 1, 2 … without gaps.
     pub idx: u32,
     /// The last packet of the device: its bytes are the config state.
     pub config: bool,
@@ -118,7 +119,7 @@ pub struct RamPacket {
     pub packet_num: u64,
     /// Pages whose bytes follow.
     pub normal_pages: u32,
-    /// Pages that are zero, and only named.
+    /// Pages that are zero, for which only the offset is sent.
     pub zero_pages: u32,
     /// Bytes that follow the prefix: the rest of the header, and the pages.
     pub rest: u32,
@@ -143,7 +144,7 @@ impl Packet {
         }
     }
 
-    /// Reads the beginning of a packet, and bounds what follows before a byte of it is read.
+    /// Reads the beginning of a packet, and checks the length of its rest before a byte of that is read.
     pub fn decode(bytes: &[u8; PREFIX_LEN], page_size: PageSize) -> Result<Packet, Malformed> {
         check_magic_and_version(bytes)?;
         let flags = be32(bytes, 8);
@@ -158,7 +159,7 @@ impl Packet {
         }
     }
 
-    /// Writes the first bytes. What follows a RAM or SYNC packet's is zeros (names and offsets), then pages.
+    /// Writes the prefix. After that of a RAM or SYNC packet follow zeros (names and offsets), then pages.
     pub fn encode(&self, out: &mut [u8; PREFIX_LEN], page_size: PageSize) {
         out.fill(0);
         out[..4].copy_from_slice(&MULTIFD_MAGIC.to_be_bytes());
@@ -190,7 +191,7 @@ impl Packet {
 }
 
 impl RamPacket {
-    /// A packet with so many pages; the counts fit in one packet.
+    /// A packet with these numbers of pages, which must fit in one packet.
     pub fn new(packet_num: u64, normal_pages: u32, zero_pages: u32, page_size: PageSize) -> RamPacket {
         let rest = rest_of_header(page_size) + (normal_pages << page_size.bits);
         RamPacket { packet_num, normal_pages, zero_pages, rest }
@@ -218,7 +219,7 @@ fn check_magic_and_version(bytes: &[u8]) -> Result<(), Malformed> {
 fn device(bytes: &[u8; PREFIX_LEN]) -> Result<DevicePacket, Malformed> {
     let idstr = Idstr::padded(&bytes[12..268])?;
     let (instance, size) = (be32(bytes, 268), be32(bytes, 272));
-    // the length first: the VFIO header is there only if it says so
+    // the length first: the VFIO header is present only if the length covers it
     let len = size
         .checked_sub(VFIO_HEADER_LEN)
         .ok_or(Malformed::Value { field: "packet size", found: size.into() })?;
@@ -391,7 +392,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is accepted is what encoding it gives again, and nothing that follows is beyond its bound.
+        /// Every accepted packet encodes to the same bytes, and the length of its rest is within its bound.
         #[test]
         fn what_is_accepted_is_bounded(at in 0_usize..PREFIX_LEN - 4, value: u32, kind in 0..3) {
             let page_size = PageSize::default();

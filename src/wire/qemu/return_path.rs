@@ -1,29 +1,29 @@
-//! What the destination says to the source, on the main connection, once the source has opened that way.
+//! Messages from the destination to the source on the main connection, once the source has opened the return path.
 
 use crate::limits::QEMU_REPLY_MAX;
 use crate::wire::Malformed;
 use crate::wire::cursor::array;
 
-/// Bytes of the longest [`Reply`] that is written here.
+/// Length of the longest [`Reply`] that is written here.
 pub const REPLY_LEN_MAX: usize = 8;
 
 const HEADER_LEN: usize = 4;
 const SHUT: u16 = 1;
 const PONG: u16 = 2;
 const SWITCHOVER_ACK: u16 = 7;
-/// The last that QEMU 10 knows.
+/// The highest type that QEMU 10 knows.
 const KIND_MAX: u16 = 7;
 
-/// A message of the destination.
+/// A message from the destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply {
-    /// The last word: 0 when all was loaded. The source keeps its virtual machine on anything else.
+    /// The final message: 0 when everything was loaded. On any other value the source keeps its virtual machine.
     Shut(u32),
     /// The answer to a ping, with its number.
     Pong(u32),
     /// Every device has its initial state: the source may switch over.
     SwitchoverAck,
-    /// A message of postcopy, of which only the frame is understood.
+    /// A postcopy message, of which only the frame is understood.
     Other {
         /// Its type.
         kind: u16,
@@ -33,7 +33,7 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// Writes it at the beginning of `out`, and gives its length; 0 for one whose body is not known.
+    /// Writes it at the beginning of `out` and returns its length; 0 for a message whose body is not known.
     pub fn encode(&self, out: &mut [u8; REPLY_LEN_MAX]) -> usize {
         let (kind, value) = match self {
             Reply::Shut(value) => (SHUT, Some(value)),
@@ -48,7 +48,7 @@ impl Reply {
         REPLY_LEN_MAX
     }
 
-    /// The message at the beginning of `bytes`, and how long it is. None when more has to come first.
+    /// The message at the beginning of `bytes`, and its length. `None` while it is incomplete.
     pub fn decode(bytes: &[u8]) -> Result<Option<(usize, Reply)>, Malformed> {
         let Some((header, rest)) = bytes.split_first_chunk::<HEADER_LEN>() else { return Ok(None) };
         let (kind, len) = (u16::from_be_bytes(array(header, 0)), u16::from_be_bytes(array(header, 2)));

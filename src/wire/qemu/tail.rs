@@ -1,9 +1,9 @@
-//! The end of the main connection. From its first FULL section on nothing in the stream says how long anything is; but it
-//! closes with `7e` and a section number (the last footer), `00` (the end), `06`, a length, and the description of all FULL
-//! sections as JSON text. This finds that close as it comes, in pieces of any size.
+//! The end of the main connection. From its first FULL section on nothing in the stream carries a length; but it ends
+//! with `7e` and a section number (the last footer), `00` (the end), `06`, a length, and the description of all FULL
+//! sections as JSON text. This finds that ending as it arrives, in pieces of any size.
 //!
-//! Text cannot hold the bytes that announce a description, so a false announcement (in some device's memory) ends at the first
-//! byte that is no JSON, and does not hide the true one.
+//! JSON text cannot contain the bytes that announce a description, so a false announcement (in some device's memory) ends
+//! at the first byte that is not JSON, and does not hide the true one.
 
 use crate::limits::QEMU_DESCRIPTION_MAX;
 use crate::wire::Malformed;
@@ -11,18 +11,18 @@ use crate::wire::Malformed;
 /// `7e`, the section's number, `00 06`, the length.
 const ANNOUNCEMENT_LEN: usize = 11;
 
-/// Looks for the end of a main connection's tail.
+/// Finds the end of a main connection's tail.
 #[derive(Debug, Clone, Default)]
 pub struct TailScanner {
-    /// The bytes that came last.
+    /// The most recent bytes.
     window: [u8; ANNOUNCEMENT_LEN],
     offset: u64,
     description: Option<Description>,
-    /// How long the description was, when the tail is over.
+    /// The length of the description, once the tail is over.
     ended: Option<u32>,
 }
 
-/// A description that may be one: JSON so far.
+/// A possible description: JSON so far.
 #[derive(Debug, Clone)]
 struct Description {
     len: u32,
@@ -43,12 +43,12 @@ impl TailScanner {
         self.offset
     }
 
-    /// Whether the tail is over: how many bytes its description had, which were its last.
+    /// Once the tail is over, the length of its description, which ends it.
     pub fn ended(&self) -> Option<u32> {
         self.ended
     }
 
-    /// Takes more of the tail. Anything behind its end is refused.
+    /// Takes more of the tail. Anything after its end is refused.
     pub fn take(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         for (at, &byte) in bytes.iter().enumerate() {
             if self.ended.is_some() {
@@ -85,7 +85,7 @@ enum Progress {
 }
 
 impl Description {
-    /// An object closes with its last byte and not before.
+    /// An object must close with the last byte, and no earlier.
     fn take(&mut self, byte: u8) -> Progress {
         self.remaining -= 1;
         let printable = (b' '..=b'~').contains(&byte);

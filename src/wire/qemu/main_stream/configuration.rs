@@ -79,7 +79,7 @@ impl MainStream {
         }
     }
 
-    /// By turns a length and a name.
+    /// A length and a name, alternately.
     pub(super) fn on_capability(&mut self, remaining: u32) -> Result<Option<Event<'static>>, Malformed> {
         if self.name_len == 0 {
             return self.expect_name(self.state);

@@ -1,4 +1,4 @@
-//! Sections of guest memory. With multifd they hold little more than barriers; without, every page.
+//! Sections of guest memory. With multifd they hold little more than barriers; without it, every page.
 
 use super::{Event, MainStream, State, zero};
 use crate::limits::QEMU_RAM_BLOCKS_MAX;

@@ -16,7 +16,7 @@ const COMMAND: u8 = 0x08;
 const FOOTER: u8 = 0x7e;
 
 impl MainStream {
-    /// One byte says what comes.
+    /// One byte names what follows.
     pub(super) fn on_section_type(&mut self) -> Result<Option<Event<'static>>, Malformed> {
         let kind = self.buffer[0];
         self.state = match kind {

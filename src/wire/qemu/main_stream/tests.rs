@@ -10,7 +10,7 @@ use crate::wire::golden::unhex;
 const BEGIN: &[u8] = b"QEVM\0\0\0\x03\x07\0\0\0\x0bpc-q35-10.0";
 const RAM_EOS: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 0x10];
 
-/// What is left of an event when its bytes are gone.
+/// An event without its borrow: the bytes as a length.
 fn owned(event: Event<'_>) -> String {
     match event {
         Event::VfioData(bytes) => format!("VfioData({})", bytes.len()),
@@ -217,7 +217,8 @@ fn what_qemu_never_writes_is_refused() {
     assert_eq!(machine, Malformed::TooLong { field: "machine type", found: 256, max: 255 });
 }
 
-/// When a wrong field came in two pieces, the place that was named lay within it, wherever the network had cut it.
+/// Regression: when an invalid field came in two pieces, the reported offset was inside it, wherever the network had cut
+/// it.
 #[test]
 fn the_field_that_is_wrong_is_named_by_where_it_begins() {
     let bytes = [BEGIN, &ram()[..], &[PART, 0, 0, 0, 9]].concat();
@@ -245,7 +246,7 @@ fn sections_are_bounded() {
 }
 
 proptest! {
-    /// Only data comes in other pieces when the stream does.
+    /// Other pieces of the stream change only how data is divided.
     #[test]
     fn the_size_of_pieces_makes_no_difference(piece in 1_usize..60) {
         let without_data = |events: Vec<String>| -> Vec<String> {

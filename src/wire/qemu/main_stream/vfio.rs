@@ -1,4 +1,4 @@
-//! Sections of VFIO devices: what they send before they stop, and all of it when nothing travels on multifd connections.
+//! Sections of VFIO devices: the state from before they stop, and all of it when none travels on multifd connections.
 
 use super::{Event, MainStream, State};
 use crate::limits::QEMU_STATE_MAX;
@@ -16,7 +16,7 @@ impl MainStream {
             DATA_STATE_TAG => (State::VfioDataLength, None),
             END_OF_STATE_TAG | CONFIG_LOAD_READY_TAG => (State::Footer, Some(Event::VfioEnd)),
             INIT_DATA_SENT_TAG => (State::Footer, Some(Event::VfioInitDataSent)),
-            // it belongs into a FULL section
+            // it belongs in a FULL section
             CONFIG_STATE_TAG => {
                 return Err(Malformed::Unsupported { what: "config state in a live section" });
             }
