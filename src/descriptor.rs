@@ -25,8 +25,8 @@ pub(crate) fn kind_of(fd: BorrowedFd<'_>) -> FdKind {
     }
 }
 
-/// Clears `O_NONBLOCK`, with which the ring would get `EAGAIN`, and fails early when the descriptor is open only for the
-/// other direction.
+/// Clears `O_NONBLOCK`, with which the ring would get `EAGAIN`, and fails early when the descriptor is open only for
+/// the other direction.
 pub(crate) fn make_ready(
     fd: BorrowedFd<'_>,
     wrong: OFlag,

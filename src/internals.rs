@@ -1,7 +1,7 @@
 //! The internals that the benches need, behind the feature `internals`. Not part of the library's stable interface.
 //!
-//! Each type wraps one of the crate's own and forwards calls. Nothing here gives out memory or descriptors, so its users
-//! can break no more than the crate itself can.
+//! Each type wraps one of the crate's own and forwards calls. Nothing here gives out memory or descriptors, so its
+//! users can break no more than the crate itself can.
 
 use crate::report::Stage;
 use crate::session::{credit, reorder};
@@ -109,8 +109,8 @@ impl Allowance {
 pub struct Recorder(report::Recorder);
 
 impl Recorder {
-    /// Records what both sides together record for one packet: six stages, and a look at each stopwatch. `times` are the
-    /// clock readings at the ends of the stages.
+    /// Records what both sides together record for one packet: six stages, and a look at each stopwatch. `times` are
+    /// the clock readings at the ends of the stages.
     #[inline]
     pub fn packet(&mut self, times: &[u64; 7], credit_stalls: bool, pool_stalls: bool) {
         let stages = [Stage::Read, Stage::Queue, Stage::Send, Stage::Reorder, Stage::Write];

@@ -63,8 +63,8 @@ pub const CANCEL_POLL: Duration = Duration::from_millis(50);
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// A peer that has been silent for this long is gone: ten heartbeats.
 pub const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// A transfer in which no data has moved for this long has failed, even if heartbeats arrive. This bounds the time that a
-/// slow device may take for one read, one write or one state change (seconds, for the slowest known).
+/// A transfer in which no data has moved for this long has failed, even if heartbeats arrive. This bounds the time that
+/// a slow device may take for one read, one write or one state change (seconds, for the slowest known).
 pub const STANDSTILL_MAX: Duration = Duration::from_secs(60);
 /// How long a side that gives up tries to send its final message.
 pub const LAST_WORD_MAX: Duration = Duration::from_secs(1);
@@ -102,8 +102,8 @@ pub const QEMU_PIECES_MAX: usize = 4 << 20;
 /// Barriers of a captured connection: a source makes one for each pass over its memory, so this allows three hours at a
 /// hundred passes a second, and 8 MiB of memory for the list.
 pub const QEMU_BARRIERS_MAX: usize = 1 << 20;
-/// Packets of one device that have a slot and wait for earlier ones. More than any pool gives one device in practice; it
-/// bounds the list of places for them, not what a device can send.
+/// Packets of one device that have a slot and wait for earlier ones. More than any pool gives one device in practice;
+/// it bounds the list of places for them, not what a device can send.
 pub const QEMU_WINDOW_MAX: usize = 1024;
 /// What follows the live sections of a main connection, where it has to be kept: some MiB in a machine with hundreds of
 /// devices.
@@ -116,8 +116,8 @@ pub const QEMU_LEFTOVERS_MAX: Duration = Duration::from_secs(10);
 pub const QEMU_DESCRIPTION_MAX: u32 = 16 << 20;
 
 /// How far a packet of a QEMU device may be ahead of the first missing one. The packets in between wait on other
-/// connections, whose sockets hold at most 6 MiB each, which is 16384 of the smallest packets (a device of 96 bytes sends
-/// 384).
+/// connections, whose sockets hold at most 6 MiB each, which is 16384 of the smallest packets (a device of 96 bytes
+/// sends 384).
 pub const QEMU_AHEAD_MAX: usize = 4 * 16384;
 /// Answers that may wait for a QEMU source to read them: it pings once in a migration.
 pub const QEMU_ANSWERS_MAX: usize = 64;

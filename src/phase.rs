@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-/// What a side is doing. The number of a phase ([`Phase::code`]) is stable: it is never changed and never given to another.
+/// What a side is doing. The number of a phase ([`Phase::code`]) is stable: it is never changed and never given to
+/// another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[non_exhaustive]

@@ -1,6 +1,6 @@
-//! The slots that nobody uses at the moment.
+//! The free slots.
 //!
-//! Last in, first out: the slot that was just given back is the one whose bytes are still in the processor's cache.
+//! Last in, first out: the bytes of the slot that was just given back are still in the processor's cache.
 
 use super::region;
 use super::region::{HugePages, RegionId, Slot};
@@ -26,17 +26,17 @@ impl Pool {
         Ok(Pool { free, region, total: count, huge })
     }
 
-    /// Slots of `capacity` that `bytes` of memory hold.
+    /// How many slots of `capacity` fit in `bytes` of memory.
     pub(crate) fn slots_in(bytes: u64, capacity: u32) -> u32 {
         u32::try_from(bytes / region::stride(capacity) as u64).unwrap_or(u32::MAX)
     }
 
-    /// Bytes of memory that `slots` of `capacity` take.
+    /// Bytes of memory that `slots` slots of `capacity` take.
     pub(crate) fn bytes_for(slots: u64, capacity: u32) -> u64 {
         slots * region::stride(capacity) as u64
     }
 
-    /// A slot, the one given back last.
+    /// Takes the slot that was given back last.
     pub(crate) fn take(&mut self) -> Option<Slot> {
         self.free.pop()
     }
@@ -47,7 +47,7 @@ impl Pool {
         self.free.push(slot);
     }
 
-    /// Slots that nobody uses.
+    /// Free slots.
     #[cfg(test)]
     pub(crate) fn free(&self) -> u32 {
         u32::try_from(self.free.len()).expect("a pool has at most u32::MAX slots")

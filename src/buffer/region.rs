@@ -1,8 +1,8 @@
 //! Mapped memory, cut into slots. The unsafe half of `buffer`.
 //!
 //! The invariant that everything here rests on: *a region is cut once, into slots that do not overlap, and a [`Slot`]
-//! cannot be copied*. So there is at most one slot for each byte, and `&mut Slot` proves that nobody else looks at it. A
-//! slot keeps its region mapped, so its bytes live as long as it does.
+//! cannot be copied*. So there is at most one slot for each byte, and `&mut Slot` proves exclusive access to it. A slot
+//! keeps its region mapped, so its bytes live as long as it does.
 //!
 //! The kernel is an owner like any other: an operation that fills a slot takes the slot and gives it back when it ends;
 //! one that only reads it (a send, which may be two at once) takes a [`Lease`] of an [`InFlight`] slot.
@@ -36,7 +36,7 @@ pub(crate) enum HugePages {
     None,
 }
 
-/// Mapped memory. Unmapped when the last slot of it is gone.
+/// Mapped memory. Unmapped when its last slot is dropped.
 #[derive(Debug)]
 struct Region {
     base: NonNull<u8>,
@@ -77,7 +77,7 @@ fn map(len: usize) -> Result<(Region, HugePages), KernelError> {
     Ok((region, if advised.is_ok() { HugePages::Transparent } else { HugePages::None }))
 }
 
-/// Names a region, for a ring that has registered it.
+/// Identifies a region to a ring that has registered it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RegionId(NonNull<u8>);
 
@@ -90,7 +90,7 @@ pub(crate) struct RegionId(NonNull<u8>);
 #[derive(Debug)]
 pub(crate) struct Slot {
     region: Arc<Region>,
-    /// Where the slot begins in its region. `offset + HEADER_ROOM + capacity` is within it: upheld by `cut`.
+    /// Where the slot begins in its region. `cut` upholds that `offset + HEADER_ROOM + capacity` is within the region.
     offset: usize,
     capacity: u32,
     index: u32,
@@ -118,7 +118,7 @@ impl Slot {
         self.index
     }
 
-    /// Slots and leases of its region that exist, including this one. A leaked slot is counted for ever.
+    /// Existing slots and leases of its region, including this one: a leaked one counts for ever.
     #[cfg(test)]
     pub(crate) fn sharers(&self) -> usize {
         Arc::strong_count(&self.region)
@@ -153,8 +153,8 @@ impl Slot {
     /// Some of its bytes.
     pub(crate) fn bytes(&self, range: Range<usize>) -> &[u8] {
         let address = self.address(&range);
-        // SAFETY: the range is within the mapping, which lives as long as `self`, and nobody can write to it: that takes
-        // `&mut Slot`, and there is one slot for these bytes. Anonymous memory is always initialised.
+        // SAFETY: the range is within the mapping, which lives as long as `self`, and nothing can write to it: that
+        // takes `&mut Slot`, and there is one slot for these bytes. Anonymous memory is always initialised.
         unsafe { std::slice::from_raw_parts(address, range.len()) }
     }
 
@@ -186,18 +186,17 @@ impl Slot {
         InFlight { slot: self, leased: 0 }
     }
 
-    /// Gives back the pages behind the slot's memory at once: populates it, so that no page fault is left for the data
-    /// path.
+    /// Populates the slot's pages now, so that no page fault is left for the data path.
     pub(super) fn populate(&self) {
-        // SAFETY: advice on this slot's own pages, within the mapping; it changes no content. Kernels before 5.14 refuse
-        // it, which only means that the first use of each page is slower.
+        // SAFETY: advice on this slot's own pages, within the mapping; it changes no content. Kernels before 5.14
+        // refuse it, which only means that the first use of each page is slower.
         let _ = unsafe {
             libc::madvise(self.address(&(0..0)).cast(), stride(self.capacity), libc::MADV_POPULATE_WRITE)
         };
     }
 }
 
-/// A slot that operations are reading. Nobody can write to it until every lease has come back.
+/// A slot that operations are reading. Nothing can write to it until every lease has come back.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     slot: Slot,
@@ -214,7 +213,7 @@ pub(crate) struct Lease {
 }
 
 impl InFlight {
-    /// The right to read, for one more operation.
+    /// The right to read, for another operation.
     pub(crate) fn lease(&mut self) -> Lease {
         self.leased += 1;
         let slot = &self.slot;
@@ -226,7 +225,7 @@ impl InFlight {
         }
     }
 
-    /// An operation has ended.
+    /// Takes the lease of an operation that has ended.
     pub(crate) fn give_back(&mut self, lease: Lease) {
         assert!(self.holds(&lease) && self.leased > 0, "a lease comes back to the slot that it was taken of");
         self.leased -= 1;
@@ -263,7 +262,7 @@ impl Lease {
     #[cfg(test)]
     pub(crate) fn bytes(&self, range: Range<usize>) -> &[u8] {
         let address = self.address(&range);
-        // SAFETY: as in `Slot::bytes`: the slot is inside an `InFlight`, which gives no `&mut Slot` while leases are out.
+        // SAFETY: as in `Slot::bytes`: the slot is inside an `InFlight`, which gives no `&mut Slot` while it has leases.
         unsafe { std::slice::from_raw_parts(address, range.len()) }
     }
 }

@@ -18,7 +18,7 @@ impl ControlRx {
         ControlRx(MessageRx::new(tag, buffer))
     }
 
-    /// Receives more from `fd`, unless it does already or the peer has closed.
+    /// Receives more from `fd`, unless a receive is under way or the peer has closed.
     pub(crate) fn resume(&mut self, ring: &mut impl Ring, fd: RawFd) {
         self.0.resume(ring, fd);
     }
@@ -33,13 +33,13 @@ impl ControlRx {
         self.0.is_closed() && self.0.has_rest()
     }
 
-    /// The next message of those that came.
+    /// The next message that came, if it is whole.
     pub(crate) fn message(&mut self) -> Result<Option<Control>, Malformed> {
         self.0.next(decode)
     }
 }
 
-/// The message at the beginning of `bytes`, with its length, if it is whole.
+/// The message at the beginning of `bytes`, with its length, if it is complete.
 fn decode(bytes: &[u8]) -> Result<Option<(usize, Control)>, Malformed> {
     let Some((head, rest)) = bytes.split_first_chunk::<CONTROL_HEADER_LEN>() else { return Ok(None) };
     let header = ControlHeader::decode(head)?;
@@ -52,7 +52,7 @@ fn decode(bytes: &[u8]) -> Result<Option<(usize, Control)>, Malformed> {
 #[derive(Debug)]
 pub(crate) struct ControlTx {
     tag: Tag,
-    /// Away while the kernel reads it.
+    /// `None` while the kernel reads it.
     buffer: Option<Slot>,
     sending: Option<Outgoing>,
 }
@@ -66,7 +66,7 @@ impl ControlTx {
         self.sending.is_none()
     }
 
-    /// Sends what `next` gives to `fd`, as many messages as fit.
+    /// Sends messages from `next` to `fd`, as many as fit in the buffer.
     pub(crate) fn send(
         &mut self,
         ring: &mut impl Ring,

@@ -1,6 +1,6 @@
-//! The receiving end of a connection that carries messages: bytes gather in one buffer until a message is whole.
+//! The receiving end of a connection that carries messages: bytes accumulate in one buffer until a message is whole.
 //!
-//! Knows no message: whoever takes them brings the decoder. A buffer is longer than the longest message, so there is always
+//! Knows no message: the caller passes in the decoder. A buffer is longer than the longest message, so there is always
 //! room for the rest of one.
 
 use std::ops::Range;
@@ -16,9 +16,9 @@ use crate::wire::Malformed;
 #[derive(Debug)]
 pub(crate) struct MessageRx {
     tag: Tag,
-    /// Away while the kernel fills it.
+    /// `None` while the kernel fills it.
     buffer: Option<Slot>,
-    /// Bytes of the buffer that came and were not taken yet.
+    /// Bytes of the buffer that were received and not taken yet.
     filled: Range<usize>,
     /// The peer closed.
     closed: bool,
@@ -34,12 +34,12 @@ impl MessageRx {
         self.closed
     }
 
-    /// Whether bytes came that were not taken: of a message that is not whole, or of one that nobody asked for.
+    /// Whether received bytes are left: of a message that is not whole, or of one that was not taken.
     pub(crate) fn has_rest(&self) -> bool {
         !self.filled.is_empty()
     }
 
-    /// Receives more from `fd`, unless it does already or the peer has closed.
+    /// Receives more from `fd`, unless a receive is under way or the peer has closed.
     pub(crate) fn resume(&mut self, ring: &mut impl Ring, fd: RawFd) {
         if self.closed {
             return;
@@ -66,8 +66,7 @@ impl MessageRx {
         Ok(!self.closed)
     }
 
-    /// Takes the next message of those that came. `decode` gives its length and the message, or nothing while it is not
-    /// whole.
+    /// Takes the next message that came. `decode` returns its length and the message, or `None` while it is not whole.
     pub(crate) fn next<T>(
         &mut self,
         decode: impl FnOnce(&[u8]) -> Result<Option<(usize, T)>, Malformed>,

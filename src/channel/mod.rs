@@ -1,8 +1,8 @@
 //! Stations 4, 5 and 6: one connection on a ring.
 //!
-//! [`Tx`] sends packets, [`Rx`] receives them, [`ControlTx`] and [`ControlRx`] do the same for messages. They move bytes and
-//! slots and keep partial sends and receives going ([`Outgoing`], [`MessageRx`]: for whatever else travels on a connection,
-//! too); whether a packet is the right one, and what a message means, is the session's business.
+//! [`Tx`] sends packets, [`Rx`] receives them, [`ControlTx`] and [`ControlRx`] do the same for messages. They move
+//! bytes and slots and continue partial sends and receives ([`Outgoing`] and [`MessageRx`] also do this for other uses
+//! of a connection). The session decides whether a packet is the right one, and what a message means.
 
 mod control;
 mod message_rx;

@@ -6,13 +6,13 @@ use super::rx::{Frame, Framing};
 use crate::wire;
 use crate::wire::{Checksum, DATA_HEADER_LEN, DataHeader, Malformed};
 
-/// Our own framing, with payloads checked as this session agreed on.
+/// Our own framing, with payloads checked as this session has agreed.
 #[derive(Debug)]
 pub(crate) struct Native(pub(crate) Checksum);
 
 impl Framing for Native {
     type Header = DataHeader;
-    /// Every packet belongs in a slot.
+    /// Every packet goes into a slot.
     type Skipped = Infallible;
     const LEN: usize = DATA_HEADER_LEN;
 

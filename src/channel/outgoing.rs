@@ -1,7 +1,7 @@
-//! Bytes of a slot on their way into a socket. A send may end early: the next one goes on where it stopped, until all of
-//! them have been taken.
+//! Bytes of a slot on their way into a socket. A send may end early; the next one continues where it stopped, until the
+//! socket has taken all of them.
 //!
-//! Knows nothing of what the bytes are. The slot comes out again only when no operation reads it any more.
+//! Knows nothing of what the bytes mean. The slot comes out again only when no operation reads it any more.
 
 use std::ops::Range;
 use std::os::fd::RawFd;
@@ -28,7 +28,7 @@ pub(crate) enum Progress {
 }
 
 impl Outgoing {
-    /// A range of a slot, of which nothing is sent yet.
+    /// A range of a slot, none of it sent yet.
     pub(crate) fn new(slot: Slot, range: Range<usize>) -> Outgoing {
         Outgoing { flight: slot.into_flight(), rest: range }
     }
@@ -43,7 +43,7 @@ impl Outgoing {
         ring.send(tag, fd, self.flight.lease(), self.rest(), false);
     }
 
-    /// Sends what is left, or its first bytes, from where they are.
+    /// Sends what is left, or at most its first `bytes_max` bytes, without a copy.
     pub(crate) fn send_zero_copy(&mut self, ring: &mut impl Ring, tag: Tag, fd: RawFd, bytes_max: usize) {
         let end = self.rest.end.min(self.rest.start.saturating_add(bytes_max));
         ring.send(tag, fd, self.flight.lease(), self.rest.start..end, true);

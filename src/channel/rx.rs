@@ -1,7 +1,7 @@
 //! The receiving end of a data connection: a header, then its payload straight into a slot.
 //!
-//! The invariant: not one byte of payload is received before its header was found good and the session said where it
-//! goes, so no byte is ever moved afterwards. How headers look is a [`Framing`]'s business.
+//! The invariant: not one byte of payload is received before its header was checked and the session has provided a
+//! place, so no byte is ever moved afterwards. A [`Framing`] defines the headers.
 
 use std::fmt::Debug;
 
@@ -14,21 +14,21 @@ use crate::wire::Malformed;
 
 /// How packets follow one another on a connection.
 pub(crate) trait Framing {
-    /// What stands in front of a packet's payload.
+    /// The header in front of a packet's payload.
     type Header: Copy + Debug;
-    /// What is known of a packet that is skipped. A type without values where every packet is wanted: then skipping one
-    /// cannot be written down.
+    /// What is known of a skipped packet. A type without values where every packet is wanted: then skipping one cannot
+    /// be expressed.
     type Skipped: Copy + Debug;
-    /// Bytes in front of every packet, of either kind.
+    /// Length of the header in front of every packet, of either kind.
     const LEN: usize;
 
-    /// Reads what stands in front of a packet; `bytes` are [`LEN`](Framing::LEN).
+    /// Reads the header in front of a packet; `bytes` has the length [`LEN`](Framing::LEN).
     fn decode(&self, bytes: &[u8]) -> Result<Frame<Self::Header, Self::Skipped>, Malformed>;
 
-    /// Bytes of payload behind a header.
+    /// Bytes of payload after a header.
     fn payload_len(header: &Self::Header) -> u32;
 
-    /// Goes on with the sum of a payload, over bytes that just came.
+    /// Continues the sum of a payload over bytes that just came.
     fn sum(&self, so_far: u32, fresh: &[u8]) -> u32;
 }
 
@@ -37,7 +37,7 @@ pub(crate) trait Framing {
 pub(crate) enum Frame<H, S> {
     /// A packet whose payload belongs in a slot.
     Packet(H),
-    /// A packet that is skipped: so many bytes are received and dropped.
+    /// A packet that is skipped: `len` bytes are received and dropped.
     Skipped { what: S, len: u32 },
 }
 
@@ -46,7 +46,7 @@ pub(crate) enum Frame<H, S> {
 pub(crate) enum RxEvent<H> {
     /// More has to come first.
     Pending,
-    /// A good header: [`Rx::accept`] or give up.
+    /// A valid header: call [`Rx::accept`] or give up.
     Header(H),
     /// A packet is complete; `crc32c` is that of its payload (0 when payloads are not checked).
     Packet { header: H, slot: Slot, crc32c: u32 },
@@ -73,10 +73,10 @@ pub(crate) struct Rx<F: Framing> {
     connection: Connection,
     tag: Tag,
     framing: F,
-    /// Where headers are received, and what is skipped; away while the kernel fills it.
+    /// Receives headers and skipped packets; `None` while the kernel fills it.
     buffer: Option<Slot>,
     phase: Phase<F::Header, F::Skipped>,
-    /// Bytes of everything received, and of that what came before the current packet.
+    /// All bytes received, and how many of them came before the current packet.
     received: u64,
     packet_offset: u64,
     /// Payload bytes received into slots.
@@ -101,7 +101,7 @@ impl<F: Framing> Rx<F> {
         }
     }
 
-    /// Ends the connection: what is under way on it ends, too.
+    /// Shuts the connection down: operations under way on it end.
     pub(crate) fn shut_down(&self, ring: &mut impl Ring) {
         self.connection.shut_down(ring, Directions::Both);
     }
@@ -111,7 +111,7 @@ impl<F: Framing> Rx<F> {
         self.packet_offset
     }
 
-    /// Begins to wait for the next header.
+    /// Begins to receive the next header.
     pub(crate) fn begin(&mut self, ring: &mut impl Ring) {
         self.phase = Phase::Header { filled: 0 };
         self.packet_offset = self.received;
@@ -123,7 +123,7 @@ impl<F: Framing> Rx<F> {
         ring.receive(self.tag, self.connection.fd(), slot, HEADER_ROOM + filled..HEADER_ROOM + end);
     }
 
-    /// Receives the payload of the header that just came into `slot`. A packet without payload is complete at once.
+    /// Receives the payload of the header that just came into `slot`. A packet without payload is complete immediately.
     pub(crate) fn accept(
         &mut self,
         ring: &mut impl Ring,
@@ -191,7 +191,7 @@ impl<F: Framing> Rx<F> {
         }
     }
 
-    /// Receives what is left of a packet that is skipped, one buffer after the other, and then the next header.
+    /// Receives the rest of a skipped packet, one buffer after the other, and then the next header.
     fn skip(&mut self, ring: &mut impl Ring, what: F::Skipped, left: u32) -> RxEvent<F::Header> {
         if left == 0 {
             self.begin(ring);

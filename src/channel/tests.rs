@@ -1,4 +1,4 @@
-//! Each end against a ring that does nothing by itself: the test is the kernel.
+//! Each end against a ring that does nothing on its own: the test plays the kernel.
 
 use std::ops::Range;
 use std::os::fd::RawFd;
@@ -18,7 +18,7 @@ use crate::wire::{Checksum, Control, DATA_HEADER_LEN, DataHeader, crc32c};
 
 pub(crate) const TAG: Tag = Tag(1);
 
-/// Keeps what was begun.
+/// Keeps the operations that were begun.
 #[derive(Default)]
 pub(crate) struct Kernel {
     pub(crate) receives: Vec<(Slot, Range<usize>)>,
@@ -64,7 +64,7 @@ impl Kernel {
         self.sends.remove(0)
     }
 
-    /// Puts bytes where the one receive wants them, as many as fit; gives the slot and how many.
+    /// Puts as many bytes as fit where the one receive wants them; returns the slot and their number.
     pub(crate) fn deliver(&mut self, bytes: &[u8]) -> (Slot, usize) {
         assert_eq!(self.receives.len(), 1, "one receive at a time");
         let (mut slot, range) = self.receives.remove(0);
@@ -173,7 +173,7 @@ fn a_socket_that_refuses_zero_copy_gets_copies() {
     assert!(tx.zero_copy().unavailable && tx.zero_copy().sent == 0);
 }
 
-/// Sends packets of 1 MiB; tells for each how much of it was sent zero-copy first, if any. The kernel always copies.
+/// Sends packets of 1 MiB; returns for each how much of it was first sent zero-copy, if any. The kernel always copies.
 fn zero_copies(mode: ZeroCopy, packets: usize) -> Vec<Option<usize>> {
     let payload = vec![7; 1 << 20];
     let (mut kernel, mut pool) = (Kernel::default(), Pool::new(2, 1 << 20).unwrap());
@@ -217,16 +217,16 @@ fn auto_tries_zero_copy_on_a_warm_connection_and_stops_when_the_kernel_copies() 
 #[test]
 fn a_payload_is_received_straight_into_the_slot_that_was_accepted_for_it() {
     let (mut kernel, mut pool) = (Kernel::default(), Pool::new(2, 8192).unwrap());
-    let mut lines = Pool::new(1, 4096).unwrap();
-    let mut rx = Rx::new(connection(), TAG, lines.take().unwrap(), Native(Checksum::Crc32c));
+    let mut buffers = Pool::new(1, 4096).unwrap();
+    let mut rx = Rx::new(connection(), TAG, buffers.take().unwrap(), Native(Checksum::Crc32c));
     rx.begin(&mut kernel);
     let mut encoded = [0; DATA_HEADER_LEN];
     header(b"state", 0).encode(&mut encoded);
-    // the header in two pieces, and nothing of the payload with it, however much is there
-    let (line, count) = kernel.deliver(&encoded[..40]);
-    assert!(matches!(rx.on_received(&mut kernel, line, Ok(count)), RxEvent::Pending));
-    let (line, count) = kernel.deliver(&[&encoded[40..], b"state"].concat());
-    let RxEvent::Header(found) = rx.on_received(&mut kernel, line, Ok(count)) else { panic!() };
+    // the header in two pieces, and no byte of the payload with it, however many are available
+    let (buffer, count) = kernel.deliver(&encoded[..40]);
+    assert!(matches!(rx.on_received(&mut kernel, buffer, Ok(count)), RxEvent::Pending));
+    let (buffer, count) = kernel.deliver(&[&encoded[40..], b"state"].concat());
+    let RxEvent::Header(found) = rx.on_received(&mut kernel, buffer, Ok(count)) else { panic!() };
     let slot = pool.take().unwrap();
     let at = slot.payload(1).as_ptr();
     assert!(matches!(rx.accept(&mut kernel, found, slot), RxEvent::Pending));
@@ -242,17 +242,17 @@ fn a_payload_is_received_straight_into_the_slot_that_was_accepted_for_it() {
 
 #[test]
 fn an_end_between_packets_is_told_from_an_end_within_one() {
-    let mut lines = Pool::new(2, 4096).unwrap();
+    let mut buffers = Pool::new(2, 4096).unwrap();
     for (before, cut) in [(0, false), (10, true)] {
         let mut kernel = Kernel::default();
-        let mut rx = Rx::new(connection(), TAG, lines.take().unwrap(), Native(Checksum::None));
+        let mut rx = Rx::new(connection(), TAG, buffers.take().unwrap(), Native(Checksum::None));
         rx.begin(&mut kernel);
-        let (mut line, mut count) = kernel.deliver(&vec![0; before]);
+        let (mut buffer, mut count) = kernel.deliver(&vec![0; before]);
         if before > 0 {
-            rx.on_received(&mut kernel, line, Ok(count));
-            (line, count) = kernel.deliver(b"");
+            rx.on_received(&mut kernel, buffer, Ok(count));
+            (buffer, count) = kernel.deliver(b"");
         }
-        let event = rx.on_received(&mut kernel, line, Ok(count));
+        let event = rx.on_received(&mut kernel, buffer, Ok(count));
         assert!(if cut { matches!(event, RxEvent::Cut) } else { matches!(event, RxEvent::Closed) });
     }
 }
@@ -275,8 +275,8 @@ proptest! {
     fn messages_come_out_whole_however_they_arrive(
         messages in prop::collection::vec(message(), 0..40), pieces in prop::collection::vec(1_usize..200, 1..50)
     ) {
-        let (mut kernel, mut lines) = (Kernel::default(), Pool::new(2, u32::try_from(LINE_SIZE).unwrap()).unwrap());
-        let mut tx = ControlTx::new(TAG, lines.take().unwrap());
+        let (mut kernel, mut buffers) = (Kernel::default(), Pool::new(2, u32::try_from(LINE_SIZE).unwrap()).unwrap());
+        let mut tx = ControlTx::new(TAG, buffers.take().unwrap());
         let mut waiting = messages.clone().into_iter();
         let mut stream = Vec::new();
         loop {
@@ -291,15 +291,15 @@ proptest! {
                 tx.on_sent(&mut kernel, 0, Some(lease), Ok(portion)).unwrap();
             }
         }
-        let mut rx = ControlRx::new(TAG, lines.take().unwrap());
+        let mut rx = ControlRx::new(TAG, buffers.take().unwrap());
         let (mut came, mut sizes) = (Vec::new(), pieces.into_iter().cycle());
         let mut rest = &stream[..];
         while !rest.is_empty() {
             rx.resume(&mut kernel, 0);
             let size = sizes.next().unwrap().min(rest.len());
-            let (line, count) = kernel.deliver(&rest[..size]);
+            let (buffer, count) = kernel.deliver(&rest[..size]);
             rest = &rest[count..];
-            prop_assert_eq!(rx.on_received(line, Ok(count)), Ok(true));
+            prop_assert_eq!(rx.on_received(buffer, Ok(count)), Ok(true));
             while let Some(message) = rx.message().unwrap() {
                 came.push(message);
             }
@@ -310,10 +310,10 @@ proptest! {
 }
 
 #[test]
-fn a_header_room_is_left_in_front_of_every_line() {
-    let (mut kernel, mut lines) =
+fn a_header_room_is_left_in_front_of_every_buffer() {
+    let (mut kernel, mut buffers) =
         (Kernel::default(), Pool::new(1, u32::try_from(LINE_SIZE).unwrap()).unwrap());
-    let mut rx = ControlRx::new(TAG, lines.take().unwrap());
+    let mut rx = ControlRx::new(TAG, buffers.take().unwrap());
     rx.resume(&mut kernel, 0);
     assert_eq!(kernel.receives[0].1, HEADER_ROOM..HEADER_ROOM + LINE_SIZE);
 }

@@ -12,15 +12,15 @@ use crate::net::Connection;
 use crate::ring::{Directions, Ring, Tag};
 use crate::wire::{DATA_HEADER_LEN, DataHeader};
 
-/// Packets shorter than this are copied: pinning costs more.
+/// Packets shorter than this are copied, because pinning would cost more.
 const ZERO_COPY_MIN: usize = 16 << 10;
 
 /// What an operation's end meant.
 #[derive(Debug)]
 pub(crate) enum TxEvent {
-    /// The packet is not all sent yet.
+    /// The packet has not been sent completely yet.
     Pending,
-    /// The packet was taken by the socket. Its slot, unless the kernel still reads it.
+    /// The socket has taken the packet. Its slot, unless the kernel still reads it.
     Sent(Option<Slot>),
     /// A slot that lingered is free.
     Freed(Slot),
@@ -42,9 +42,9 @@ pub(crate) struct Tx {
     sending: Option<Sending>,
     /// Sent, but still read by the kernel. At most as many as the pool has slots.
     lingering: Vec<Sending>,
-    /// Payload bytes given to the socket whose slot is not free yet.
+    /// Payload bytes given to the socket whose slots are not free yet.
     outstanding: u64,
-    /// When the current packet, or the last one, was given to it.
+    /// When the current packet, or else the last one, was given to it.
     sent_at: u64,
     zero_copy: ZeroCopyJudge,
     /// Payload bytes sent.
@@ -68,7 +68,7 @@ impl Tx {
         }
     }
 
-    /// Whether a packet can be given to it.
+    /// Whether it can take a packet.
     pub(crate) fn is_idle(&self) -> bool {
         self.sending.is_none()
     }
@@ -77,7 +77,7 @@ impl Tx {
         self.outstanding
     }
 
-    /// When the current packet, or the last one, was given to it, in nanoseconds.
+    /// When the current packet, or else the last one, was given to it, in nanoseconds.
     pub(crate) fn sent_at(&self) -> u64 {
         self.sent_at
     }
@@ -86,12 +86,12 @@ impl Tx {
         &self.zero_copy
     }
 
-    /// Ends the connection: what is under way on it ends, too.
+    /// Shuts the connection down: operations under way on it end.
     pub(crate) fn shut_down(&self, ring: &mut impl Ring) {
         self.connection.shut_down(ring, Directions::Both);
     }
 
-    /// Sends the packet that lies in `slot`: writes its header, begins the operation.
+    /// Sends the packet in `slot`: writes its header and begins the operation.
     pub(crate) fn send(&mut self, ring: &mut impl Ring, mut slot: Slot, header: &DataHeader) {
         assert!(self.is_idle(), "one packet at a time");
         header.encode(slot.header_mut());
@@ -115,7 +115,7 @@ impl Tx {
         self.sending = Some(sending);
     }
 
-    /// A send ended; without its lease when the kernel still reads the bytes.
+    /// A send ended; without its lease if the kernel still reads the bytes.
     pub(crate) fn on_sent(
         &mut self,
         ring: &mut impl Ring,
@@ -149,7 +149,7 @@ impl Tx {
         }
     }
 
-    /// The slot of a packet that is all sent, or nothing while the kernel still reads it.
+    /// The slot of a packet that was sent completely, or `None` while the kernel still reads it.
     fn land(&mut self, sending: Sending) -> Option<Slot> {
         let end = sending.outgoing.rest().end;
         match sending.outgoing.land() {
@@ -164,7 +164,7 @@ impl Tx {
         }
     }
 
-    /// The kernel has done with a zero-copy send's bytes.
+    /// The kernel has finished with a zero-copy send's bytes.
     pub(crate) fn on_released(&mut self, lease: Lease, copied: bool) -> TxEvent {
         self.zero_copy.judge(copied);
         if let Some(sending) = self.sending.as_mut().filter(|sending| sending.outgoing.holds(&lease)) {
@@ -179,7 +179,7 @@ impl Tx {
     }
 }
 
-/// Whether an errno says that this send cannot be zero-copy, and not that it cannot be.
+/// Whether an errno means that this send cannot be zero-copy, and not that it is impossible.
 fn is_refusal(errno: Errno) -> bool {
     use nix::libc::{EINVAL, ENOBUFS, ENOMEM, EOPNOTSUPP};
     matches!(errno.raw(), EOPNOTSUPP | EINVAL | ENOBUFS | ENOMEM)

@@ -1,20 +1,21 @@
-//! Whether a packet's bytes are sent from where they are, or copied by the kernel first; judged by what the kernel says of
-//! those that were sent. Pure.
+//! Whether a packet's bytes are sent from where they are, or copied by the kernel first; judged by the kernel's reports
+//! about earlier sends. Pure.
 
-/// Notifications that `auto` looks at before it judges.
+/// Notifications that `auto` awaits before it judges.
 const ZERO_COPY_TRIAL: u64 = 8;
-/// Bytes of a packet on trial that are sent zero-copy; the rest follows as a copy. Enough for the kernel to say what it does, and
-/// too few to fill a small receive buffer with pages that count for more than they hold.
+/// Bytes of a packet on trial that are sent zero-copy; the rest follows as a copy. Enough for the kernel to report what
+/// it does, and too few to fill a small receive buffer with pages that count for more than they hold.
 pub(super) const ZERO_COPY_TRIAL_BYTES: usize = 64 << 10;
-/// Bytes that `auto` sends before its trial. A new connection's receive buffer is small, and pages that the kernel copies
-/// after all count for more than they hold: on loopback the window closes, and opens again only when it is probed, 0.2 to
-/// 0.8 s later. By then the buffer has grown.
+/// Bytes that `auto` sends before its trial. A new connection's receive buffer is small, and pages that the kernel
+/// copies after all count for more than they hold: on loopback the window closes, and opens again only when it is
+/// probed, 0.2 to
+/// 0.8 s later. After this many bytes the buffer has grown.
 const ZERO_COPY_WARM_UP: u64 = 16 << 20;
 
 /// How sends use the registered buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ZeroCopy {
-    /// Zero-copy, until the kernel says that it copies all the same.
+    /// Zero-copy, until the kernel reports that it copies anyway.
     #[default]
     Auto,
     /// Zero-copy wherever the kernel has it.
@@ -24,7 +25,7 @@ pub enum ZeroCopy {
 }
 
 impl ZeroCopy {
-    /// As the command line and the report have it.
+    /// The name used on the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {
             ZeroCopy::Auto => "auto",
@@ -34,13 +35,13 @@ impl ZeroCopy {
     }
 }
 
-/// Decides whether sends are zero-copy, from what the kernel says of those that were.
+/// Decides whether sends are zero-copy, from the kernel's reports about those that were.
 #[derive(Debug)]
 pub(crate) struct ZeroCopyJudge {
     mode: ZeroCopy,
-    /// Sends that left by SEND_ZC.
+    /// Sends that used SEND_ZC.
     pub(crate) sent: u64,
-    /// Of these, sends that the kernel copied all the same.
+    /// Those of them that the kernel copied anyway.
     pub(crate) copied: u64,
     released: u64,
     /// The kernel refused one.
@@ -58,7 +59,7 @@ impl ZeroCopyJudge {
         match self.mode {
             ZeroCopy::Off => false,
             ZeroCopy::On => !self.unavailable,
-            // while on trial, no more than the trial: notifications come late
+            // while on trial, send no more than the trial needs: notifications come late
             ZeroCopy::Auto => {
                 warm && !self.unavailable
                     && pays

@@ -1,5 +1,4 @@
-//! Operations on a device: which one an error is about. Knows no device; code decides by the value, and its text is only
-//! here.
+//! Operations on a device: which one an error is about. Knows no device. Code decides by the value; its text is here.
 
 use std::fmt;
 

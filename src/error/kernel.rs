@@ -1,5 +1,5 @@
-//! This host's kernel reported an error: io_uring, memory, sockets, threads. Knows nothing of what the operation was for;
-//! the advice follows from operation and errno alone.
+//! This host's kernel reported an error: io_uring, memory, sockets, threads. Knows nothing of what the operation was
+//! for; the advice follows from operation and errno alone.
 
 use std::fmt;
 

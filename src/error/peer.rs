@@ -1,5 +1,5 @@
-//! The peer broke the protocol, fell silent or went away. Knows no descriptor and no clock. What the peer did is a value
-//! that can be matched, and only `Display` turns it into text.
+//! The peer broke the protocol, fell silent or went away. Knows no descriptor and no clock. What the peer did is a
+//! value that can be matched, and only `Display` turns it into text.
 
 use std::fmt;
 

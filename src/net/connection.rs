@@ -1,7 +1,7 @@
-//! One connection of a session: its socket, who is at the other end, and how its bytes are protected.
+//! One connection of a session: its socket, its peer, and how its bytes are protected.
 //!
-//! Knows nothing of what it carries. A connection has one owner, who keeps it open while a ring works on it: operations name
-//! it by [`Connection::fd`].
+//! Knows nothing of what it carries. A connection has one owner, which keeps it open while a ring works on it:
+//! operations name it by [`Connection::fd`].
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -9,36 +9,36 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use super::socket;
 use crate::ring::{Directions, Ring};
 
-/// A connected stream socket that is blocking.
+/// A connected, blocking stream socket.
 #[derive(Debug)]
 pub(crate) struct Connection {
     fd: OwnedFd,
     peer: Option<SocketAddr>,
-    #[expect(dead_code, reason = "nothing asks while there is one answer")]
+    #[expect(dead_code, reason = "never read while there is only one variant")]
     security: Security,
 }
 
-/// What protects the bytes of a connection between the two hosts.
+/// How a connection's bytes are protected between the two hosts.
 ///
-/// There is one answer today. The type is here because each connection has to say it, whoever sends and receives on it.
+/// There is one variant today. The type exists because every connection has to state it, whatever uses the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Security {
-    /// Nothing: what is sent is what travels.
+    /// Not at all: the bytes travel as they are sent.
     Plaintext,
 }
 
 impl Connection {
-    /// `socket`, connected to `peer` if that has an address.
+    /// Wraps `socket`, connected to `peer` if that has an address.
     pub(crate) fn plaintext(socket: impl Into<OwnedFd>, peer: Option<SocketAddr>) -> Connection {
         Connection { fd: socket.into(), peer, security: Security::Plaintext }
     }
 
-    /// The number that operations on a ring name it by. Valid while this is alive.
+    /// The number by which operations on a ring name it. Valid while this is alive.
     pub(crate) fn fd(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
 
-    /// The other end, if it has an address.
+    /// The peer's address, if it has one.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
         self.peer
     }
@@ -50,7 +50,7 @@ impl Connection {
 }
 
 impl From<OwnedFd> for Connection {
-    /// A socket that somebody else has connected.
+    /// A socket that an embedder has connected.
     fn from(fd: OwnedFd) -> Connection {
         let peer = socket::peer_of(&fd);
         Connection::plaintext(fd, peer)

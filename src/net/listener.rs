@@ -1,9 +1,9 @@
 //! Before station 1: listen, connect and the hello on each connection, until a session has all its connections.
 //!
-//! The only place that uses tokio-uring and tokio (here and in the folder of this name), and neither is in any
-//! signature. It must not know settings, devices or packets: what comes after the hello is not read here. It keeps
-//! these: no wait without a bound or a cancel; a socket that is handed on has nothing in flight, is blocking and has
-//! one owner; one that is not handed on is shut down, so that its peer sees the end at once.
+//! The only place that uses tokio-uring and tokio (this file and the folder of the same name); neither appears in any
+//! signature. It must not know settings, devices or packets: nothing after the hello is read here. Its invariants: no
+//! wait without a bound or a cancel; a socket that is handed on has nothing in flight, is blocking and has one owner;
+//! any other is shut down, so that its peer sees the end immediately.
 //!
 //! Sockets are accepted and connected by readiness, because tokio-uring's accept loses a connection when it is
 //! cancelled and gives none back to std. Hellos are read and written through the ring, on a second descriptor.
@@ -38,29 +38,30 @@ pub(crate) use self::registry::Busy;
 use self::registry::{Complete, SessionRegistry};
 use runtime::{all, thread_gone, unless_cancelled};
 
-/// Connections that a sender sets up at once: half of what a listener answers at once, so that there is room for two.
+/// Connections that a sender sets up at the same time: half of those that a listener answers at the same time, so that
+/// there is room for two senders.
 const WAVE: u16 = 32;
 const _: () = assert!(2 * WAVE as usize <= limits::PENDING_HELLOS_MAX);
 
-/// A listening address. It is open from [`bind`](Listener::bind) until the last clone is dropped; one session at a time
-/// can gather or run, and others are told that it is busy.
+/// A listening address. It is open from [`bind`](Listener::bind) until the last clone is dropped. One session at a time
+/// can gather or run; others are refused as busy.
 #[derive(Debug, Clone)]
 pub struct Listener {
     acceptor: Arc<Acceptor>,
 }
 
-/// The accept thread, and what it shares with those who wait for sessions.
+/// The accept thread, and the state that it shares with callers that wait for sessions.
 #[derive(Debug)]
 struct Acceptor {
     addr: SocketAddr,
     registry: Arc<SessionRegistry>,
     host: Host,
-    /// Dropped, it ends the accept thread.
+    /// Dropping it ends the accept thread.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// Every connection of a session, greeted. All sockets are blocking.
+/// Every connection of a session, after its hello. All sockets are blocking.
 #[derive(Debug)]
 pub(crate) struct Connections {
     /// The control connection.
@@ -70,13 +71,13 @@ pub(crate) struct Connections {
     /// Which session it is.
     #[cfg_attr(not(test), expect(dead_code, reason = "names the session for tests"))]
     pub(crate) session: SessionId,
-    /// Both sides read one monotonic clock, so that their timestamps can be compared.
+    /// Both sides read the same monotonic clock, so their timestamps can be compared.
     pub(crate) same_clock: bool,
-    /// While it lives, a listener turns others away. None on the sender's side and with an embedder's sockets.
+    /// While it lives, the listener rejects other sessions. `None` on the sender's side and with an embedder's sockets.
     pub(crate) busy: Option<Busy>,
 }
 
-/// This side, in every hello: the name of its clock, and its patience.
+/// This side in every hello: the name of its clock, and its time limits.
 #[derive(Debug, Clone, Copy)]
 struct Host {
     clock: [u8; 16],
@@ -85,7 +86,7 @@ struct Host {
 }
 
 impl Listener {
-    /// Opens `addr`; with port 0 the kernel chooses one, see [`local_addr`](Listener::local_addr).
+    /// Listens on `addr`; with port 0 the kernel chooses one, see [`local_addr`](Listener::local_addr).
     pub fn bind(addr: SocketAddr) -> Result<Listener, Error> {
         Listener::bind_as(addr, Host::here()?)
     }
@@ -109,18 +110,18 @@ impl Listener {
         Ok(Listener { acceptor: Arc::new(acceptor) })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn local_addr(&self) -> SocketAddr {
         self.acceptor.addr
     }
 
-    /// Whether this host has a congestion control: found out before any peer comes.
+    /// Checks that this host has a congestion control, before any peer connects.
     pub(crate) fn check_congestion(&self, name: &str) -> Result<(), KernelError> {
         socket::unconnected(self.acceptor.addr, Some(name)).map(drop)
     }
 
-    /// Waits for the next session whose connections are all there. Connections that are rejected meanwhile, or were since
-    /// the last call, go to `reject`.
+    /// Waits for the next session whose connections are all there. Connections that are rejected meanwhile, or were
+    /// rejected since the last call, go to `reject`.
     pub(crate) fn next(
         &self,
         cancel: &dyn Fn() -> bool,
@@ -143,7 +144,7 @@ impl Listener {
 }
 
 impl Drop for Acceptor {
-    /// The port is free when this returns.
+    /// The port is free once this returns.
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
@@ -163,17 +164,17 @@ impl Connections {
         }
     }
 
-    /// The other end, if it has an address.
+    /// The peer's address, if it has one.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
         self.control.peer()
     }
 
-    /// Data connections.
+    /// The number of data connections.
     pub(crate) fn channels(&self) -> u16 {
         u16::try_from(self.data.len()).expect("channels are bounded by CHANNELS_MAX")
     }
 
-    /// The congestion control in effect; none unless the data connections are TCP.
+    /// The congestion control in effect; `None` unless the data connections are TCP.
     pub(crate) fn congestion(&self) -> Option<Congestion> {
         self.data.first().and_then(Congestion::of)
     }
@@ -236,7 +237,7 @@ fn greet_as(
     let session = host::random_session()?;
     let channels = count(&data)?;
     unless_cancelled(cancel, move || async move {
-        // Each is taken once, by its number: the control connection behind the data connections.
+        // Each is taken once, by its number: the control connection comes after the data connections.
         let all = data.into_iter().chain([control]).map(|fd| pending(fd).map(Some));
         let all = RefCell::new(all.collect::<Result<Vec<_>, _>>()?);
         let pick = async |place: Place| {
@@ -249,8 +250,8 @@ fn greet_as(
     })
 }
 
-/// The receiver's side over sockets that are already connected. The data sockets may come in any order: their hellos
-/// say which is which.
+/// The receiver's side over sockets that are already connected. The data sockets may be in any order: their hellos
+/// identify them.
 pub(crate) fn welcome(
     control: OwnedFd,
     data: Vec<OwnedFd>,
@@ -284,14 +285,14 @@ fn count(data: &[OwnedFd]) -> Result<u16, Error> {
     u16::try_from(given).ok().filter(|_| fits).ok_or(Misuse::BadChannels { given }.into())
 }
 
-/// A socket of an embedder's.
+/// An embedder's socket.
 fn pending(fd: OwnedFd) -> Result<PendingConnection, KernelError> {
     let socket = Socket::from(fd);
     let peer = socket::peer_of(&socket);
     PendingConnection::new(socket, peer)
 }
 
-/// Says hello on every connection of a session, control first, and checks the answers.
+/// Sends a hello on every connection of a session, control first, and checks the answers.
 async fn introduce(
     host: Host,
     session: SessionId,

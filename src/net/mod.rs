@@ -1,6 +1,6 @@
-//! Sockets: making and tuning them, and the rendezvous that turns connections into a session.
+//! Sockets: making and tuning them, and the listener that turns connections into a session.
 //!
-//! The only room that knows tokio. What a [`Connection`] carries is no concern of this room.
+//! The only module that knows tokio. It knows nothing of what a [`Connection`] carries.
 
 mod connection;
 pub(crate) mod listener;

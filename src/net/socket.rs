@@ -1,7 +1,7 @@
-//! What is set on the sockets of a session, and what the kernel's errors about them mean. Knows no protocol.
+//! The options of a session's sockets, and the meaning of the kernel's errors about them. Knows no protocol.
 //!
-//! Every socket that passes through here is blocking: the ring waits for it inside the kernel, and would get `EAGAIN`
-//! from one that is not.
+//! Every socket that a session uses is blocking: the ring waits for it inside the kernel, and would get `EAGAIN` from a
+//! non-blocking one.
 
 use std::fmt;
 use std::io;
@@ -43,11 +43,11 @@ pub(crate) fn unconnected(addr: SocketAddr, congestion: Option<&str>) -> Result<
     Ok(socket)
 }
 
-/// Makes a connected socket fit for a session: blocking, not inherited by child processes, and for TCP without delay
-/// for small messages and with an end when the peer's host is gone.
+/// Prepares a connected socket for a session: blocking, not inherited by child processes, and for TCP without delay for
+/// small messages and with a time limit for a peer whose host is gone.
 ///
-/// The bound on unacknowledged data is `STANDSTILL_MAX` and not `SILENCE_MAX`, because the kernel counts the time in
-/// which a peer that is alive has no room, too. Heartbeats find a silent peer earlier.
+/// The bound on unacknowledged data is `STANDSTILL_MAX` and not `SILENCE_MAX`, because the kernel also counts the time
+/// during which a live peer has no room. Heartbeats detect a silent peer earlier.
 pub(crate) fn prepare(socket: &SockRef<'_>) -> Result<(), KernelError> {
     let prepared = || -> io::Result<()> {
         if socket.r#type()? != Type::STREAM {
@@ -72,7 +72,7 @@ pub(crate) fn duplicate(socket: &Socket) -> Result<Socket, KernelError> {
     socket.try_clone().map_err(|error| KernelError::new(KernelOperation::Duplicate, &error))
 }
 
-/// The other end's address, if it has one.
+/// The peer's address, if it has one.
 pub(crate) fn peer_of(socket: &impl AsFd) -> Option<SocketAddr> {
     SockRef::from(socket).peer_addr().ok().and_then(|addr| addr.as_socket())
 }
@@ -107,7 +107,7 @@ pub(crate) struct Congestion {
 }
 
 impl Congestion {
-    /// The one in effect on `socket`; none unless it is a TCP socket.
+    /// The one in effect on `socket`; `None` unless it is a TCP socket.
     pub(crate) fn of(socket: &impl AsFd) -> Option<Congestion> {
         let found = SockRef::from(socket).tcp_congestion().ok()?;
         let mut name = [0; 16];
@@ -177,7 +177,7 @@ mod tests {
             assert_eq!(socket.tcp_user_timeout().unwrap(), None, "the kernel's own says nothing of the test");
             prepare(&SockRef::from(&socket)).unwrap();
             assert_eq!(socket.tcp_user_timeout().unwrap(), Some(limits::STANDSTILL_MAX));
-            // How many probes go unanswered does not count: with a user timeout its time alone decides (tcp(7)).
+            // The number of unanswered probes does not matter: with a user timeout only that time decides (tcp(7)).
             assert!(socket.keepalive().unwrap());
             assert_eq!(socket.tcp_keepalive_time().unwrap(), limits::SILENCE_MAX);
             assert_eq!(socket.tcp_keepalive_interval().unwrap(), limits::SILENCE_MAX);

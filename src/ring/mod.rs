@@ -1,8 +1,8 @@
 //! Stations 1, 4, 6 and 8: the kernel, behind a few verbs.
 //!
-//! [`Ring`] is all that the engine knows of the outside world: bytes in and out, time, and work done beside the loop. There
-//! are two: `uring::Uring` is the kernel's io_uring, `sim::SimRing` its seeded, faulty twin for tests. [`open`] makes one. A ring knows
-//! bytes and slots; never packets' numbers, never phases.
+//! [`Ring`] is all that the workers know of the outside world: bytes in and out, time, and work done beside the loop.
+//! There are two: `uring::Uring` is the kernel's io_uring, and `sim::SimRing` its seeded, faulty twin for tests.
+//! [`open`] makes one. A ring knows bytes and slots, never packets' numbers or phases.
 
 mod open;
 mod probe;
@@ -21,7 +21,7 @@ use crate::buffer::{Lease, Pool, Slot};
 use crate::error::{Errno, KernelError};
 use crate::time::Nanos;
 
-/// What an operation was for, in its submitter's words; comes back with its completion.
+/// What an operation was for, encoded by its submitter; comes back with its completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tag(pub(crate) u64);
 
@@ -31,14 +31,14 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 /// How a read or a write is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IoMode {
-    /// The ring: it ends whenever it ends, and others go on meanwhile.
+    /// By the ring: it ends at any time, and others proceed meanwhile.
     Ring,
-    /// This thread, now: nothing else goes on meanwhile, but the bytes stay in this processor's cache. Only for
+    /// By this thread, now: nothing else proceeds meanwhile, but the bytes stay in this processor's cache. Only for
     /// descriptors that never wait.
     Inline,
 }
 
-/// What of a socket is closed.
+/// Which directions of a socket are closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Directions {
     /// Nothing more is sent.
@@ -54,7 +54,7 @@ pub(crate) enum Completion {
     Moved { tag: Tag, slot: Slot, result: Result<usize, Errno> },
     /// A send ended. Without a lease the kernel still reads the bytes, and `Released` follows.
     Sent { tag: Tag, lease: Option<Lease>, result: Result<usize, Errno> },
-    /// The kernel has done with the bytes of a zero-copy send.
+    /// The kernel has finished with the bytes of a zero-copy send.
     Released { tag: Tag, lease: Lease, copied: bool },
     /// A job ended.
     Done { tag: Tag },
@@ -62,12 +62,12 @@ pub(crate) enum Completion {
 
 /// A source of completions. Every operation that was begun ends in a completion; none is lost, whatever fails.
 ///
-/// Whoever begins an operation keeps its descriptor open until the operation has ended; the ring keeps its memory.
+/// The caller that begins an operation keeps its descriptor open until it has ended; the ring keeps its memory.
 ///
-/// The clock, a socket's state and jobs beside the loop are not io_uring's, and are here because the simulated ring has them,
-/// too: it has a clock of its own, its sockets are its own, and it decides when a job ends.
+/// The clock, a socket's state and jobs beside the loop are not part of io_uring. They are here because the simulated
+/// ring provides them, too: it has its own clock and sockets, and it decides when a job ends.
 pub(crate) trait Ring {
-    /// The time.
+    /// The current time.
     fn now(&self) -> Nanos;
 
     /// Reads from `fd` at its current position into a range of the slot.
@@ -76,7 +76,7 @@ pub(crate) trait Ring {
     /// Writes a range of the slot to `fd` at its current position.
     fn write(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, io_mode: IoMode);
 
-    /// Receives from a socket into a range of the slot; ends when there are any bytes.
+    /// Receives from a socket into a range of the slot; ends as soon as any bytes are there.
     fn receive(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>);
 
     /// Sends a range of the leased slot.
@@ -88,10 +88,10 @@ pub(crate) trait Ring {
     /// Whether sends can be zero-copy here.
     fn can_zero_copy(&self) -> bool;
 
-    /// Bytes that were sent and that the other side's kernel has not confirmed yet.
+    /// Bytes that were sent but that the peer's kernel has not acknowledged yet.
     fn unconfirmed(&self, fd: RawFd) -> Result<usize, KernelError>;
 
-    /// Closes these directions of a socket for whoever uses it; operations on it end.
+    /// Closes these directions of a socket for all its users; operations on it end.
     fn shut_down(&mut self, fd: RawFd, directions: Directions);
 
     /// Runs a job beside the loop.

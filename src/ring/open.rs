@@ -1,4 +1,4 @@
-//! Makes the ring of a worker: the only place that chooses one.
+//! Makes a worker's ring: the only place that chooses one.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::waker::Waker;
 use crate::cancel::Cancel;
 use crate::error::KernelError;
 
-/// The ring that a worker gets on this host.
+/// The ring used by workers on this host.
 pub(crate) type HostRing = Uring;
 
 /// A ring that `cancel` wakes up.

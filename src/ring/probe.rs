@@ -1,17 +1,17 @@
-//! What this kernel's io_uring can do, judged in one place. Pure: facts in, verdict out.
+//! Judges in one place what this kernel's io_uring can do. Pure: facts in, verdict out.
 
 use io_uring::opcode;
 
 use crate::error::{KernelError, KernelOperation};
 
-/// What the kernel said of itself.
+/// What the kernel reported about itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
     /// Waiting takes a time-out (5.11).
     pub(crate) timed_wait: bool,
     /// Reads and writes at a file's current position (5.6).
     pub(crate) current_position: bool,
-    /// Sockets that are not ready are polled, not handed to a thread (5.7).
+    /// Sockets that are not ready are polled instead of being handed to a thread (5.7).
     pub(crate) fast_poll: bool,
     /// Operation codes that it knows.
     pub(crate) operations: Vec<u8>,
@@ -24,7 +24,7 @@ pub(crate) struct Abilities {
     pub(crate) zero_copy: bool,
 }
 
-/// Whether this kernel will do, and what it lends.
+/// Whether this kernel is new enough, and which abilities it has.
 pub(crate) fn judge(facts: &Facts) -> Result<Abilities, KernelError> {
     let knows = |code: u8| facts.operations.contains(&code);
     let needed = [

@@ -1,10 +1,10 @@
 //! The seeded, faulty twin of the kernel, for tests.
 //!
-//! Two rings share one [`World`]: connections between them, files, and time. Each side runs the real engine on a thread of
-//! its own, but only one of them runs at a time: a side that waits hands over to the world, which carries out operations
-//! in an order of its own choosing (short reads and writes, late notifications, any order of completions) and then
-//! lets a side go on. Everything follows from the seed, so a failure is replayed by it. When nothing can happen any more,
-//! time jumps to the next deadline; when there is none, that is a deadlock, and said so.
+//! Two rings share one [`World`]: connections between them, files, and time. Each side runs the real worker on its own
+//! thread, but only one of them runs at a time: a side that waits hands over to the world, which carries out operations
+//! in an order of its own choosing (short reads and writes, late notifications, any order of completions) and then lets
+//! a side continue. Everything follows from the seed, which therefore reproduces a failure. When nothing can happen any
+//! more, time jumps to the next deadline; when there is none, the world reports a deadlock.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -23,7 +23,7 @@ const SOCKET_BUFFER: usize = 20_000;
 /// Steps after which a run counts as hanging.
 const STEPS_MAX: u64 = 3_000_000;
 
-/// A small generator of numbers (splitmix64): the same on every machine.
+/// A small random number generator (splitmix64): the same on every machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Dice(pub(crate) u64);
 
@@ -51,7 +51,7 @@ impl Dice {
 #[derive(Debug, Default)]
 struct Pipe {
     bytes: VecDeque<u8>,
-    /// Everything that was ever sent, if somebody wants to know.
+    /// Everything that was ever sent, if a test asked for it.
     tape: Option<Vec<u8>>,
     /// Nothing more is sent.
     ended: bool,
@@ -61,7 +61,7 @@ struct Pipe {
 #[derive(Debug, Default)]
 struct Connection {
     pipes: [Pipe; 2],
-    /// Nobody gets anything through any more.
+    /// Nothing gets through any more, in either direction.
     cut: bool,
 }
 
@@ -69,7 +69,7 @@ struct Connection {
 #[derive(Debug, Default, Clone)]
 pub(crate) struct SimFile {
     pub(crate) content: Vec<u8>,
-    /// Where it is read.
+    /// The current position.
     pub(crate) at: usize,
     /// Operations past this many bytes fail with EIO.
     pub(crate) fails_at: Option<usize>,
@@ -97,7 +97,7 @@ enum Operation {
         range: Range<usize>,
         zero_copy: bool,
     },
-    /// What the kernel still reads after a zero-copy send.
+    /// Bytes that the kernel still reads after a zero-copy send.
     Notify {
         lease: Lease,
     },
@@ -108,14 +108,14 @@ enum Operation {
 struct Side {
     operations: Vec<(Tag, Operation)>,
     ready: VecDeque<Completion>,
-    /// Jobs that still run; later ones never end. All of them unless set.
+    /// How many more jobs run; later ones never end. All of them run unless set.
     jobs_left: Option<u32>,
-    /// Waits, at most until then.
+    /// Waiting, at most until this time.
     waiting: Option<Nanos>,
     gone: bool,
 }
 
-/// How reads and writes of a file behave whose device does not answer.
+/// How reads and writes behave on a file whose device does not respond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hang {
     /// They end when they are cancelled.
@@ -124,14 +124,14 @@ pub(crate) enum Hang {
     ForEver,
 }
 
-/// When everything between the two sides is cut.
+/// When all connections between the two sides are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cut {
-    /// The connection that is looked at, by its sockets.
+    /// The connection whose bytes are counted, by its sockets.
     pub(crate) socket: RawFd,
-    /// Who sends the bytes that are counted.
+    /// The side that sends the counted bytes.
     pub(crate) side: usize,
-    /// Bytes after which it happens: exactly these arrive.
+    /// The cut comes after this many bytes: exactly these arrive.
     pub(crate) after: usize,
 }
 
@@ -139,7 +139,7 @@ struct State {
     dice: Dice,
     now: Nanos,
     steps: u64,
-    /// Whose turn it is.
+    /// The side that runs now.
     turn: usize,
     sides: [Side; 2],
     /// Socket to connection and side.
@@ -151,7 +151,7 @@ struct State {
     deadlocked: bool,
 }
 
-/// Everything outside the two engines.
+/// Everything outside the two workers.
 pub(crate) struct World {
     state: Mutex<State>,
     changed: Condvar,
@@ -164,7 +164,7 @@ impl World {
             now: 1_000_000_000,
             steps: 0,
             turn: 0,
-            // the sender begins, and the receiver waits for its first turn
+            // the sender begins, and the receiver waits until it may run
             sides: [Side::default(), Side { waiting: Some(0), ..Side::default() }],
             sockets: HashMap::new(),
             connections: Vec::new(),
@@ -209,7 +209,7 @@ impl World {
         self.lock().files[&fd].clone()
     }
 
-    /// From now on, reads and writes of this file do not end by themselves.
+    /// From now on reads and writes of a file do not end on their own.
     pub(crate) fn hang(&self, fd: RawFd, how: Hang) {
         self.lock().hanging.insert(fd, how);
     }
@@ -230,7 +230,7 @@ impl World {
         state.connections[connection].pipes[side].tape.clone().unwrap_or_default()
     }
 
-    /// Waits for one's turn.
+    /// Waits until this side may run.
     fn await_turn<'a>(&'a self, side: usize, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         while state.turn != side && !state.deadlocked {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -240,7 +240,7 @@ impl World {
 }
 
 impl State {
-    /// Lets the world go on until a side can run, and gives it the turn.
+    /// Advances the world until a side can run, and lets that side run.
     fn go_on(&mut self) {
         loop {
             self.steps += 1;
@@ -274,7 +274,7 @@ impl State {
         }
     }
 
-    /// Operations that could go on, as side and place in its list.
+    /// Operations that could proceed, as side and index in its list.
     fn candidates(&self) -> Vec<(usize, usize)> {
         let mut found = Vec::new();
         for (side, state) in self.sides.iter().enumerate() {
@@ -306,7 +306,7 @@ impl State {
         connection.cut || pipe.ended || !pipe.bytes.is_empty()
     }
 
-    /// Carries one operation on. False when there is none.
+    /// Advances one operation. False when there is none.
     fn step(&mut self) -> bool {
         let candidates = self.candidates();
         if candidates.is_empty() {
@@ -349,7 +349,7 @@ impl State {
         true
     }
 
-    /// How much of `possible` bytes moves: often all, sometimes little.
+    /// How many of `possible` bytes move: often all, sometimes few.
     fn portion(&mut self, possible: usize) -> usize {
         if possible > 1 && self.dice.chance(30) { 1 + self.dice.below(possible) } else { possible }
     }
@@ -401,7 +401,7 @@ impl State {
             let end = if self.dice.chance(50) { Ok(0) } else { Err(Errno::from_raw(ECONNRESET)) };
             return end;
         }
-        // what is cut off is never more than what arrived, and never less
+        // exactly the counted bytes arrive, never more and never fewer
         let watched = |cut: Cut| self.sockets.get(&cut.socket).is_some_and(|&(watched, _)| watched == number);
         let limit = self.cut.filter(|&cut| watched(cut) && cut.side == sender);
         let arrived = {
@@ -436,7 +436,7 @@ impl SimRing {
         self.world.lock().sides[self.side].operations.push((tag, operation));
     }
 
-    /// Waits until it is this side's turn for the first time.
+    /// Waits until this side may run for the first time.
     pub(crate) fn arrive(&self) {
         drop(self.world.await_turn(self.side, self.world.lock()));
     }

@@ -1,7 +1,7 @@
-//! What travels through the kernel with an operation: an index into the table of operations, with a generation. Never a
-//! pointer: a completion that is late or invented finds no operation, and nothing breaks.
+//! The value that passes through the kernel with an operation: an index into the table of operations, with a
+//! generation. Never a pointer: a late or invented completion finds no operation, and nothing breaks.
 
-/// An index with a generation, and the one pair of functions that packs it.
+/// An index with a generation, and the only pair of functions that packs and unpacks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Token {
     index: u32,
@@ -13,13 +13,13 @@ impl Token {
         u64::from(self.generation) << 32 | u64::from(self.index)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the two halves of a word")]
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of a 64-bit value")]
     pub(super) fn unpack(user_data: u64) -> Token {
         Token { index: user_data as u32, generation: (user_data >> 32) as u32 }
     }
 }
 
-/// Operations under way, found by token. Never shrinks; grows only while more operations are under way than ever before.
+/// Operations under way, found by token. Never shrinks; grows only when more operations are under way than ever before.
 #[derive(Debug)]
 pub(super) struct Table<T> {
     entries: Vec<Entry<T>>,

@@ -1,15 +1,17 @@
 //! The kernel's io_uring. The unsafe half of `ring`.
 //!
-//! What makes the kernel's use of memory sound: an operation's bytes belong to a [`Slot`] or [`Lease`] that sits in the
+//! Why the kernel's use of memory is sound: an operation's bytes belong to a [`Slot`] or [`Lease`] that stays in the
 //! table of operations until the operation's last completion (a zero-copy send has two), and the table outlives them:
-//! when the ring is dropped, operations are cancelled and waited for, and what does not end is leaked, never freed.
+//! when the ring is dropped, operations are cancelled and waited for, and the memory of those that do not end is
+//! leaked, never freed.
 //!
-//! Descriptors are not owned that way: an operation names a file by its number, which the kernel looks up when it takes the
-//! entry, in the next [`wait`](Ring::wait) at the latest; from then on it holds the file itself. Memory stays sound whatever
-//! file a number means. But a number that is closed before the lookup and given out again names another file, whose bytes
-//! would be moved. So whoever begins an operation keeps the descriptor's owner (a `net::Connection`, a file, a device) open
-//! until the operation has ended. Workers uphold this: connections and files stay open until the worker is dropped, a device
-//! takes no step while it is read or written, and a worker's ring is the first of its fields to be dropped.
+//! Descriptors are not owned that way: an operation names a file by its number, which the kernel looks up when it takes
+//! the entry, in the next [`wait`](Ring::wait) at the latest; from then on it holds the file itself. Memory stays sound
+//! whatever file a number refers to. But a number that is closed before the lookup and reused refers to another file,
+//! whose bytes would be moved. So the code that begins an operation keeps the descriptor's owner (a `net::Connection`,
+//! a file, a device) open until the operation has ended. Workers uphold this: connections and files stay open until the
+//! worker is dropped, a device takes no step while it is read or written, and a worker's ring is the first of its
+//! fields to be dropped.
 
 #![expect(
     unsafe_code,
@@ -37,23 +39,24 @@ use crate::limits;
 use crate::time::Nanos;
 use crate::time::now;
 
-/// Entries of the submission queue: more than one turn of the loop begins, with an operation on every device and channel.
+/// Entries of the submission queue: more than one iteration of the loop submits, with an operation on every device and
+/// channel.
 const ENTRIES: u32 = 1024;
 const _: () = assert!(ENTRIES as usize > limits::DEVICES_MAX + 2 * limits::CHANNELS_MAX + 16);
-/// Entries of the completion queue. More completions than this are kept by the kernel and come later.
+/// Entries of the completion queue. The kernel keeps any further completions and delivers them later.
 const COMPLETIONS: u32 = 4096;
 /// How long a dropped ring waits for operations that it has cancelled.
 const DROP_PATIENCE: Nanos = 5_000_000_000;
-/// Most bytes that one registered buffer may have.
+/// Largest registered buffer in bytes.
 const BUFFER_MAX: usize = 1 << 30;
 /// The file's current position.
 const CURRENT: u64 = u64::MAX;
 
-// Constants of the kernel's interface that the io-uring crate keeps to itself.
+// Constants of the kernel's interface that the io-uring crate does not export.
 const IORING_SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
 const IORING_NOTIF_USAGE_ZC_COPIED: u32 = 1 << 31;
 
-/// What the table keeps for the kernel.
+/// What the table keeps alive for the kernel.
 #[derive(Debug)]
 enum Operation {
     Move { tag: Tag, slot: Slot },
@@ -62,12 +65,12 @@ enum Operation {
     Cancel,
 }
 
-/// A ring of the kernel's. Belongs to the thread that made it.
+/// An io_uring. Belongs to the thread that made it.
 pub(crate) struct Uring {
-    /// Dropped first by `Drop`'s own doing: operations end before their memory goes.
+    /// `Drop` ends operations first, before their memory is freed.
     ring: IoUring,
     operations: Table<Operation>,
-    /// Completions that did not come from the kernel: reads and writes that this thread carried out.
+    /// Completions that did not come from the kernel: of reads and writes that this thread carried out.
     ready: VecDeque<Completion>,
     waker: Arc<Waker>,
     abilities: Abilities,
@@ -98,28 +101,28 @@ impl Uring {
         Ok(uring)
     }
 
-    /// What ends its waits from another thread.
+    /// Ends its waits from another thread.
     pub(super) fn waker(&self) -> &Arc<Waker> {
         &self.waker
     }
 
-    /// The registered buffer that a slot lies in.
+    /// The registered buffer that contains a slot.
     fn buffer_index(&self, region: RegionId, offset: usize) -> Option<u16> {
         let registered = self.registered.filter(|registered| registered.region == region)?;
         u16::try_from(offset / registered.piece).ok()
     }
 
-    /// Begins an operation whose memory is in the table already.
+    /// Submits an operation whose memory is in the table already.
     fn push(&mut self, token: Token, entry: squeue::Entry) {
         let entry = entry.user_data(token.pack());
         for _ in 0..2 {
             // SAFETY: the entry's address and length lie within the slot or lease that the table holds under `token`
-            // until the operation's last completion. Its descriptor is the caller's, who keeps it open until then (see the
-            // head of this file); the waker's is a field of this ring.
+            // until the operation's last completion. Its descriptor is the caller's, who keeps it open until then (see
+            // the head of this file); the waker's is a field of this ring.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
             }
-            // Full only when the kernel did not take the last turn's entries: it gets one more chance.
+            // Full only when the kernel did not take the last iteration's entries: it gets one more chance.
             let _ = self.ring.submit();
         }
         self.fail(token, Errno::from_raw(libc::EBUSY));
@@ -137,14 +140,14 @@ impl Uring {
         self.ready.push_back(completion);
     }
 
-    /// Asks for a completion when the waker is called.
+    /// Requests a completion for when the waker is called.
     fn watch(&mut self) {
         let token = self.operations.insert(Operation::Wake);
         let event = Fd(self.waker.fd());
         self.push(token, opcode::PollAdd::new(event, libc::POLLIN.unsigned_abs().into()).build());
     }
 
-    /// A completion of the kernel's, in our words; none for those that are the ring's own business.
+    /// Translates a completion from the kernel; `None` for the ring's internal ones.
     fn translate(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
         let token = Token::unpack(entry.user_data());
         let result =
@@ -174,15 +177,15 @@ impl Uring {
         self.waker.take_done().map(|tag| Completion::Done { tag })
     }
 
-    /// Lets the kernel begin what waits before this thread does something long.
+    /// Lets the kernel begin queued operations before this thread does something long.
     fn submit_first(&mut self) {
         if !self.ring.submission().is_empty() {
-            // what the kernel does not take now it takes at the next wait
+            // entries that the kernel does not take now it takes at the next wait
             let _ = self.ring.submit();
         }
     }
 
-    /// Carries a read or write out at once.
+    /// Completes a read or write that this thread carried out.
     fn carry_out(&mut self, tag: Tag, slot: Slot, result: nix::Result<usize>) {
         self.ready.push_back(Completion::Moved { tag, slot, result: result.map_err(Errno::from) });
     }
@@ -196,8 +199,8 @@ impl Ring for Uring {
     fn read(&mut self, tag: Tag, fd: RawFd, mut slot: Slot, range: Range<usize>, io_mode: IoMode) {
         if io_mode == IoMode::Inline {
             self.submit_first();
-            // SAFETY: `fd` is open for the call: the caller owns its file until the operation ends (see the head of this
-            // file), and the operation ends here.
+            // SAFETY: `fd` is open for the call: the caller owns its file until the operation ends (see the head of
+            // this file), and the operation ends here.
             let file = unsafe { BorrowedFd::borrow_raw(fd) };
             let result = nix::unistd::read(file, slot.bytes_mut(range));
             return self.carry_out(tag, slot, result);
@@ -275,8 +278,8 @@ impl Ring for Uring {
 
     fn unconfirmed(&self, fd: RawFd) -> Result<usize, KernelError> {
         let mut bytes: libc::c_int = 0;
-        // SAFETY: for TIOCOUTQ on a socket the kernel writes one int, into `bytes`, which outlives the call. The caller keeps
-        // the socket open (see the head of this file).
+        // SAFETY: for TIOCOUTQ on a socket the kernel writes one int, into `bytes`, which outlives the call. The caller
+        // keeps the socket open (see the head of this file).
         let done = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
         nix::errno::Errno::result(done)
             .map_err(|errno| KernelError::new(KernelOperation::Unconfirmed, errno))?;
@@ -288,7 +291,7 @@ impl Ring for Uring {
             Directions::Sending => nix::sys::socket::Shutdown::Write,
             Directions::Both => nix::sys::socket::Shutdown::Both,
         };
-        // a connection that is gone already is what is wanted
+        // a connection that is gone already needs no shutdown
         let _ = nix::sys::socket::shutdown(fd, how);
     }
 
@@ -298,7 +301,7 @@ impl Ring for Uring {
             let _end = end;
             job();
         };
-        // Without threads the closure is dropped, and `JobEnd` with it: the job is reported as ended without a result.
+        // If no thread can be started, the closure is dropped, and `JobEnd` with it: the job ends without a result.
         let _ = std::thread::Builder::new().name("ringlift-device".into()).spawn(body);
     }
 
@@ -347,14 +350,14 @@ impl Ring for Uring {
 }
 
 impl Drop for Uring {
-    /// Operations first, then (by the fields) the ring, then the memory of what is left. What does not end in time is
-    /// leaked: the kernel may still write to it.
+    /// Ends operations first; then the fields are dropped, the ring before the remaining memory. The memory of
+    /// operations that do not end in time is leaked: the kernel may still write to it.
     fn drop(&mut self) {
         self.ready.clear();
         let deadline = now() + DROP_PATIENCE;
         let token = self.operations.insert(Operation::Cancel);
         self.push(token, opcode::AsyncCancel2::new(CancelBuilder::any()).build());
-        // the watch on the waker is cancelled, too, and set up again when it says so
+        // the watch on the waker is not waited for: its completion sets it up again
         let watched = |operation: &Operation| matches!(operation, Operation::Wake);
         while self.operations.tokens().any(|(_, operation)| !watched(operation)) && now() < deadline {
             let waited = self.wait(Some(deadline));
@@ -371,13 +374,14 @@ fn length(range: &Range<usize>) -> u32 {
     u32::try_from(range.len()).expect("a slot is shorter than 4 GiB")
 }
 
-/// Whether a failed `io_uring_enter` is no failure: time passed, a signal came, or the kernel wants completions to be taken
-/// first.
+/// Whether a failed `io_uring_enter` is not really a failure: the time is up, a signal came, or the kernel wants
+/// completions to be taken first.
 fn is_passing(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN))
 }
 
-/// The best ring that this kernel can make: with completions run by this thread alone (6.1), or else an ordinary one.
+/// The best ring that this kernel can make: one whose completions run only on this thread (6.1), or else an ordinary
+/// one.
 fn build() -> std::io::Result<IoUring> {
     let mut modern = IoUring::builder();
     modern.setup_cqsize(COMPLETIONS).setup_submit_all().setup_single_issuer();

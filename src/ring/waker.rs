@@ -1,4 +1,4 @@
-//! What wakes a ring up besides the kernel: its owner, and jobs that have ended beside the loop.
+//! Wakes a ring from outside the kernel: on a cancel, or when a job beside the loop has ended.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -24,14 +24,14 @@ impl Waker {
         Ok(Waker { event, done: Mutex::default() })
     }
 
-    /// What the ring watches.
+    /// The descriptor that the ring watches.
     pub(super) fn fd(&self) -> RawFd {
         self.event.as_fd().as_raw_fd()
     }
 
     /// Forgets the wake-ups so far.
     pub(super) fn calm(&self) {
-        // nothing to read means that somebody did already
+        // nothing to read: an earlier call has read it already
         let _ = self.event.read();
     }
 
@@ -44,7 +44,7 @@ impl Waker {
         !self.done().is_empty()
     }
 
-    /// A job that has ended.
+    /// The next job that has ended.
     pub(super) fn take_done(&self) -> Option<Tag> {
         self.done().pop_front()
     }
@@ -56,7 +56,7 @@ impl Waker {
 
 impl Wake for Waker {
     fn wake(&self) {
-        // a full counter is as good a wake-up as one more
+        // a full counter wakes the ring just as well
         let _ = self.event.write(1);
     }
 }

@@ -1,11 +1,11 @@
 //! How far a sender may go: backpressure without deadlock.
 //!
-//! The receiver promises room for a *window* of packets per device, and the windows of all devices together never exceed
-//! the slots of its pool. So every packet that may be sent finds a slot, whatever order packets arrive in. The promise is
-//! sent as a *limit*: the first idx that may not be sent yet. It only ever grows.
+//! The receiver promises room for a *window* of packets per device, and the windows of all devices together never
+//! exceed the slots of its pool. So every packet that may be sent finds a slot, whatever order packets arrive in. The
+//! promise is sent as a *limit*: the first idx that may not be sent yet. It only ever grows.
 
-/// Packets that each of `devices` is promised room for in a pool of `slots`: rounded down, so that the promises together
-/// never exceed the pool. `None` without room for one packet per device.
+/// Packets that each of `devices` is promised room for in a pool of `slots`: rounded down, so that the promises
+/// together never exceed the pool. `None` without room for one packet per device.
 pub(crate) fn window(slots: usize, devices: usize) -> Option<usize> {
     slots.checked_div(devices).filter(|&window| window > 0)
 }
@@ -34,8 +34,8 @@ impl Grant {
         self.announced
     }
 
-    /// A new limit, when it is worth a message: once it has grown by a quarter of the window. The peer stalls only when it
-    /// has used up its limit, and by then the limit can grow by the whole window.
+    /// A new limit, when it is worth a message: once it has grown by a quarter of the window. The peer stalls only when
+    /// it has used up its limit, and by then the limit can grow by the whole window.
     pub(crate) fn announce(&mut self) -> Option<u64> {
         let limit = self.written + self.window;
         if limit - self.announced < (self.window / 4).max(1) {

@@ -40,14 +40,14 @@ enum Stage {
 
 /// The sender's half.
 #[derive(Debug)]
-pub(crate) struct Giving {
+pub(crate) struct SenderHandover {
     stage: Stage,
     loaded: Vec<bool>,
 }
 
-impl Giving {
-    pub(crate) fn new(devices: usize) -> Giving {
-        Giving { stage: Stage::Moving, loaded: vec![false; devices] }
+impl SenderHandover {
+    pub(crate) fn new(devices: usize) -> SenderHandover {
+        SenderHandover { stage: Stage::Moving, loaded: vec![false; devices] }
     }
 
     /// The receiver reported a device as loaded. False when it did so before, or at the wrong time.
@@ -103,14 +103,14 @@ impl Giving {
 
 /// The receiver's half.
 #[derive(Debug)]
-pub(crate) struct Taking {
+pub(crate) struct ReceiverHandover {
     stage: Stage,
     loaded: Vec<bool>,
 }
 
-impl Taking {
-    pub(crate) fn new(devices: usize) -> Taking {
-        Taking { stage: Stage::Moving, loaded: vec![false; devices] }
+impl ReceiverHandover {
+    pub(crate) fn new(devices: usize) -> ReceiverHandover {
+        ReceiverHandover { stage: Stage::Moving, loaded: vec![false; devices] }
     }
 
     /// A device has loaded its state and is ready to run.
@@ -162,18 +162,18 @@ mod tests {
 
     #[test]
     fn a_transfer_that_ends_before_commit_is_aborted_on_both_sides() {
-        let mut giving = Giving::new(2);
+        let mut giving = SenderHandover::new(2);
         assert_eq!(giving.outcome(false), Outcome::Aborted);
         assert!(giving.loaded(0) && !giving.is_loaded() && giving.loaded(1) && giving.is_loaded());
         assert_eq!(giving.outcome(false), Outcome::Aborted);
-        let mut taking = Taking::new(1);
+        let mut taking = ReceiverHandover::new(1);
         taking.loaded(0);
         assert_eq!(taking.outcome(), Outcome::Aborted);
     }
 
     #[test]
     fn a_lost_answer_leaves_the_sender_in_doubt_unless_the_receiver_promised() {
-        let mut giving = Giving::new(1);
+        let mut giving = SenderHandover::new(1);
         giving.loaded(0);
         giving.commit();
         assert_eq!((giving.outcome(false), giving.outcome(true)), (Outcome::InDoubt, Outcome::Aborted));
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn commit_before_everything_is_loaded_and_a_second_commit_are_refused() {
-        let mut taking = Taking::new(2);
+        let mut taking = ReceiverHandover::new(2);
         taking.loaded(0);
         assert!(!taking.commit());
         taking.loaded(1);
@@ -194,16 +194,16 @@ mod tests {
 
     #[test]
     fn a_device_reported_twice_or_an_answer_to_nothing_is_refused() {
-        let mut giving = Giving::new(2);
+        let mut giving = SenderHandover::new(2);
         assert!(giving.loaded(0) && !giving.loaded(0) && !giving.committed());
     }
 
     proptest! {
-        /// The link loses everything from some message on. Wherever it is cut, the two sides never both run the devices, and
-        /// at least one side has the state.
+        /// The link loses everything from some message on. Wherever it is cut, the two sides never both run the
+        /// devices, and at least one side has the state.
         #[test]
         fn never_two_runners_and_never_none(devices in 1_usize..4, cut in 0_usize..10, resets in any::<bool>()) {
-            let (mut giving, mut taking) = (Giving::new(devices), Taking::new(devices));
+            let (mut giving, mut taking) = (SenderHandover::new(devices), ReceiverHandover::new(devices));
             let mut messages = 0;
             let mut arrives = || { messages += 1; messages <= cut };
             let mut promised = false;

@@ -16,19 +16,19 @@ pub(crate) struct Liveness {
 impl Liveness {
     pub(crate) fn new(now: Nanos) -> Liveness {
         let mut live = Liveness { deadlines: Deadlines::NONE };
-        live.heard(now);
-        live.said(now);
+        live.received(now);
+        live.sent(now);
         live.moved(now);
         live
     }
 
     /// A message was received.
-    pub(crate) fn heard(&mut self, now: Nanos) {
+    pub(crate) fn received(&mut self, now: Nanos) {
         self.deadlines.set(Deadline::Silence, now + nanos(SILENCE_MAX));
     }
 
     /// A message was sent.
-    pub(crate) fn said(&mut self, now: Nanos) {
+    pub(crate) fn sent(&mut self, now: Nanos) {
         self.deadlines.set(Deadline::Heartbeat, now + nanos(HEARTBEAT_INTERVAL));
     }
 
@@ -38,7 +38,7 @@ impl Liveness {
     }
 
     /// Whether a heartbeat is due (P-38).
-    pub(crate) fn must_speak(&self, now: Nanos) -> bool {
+    pub(crate) fn heartbeat_due(&self, now: Nanos) -> bool {
         self.deadlines.has_expired(Deadline::Heartbeat, now)
     }
 
@@ -71,18 +71,18 @@ mod tests {
     const SECOND: Nanos = 1_000_000_000;
 
     #[test]
-    fn speaks_after_a_second_of_having_said_nothing() {
+    fn a_heartbeat_is_due_after_a_second_without_sending() {
         let mut live = Liveness::new(0);
-        assert!(!live.must_speak(SECOND - 1) && live.must_speak(SECOND));
-        live.said(SECOND);
-        assert!(!live.must_speak(SECOND));
+        assert!(!live.heartbeat_due(SECOND - 1) && live.heartbeat_due(SECOND));
+        live.sent(SECOND);
+        assert!(!live.heartbeat_due(SECOND));
         assert_eq!(live.next(), 2 * SECOND);
     }
 
     #[test]
     fn gives_a_silent_peer_up() {
         let mut live = Liveness::new(0);
-        live.heard(3 * SECOND);
+        live.received(3 * SECOND);
         assert_eq!(live.check(13 * SECOND - 1, Phase::StopCopy), Ok(()));
         assert_eq!(
             live.check(13 * SECOND, Phase::StopCopy),
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn heartbeats_alone_do_not_keep_a_peer_alive() {
         let mut live = Liveness::new(0);
-        live.heard(60 * SECOND);
+        live.received(60 * SECOND);
         assert_eq!(
             live.check(60 * SECOND, Phase::StopCopy),
             Err(PeerError::Standstill { phase: Phase::StopCopy })

@@ -1,7 +1,7 @@
 //! Station 7: the protocol as state machines, sans-IO.
 //!
-//! Nothing here knows a descriptor, a thread or a clock: messages and packets are passed in with the time, and what to do
-//! next comes out. Payloads are an opaque handle `H`, so tests use plain integers. [`sender::SenderSession`] and
+//! Nothing here knows a descriptor, a thread or a clock: messages and packets are passed in with the time, and what to
+//! do next comes out. Payloads are an opaque handle `H`, so tests use plain integers. [`sender::SenderSession`] and
 //! [`receiver::ReceiverSession`] mirror each other; the smaller machines each keep one promise: [`reorder`] order and
 //! completeness, [`credit`] bounded memory, [`handover`] that at most one side runs, [`liveness`] that nothing hangs.
 

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::credit::Grant;
-use super::handover::{Outcome, Taking};
+use super::handover::{Outcome, ReceiverHandover};
 use super::index_set::IndexSet;
 use super::liveness::Liveness;
 use super::queue::{NextPacket, PacketQueue};
@@ -85,7 +85,7 @@ pub(crate) struct ReceiverSession<H> {
     packet_size: u32,
     checksum: Checksum,
     stage: Stage,
-    taking: Taking,
+    handover: ReceiverHandover,
     live: Liveness,
     outbox: VecDeque<Control>,
     switched_over: Option<Nanos>,
@@ -103,7 +103,7 @@ impl<H> ReceiverSession<H> {
             packet_size: 0,
             checksum: Checksum::None,
             stage: Stage::New,
-            taking: Taking::new(0),
+            handover: ReceiverHandover::new(0),
             live: Liveness::new(now),
             outbox: VecDeque::with_capacity(CONTROL_QUEUE_MAX),
             switched_over: None,
@@ -140,7 +140,7 @@ impl<H> ReceiverSession<H> {
         };
         self.devices = offer.devices.iter().map(|_| incoming()).collect();
         self.credit_due = IndexSet::below(self.devices.len());
-        self.taking = Taking::new(self.devices.len());
+        self.handover = ReceiverHandover::new(self.devices.len());
         self.packet_size = offer.packet_size;
         self.checksum = offer.checksum;
         self.stage = Stage::Accepted;
@@ -206,22 +206,22 @@ impl<H> ReceiverSession<H> {
     }
 
     pub(crate) fn is_loaded(&self) -> bool {
-        self.taking.is_loaded()
+        self.handover.is_loaded()
     }
 
     pub(crate) fn is_committed(&self) -> bool {
-        self.taking.is_committed()
+        self.handover.is_committed()
     }
 
     /// Every device runs.
     pub(crate) fn committed(&mut self) {
-        self.taking.committed();
+        self.handover.committed();
         self.outbox.push_back(Control::Committed);
     }
 
     /// The outcome if the transfer ends now.
     pub(crate) fn outcome(&self) -> Outcome {
-        self.taking.outcome()
+        self.handover.outcome()
     }
 
     /// Queues the final message of a side that gives up.
@@ -255,8 +255,8 @@ impl<H> ReceiverSession<H> {
             .outbox
             .pop_front()
             .or_else(|| self.credit())
-            .or_else(|| self.live.must_speak(now).then_some(Control::Heartbeat))?;
-        self.live.said(now);
+            .or_else(|| self.live.heartbeat_due(now).then_some(Control::Heartbeat))?;
+        self.live.sent(now);
         Some(message)
     }
 
@@ -276,7 +276,7 @@ impl<H> ReceiverSession<H> {
 
     /// A message came.
     pub(crate) fn on_control(&mut self, message: Control, now: Nanos) -> Result<(), Error> {
-        self.live.heard(now);
+        self.live.received(now);
         match message {
             Control::Heartbeat => return Ok(()),
             // P-21
@@ -289,7 +289,7 @@ impl<H> ReceiverSession<H> {
                 self.switched_over = Some(now);
             }
             // P-33
-            Control::Commit if self.switched_over.is_some() && self.taking.commit() => {}
+            Control::Commit if self.switched_over.is_some() && self.handover.commit() => {}
             Control::Abort { text, .. } => return Err(PeerError::Aborted { text }.into()),
             Control::Cancel => return Err(PeerError::Cancelled.into()),
             // P-10
@@ -322,7 +322,7 @@ impl<H> PacketQueue<H> for ReceiverSession<H> {
         let Totals { packets, bytes, crc32c, .. } = incoming.totals;
         let crc32c = if self.checksum == Checksum::None { 0 } else { crc32c };
         let device = u16::try_from(device).expect("devices are bounded by DEVICES_MAX");
-        self.taking.loaded(device.into());
+        self.handover.loaded(device.into());
         self.outbox.push_back(Control::Loaded { device, packets, bytes, crc32c });
     }
 }
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn says_accept_then_ready_then_credit() {
+    fn sends_accept_then_ready_then_credit() {
         let mut session = ReceiverSession::<u32>::new(0);
         session.on_control(Control::Offer(offer(&["a", "b"])), 0).unwrap();
         let offer = session.take_offer().unwrap();

@@ -1,8 +1,8 @@
 //! Order and completeness: packets that arrive in any order leave in idx order, each exactly once.
 //!
-//! A packet's number is *claimed* when its header comes, before its payload is received, so two connections cannot bring
-//! the same packet, and every error is found before a byte is stored. Memory is one place per packet of the window,
-//! allocated once; nothing a peer sends makes it grow.
+//! A packet's number is *claimed* when its header comes, before its payload is received, so two connections cannot
+//! bring the same packet, and every error is found before a byte is stored. Memory is one place per packet of the
+//! window, allocated once; nothing a peer sends makes it grow.
 
 /// Why a packet is not wanted.
 pub(crate) use crate::error::OrderProblem as Problem;

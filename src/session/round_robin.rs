@@ -22,12 +22,12 @@ mod tests {
 
     #[test]
     fn devices_take_turns() {
-        let mut turn = RoundRobin::default();
+        let mut round_robin = RoundRobin::default();
         let mut candidates = IndexSet::below(3);
         candidates.remove(1);
-        let order: Vec<_> = (0..4).map(|_| turn.choose(&candidates)).collect();
+        let order: Vec<_> = (0..4).map(|_| round_robin.choose(&candidates)).collect();
         assert_eq!(order, [Some(2), Some(0), Some(2), Some(0)]);
-        assert_eq!(turn.choose(&IndexSet::default()), None);
-        assert_eq!(turn.choose(&IndexSet::below(256)), Some(1));
+        assert_eq!(round_robin.choose(&IndexSet::default()), None);
+        assert_eq!(round_robin.choose(&IndexSet::below(256)), Some(1));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::credit::Allowance;
-use super::handover::{Giving, Outcome};
+use super::handover::{Outcome, SenderHandover};
 use super::index_set::IndexSet;
 use super::liveness::Liveness;
 use super::queue::ReadPacket;
@@ -50,9 +50,9 @@ pub(crate) struct SenderSession<H> {
     waiting: IndexSet,
     config_queued: IndexSet,
     checksum: Checksum,
-    turn: RoundRobin,
+    round_robin: RoundRobin,
     stage: Stage,
-    giving: Giving,
+    handover: SenderHandover,
     live: Liveness,
     outbox: VecDeque<Control>,
     promised: bool,
@@ -77,9 +77,9 @@ impl<H> SenderSession<H> {
             waiting: IndexSet::default(),
             config_queued: IndexSet::default(),
             checksum,
-            turn: RoundRobin::default(),
+            round_robin: RoundRobin::default(),
             stage: Stage::Offered,
-            giving: Giving::new(count),
+            handover: SenderHandover::new(count),
             live: Liveness::new(now),
             outbox,
             promised: false,
@@ -129,7 +129,7 @@ impl<H> SenderSession<H> {
 
     /// The next packet that may be sent, round robin over the devices.
     pub(crate) fn pop(&mut self, now: Nanos) -> Option<Queued<H>> {
-        let device = self.turn.choose(&self.sendable)?;
+        let device = self.round_robin.choose(&self.sendable)?;
         let mut packet = self.devices[device].queue.pop_front()?;
         self.refresh(device);
         packet.header.sent_at_ns = now;
@@ -147,20 +147,20 @@ impl<H> SenderSession<H> {
     }
 
     pub(crate) fn is_loaded(&self) -> bool {
-        self.giving.is_loaded()
+        self.handover.is_loaded()
     }
 
     pub(crate) fn is_committed(&self) -> bool {
-        self.giving.is_committed()
+        self.handover.is_committed()
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.giving.is_over()
+        self.handover.is_over()
     }
 
     /// The outcome if the transfer ends now.
     pub(crate) fn outcome(&self) -> Outcome {
-        self.giving.outcome(self.promised)
+        self.handover.outcome(self.promised)
     }
 
     pub(crate) fn switch_over(&mut self) {
@@ -169,7 +169,7 @@ impl<H> SenderSession<H> {
 
     /// Hands the devices over (P-32): only after every one of them was reported loaded.
     pub(crate) fn commit(&mut self) {
-        self.giving.commit();
+        self.handover.commit();
         self.outbox.push_back(Control::Commit);
     }
 
@@ -201,14 +201,14 @@ impl<H> SenderSession<H> {
     /// The next message to send.
     pub(crate) fn poll_control(&mut self, now: Nanos) -> Option<Control> {
         let message =
-            self.outbox.pop_front().or_else(|| self.live.must_speak(now).then_some(Control::Heartbeat))?;
-        self.live.said(now);
+            self.outbox.pop_front().or_else(|| self.live.heartbeat_due(now).then_some(Control::Heartbeat))?;
+        self.live.sent(now);
         Some(message)
     }
 
     /// A message came.
     pub(crate) fn on_control(&mut self, message: Control, now: Nanos) -> Result<(), Error> {
-        self.live.heard(now);
+        self.live.received(now);
         match message {
             Control::Heartbeat => return Ok(()),
             // P-24
@@ -223,7 +223,7 @@ impl<H> SenderSession<H> {
                 self.loaded(device, packets, bytes, crc32c)?
             }
             // P-33
-            Control::Committed if self.giving.committed() => {}
+            Control::Committed if self.handover.committed() => {}
             // P-34
             Control::Abort { text, .. } => {
                 self.promised = true;
@@ -268,7 +268,7 @@ impl<H> SenderSession<H> {
                 sent_crc32c: sent.crc32c,
             });
         }
-        if self.giving.loaded(usize::from(device)) { Ok(()) } else { Err(unexpected) }
+        if self.handover.loaded(usize::from(device)) { Ok(()) } else { Err(unexpected) }
     }
 }
 

@@ -1,5 +1,5 @@
-//! The accept thread: accepts connections on a listening socket, reads their hellos side by side, and enters them in the
-//! registry. Decides nothing: the registry does.
+//! The accept thread: accepts connections on a listening socket, reads their hellos concurrently, and enters them in
+//! the registry. It decides nothing; the registry does.
 
 use std::future::{pending, poll_fn};
 use std::io;
@@ -32,7 +32,7 @@ pub(super) fn accept_connections(
     let kept = run(async {
         let listening = readiness(listening, Interest::READABLE)
             .map_err(|error| KernelError::new(KernelOperation::EpollControl, &error))?;
-        // Whoever binds waits for this; if it is gone, so is the need for it.
+        // `bind` waits for this; if it is gone, nothing needs it.
         let _ = ready.send(Ok(()));
         race(stopped, accept_all(&listening, &registry, host)).await;
         Ok::<(), KernelError>(())
@@ -44,7 +44,7 @@ pub(super) fn accept_connections(
 
 async fn accept_all(listening: &AsyncFd<TcpListener>, registry: &Arc<SessionRegistry>, host: Host) {
     let pending = Arc::new(Semaphore::new(limits::PENDING_HELLOS_MAX));
-    // Nobody closes the semaphore.
+    // The semaphore is never closed.
     while let Ok(permit) = Arc::clone(&pending).acquire_owned().await {
         match accept(listening).await {
             Ok((socket, peer)) => {
@@ -52,7 +52,7 @@ async fn accept_all(listening: &AsyncFd<TcpListener>, registry: &Arc<SessionRegi
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                // Out of descriptors or memory: it may get better, and must not spin until then.
+                // Out of descriptors or memory: this may pass, and must not spin until then.
                 registry.report(None, KernelError::new(KernelOperation::Accept, &error).into());
                 time::sleep(limits::HEARTBEAT_INTERVAL).await;
             }
@@ -69,7 +69,8 @@ async fn accept(listening: &AsyncFd<TcpListener>) -> io::Result<(Socket, SocketA
     }
 }
 
-/// One connection: it joins a session, or is told why not and closed. A control connection is watched until its session begins.
+/// One connection: it joins a session, or it is sent the reason why not and closed. A control connection is watched
+/// until its session begins.
 async fn serve(
     socket: Socket,
     peer: SocketAddr,
@@ -91,7 +92,7 @@ async fn serve(
     }
 }
 
-/// Drops a session that does not become complete in time, or whose control connection ends before it begins.
+/// Drops a session that is not complete in time, or whose control connection ends before the session begins.
 async fn watch(registry: &SessionRegistry, session: SessionId, second: Socket, host: Host) {
     let watched = async {
         let mut closed = pin!(closed(second));
@@ -104,7 +105,7 @@ async fn watch(registry: &SessionRegistry, session: SessionId, second: Socket, h
     race(poll_fn(|context| registry.poll_left(session, context)), watched).await;
 }
 
-/// Ends when the other side has closed. What it sent stays unread.
+/// Ends when the other side has closed. Anything it sent stays unread.
 async fn closed(second: Socket) {
     if let Ok(second) = readiness(second, Interest::READABLE) {
         while let Ok(mut guard) = second.readable().await {
@@ -114,6 +115,6 @@ async fn closed(second: Socket) {
             guard.clear_ready();
         }
     }
-    // It cannot be watched: then its session has its time, and the one who runs it finds out.
+    // It cannot be watched: its session then has until its time limit, and the caller that runs it finds out.
     pending().await
 }

@@ -1,4 +1,4 @@
-//! What this host says of itself in a hello, and random numbers. Knows no socket.
+//! What this host sends about itself in a hello, and random numbers. Knows no socket.
 
 use std::fs;
 use std::io::Read;
@@ -6,7 +6,7 @@ use std::io::Read;
 use crate::error::{KernelError, KernelOperation};
 use crate::wire::SessionId;
 
-/// A session id that nobody can guess.
+/// A session id that cannot be guessed.
 pub(super) fn random_session() -> Result<SessionId, KernelError> {
     random().map(SessionId)
 }

@@ -1,6 +1,6 @@
 //! One connection during its hello, from either side. Knows nothing of other connections: the registry does.
 //!
-//! It keeps that a socket is handed on with nothing in flight, and that one which is not handed on is shut down.
+//! A socket is handed on with nothing in flight; one that is not handed on is shut down.
 
 use std::future::Future;
 use std::net::{Shutdown, SocketAddr};
@@ -21,18 +21,18 @@ use crate::error::{Error, KernelError, KernelOperation, PeerError, Place, Refusa
 use crate::phase::Phase;
 use crate::wire::{HELLO_LEN, Hello, Malformed, SessionId, WELCOME_LEN, Welcome};
 
-/// Bytes that are taken, and forgotten, from somebody who is turned away, so that the answer is not lost in a reset.
+/// Bytes that are read from a rejected connection and dropped, so that the answer is not lost in a reset.
 const DRAIN_MAX: usize = 16 << 10;
 const DRAIN_STEP: usize = 1 << 10;
 
-/// One connection during its hello. Dropped, it is shut down, which also ends what the ring still does with it.
+/// One connection during its hello. Dropping it shuts it down, which also ends the ring's operations on it.
 pub(super) struct PendingConnection {
     socket: Socket,
     peer: Option<SocketAddr>,
     ring: RingEnd,
 }
 
-/// The same connection, for the ring. Dropped, it shuts the connection down, unless that was handed on.
+/// The same connection, for the ring. Dropping it shuts the connection down, unless that was handed on.
 struct RingEnd {
     stream: TcpStream,
     handed_on: bool,
@@ -103,10 +103,10 @@ impl PendingConnection {
         result.map_err(|error| PeerError::Lost { place, phase: Phase::Hello, errno: error.into() })
     }
 
-    /// Says why not, and waits until the other side has read it and closed, within the caller's bound.
+    /// Sends the reason, and waits until the other side has read it and closed, within the caller's time limit.
     async fn turn_away(&self, answer: &[u8], place: Place) -> Result<(), PeerError> {
         self.write(answer, place).await?;
-        // The end of what this side says; that it fails means that the connection has ended already.
+        // Nothing more is sent from this side. A failure means that the connection has ended already.
         let _ = self.socket.shutdown(Shutdown::Write);
         for _ in 0..DRAIN_MAX / DRAIN_STEP {
             self.read::<DRAIN_STEP>(place).await?;
@@ -114,7 +114,7 @@ impl PendingConnection {
         Ok(())
     }
 
-    /// Nothing is in flight on it: every read and write was waited for by its owner.
+    /// Nothing is in flight on it: every read and write was awaited.
     fn hand_on(mut self) -> Connection {
         self.ring.handed_on = true;
         Connection::plaintext(self.socket, self.peer)
@@ -124,14 +124,14 @@ impl PendingConnection {
 impl Drop for RingEnd {
     fn drop(&mut self) {
         if !self.handed_on {
-            // That it fails means that the connection has ended already.
+            // A failure means that the connection has ended already.
             let _ = self.stream.shutdown(Shutdown::Both);
         }
     }
 }
 
-/// Reads a hello and answers it: the connection joins a session of `registry`, or is told why not. Gives back a second
-/// descriptor of a connection that joined.
+/// Reads a hello and answers it: the connection joins a session of `registry`, or is sent the reason why not. Returns a
+/// second descriptor of a connection that joined.
 pub(super) async fn answer(
     pending: PendingConnection,
     registry: &SessionRegistry,
@@ -159,7 +159,7 @@ pub(super) async fn answer(
         Err(error) => {
             if let Error::Refused { reason, .. } = &error {
                 let answer = welcome_of(session, host, reason.to_wire().0);
-                // What is wrong with a stranger's connection is no news any more.
+                // The connection is rejected anyway; further errors on it do not matter.
                 let _ = time::timeout(host.hello_timeout, pending.turn_away(&answer, place)).await;
             }
             Err(error)

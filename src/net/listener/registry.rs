@@ -1,8 +1,8 @@
 //! The one session that can gather or run at a time, its members, and the connections that were rejected.
 //!
-//! It keeps connections without touching them, and knows no clock. It holds these: a connection becomes a member only by a
-//! hello that fits the session; each place in a session is taken once, and is free again when its answer could not be sent;
-//! while a session gathers, waits or runs, no other one begins.
+//! It keeps connections without touching them, and knows no clock. Its invariants: a connection becomes a member only
+//! by a hello that fits the session; each place in a session is taken once, and is free again if its answer could not
+//! be sent; while a session gathers, waits or runs, no other one begins.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,10 +17,10 @@ use crate::limits;
 use crate::phase::Phase;
 use crate::wire::{Hello, Role, SessionId};
 
-/// Rejected connections that are remembered until the caller asks for them: older ones are forgotten.
+/// Rejected connections that are kept until the caller asks for them; older ones are forgotten.
 const REJECTED_MAX: usize = limits::PENDING_HELLOS_MAX;
 
-/// A connection that was rejected: from where, and why.
+/// A rejected connection: its peer, and the reason.
 pub(super) type Rejected = (Option<SocketAddr>, Error);
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) struct SessionRegistry {
     /// How many data connections a session may announce.
     channels: RangeInclusive<usize>,
     state: Mutex<State>,
-    /// The state may be of interest to a waiter.
+    /// Signalled when the state may interest a waiter.
     changed: Condvar,
 }
 
@@ -41,7 +41,7 @@ struct State {
 #[derive(Debug)]
 enum Stage {
     Free,
-    /// Incomplete, or complete and waiting for its owner.
+    /// Incomplete, or complete and waiting for a caller to take it.
     Gathering(Gathering),
     Running,
 }
@@ -56,7 +56,7 @@ struct Gathering {
     watcher: Watcher,
 }
 
-/// The task that watches the control connection. It is woken when its session leaves, however that comes about.
+/// The task that watches the control connection. It is woken when its session leaves, for whatever reason.
 #[derive(Debug, Default)]
 struct Watcher(Option<Waker>);
 
@@ -65,7 +65,7 @@ struct Watcher(Option<Waker>);
 enum Member {
     /// Not here yet.
     Missing,
-    /// The hello came, the answer is on its way.
+    /// The hello came, and the answer is being sent.
     Reserved,
     Joined(Connection),
 }
@@ -88,7 +88,7 @@ impl SessionRegistry {
         Arc::new(SessionRegistry { channels, state: Mutex::new(state), changed: Condvar::new() })
     }
 
-    /// Reserves the place in a session that a hello asks for.
+    /// Reserves the place in a session that a hello requests.
     pub(super) fn admit(&self, hello: &Hello, peer: Option<SocketAddr>) -> Result<Admission<'_>, Refusal> {
         let mut state = self.lock();
         match hello.role {
@@ -168,7 +168,7 @@ impl SessionRegistry {
         }
     }
 
-    /// Its time is over: drops `session` unless it is complete.
+    /// The time limit has passed: drops `session` unless it is complete.
     pub(super) fn expire(&self, session: SessionId) {
         self.drop_gathering(session, |gathering| {
             let channels = gathering.data.len();
@@ -177,7 +177,7 @@ impl SessionRegistry {
         });
     }
 
-    /// Its control connection is closed: drops `session`.
+    /// The control connection is closed: drops `session`.
     pub(super) fn abandon(&self, session: SessionId) {
         self.drop_gathering(session, |_| {
             Some(PeerError::Closed { place: Place::Control, phase: Phase::Gathering })
@@ -258,7 +258,7 @@ impl Member {
     }
 }
 
-/// A place that is reserved while the answer is on its way. Dropped, it is free again.
+/// A place that is reserved while the answer is being sent. Dropping it frees the place again.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Admission<'a> {
@@ -278,7 +278,7 @@ impl Admission<'_> {
 }
 
 impl Drop for Admission<'_> {
-    /// Leaves a member that has joined alone. Without its control connection a session is over.
+    /// Does nothing to a member that has joined. Without its control connection a session is over.
     fn drop(&mut self) {
         let mut state = self.registry.lock();
         let Some(member) = state.gathering(self.session).and_then(|g| g.member(self.role)) else { return };
@@ -291,7 +291,7 @@ impl Drop for Admission<'_> {
     }
 }
 
-/// While it lives, the session runs and others are told that the listener is busy.
+/// While it lives, the session runs and other sessions are refused as busy.
 #[derive(Debug)]
 pub(crate) struct Busy {
     registry: Arc<SessionRegistry>,

@@ -1,4 +1,4 @@
-//! Threads with a tokio-uring runtime, and the few ways in which futures are put together here. Knows no socket.
+//! Threads with a tokio-uring runtime, and the few combinators for futures that are needed here. Knows no socket.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use crate::error::{Error, KernelError, KernelOperation};
 use crate::limits::CANCEL_POLL;
 
-/// What comes first: nothing if `stop` does.
+/// The result of `work`; `None` if `stop` ends first.
 pub(super) async fn race<T>(stop: impl Future, work: impl Future<Output = T>) -> Option<T> {
     let (mut stop, mut work) = (pin!(stop), pin!(work));
     poll_fn(|context| match stop.as_mut().poll(context) {
@@ -44,7 +44,8 @@ pub(super) async fn all<T>(work: Vec<impl Future<Output = Result<T, Error>>>) ->
     Ok(work.into_iter().filter_map(|(_, result)| result).collect())
 }
 
-/// Runs `work` on a thread of its own, because the caller's may belong to another runtime, and looks for a cancel.
+/// Runs `work` on its own thread, because the caller's may belong to another runtime, and checks for a cancel
+/// meanwhile.
 pub(super) fn unless_cancelled<T, F>(
     cancel: &dyn Fn() -> bool,
     work: impl FnOnce() -> F + Send,
@@ -59,7 +60,7 @@ where
         let worker = thread::Builder::new()
             .name("ringlift-hello".into())
             .spawn_scoped(scope, move || {
-                // None if it was stopped: then nobody waits for a result.
+                // None if it was stopped: then nothing waits for a result.
                 if let Some(done) = run(async { race(stopped, work()).await }).transpose() {
                     let _ = tell_result.send(done.map_err(Error::from).flatten());
                 }
@@ -74,13 +75,13 @@ where
             }
         };
         drop(stop);
-        // A panic has been reported by then, and has become an error above.
+        // A panic has been reported by now, and has become an error above.
         let _ = worker.join();
         outcome
     })
 }
 
-/// Waits for what `owner`'s descriptor is ready for, on this thread's runtime.
+/// Waits until `owner`'s descriptor is ready, on this thread's runtime.
 #[expect(
     deprecated,
     reason = "its successor is unsafe, for types that change their descriptor: these never do"
@@ -89,9 +90,10 @@ pub(super) fn readiness<T: AsFd + AsRawFd>(owner: T, interest: Interest) -> io::
     AsyncFd::with_interest(owner, interest)
 }
 
-/// Runs `work` on a runtime of this thread, which is ours: a ring that ends interrupts its thread's system calls.
+/// Runs `work` on a runtime on this thread, which must be our own: a ring that ends interrupts its thread's system
+/// calls.
 pub(super) fn run<T>(work: impl Future<Output = T>) -> Result<T, KernelError> {
-    // Signals are for the threads of the program, and a peer that went away must not kill it with SIGPIPE.
+    // Signals are for the program's own threads, and a peer that went away must not kill the program with SIGPIPE.
     SigSet::all().thread_block().map_err(|errno| KernelError::new(KernelOperation::BlockSignals, errno))?;
     // A ring first, because a runtime without one is left behind half built.
     let runtime = io_uring::IoUring::new(2)

@@ -1,4 +1,4 @@
-//! Real sockets on loopback, with short patience.
+//! Real sockets on loopback, with short time limits.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -40,14 +40,14 @@ fn never() -> bool {
     false
 }
 
-/// The next session, and who was turned away until then.
+/// The next session, and the errors of the connections that were rejected before it.
 fn next(listener: &Listener) -> (Connections, Vec<Error>) {
     let rejected = RefCell::new(Vec::new());
     let found = listener.next(&gives_up_after(100), &mut |_, error| rejected.borrow_mut().push(error));
     (found.unwrap(), rejected.into_inner())
 }
 
-/// Those who are turned away, until there are so many.
+/// Waits until `count` connections were rejected.
 fn rejected(listener: &Listener, count: usize) -> Vec<Error> {
     let rejected = RefCell::new(Vec::new());
     let patience = gives_up_after(100);
@@ -57,7 +57,7 @@ fn rejected(listener: &Listener, count: usize) -> Vec<Error> {
     rejected.into_inner()
 }
 
-/// A test that waits for what never comes shall fail, not hang: each look is up to 50 ms later.
+/// A test that waits in vain must fail, not hang: each look comes up to 50 ms later.
 fn gives_up_after(looks: u32) -> impl Fn() -> bool {
     let left = Cell::new(looks);
     move || {
@@ -94,7 +94,7 @@ fn receive(stream: &mut impl Read) -> Welcome {
     Welcome::decode(&bytes).unwrap()
 }
 
-fn say(listener: &Listener, hello: Hello) -> (TcpStream, Welcome) {
+fn send_hello(listener: &Listener, hello: Hello) -> (TcpStream, Welcome) {
     let mut stream = send(listener, &bytes_of(hello));
     let welcome = receive(&mut stream);
     assert_eq!(welcome.session, hello.session);
@@ -102,13 +102,13 @@ fn say(listener: &Listener, hello: Hello) -> (TcpStream, Welcome) {
 }
 
 fn said_welcome(listener: &Listener, hello: Hello) -> TcpStream {
-    let (stream, welcome) = say(listener, hello);
+    let (stream, welcome) = send_hello(listener, hello);
     assert_eq!(welcome.refusal, 0);
     stream
 }
 
 fn said_no(listener: &Listener, hello: Hello, reason: Refusal) {
-    let (mut stream, welcome) = say(listener, hello);
+    let (mut stream, welcome) = send_hello(listener, hello);
     assert_eq!(Refusal::from_wire(welcome.refusal, ""), reason);
     assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "it is closed");
 }
@@ -197,7 +197,7 @@ fn sockets_that_are_handed_on_are_blocking_and_send_small_messages_at_once() {
 
 #[test]
 fn the_other_side_sees_the_end_as_soon_as_a_connection_is_dropped() {
-    // Nothing may keep a second descriptor of what was handed on.
+    // Nothing may keep a second descriptor of a connection that was handed on.
     let listener = listen(patient());
     let (mut streams, connections, _) = gathers(&listener);
     drop(connections);
@@ -244,7 +244,7 @@ fn hellos_are_served_side_by_side() {
 }
 
 #[test]
-fn silent_strangers_hold_the_door_no_longer_than_a_hello_may_take() {
+fn silent_strangers_delay_others_no_longer_than_a_hello_may_take() {
     let listener = listen(patient());
     let _silent: Vec<_> = (0..limits::PENDING_HELLOS_MAX).map(|_| send(&listener, &[])).collect();
     let (_streams, connections, _) = gathers(&listener);
@@ -314,7 +314,7 @@ fn another_version_is_answered() {
 }
 
 #[test]
-fn somebody_turned_away_who_talks_on_still_gets_the_answer() {
+fn a_rejected_connection_that_keeps_sending_still_gets_the_answer() {
     // Closing with unread bytes would reset the connection, and the answer could be lost with it.
     let listener = listen(hasty());
     let mut bytes = bytes_of(data(0)).to_vec();
@@ -352,7 +352,7 @@ fn a_complete_session_that_left_before_anybody_took_it_is_not_handed_out() {
     control_stream.write_all(b"settings").unwrap();
     drop(control_stream);
     // Busy until the end of the first one has been noticed.
-    while say(&listener, Hello { session: OTHER_SESSION, ..control(1) }).1.refusal != 0 {}
+    while send_hello(&listener, Hello { session: OTHER_SESSION, ..control(1) }).1.refusal != 0 {}
     let gone = PeerError::Closed { place: Place::Control, phase: Phase::Gathering };
     assert!(
         rejected(&listener, 1)
@@ -485,7 +485,7 @@ fn sockets_of_an_embedder_that_do_not_match_in_number_are_refused() {
 }
 
 #[test]
-fn welcoming_sockets_on_which_nobody_speaks_ends_in_time() {
+fn welcoming_silent_sockets_ends_in_time() {
     let (_here, mut there) = socket_pairs(2);
     let control_there = there.remove(0);
     let error = welcome_as(hasty(), control_there, there, &never).unwrap_err();

@@ -12,7 +12,7 @@ use crate::error::{Error, PeerError, Place, QemuError};
 use crate::limits::{QEMU_LEFTOVERS_MAX, STANDSTILL_MAX};
 use crate::phase::Phase;
 use crate::qemu::follow::{DeviceId, Violation};
-use crate::session::handover::{Outcome, Taking};
+use crate::session::handover::{Outcome, ReceiverHandover};
 use crate::session::queue::{NextPacket, PacketQueue};
 use crate::time::Nanos;
 use crate::time::nanos;
@@ -22,7 +22,7 @@ use crate::wire::qemu::{Command, Event, Idstr, Reply};
 #[derive(Debug)]
 pub(crate) struct QemuSession<H> {
     pub(crate) devices: Devices<H>,
-    taking: Taking,
+    handover: ReceiverHandover,
     switched_over: Option<Nanos>,
     /// What follows has no length.
     in_tail: bool,
@@ -39,7 +39,7 @@ impl<H> QemuSession<H> {
     /// For these devices, with so many slots for them.
     pub(crate) fn new(names: Vec<(Idstr, u32)>, slots: usize, now: Nanos) -> QemuSession<H> {
         QemuSession {
-            taking: Taking::new(names.len()),
+            handover: ReceiverHandover::new(names.len()),
             devices: Devices::new(names, slots),
             switched_over: None,
             in_tail: false,
@@ -176,26 +176,26 @@ impl<H> QemuSession<H> {
     }
 
     pub(crate) fn is_loaded(&self) -> bool {
-        self.taking.is_loaded()
+        self.handover.is_loaded()
     }
 
     /// Every device would run, and the source has sent everything: from now on they are ours. False if not.
     pub(crate) fn commit(&mut self) -> bool {
-        self.main_is_over && self.taking.commit()
+        self.main_is_over && self.handover.commit()
     }
 
     pub(crate) fn is_committed(&self) -> bool {
-        self.taking.is_committed()
+        self.handover.is_committed()
     }
 
     /// Every device runs.
     pub(crate) fn committed(&mut self) {
-        self.taking.committed();
+        self.handover.committed();
     }
 
     /// What it came to, when it ended here.
     pub(crate) fn outcome(&self) -> Outcome {
-        self.taking.outcome()
+        self.handover.outcome()
     }
 }
 
@@ -211,7 +211,7 @@ impl<H> PacketQueue<H> for QemuSession<H> {
     }
 
     fn loaded(&mut self, device: usize) {
-        self.taking.loaded(device);
+        self.handover.loaded(device);
     }
 }
 

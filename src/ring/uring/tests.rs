@@ -1,4 +1,4 @@
-//! The ring against the plain system calls: what they would give, it gives.
+//! The ring against the plain system calls: it gives the same results.
 
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -8,16 +8,16 @@ use crate::limits::{DEVICES_MAX, NAME_MAX, PACKET_SIZE_MAX, PACKET_SIZE_MIN, POO
 use crate::wire::Checksum;
 use crate::wire::golden::unhex;
 
-fn line() -> Vec<u8> {
+fn control_buffer() -> Vec<u8> {
     vec![0xff; LINE_SIZE]
 }
 
 fn encoded(message: &Control) -> Vec<u8> {
-    let mut line = line();
-    let len = message.encode(&mut line);
+    let mut buffer = control_buffer();
+    let len = message.encode(&mut buffer);
     assert_ne!(len, 0, "{message:?} does not fit");
-    line.truncate(len);
-    line
+    buffer.truncate(len);
+    buffer
 }
 
 fn decoded(bytes: &[u8]) -> Result<Control, Malformed> {
@@ -250,7 +250,7 @@ fn a_text_arrives_printable_and_cut() {
 }
 
 #[test]
-fn the_largest_offer_fits_in_a_line() {
+fn the_largest_offer_fits_in_a_control_buffer() {
     let longest = |number| format!("{:0>width$}", number, width = NAME_MAX);
     let devices = (0..DEVICES_MAX).map(|number| device(&longest(number), 0)).collect();
     let largest = Control::Offer(Offer { devices, ..offer() });
@@ -272,10 +272,10 @@ fn a_message_that_does_not_fit_is_not_written() {
 
 #[test]
 fn encoding_allocates_nothing() {
-    let (messages, mut line) = (one_of_each(), line());
+    let (messages, mut buffer) = (one_of_each(), control_buffer());
     let counted = allocation_counter::measure(|| {
         for message in &messages {
-            message.encode(&mut line);
+            message.encode(&mut buffer);
         }
     });
     assert_eq!(counted.count_total, 0);

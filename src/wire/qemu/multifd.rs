@@ -1,8 +1,8 @@
 //! What travels on a multifd connection: one [`Init`], then [`Packet`]s.
 //!
 //! Every packet begins with at least [`PREFIX_LEN`] bytes that describe it completely, so a receiver reads that many,
-//! decides, and only then takes the rest: a device's state goes straight into its place, and the rest of a RAM packet is
-//! dropped.
+//! decides, and only then takes the rest: a device's state goes straight into its place, and the rest of a RAM packet
+//! is dropped.
 
 use super::{Idstr, MULTIFD_MAGIC};
 use crate::limits::{CONFIG_SIZE_MAX, QEMU_STATE_MAX};

@@ -2,8 +2,8 @@
 //! with `7e` and a section number (the last footer), `00` (the end), `06`, a length, and the description of all FULL
 //! sections as JSON text. This finds that ending as it arrives, in pieces of any size.
 //!
-//! JSON text cannot contain the bytes that announce a description, so a false announcement (in some device's memory) ends
-//! at the first byte that is not JSON, and does not hide the true one.
+//! JSON text cannot contain the bytes that announce a description, so a false announcement (in some device's memory)
+//! ends at the first byte that is not JSON, and does not hide the true one.
 
 use crate::limits::QEMU_DESCRIPTION_MAX;
 use crate::wire::Malformed;

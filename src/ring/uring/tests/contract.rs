@@ -1,5 +1,6 @@
-//! What the ring asks of the kernel, checked by what the kernel then does: flags, registered buffers, unconfirmed bytes, and the
-//! end of a ring. A transfer would succeed without any of it, only slower or less safely.
+//! The ring's contract with the kernel, checked against what the kernel does: flags, registered buffers, the bytes that
+//! a peer has not acknowledged, and the end of a ring. A transfer would succeed without any of it, only slower or less
+//! safely.
 
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
@@ -10,24 +11,24 @@ use socket2::SockRef;
 use super::*;
 use crate::error::KernelOperation;
 
-/// A TCP connection with small socket buffers, so that a sender soon waits for its peer to read.
+/// A TCP connection whose sockets hold little, so that a send soon waits for the receiver.
 fn narrow_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    // a receive buffer is given before the connection is there, so that no larger window is ever offered
+    // set the receive buffer before connecting, so that no larger window is ever offered
     SockRef::from(&listener).set_recv_buffer_size(4096).unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     SockRef::from(&near).set_send_buffer_size(4096).unwrap();
     (near, listener.accept().unwrap().0)
 }
 
-/// Whether the kernel closes a descriptor when this process executes another program.
+/// Whether a descriptor is closed when this process runs another program: the kernel's own flag, by number.
 fn closes_on_exec(fd: RawFd) -> bool {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
     i32::from_str_radix(flags.trim(), 8).unwrap() & libc::O_CLOEXEC != 0
 }
 
-/// Sends a whole slot to a peer that starts reading late, and returns the byte count of the first completion.
+/// Sends a whole slot, and returns the result of its first completion after the peer has taken everything.
 fn send_to_a_peer_that_reads_late(zero_copy: bool) -> usize {
     let (mut ring, mut pool) = (Uring::new().unwrap(), pool());
     let (near, mut far) = narrow_pair();
@@ -49,7 +50,8 @@ fn send_to_a_peer_that_reads_late(zero_copy: bool) -> usize {
     result.unwrap()
 }
 
-/// MSG_WAITALL: without it a send ends with what its socket holds, and each packet takes several turns of the loop.
+/// MSG_WAITALL: without it a send ends with what its socket holds, and each packet takes several iterations of the
+/// loop.
 #[test]
 fn a_send_ends_once_with_all_of_its_bytes_however_small_the_socket() {
     assert_eq!(send_to_a_peer_that_reads_late(false), 64 << 10);
@@ -87,8 +89,8 @@ fn what_is_no_socket_has_no_unconfirmed_bytes_but_an_error() {
     assert_eq!((error.operation, error.errno.raw()), (KernelOperation::Unconfirmed, libc::ENOTTY));
 }
 
-/// Once the buffers are unregistered, an operation that names one fails with EFAULT, and an operation that does not succeeds. So
-/// a failure here shows that the operation used the registered buffer.
+/// The kernel answers EFAULT only to an operation that names a registered buffer that is no longer there: so an
+/// operation that fails after the buffers were unregistered was using them.
 #[test]
 fn every_operation_that_can_uses_the_registered_pool() {
     let (mut ring, mut pool, file) = (Uring::new().unwrap(), pool(), memfd(&[7; 100]));
@@ -122,7 +124,7 @@ fn a_pool_of_another_region_is_not_taken_for_the_registered_one() {
     assert_eq!((result, slot.payload(5)), (Ok(5), &b"state"[..]));
 }
 
-/// The soundness of the ring rests on this: a slot is freed only when the kernel no longer uses its memory.
+/// The ring's soundness rests on this: memory is freed only when the kernel has let go of it.
 #[test]
 fn a_dropped_ring_has_waited_for_its_operations_and_their_slots_are_free() {
     let mut pool = pool();

@@ -217,8 +217,8 @@ fn what_qemu_never_writes_is_refused() {
     assert_eq!(machine, Malformed::TooLong { field: "machine type", found: 256, max: 255 });
 }
 
-/// Regression: when an invalid field came in two pieces, the reported offset was inside it, wherever the network had cut
-/// it.
+/// Regression: when an invalid field came in two pieces, the reported offset was inside it, wherever the network had
+/// cut it.
 #[test]
 fn the_field_that_is_wrong_is_named_by_where_it_begins() {
     let bytes = [BEGIN, &ram()[..], &[PART, 0, 0, 0, 9]].concat();
