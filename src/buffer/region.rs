@@ -262,7 +262,7 @@ impl Lease {
     #[cfg(test)]
     pub(crate) fn bytes(&self, range: Range<usize>) -> &[u8] {
         let address = self.address(&range);
-        // SAFETY: as in `Slot::bytes`: the slot is inside an `InFlight`, which gives no `&mut Slot` while it has leases.
+        // SAFETY: as in `Slot::bytes`: the slot is inside an `InFlight`, which gives no `&mut Slot` while leased.
         unsafe { std::slice::from_raw_parts(address, range.len()) }
     }
 }

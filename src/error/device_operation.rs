@@ -6,9 +6,9 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeviceOperation {
-    /// The engine reads the device's state.
+    /// A worker reads the device's state.
     Read,
-    /// The engine writes the device's state.
+    /// A worker writes the device's state.
     Write,
     /// Opens a file, a node or a group.
     Open,

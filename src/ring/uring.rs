@@ -380,8 +380,7 @@ fn is_passing(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN))
 }
 
-/// The best ring that this kernel can make: one whose completions run only on this thread (6.1), or else an ordinary
-/// one.
+/// The best ring that this kernel can make: one that runs completions only on this thread (6.1), or an ordinary one.
 fn build() -> std::io::Result<IoUring> {
     let mut modern = IoUring::builder();
     modern.setup_cqsize(COMPLETIONS).setup_submit_all().setup_single_issuer();

@@ -16,8 +16,7 @@ pub fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
 
 /// CRC32C of two pieces from the CRC32C of each and the length of the second.
 ///
-/// crc-fast's own function takes about 17 µs for a piece of 1 MiB, as long as the checksum itself; this takes tens of
-/// ns.
+/// crc-fast's own takes about 17 µs for a piece of 1 MiB, as long as the checksum itself; this takes tens of ns.
 pub fn crc32c_combine(first: u32, second: u32, second_len: u64) -> u32 {
     // Appending n zero bytes multiplies a sum by x^(8n); the second piece in place of the zeros adds its own sum.
     let mut shifted = first;

@@ -90,8 +90,7 @@ pub(super) fn readiness<T: AsFd + AsRawFd>(owner: T, interest: Interest) -> io::
     AsyncFd::with_interest(owner, interest)
 }
 
-/// Runs `work` on a runtime on this thread, which must be our own: a ring that ends interrupts its thread's system
-/// calls.
+/// Runs `work` on a runtime on this thread, which is ours: a ring that ends interrupts its thread's system calls.
 pub(super) fn run<T>(work: impl Future<Output = T>) -> Result<T, KernelError> {
     // Signals are for the program's own threads, and a peer that went away must not kill the program with SIGPIPE.
     SigSet::all().thread_block().map_err(|errno| KernelError::new(KernelOperation::BlockSignals, errno))?;

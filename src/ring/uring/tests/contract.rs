@@ -50,8 +50,7 @@ fn send_to_a_peer_that_reads_late(zero_copy: bool) -> usize {
     result.unwrap()
 }
 
-/// MSG_WAITALL: without it a send ends with what its socket holds, and each packet takes several iterations of the
-/// loop.
+/// MSG_WAITALL: without it a send ends with what its socket holds, and a packet takes several iterations of the loop.
 #[test]
 fn a_send_ends_once_with_all_of_its_bytes_however_small_the_socket() {
     assert_eq!(send_to_a_peer_that_reads_late(false), 64 << 10);
