@@ -136,9 +136,9 @@ const _: () = assert!(PACKET_SIZE_DEFAULT <= PACKET_SIZE_MAX);
 const _: () = assert!(POOL_SIZE_DEFAULT <= POOL_SIZE_TRUSTED && POOL_SIZE_TRUSTED <= POOL_SIZE_MAX);
 const _: () = assert!(CONTROL_BODY_MAX >= 64 + DEVICES_MAX * (NAME_MAX + 24), "settings fit in one message");
 const _: () = assert!(LINE_SIZE >= CONTROL_BODY_MAX + 64 && LINE_SIZE.is_multiple_of(PAGE_SIZE));
-const _: () = assert!(CHANNELS_MAX <= u8::MAX as usize, "a channel's number is QEMU's, too");
+const _: () = assert!(CHANNELS_MAX <= u8::MAX as usize, "QEMU's channel numbers have the same bound");
 const _: () =
-    assert!(QEMU_STATE_MAX <= PACKET_SIZE_DEFAULT, "a packet of QEMU's fits into a slot of the default size");
+    assert!(QEMU_STATE_MAX <= PACKET_SIZE_DEFAULT, "a QEMU packet fits into a slot of the default size");
 const _: () = assert!(DEVICES_MAX <= u16::MAX as usize);
 const _: () = assert!(SILENCE_MAX.as_secs() >= 5 * HEARTBEAT_INTERVAL.as_secs());
 const _: () = assert!(STANDSTILL_MAX.as_secs() > SILENCE_MAX.as_secs());
