@@ -52,7 +52,7 @@ impl TestSender {
     }
 
     /// Asserts that it is in doubt and its device stays as it is; returns its error.
-    fn is_in_doubt(self) -> Error {
+    fn into_in_doubt(self) -> Error {
         let finished = self.sending.finish();
         assert_eq!(finished.outcome, Outcome::InDoubt, "{:?}", finished.error);
         assert_eq!(finished.report.outcome, ringlift::report::TransferOutcome::InDoubt);
@@ -417,7 +417,7 @@ fn committed(tested: &TestSender) -> Connections {
 fn a_receiver_that_dies_after_commit_leaves_the_sender_in_doubt() {
     let tested = TestSender::start();
     drop(committed(&tested));
-    let error = tested.is_in_doubt();
+    let error = tested.into_in_doubt();
     let Error::InDoubt { cause } = &error else { unreachable!("{error}") };
     assert!(matches!(**cause, Error::Peer(PeerError::Closed { .. } | PeerError::Lost { .. })), "{cause}");
     assert!(error.to_string().starts_with("commit was sent and no answer came ("), "{error}");
@@ -436,7 +436,7 @@ fn a_receiver_that_breaks_the_protocol_after_commit_leaves_the_sender_in_doubt()
         let mut peer = committed(&tested);
         peer.write(&bytes);
         drop(peer);
-        assert!(matches!(tested.is_in_doubt(), Error::InDoubt { .. }));
+        assert!(matches!(tested.into_in_doubt(), Error::InDoubt { .. }));
     }
 }
 
@@ -446,7 +446,7 @@ fn a_receiver_that_falls_silent_after_commit_leaves_the_sender_in_doubt() {
     let mut peer = committed(&tested);
     assert_eq!(peer.final_message(), None, "after commit a sender sends nothing but heartbeats");
     drop(peer);
-    let error = tested.is_in_doubt();
+    let error = tested.into_in_doubt();
     assert!(error.to_string().contains("(the peer has said nothing for 10 s after commit)"), "{error}");
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`Ring`] is all that the workers know of the outside world: bytes in and out, time, and work done beside the loop.
 //! There are two: `uring::Uring` is the kernel's io_uring, and `sim::SimRing` its seeded, faulty twin for tests.
-//! [`open`] makes one. A ring knows bytes and slots, never packets' numbers or phases.
+//! [`open()`] makes one. A ring knows bytes and slots, never packets' numbers or phases.
 
 mod open;
 mod probe;

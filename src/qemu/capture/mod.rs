@@ -2,7 +2,7 @@
 //! its state.
 //!
 //! A capture is a folder with a file for each connection, `main.bin` and `multifd-0.bin` and so on: the bytes from source to
-//! destination, all of them ([`format`]). Which connection a file is, its first bytes tell, not its name.
+//! destination, all of them (`format`). Which connection a file is, its first bytes tell, not its name.
 //!
 //! Files are read forward through a small buffer and what is in packets is passed over, so a capture of any size can be
 //! looked at. Nothing in a file is believed: memory, time and what is found have bounds, and a broken capture is a list of
