@@ -9,14 +9,14 @@ use crate::wire::qemu::{DevicePacket, INIT_LEN, Init, Kind, PREFIX_LEN, Packet, 
 const INIT: &str = "the init of a multifd connection";
 const PACKET: &str = "a packet";
 
-/// Reads the first bytes, which say whose connection it is.
+/// Reads the init, which identifies the connection.
 pub(super) fn init(reader: &mut Reader) -> Result<Init, At> {
     let bytes: [u8; INIT_LEN] = reader.take(INIT)?;
     Init::decode(&bytes).map_err(|malformed| At::new(0, broken(INIT, malformed)))
 }
 
-/// Counts the packets behind the init, and gives those of devices to `on_device` with the place where they begin; the reader
-/// stands at their state. What was counted before a problem stays.
+/// Counts the packets after the init, and passes those of devices to `on_device` with the offset where they begin; the
+/// reader stands at their state. What was counted before a problem is kept.
 pub(super) fn walk(
     reader: &mut Reader,
     page_size: PageSize,
@@ -57,7 +57,7 @@ pub(super) fn walk(
     Ok(())
 }
 
-/// Too few bytes for any packet: one that was cut off, or something else.
+/// Fewer bytes are left than any packet has: a packet that was cut off, or something else.
 fn shorter_than_a_packet(reader: &mut Reader, offset: u64) -> At {
     let bytes = reader.remaining();
     match reader.take::<4>(PACKET) {

@@ -1,4 +1,4 @@
-//! Which files are a capture's connections.
+//! Finds the files of a capture's connections.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::qemu::reader::Reader;
 /// A connection's file.
 #[derive(Debug, Clone)]
 pub(super) struct Named {
-    /// As it is called in what is found: within a folder without the folder.
+    /// The name in findings; without the folder if a single folder was given.
     pub(super) name: Box<str>,
     pub(super) path: PathBuf,
 }
@@ -27,7 +27,8 @@ impl Named {
     }
 }
 
-/// The connections' files of what was named: files as they are, of a folder those that are called so, by name.
+/// Finds the connections' files in `paths`: files as they are, and of a folder those with a connection's name, sorted
+/// by name.
 pub(super) fn find(paths: &[PathBuf], errors: &mut Vec<CaptureError>) -> Vec<Named> {
     let mut found = Vec::new();
     for path in paths {
@@ -53,7 +54,7 @@ fn within(folder: &Path, is_alone: bool, found: &mut Vec<Named>, errors: &mut Ve
             return errors.push(whole(folder, problem));
         }
     };
-    // the order of a folder is any: all of them, or as many as tell that there are too many
+    // a folder has no order: take all of them, or just enough to know that there are too many
     let connections = entries.map_while(Result::ok).filter(|entry| is_connection(&entry.file_name()));
     for entry in connections.take(QEMU_CONNECTIONS_MAX + 1) {
         let (file_name, path) = (entry.file_name(), entry.path());
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_folder_and_one_that_is_too_full_are_told() {
+    fn an_empty_folder_and_one_that_is_too_full_are_reported() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(names(&[folder.path().to_owned()]).1, [CaptureProblem::NoFiles]);
         for number in 0..=QEMU_CONNECTIONS_MAX {

@@ -1,5 +1,5 @@
-//! The files of a capture: what they are called and what a record of times looks like, for those that write them and those
-//! that read them.
+//! The files of a capture: their names and the layout of a record of times, for the code that writes them and the code
+//! that reads them.
 //!
 //! | file | content |
 //! |---|---|
@@ -7,7 +7,7 @@
 //! | the same with `.times` | when they came: [`Record`]s, the last of them at the end of the connection |
 //! | `main.back.bin` | what the destination answered |
 //!
-//! Pure: names and bytes, no file is opened here. Any other `*.bin` is taken for a connection, too.
+//! Pure: names and bytes; no file is opened here. Any other `*.bin` counts as a connection, too.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use crate::qemu::connection_idx::ConnectionIdx;
 use crate::time::Nanos;
 
-/// The file with what the destination answered.
+/// The file with the destination's answers.
 pub(crate) const ANSWERS: &str = "main.back.bin";
 
 /// The file with a connection's bytes.
@@ -27,12 +27,12 @@ pub(crate) fn bytes_name(connection: ConnectionIdx) -> String {
     }
 }
 
-/// The file that says when the bytes of a connection's file came.
+/// The file that records when the bytes of a connection's file came.
 pub(crate) fn times_of(bytes: &Path) -> PathBuf {
     bytes.with_extension("times")
 }
 
-/// Whether a file of this name is a connection: `*.bin`, but not what the destination answered.
+/// Whether a file of this name is a connection: `*.bin`, but not the destination's answers.
 pub(crate) fn is_connection(name: &OsStr) -> bool {
     let name = name.as_bytes();
     name.ends_with(b".bin") && !name.ends_with(b".back.bin")
@@ -48,15 +48,15 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Bytes of a record.
+    /// The size of a record in bytes.
     pub(crate) const LEN: usize = 16;
 
-    /// Writes it.
+    /// Encodes the record.
     pub(crate) fn encode(self) -> [u8; Record::LEN] {
         (u128::from(self.offset) << 64 | u128::from(self.at_ns)).to_be_bytes()
     }
 
-    /// Reads it.
+    /// Decodes a record.
     pub(crate) fn decode(bytes: [u8; Record::LEN]) -> Record {
         let [offset, at_ns] = [0, 8].map(|at| crate::wire::be64(&bytes, at));
         Record { offset, at_ns }

@@ -1,4 +1,4 @@
-//! What is in a capture, typed.
+//! The typed result of inspecting a capture.
 
 use std::path::PathBuf;
 
@@ -11,41 +11,41 @@ use crate::wire::qemu::{Idstr, Kind, PREFIX_LEN};
 pub struct Inspection {
     /// The main connection first, then the others by number.
     pub connections: Vec<Connection>,
-    /// What the main connection says about the migration as a whole, as far as it could be followed.
+    /// What the main connection tells about the migration as a whole, as far as it could be followed.
     pub stream: Stream,
-    /// Every VFIO device whose state is here, or should be.
+    /// Every VFIO device whose state is in the capture, or should be.
     pub devices: Vec<Device>,
-    /// What is wrong. Empty: everything is there, in order, and explained to the last byte.
+    /// What is wrong. If empty, everything is there, in order, and explained to the last byte.
     pub errors: Vec<CaptureError>,
-    /// What is not wrong and worth knowing.
+    /// What is not wrong but worth knowing.
     pub notes: Vec<Note>,
 }
 
 /// One connection.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    /// The file's name: within a folder without the folder.
+    /// The file's name; without the folder if a folder was inspected.
     pub file: Box<str>,
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
-    /// What it is.
+    /// Main or multifd.
     pub kind: Kind,
     /// A multifd connection's number.
     pub id: Option<u8>,
     /// The virtual machine that a multifd connection belongs to; zeros when it has no UUID.
     pub uuid: Option<Uuid>,
-    /// Bytes of the file.
+    /// The size of the file in bytes.
     pub bytes: u64,
     /// Multifd packets of every kind.
     pub packets: u64,
-    /// Multifd packets that are not device state; SYNC packets are among them.
+    /// Multifd packets that are not device state, including SYNC packets.
     pub ram_packets: u64,
-    /// SYNC packets of a multifd connection, flush flags of the main one.
+    /// SYNC packets of a multifd connection, or flush flags of the main one.
     pub syncs: u64,
-    /// Where each barrier ends: the SYNC packets of a multifd connection; of the main one what each of them is paired with,
-    /// its flush flags, or with machine types before 8.1 the ends of its RAM sections.
+    /// Where each barrier ends. On a multifd connection barriers are the SYNC packets; on the main one they are what
+    /// SYNC packets are paired with: its flush flags or, with machine types before 8.1, the ends of its RAM sections.
     pub barriers: Vec<u64>,
-    /// Pages of guest memory with content.
+    /// Pages of guest memory that have content.
     pub normal_pages: u64,
     /// Pages of guest memory that are zero.
     pub zero_pages: u64,
@@ -53,14 +53,14 @@ pub struct Connection {
     pub device_packets: u64,
 }
 
-/// What the main connection says about the migration as a whole.
+/// What the main connection tells about the migration as a whole.
 #[derive(Debug, Clone, Default)]
 pub struct Stream {
     /// The machine type.
     pub machine: Option<Idstr>,
-    /// Bytes of a page of guest memory; 0 when the main connection is missing.
+    /// The page size of guest memory in bytes; 0 when the main connection is missing.
     pub page_size: u32,
-    /// The virtual machine's UUID, when the source had it checked.
+    /// The virtual machine's UUID, if the source sent it to be checked.
     pub uuid: Option<Uuid>,
     /// Capabilities that both sides must have.
     pub capabilities: Vec<Idstr>,
@@ -68,13 +68,13 @@ pub struct Stream {
     pub ram_bytes: u64,
     /// Blocks of guest memory.
     pub ram_blocks: u64,
-    /// Flush flags: barriers over all connections.
+    /// Flush flags: barriers across all connections.
     pub flushes: u64,
     /// Where the return path was opened.
     pub return_path_at: Option<u64>,
     /// Pings that ask for an answer.
     pub pings: u64,
-    /// Where the source said that its devices have stopped.
+    /// Where the source reported that its devices have stopped.
     pub switchover_at: Option<u64>,
     /// Where the full sections begin.
     pub tail_at: Option<u64>,
@@ -83,7 +83,7 @@ pub struct Stream {
 }
 
 impl DeviceId {
-    /// What is wrong with this device.
+    /// A problem of this device.
     pub(super) fn problem(&self, problem: DeviceProblem) -> CaptureProblem {
         CaptureProblem::Device { device: self.to_string().into(), problem }
     }
@@ -94,15 +94,16 @@ impl DeviceId {
 pub struct Device {
     /// Its name.
     pub id: DeviceId,
-    /// Packets on the multifd connections, by idx.
+    /// Packets on the multifd connections, ordered by idx.
     pub packets: Vec<DevicePacket>,
-    /// What came in pre-copy, always on the main connection.
+    /// State that came in pre-copy, always on the main connection.
     pub precopy: Vec<Piece>,
-    /// What came on the main connection after the switchover, because the device does not use the multifd connections.
+    /// State that came on the main connection after the switchover, because the device does not use the multifd
+    /// connections.
     pub main_data: Vec<Piece>,
-    /// The config state, when it is on the main connection.
+    /// The config state, if it is on the main connection.
     pub main_config: Option<Piece>,
-    /// Where the device said that its initial state is sent.
+    /// Where the device reported that its initial state was sent.
     pub init_data_sent_at: Option<u64>,
 }
 
@@ -141,7 +142,7 @@ pub struct Piece {
 pub enum Note {
     /// The full sections have no description.
     #[error(
-        "the main connection ends without a description of the machine's state: what is in the {bytes} bytes from byte {offset} on cannot be told"
+        "the main connection ends without a description of the machine's state: the {bytes} bytes from byte {offset} on cannot be explained"
     )]
     NoDescription {
         /// Where the full sections begin.
@@ -175,8 +176,8 @@ impl Device {
         }
     }
 
-    /// Its state in the order in which a device takes it, config state not included: pre-copy, then what came when it was
-    /// stopped.
+    /// Its state in the order in which a device takes it, without the config state: pre-copy, then what came after it
+    /// had stopped.
     pub fn state(&self) -> impl Iterator<Item = Piece> {
         let packets = self.packets.iter().filter(|packet| !packet.config).map(|packet| packet.state);
         self.precopy.iter().copied().chain(packets).chain(self.main_data.iter().copied())
@@ -188,7 +189,7 @@ impl Device {
         packet.or(self.main_config)
     }
 
-    /// Bytes that came when it was stopped, config state not included.
+    /// Bytes that came after it had stopped, without the config state.
     pub fn data_bytes(&self) -> u64 {
         self.state().map(|piece| u64::from(piece.len)).sum::<u64>() - self.precopy_bytes()
     }

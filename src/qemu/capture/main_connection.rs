@@ -1,4 +1,4 @@
-//! The main connection of a capture: what its live sections say, and where its tail is.
+//! Reads the main connection of a capture: its live sections, and where its tail is.
 
 use super::inspection::{Device, Piece, Stream};
 use crate::error::{CaptureProblem, Uuid};
@@ -8,10 +8,10 @@ use crate::qemu::reader::{At, Reader, broken};
 use crate::wire::qemu::{Command, Event};
 
 const LIVE_PART: &str = "the live sections of the main connection";
-/// QEMU has some thirty.
+/// QEMU has about thirty.
 const CAPABILITIES_MAX: usize = 255;
 
-/// What a main connection says.
+/// What is found in a main connection.
 #[derive(Debug, Default)]
 pub(super) struct Main {
     pub(super) follower: MainFollower,
@@ -20,15 +20,15 @@ pub(super) struct Main {
     pub(super) zero_pages: u64,
     /// Where flush flags end.
     flush_ends: Vec<u64>,
-    /// Where RAM sections end: barriers where there are no flush flags.
+    /// Where RAM sections end: these are the barriers if there are no flush flags.
     ram_ends: Vec<u64>,
-    /// What came twice and must not.
+    /// The first thing that came twice and must not.
     pub(super) repeated: Option<At>,
     pieces: usize,
 }
 
 impl Main {
-    /// Follows the connection to its tail; the reader stands there then. What was found before a problem stays.
+    /// Follows the connection to its tail, where the reader then stands. What was found before a problem is kept.
     pub(super) fn walk(&mut self, reader: &mut Reader, migration: &mut Follower<Device>) -> Result<(), At> {
         while !self.follower.in_tail() {
             let bytes = reader.peek()?;
@@ -48,7 +48,7 @@ impl Main {
         Ok(())
     }
 
-    /// Follows the tail to its end, or to that of the file.
+    /// Follows the tail to its end, or to the end of the file.
     pub(super) fn walk_tail(&mut self, reader: &mut Reader) -> Result<(), At> {
         while self.follower.description().is_none() {
             let bytes = reader.peek()?;
@@ -56,7 +56,7 @@ impl Main {
                 break;
             }
             let taken = bytes.len();
-            // it fails only for what follows the end, and that is seen by the length of the file
+            // this fails only for bytes after the end, which the file's length reveals
             let _ = self.follower.next(bytes);
             reader.consume(taken);
         }
@@ -65,7 +65,7 @@ impl Main {
 
     fn on_event(&mut self, event: Event<'_>, begin: u64, migration: &mut Follower<Device>) -> Result<(), At> {
         match migration.on_main(&event, begin) {
-            Err(violation @ Violation::SecondStart { .. }) => self.say(violation.in_capture(), begin),
+            Err(violation @ Violation::SecondStart { .. }) => self.report(violation.in_capture(), begin),
             result => drop(result.map_err(|violation| At::new(begin, violation.in_capture()))?),
         }
         let end = self.follower.offset();
@@ -104,7 +104,7 @@ impl Main {
         Ok(())
     }
 
-    /// Where each of its barriers ends.
+    /// Where each barrier ends.
     pub(super) fn barriers(&self) -> &[u64] {
         if self.flush_ends.is_empty() { &self.ram_ends } else { &self.flush_ends }
     }
@@ -120,17 +120,17 @@ impl Main {
         };
         match *place {
             None => *place = Some(offset),
-            Some(first) => self.say(CaptureProblem::Twice { what, first }, offset),
+            Some(first) => self.report(CaptureProblem::Twice { what, first }, offset),
         }
     }
 
-    fn say(&mut self, repeated: CaptureProblem, offset: u64) {
-        // one says it; a file could hold millions
+    fn report(&mut self, repeated: CaptureProblem, offset: u64) {
+        // one is enough; a file could hold millions
         self.repeated.get_or_insert(At::new(offset, repeated));
     }
 }
 
-/// Keeps where a barrier ends, as long as there are not more than any migration has.
+/// Records where a barrier ends. Fails if there are more than any migration has.
 pub(super) fn keep_barrier(barriers: &mut Vec<u64>, begin: u64, end: u64) -> Result<(), At> {
     if barriers.len() >= QEMU_BARRIERS_MAX {
         let problem = CaptureProblem::TooMany { what: "barriers", max: QEMU_BARRIERS_MAX };

@@ -1,12 +1,12 @@
-//! Captures of QEMU's migration stream on disk: what is in them, whether it is all there, and in which order a device takes
-//! its state.
+//! Captures of QEMU's migration stream on disk: what they contain, whether they are complete, and in which order a
+//! device takes its state.
 //!
-//! A capture is a folder with a file for each connection, `main.bin` and `multifd-0.bin` and so on: the bytes from source to
-//! destination, all of them (`format`). Which connection a file is, its first bytes tell, not its name.
+//! A capture is a folder with a file for each connection, `main.bin` and `multifd-0.bin` and so on, with all bytes from
+//! source to destination (`format`). A file's first bytes identify its connection, not its name.
 //!
-//! Files are read forward through a small buffer and what is in packets is passed over, so a capture of any size can be
-//! looked at. Nothing in a file is believed: memory, time and what is found have bounds, and a broken capture is a list of
-//! [errors](Inspection::errors), never a panic.
+//! Files are read forward through a small buffer and the content of packets is skipped, so a capture of any size can be
+//! inspected. Nothing in a file is trusted: memory, time and the number of findings are bounded, and a broken capture
+//! yields a list of [errors](Inspection::errors), never a panic.
 
 mod channel;
 mod files;
@@ -36,10 +36,10 @@ use super::tail::{FullSections, TAIL};
 use crate::error::{CaptureError, CaptureProblem, Uuid};
 use crate::wire::qemu::{Init, Kind};
 
-/// Looks into a capture: a folder, or the files of one.
+/// Inspects a capture: a folder, or the files of one.
 ///
-/// It always comes to an end, with as much as could be found. What cannot be read or cannot be right is in
-/// [`Inspection::errors`]; the other files are looked at all the same.
+/// It always finishes, with as much as could be found. Whatever cannot be read or cannot be right is in
+/// [`Inspection::errors`]; the other files are inspected anyway.
 ///
 /// ```
 /// let capture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/qemu/device-on-channels");
@@ -84,7 +84,7 @@ pub fn inspect(paths: &[PathBuf]) -> Inspection {
 /// A connection's file.
 struct Opened {
     file: Named,
-    /// How a multifd connection begins; none is the main connection.
+    /// The init of a multifd connection; none for the main connection.
     start: Option<Init>,
     reader: Reader,
 }
@@ -106,7 +106,7 @@ fn start(reader: &mut Reader) -> Result<Option<Init>, At> {
     }
 }
 
-/// What the files together say.
+/// What is found in all files together.
 struct Whole {
     inspection: Inspection,
     main: Main,
@@ -140,7 +140,7 @@ impl Whole {
         self.main.walk_tail(reader)?;
         let end = self.main.follower.offset();
         let Some(description) = self.main.follower.description() else {
-            // a source may leave it out: then the tail cannot be explained, but it must end as one does
+            // a source may omit it: then the tail cannot be explained, but it must still end as a tail does
             if !self.main.follower.is_at_bare_end() {
                 return Err(At::new(len, CaptureProblem::Cut { within: TAIL }));
             }
@@ -166,7 +166,7 @@ impl Whole {
     }
 
     fn channel(&mut self, Opened { file, mut reader, .. }: Opened, init: Init) {
-        let place = u16::try_from(self.inspection.connections.len()).expect("as many as there may be files");
+        let place = u16::try_from(self.inspection.connections.len()).expect("the number of files is bounded");
         let page_size = self.main.follower.page_size();
         let mut connection = connection(&file, Kind::Multifd, reader.len());
         connection.id = Some(init.id);
@@ -182,7 +182,7 @@ impl Whole {
         }
     }
 
-    /// What can be said only when all files were seen.
+    /// Adds what can be judged only after all files have been read.
     fn conclude(self) -> Inspection {
         let Whole { mut inspection, main, follower, packets, seen } = self;
         verify::connections(&mut inspection, &main, &seen);

@@ -1,4 +1,4 @@
-//! Packets of device state, from all multifd connections.
+//! Collects the packets of device state from all multifd connections.
 
 use super::inspection::{Device, DevicePacket, Piece};
 use crate::error::{CaptureProblem, DeviceProblem};
@@ -8,10 +8,10 @@ use crate::qemu::reader::{At, Reader};
 use crate::vfio::config_state::ConfigState;
 use crate::wire::qemu;
 
-/// What is found out about all packets while they are put to their devices, in the order in which they are come by.
+/// What is found about packets while they are assigned to their devices, in the order in which they are read.
 #[derive(Debug, Default)]
 pub(super) struct Packets {
-    /// Config states that cannot be right: at most one of each device.
+    /// Malformed config states: at most one per device.
     pub(super) bad_configs: Vec<(u16, At)>,
     count: usize,
 }

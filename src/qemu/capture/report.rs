@@ -9,7 +9,7 @@ use crate::report::{
 use crate::wire::qemu::Kind;
 
 impl Inspection {
-    /// The inspection as it is written and read back.
+    /// The inspection in the form that is written and read back.
     pub fn report(&self) -> InspectReport {
         let stream = &self.stream;
         InspectReport {
@@ -62,7 +62,7 @@ fn device(device: &Device, connections: &[Connection]) -> InspectedDevice {
     }
 }
 
-/// Every piece of a device's state, in the order in which it takes them.
+/// Every piece of a device's state, in the order in which the device takes them.
 fn pieces(device: &Device, connections: &[Connection]) -> Vec<InspectedPiece> {
     let piece = |kind, idx, offset, state: &Piece| InspectedPiece {
         kind,

@@ -1,19 +1,19 @@
-//! One device's state, read from a capture in the order in which the device takes it.
+//! Reads one device's state from a capture, in the order in which the device takes it.
 
 use super::inspection::{Device, Inspection, Piece};
 use crate::error::{CaptureError, CaptureProblem, DeviceProblem};
 use crate::qemu::reader::{At, Reader};
 
-/// Reads a device's state, piece by piece: pre-copy, what came when it was stopped, and at last the config state.
+/// Reads a device's state piece by piece: pre-copy, then what came after it had stopped, and finally the config state.
 pub(crate) struct StateReader<'a> {
     inspection: &'a Inspection,
     pieces: Box<dyn Iterator<Item = (Piece, bool)> + 'a>,
-    /// The connections' files, opened when their first piece comes.
+    /// The connections' files, each opened for its first piece.
     readers: Vec<Option<Reader>>,
 }
 
 impl<'a> StateReader<'a> {
-    /// For a capture that is whole, and a device with config state.
+    /// For a complete capture, and a device with config state.
     pub(crate) fn new(
         inspection: &'a Inspection,
         device: &'a Device,
@@ -35,7 +35,8 @@ impl<'a> StateReader<'a> {
         Ok(StateReader { inspection, pieces, readers })
     }
 
-    /// Reads the next piece into the buffer, which has room for any: its length, and whether it is the config state.
+    /// Reads the next piece into the buffer, which must have room for any piece. Returns its length, and whether it is
+    /// the config state.
     pub(crate) fn next(&mut self, buffer: &mut [u8]) -> Result<Option<(usize, bool)>, CaptureError> {
         let Some((piece, config)) = self.pieces.next() else { return Ok(None) };
         let connection = usize::from(piece.connection);
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_became_shorter_is_told() {
+    fn a_file_that_became_shorter_is_reported() {
         let fixture =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qemu/one-connection/main.bin");
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! When the pieces of a connection came: a file of records beside the connection's own.
+//! Reads when the pieces of a connection came: a file of records beside the connection's own.
 
 use super::format::{self, Record};
 use super::inspection::Connection;
@@ -13,7 +13,7 @@ const RECORD: &str = "a record of times";
 pub struct Times {
     reader: Reader,
     file: Box<str>,
-    /// Bytes of the connection.
+    /// The size of the connection in bytes.
     bytes: u64,
     last: Record,
     next: Option<Record>,
@@ -35,7 +35,7 @@ impl Times {
         Ok(times)
     }
 
-    /// The bytes before this offset had come after so many nanoseconds.
+    /// The offset up to which bytes had come after `elapsed` nanoseconds.
     pub fn reached(&mut self, elapsed: Nanos) -> Result<u64, CaptureError> {
         while let Some(next) = self.next.filter(|next| next.at_ns <= elapsed) {
             self.last = next;
@@ -44,12 +44,12 @@ impl Times {
         Ok(self.last.offset)
     }
 
-    /// When the next of them came.
+    /// When the next bytes came.
     pub fn next(&self) -> Option<Nanos> {
         self.next.map(|next| next.at_ns)
     }
 
-    /// Both numbers grow, and the last record is the end of the connection.
+    /// Reads a record. Neither number may decrease, and the last record must be at the end of the connection.
     fn record(&mut self) -> Result<Option<Record>, CaptureError> {
         let begin = self.reader.offset();
         let last = self.next.unwrap_or(self.last);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_how_much_had_come_when() {
+    fn times_tell_how_much_had_come_when() {
         let folder = tempfile::tempdir().unwrap();
         let mut times = Times::open(&connection(folder.path(), &[64, 0, 100, 50, 200, 50, 300, 70])).unwrap();
         assert_eq!(times.next(), Some(0));
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_without_times_says_so() {
+    fn a_connection_without_times_is_an_error_that_names_it() {
         let folder = tempfile::tempdir().unwrap();
         let connection = connection(folder.path(), &[300, 1]);
         fs::remove_file(folder.path().join("main.times")).unwrap();

@@ -1,4 +1,4 @@
-//! What must fit together: connections with each other, and the packets of one device.
+//! Checks what must fit together: the connections, and the packets of each device.
 
 use super::inspection::{Connection, Device, DevicePacket, Inspection, Piece};
 use super::main_connection::Main;
@@ -10,14 +10,14 @@ use crate::qemu::tail::{Content, DeviceSection};
 use crate::vfio::config_state::ConfigState;
 use crate::wire::qemu::Kind;
 
-/// Where the number and the UUID are in a multifd connection.
+/// The offsets of the number and of the UUID in a multifd connection.
 const ID_AT: u64 = 24;
 const UUID_AT: u64 = 8;
 
-/// How much of the capture could be read: what was not seen is not missed.
+/// How much of the capture could be read: what could not be read is not reported as missing.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
-    /// The main connection as far as its tail.
+    /// The main connection, up to its tail.
     pub(super) live: bool,
     /// The tail, to its end.
     pub(super) tail: bool,
@@ -25,7 +25,7 @@ pub(super) struct Seen {
     pub(super) description: bool,
     /// Connections that could not be followed to their ends.
     pub(super) broken: Vec<u16>,
-    /// A file could not be opened, or has another kind of content.
+    /// A file could not be opened, or is not a connection.
     pub(super) lacks_files: bool,
 }
 
@@ -35,7 +35,7 @@ impl Seen {
     }
 }
 
-/// Numbers, machines and barriers of the multifd connections.
+/// Checks the numbers, machines and barriers of the multifd connections.
 pub(super) fn connections(inspection: &mut Inspection, main: &Main, seen: &Seen) {
     let Inspection { connections, errors, .. } = inspection;
     let channels = connections.iter().filter(|connection| connection.kind == Kind::Multifd).count();
@@ -43,21 +43,21 @@ pub(super) fn connections(inspection: &mut Inspection, main: &Main, seen: &Seen)
     let mut machine = main.stream.uuid.zip(connections.first().map(|first| first.file.clone()));
     for (place, connection) in connections.iter().enumerate() {
         let (Some(id), Some(uuid)) = (connection.id, connection.uuid) else { continue };
-        let mut say = |offset, problem| errors.push(error(connection, offset, problem));
+        let mut report = |offset, problem| errors.push(error(connection, offset, problem));
         match connections[..place].iter().find(|other| other.id == Some(id)) {
-            Some(first) => say(ID_AT, CaptureProblem::DuplicateId { id, first: first.file.clone() }),
+            Some(first) => report(ID_AT, CaptureProblem::DuplicateId { id, first: first.file.clone() }),
             None if usize::from(id) >= channels && !seen.lacks_files => {
-                say(ID_AT, CaptureProblem::IdBeyondLast { id, channels })
+                report(ID_AT, CaptureProblem::IdBeyondLast { id, channels })
             }
             None => {}
         }
         let (expected_uuid, other) = machine.get_or_insert_with(|| (uuid, connection.file.clone()));
         if *expected_uuid != uuid {
-            say(UUID_AT, CaptureProblem::OtherMachine { other: other.clone() });
+            report(UUID_AT, CaptureProblem::OtherMachine { other: other.clone() });
         }
         let is_whole = seen.live && !seen.broken.iter().any(|broken| usize::from(*broken) == place);
         if is_whole && connection.syncs != expected {
-            say(connection.bytes, CaptureProblem::SyncCount { found: connection.syncs, expected });
+            report(connection.bytes, CaptureProblem::SyncCount { found: connection.syncs, expected });
         }
     }
     if let Some(first) = connections.first()
@@ -71,7 +71,7 @@ fn error(connection: &Connection, offset: u64, problem: CaptureProblem) -> Captu
     CaptureError { file: connection.file.clone(), offset, problem }
 }
 
-/// The full section of a VFIO device: config state, or a flag that says that it travels elsewhere.
+/// Checks the full section of a VFIO device: config state, or a marker that it travels elsewhere.
 pub(super) fn full_section(
     device: &mut Device,
     section: &DeviceSection,
@@ -93,7 +93,7 @@ pub(super) fn full_section(
     Ok(())
 }
 
-/// Puts each device's packets in order, and looks for what is missing or too much.
+/// Puts each device's packets in order, and finds what is missing or superfluous.
 pub(super) fn devices(
     inspection: &mut Inspection,
     devices: Vec<follow::Device<Device>>,
@@ -108,7 +108,7 @@ pub(super) fn devices(
         match (followed.announced, followed.state.packets.first()) {
             (Some((_, offset)), _) => announced(inspection, &followed, offset, seen),
             (None, Some(first)) if seen.live => {
-                say(inspection, first, followed.id.problem(DeviceProblem::Unknown));
+                report(inspection, first, followed.id.problem(DeviceProblem::Unknown));
             }
             _ => {}
         }
@@ -118,39 +118,40 @@ pub(super) fn devices(
     }
 }
 
-/// A device that the main connection knows, from this offset on.
+/// Checks a device that the main connection announces at this offset.
 fn announced(inspection: &mut Inspection, followed: &follow::Device<Device>, offset: u64, seen: &Seen) {
     let device = &followed.state;
-    let mut say = |problem| {
+    let mut report = |problem| {
         let main = &inspection.connections[0];
         inspection.errors.push(error(main, offset, device.id.problem(problem)));
     };
     if seen.live && !followed.has_setup {
-        say(DeviceProblem::NoSetup);
+        report(DeviceProblem::NoSetup);
     }
     if seen.live && !followed.has_end {
-        say(DeviceProblem::NoEnd);
+        report(DeviceProblem::NoEnd);
     }
     let is_on_main = !device.main_data.is_empty() || device.main_config.is_some();
     match (device.packets.is_empty(), is_on_main) {
-        (false, true) => say(DeviceProblem::BothWays),
+        (false, true) => report(DeviceProblem::BothWays),
         (true, _) if device.main_config.is_none() && seen.tail && seen.all_channels() => {
-            say(if seen.description { DeviceProblem::NoConfig } else { DeviceProblem::HiddenConfig });
+            report(if seen.description { DeviceProblem::NoConfig } else { DeviceProblem::HiddenConfig });
         }
         _ => {}
     }
 }
 
-/// By idx, each once and without gaps, and the config state last. One damage makes one error.
+/// Sorts packets by idx, and checks that each comes once, without gaps, and the config state last. One damage makes one
+/// error.
 fn in_order(device: &mut Device, inspection: &mut Inspection, seen: &Seen) {
     device.packets.sort_unstable_by_key(|packet| (packet.idx, packet.state.connection, packet.state.offset));
     if let Some((packet, problem)) = disorder(&device.packets, &inspection.connections, seen.all_channels()) {
-        say(inspection, packet, device.id.problem(problem));
+        report(inspection, packet, device.id.problem(problem));
     }
 }
 
-/// What is wrong with a device's packets, sorted by idx, and at which of them. Only when `all` channels were seen to their ends a
-/// packet is missing.
+/// What is wrong with a device's packets, which are sorted by idx, and at which of them. A packet counts as missing
+/// only if `all` channels were read to their ends.
 fn disorder<'a>(
     packets: &'a [DevicePacket],
     connections: &[Connection],
@@ -184,7 +185,7 @@ fn disorder<'a>(
     }
 }
 
-fn say(inspection: &mut Inspection, packet: &DevicePacket, problem: CaptureProblem) {
+fn report(inspection: &mut Inspection, packet: &DevicePacket, problem: CaptureProblem) {
     let connection = &inspection.connections[usize::from(packet.state.connection)];
     inspection.errors.push(error(connection, packet.offset(), problem));
 }

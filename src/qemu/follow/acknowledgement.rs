@@ -1,25 +1,26 @@
-//! When a source that waits for it is told that it may switch over: when every device has its initial state.
+//! Decides when to tell a waiting source that it may switch over: once every device has its initial state.
 //!
-//! QEMU's destination knows from its own devices how many of them have pre-copy and will say so. A stream alone does not
-//! tell, so this goes by what the devices do: at best all that were announced have said it. A device without pre-copy never will; so
-//! when a section comes by a second time, all that had something to send have had their turn, and those count alone.
+//! A QEMU destination knows from its own devices how many of them have pre-copy and will report their initial state as
+//! sent. A stream alone does not tell, so this goes by what the devices do. The clear case is that all announced
+//! devices have reported it. A device without pre-copy never will; so once any section comes round a second time, every
+//! device that had something to send has had its turn, and only those count.
 
 use super::{Device, Follower};
 use crate::wire::qemu::Event;
 
-/// How far the devices are with their initial state.
+/// How far the devices have come with their initial state.
 #[derive(Debug, Default)]
 pub(super) struct Rounds {
-    /// Sections that sent a part, until one does so again.
+    /// Sections that have sent a part, until one of them sends a second.
     parts: Vec<u32>,
     came_round: bool,
-    /// The source was told that it may switch over.
+    /// The source has been told that it may switch over.
     is_acknowledged: bool,
 }
 
 impl<D> Follower<D> {
-    /// Something came: whether the source is to be told now that it may switch over. The stream itself bounds how many
-    /// sections there are.
+    /// Takes an event. Returns whether to tell the source now that it may switch over. The stream itself bounds how
+    /// many sections there are.
     pub(super) fn acknowledges(&mut self, event: &Event<'_>) -> bool {
         match *event {
             Event::Part(id) => {
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn ram_that_comes_round_first_says_nothing_of_devices() {
+    fn ram_that_comes_round_first_tells_nothing_about_devices() {
         assert!(!due_after(&[start(1), Event::Part(9), Event::Part(9), Event::Part(9)]));
         assert!(!due_after(&[]));
     }

@@ -1,4 +1,4 @@
-//! How a stream names a device.
+//! The name of a device in a stream.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::wire::qemu::{DevicePacket, Idstr, Section};
 pub struct DeviceId {
     /// Its name: `0000:00:01.0/vfio`.
     pub idstr: Idstr,
-    /// Its instance, 0 unless several devices have one name.
+    /// Its instance: 0 unless several devices share a name.
     pub instance: u32,
 }
 

@@ -1,11 +1,11 @@
-//! A main connection from its first byte to its last: what it says, and where its end is.
+//! Follows a main connection from its first byte to its last: its events, and where it ends.
 
 use std::mem;
 
 use crate::wire::Malformed;
 use crate::wire::qemu::{Event, MainStream, PageSize, TailScanner};
 
-/// `7e`, a section's number, `00`: the last bytes of a stream that has no description behind its end.
+/// `7e`, a section's number, `00`: the last bytes of a stream that has no description after its end.
 const BARE_END_LEN: usize = 6;
 
 /// Follows a main connection.
@@ -14,7 +14,7 @@ pub(crate) struct MainFollower {
     stream: MainStream,
     tail: TailScanner,
     in_tail: bool,
-    /// Whatever follows the configuration has begun.
+    /// The part after the configuration has begun.
     is_configured: bool,
     /// Where the next event begins.
     begin: u64,
@@ -24,20 +24,20 @@ pub(crate) struct MainFollower {
     last: [u8; BARE_END_LEN],
 }
 
-/// What the connection comes by.
+/// What the next bytes of the connection are.
 #[derive(Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "it is looked at where it is made, and never stored")]
+#[expect(clippy::large_enum_variant, reason = "it is matched where it is made, and never stored")]
 pub(crate) enum Step<'a> {
-    /// It says something, in bytes that begin at this offset.
+    /// An event, whose bytes begin at this offset.
     Event { event: Event<'a>, begin: u64 },
-    /// More of the tail.
+    /// More bytes of the tail.
     Tail(&'a [u8]),
 }
 
 impl MainFollower {
-    /// Takes from `bytes`: how many it took, and what they completed. Without a step it took all of them.
+    /// Takes from `bytes`. Returns how many it took, and the step they completed; without a step it took all of them.
     ///
-    /// After an error [`offset`](MainFollower::offset) is where the field begins that is wrong.
+    /// After an error, [`offset`](MainFollower::offset) is where the wrong field begins.
     pub(crate) fn next<'a>(&mut self, bytes: &'a [u8]) -> Result<(usize, Option<Step<'a>>), Malformed> {
         if self.in_tail {
             let fresh = &bytes[bytes.len().saturating_sub(BARE_END_LEN)..];
@@ -59,7 +59,7 @@ impl MainFollower {
         Ok((taken, Some(Step::Event { event, begin })))
     }
 
-    /// Bytes taken.
+    /// How many bytes were taken.
     pub(crate) fn offset(&self) -> u64 {
         self.stream.offset() + self.tail.offset()
     }
@@ -68,18 +68,18 @@ impl MainFollower {
         self.stream.page_size()
     }
 
-    /// Whether the page size is known for certain, so that the channels can be understood.
+    /// Whether the page size is known for certain, so that the channels can be decoded.
     pub(crate) fn knows_page_size(&self) -> bool {
         self.is_configured
     }
 
-    /// Flush flags: barriers over all connections.
+    /// How many flush flags came: barriers across all connections.
     pub(crate) fn flushes(&self) -> u64 {
         self.flushes
     }
 
-    /// SYNC packets that belong on each channel: one for each flush flag, or with machine types before 8.1, which send none,
-    /// for each end of a RAM section.
+    /// How many SYNC packets belong on each channel: one for each flush flag or, with machine types before 8.1, which
+    /// send no flush flags, one for each end of a RAM section.
     pub(crate) fn barriers(&self) -> u64 {
         if self.flushes > 0 { self.flushes } else { self.ram_ends }
     }
@@ -89,7 +89,7 @@ impl MainFollower {
         self.in_tail
     }
 
-    /// Whether all has come: how long the description is that ends the stream.
+    /// The length of the description that ends the stream, once everything has come.
     pub(crate) fn description(&self) -> Option<u32> {
         self.tail.ended()
     }
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_without_a_description_ends_behind_a_footer() {
+    fn a_stream_without_a_description_ends_after_a_footer() {
         for piece in [1, 7, 1000] {
             let (_, follower) = followed(&[LIVE, TAIL].concat(), piece);
             assert!(follower.is_at_bare_end() && follower.description().is_none());

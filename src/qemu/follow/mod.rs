@@ -1,12 +1,12 @@
-//! What a migration stream says, followed once for everybody: the recorder, the inspection of a capture, and the live
-//! receiver.
+//! Follows a migration stream: one implementation for the recorder, the inspection of a capture, and the live receiver.
 //!
-//! [`MainFollower`] takes the bytes of a main connection and yields what they say, each with its offset. [`Follower`] takes
-//! that, and the names in the packets of channels, and knows what holds across the connections of one migration: its devices,
-//! which of them is speaking, and what the source is to be answered.
+//! [`MainFollower`] takes the bytes of a main connection and yields events, each with its offset. [`Follower`] takes
+//! these events, and the device names in the channels' packets, and tracks what spans the connections of one migration:
+//! its devices, whose section is open, and what to answer the source.
 //!
-//! Pure: bytes and events in, values out; no descriptor, no clock. The list of devices is either closed (a receiver knows
-//! its own) or grows with the stream, to `DEVICES_MAX` at most. What a caller keeps of each device is its own type, `D`.
+//! Pure: bytes and events in, values out; no descriptor, no clock. The list of devices is either closed (a receiver
+//! knows its own) or grows with the stream, to `DEVICES_MAX` at most. What a caller keeps for each device is its own
+//! type, `D`.
 
 mod acknowledgement;
 mod device_id;
@@ -25,28 +25,29 @@ pub(crate) use self::violation::{Violation, check_order, claim, disorder};
 #[derive(Debug)]
 pub(crate) struct Device<D> {
     pub(crate) id: DeviceId,
-    /// The number of its sections and where the first begins, once that came.
+    /// The number of its sections and the offset of the first, once that came.
     pub(crate) announced: Option<(u32, u64)>,
-    /// Its START section says that it begins.
+    /// Its START section contains its setup.
     pub(crate) has_setup: bool,
     /// Its END section came.
     pub(crate) has_end: bool,
-    /// It has sent a part, and all of its initial state.
+    /// It has sent a part.
     has_sent: bool,
+    /// It has sent all of its initial state.
     is_ready: bool,
-    /// What the caller keeps of it.
+    /// What the caller keeps for it.
     pub(crate) state: D,
 }
 
-/// Follows a migration over all its connections.
+/// Follows a migration across all its connections.
 #[derive(Debug)]
 pub(crate) struct Follower<D> {
     pub(crate) devices: Vec<Device<D>>,
-    /// Makes what is kept of a device that the stream brings; none when the list is closed.
+    /// Makes the caller's state for a device that the stream brings; none when the list is closed.
     make: Option<fn(DeviceId) -> D>,
-    /// Whose section is open.
+    /// The device whose section is open.
     open: Option<usize>,
-    /// What is in that section was sent by a device that had stopped.
+    /// That section is an END section: its device had stopped when it sent what is in there.
     is_end: bool,
     /// SWITCHOVER_START came.
     pub(crate) has_switched: bool,
@@ -71,7 +72,7 @@ impl<D> Follower<D> {
         }
     }
 
-    /// The main connection says something at offset `begin`. Returns what the source is answered if it listens.
+    /// Takes an event of the main connection at offset `begin`. Returns what to answer the source if it listens.
     pub(crate) fn on_main(&mut self, event: &Event<'_>, begin: u64) -> Result<Option<Reply>, Violation> {
         match event {
             Event::Command(Command::Ping(number)) => return Ok(Some(Reply::Pong(*number))),
@@ -128,7 +129,7 @@ impl<D> Follower<D> {
         self.devices.iter_mut().find(|device| device.id == id)
     }
 
-    /// The device of this name, a new one if there may be one.
+    /// The device with this name; a new one if the list may grow.
     pub(crate) fn device(&mut self, id: DeviceId) -> Result<&mut Device<D>, Violation> {
         let known = self.devices.iter().position(|device| device.id == id);
         let idx = known.unwrap_or(self.devices.len());
@@ -183,7 +184,7 @@ mod tests {
         let (device, has_stopped) = follower.open().unwrap();
         assert_eq!((device.id, device.has_setup, device.has_end, has_stopped), (id(1), false, true, true));
         follower.on_main(&Event::Part(1), 500).unwrap();
-        assert!(follower.open().is_none(), "a section of RAM is no device's");
+        assert!(follower.open().is_none(), "a section of RAM belongs to no device");
     }
 
     #[test]
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_start_section_is_told_with_the_first_and_is_nobodys() {
+    fn a_second_start_section_names_the_first_and_belongs_to_no_device() {
         let mut follower = Follower::growing(drop);
         follower.on_main(&start(7, 0), 100).unwrap();
         let violation = follower.on_main(&start(8, 0), 200).unwrap_err();
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_list_takes_no_other_device_and_a_growing_one_as_many_as_a_machine_has() {
+    fn a_closed_list_takes_no_other_device_and_a_growing_one_as_many_as_a_machine_can_have() {
         let mut follower = Follower::closed([(id(0), ())].into_iter());
         assert!(follower.device(id(0)).is_ok());
         let unknown = Violation::Unknown { device: "0000:00:01.0/vfio#1".into() };

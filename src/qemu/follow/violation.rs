@@ -1,4 +1,5 @@
-//! What a source must not do across its connections, in one wording for whoever takes the stream.
+//! What a source must not do across its connections, worded once for the live receiver, the recorder and the
+//! inspection.
 
 use crate::error::{CaptureProblem, DeviceProblem, Error, PeerError, Place, QemuError, Refusal, Side};
 use crate::limits::{DEVICES_MAX, QEMU_AHEAD_MAX};
@@ -10,14 +11,14 @@ use crate::wire::qemu::DevicePacket;
 pub(crate) enum Violation {
     /// The receiver has no such device.
     Unknown { device: Box<str> },
-    /// More devices than a machine has.
+    /// More devices than a machine can have.
     TooMany,
     /// A second START section; the first is at this offset.
     SecondStart { device: Box<str>, first: u64 },
 }
 
 impl Violation {
-    /// For whoever takes the stream live: on this connection.
+    /// As the error of a live stream, on this connection.
     pub(crate) fn on(self, place: Place) -> Error {
         let error = match self {
             Violation::Unknown { device } => {
@@ -32,7 +33,7 @@ impl Violation {
         PeerError::from(error).into()
     }
 
-    /// For whoever looks into a capture, which takes any device.
+    /// As a problem in a capture, which may hold any device.
     pub(crate) fn in_capture(self) -> CaptureProblem {
         match self {
             Violation::TooMany => CaptureProblem::TooMany { what: "devices", max: DEVICES_MAX },
@@ -46,13 +47,14 @@ impl Violation {
     }
 }
 
-/// Where a packet begins: on which connection, and at which offset.
+/// Where a packet begins: its connection and offset.
 type At = (Place, u64);
 
-/// Whether a packet can belong where it says, however long it waits for those before it: each comes once, the config packet
-/// last, and none further ahead than connections can hold.
+/// Checks that a packet's number is possible, even if the packet has to wait for those before it: each number comes
+/// once, the config packet last, and none further ahead than connections can hold.
 ///
-/// For those that see the packets as they come. An inspection reads one connection after the other, so it sorts instead.
+/// For streams whose packets are seen as they come. An inspection reads one connection after the other, so it sorts
+/// instead.
 pub(crate) fn check_order<H>(order: &Reorder<H>, packet: &DevicePacket, at: At) -> Result<(), QemuError> {
     let idx = u64::from(packet.idx);
     order.check(idx, packet.config).map_err(|problem| disorder(packet, at, problem.words()))?;
@@ -62,14 +64,14 @@ pub(crate) fn check_order<H>(order: &Reorder<H>, packet: &DevicePacket, at: At) 
     }
 }
 
-/// Takes the place of a packet that can belong where it says.
+/// Checks a packet as [`check_order`] does, and claims its place.
 pub(crate) fn claim<H>(order: &mut Reorder<H>, packet: &DevicePacket, at: At) -> Result<(), QemuError> {
     check_order(order, packet, at)?;
     let claimed = order.claim(packet.idx.into(), packet.config, u64::MAX);
     claimed.map_err(|problem| disorder(packet, at, problem.words()))
 }
 
-/// A packet that may not come.
+/// The error for a packet that may not come.
 pub(crate) fn disorder(packet: &DevicePacket, (place, offset): At, problem: &'static str) -> QemuError {
     QemuError::Order { place, offset, device: packet.idstr.as_str().into(), idx: packet.idx, problem }
 }

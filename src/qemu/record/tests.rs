@@ -76,7 +76,7 @@ fn simulate(scenario: &Scenario) -> Played {
         world.add_file(fd, SimFile { fails_at, ..SimFile::default() });
     }
     let share = scenario.slots;
-    // made on the recording's thread, because a pool cannot move between threads
+    // called on the recording's thread: a pool stays on the thread where it is made
     let parts = move || Parts {
         main: far.remove(0).into(),
         multifd: far.into_iter().map(Connection::from).collect(),

@@ -1,18 +1,21 @@
-//! The devices of a migration from a QEMU: their packets in order, and who may have a slot.
+//! The devices of a migration from a QEMU: puts their packets in order, and decides which packet may have a slot.
 //!
-//! QEMU gives no credit: packets come on whatever connection was free, as fast as it takes them, and a connection whose
-//! packet has no slot waits with it; TCP holds the source back. That no wait is for ever follows from one rule and one fact.
+//! QEMU's protocol has no credit: packets come on whichever connection was free, as fast as it takes them. A connection
+//! whose packet has no slot waits, and TCP holds the source back. That no wait lasts for ever follows from one rule and
+//! one fact.
 //!
-//! *The rule*: a slot is kept back for each device's next packet, unless that one has a slot or the one before it is being
-//! written, and one for the main connection, unless it has one. Any other packet gets a slot only while there are more.
+//! *The rule*: a slot is reserved for each device's next packet, unless that packet has a slot or the one before it is
+//! being written; and one for the main connection, unless it has one. Any other packet gets a slot only while there are
+//! more.
 //!
-//! *The fact*: a source hands packets to its connections in one order for all devices, in which each device's packets are in
-//! order of idx. So let nothing be on its way and everything wait, and look at the earliest packet that has no slot. All
-//! that came before it on its connection has been received, so it is at the head. All packets of its device before it have
-//! slots, so they have been written, and it is the next of its device. So a slot is kept back for it: it does not wait.
+//! *The fact*: a source hands packets to its connections in one order for all devices, in which each device's packets
+//! are in order of idx. Suppose nothing is on its way and everything waits, and take the earliest packet that has no
+//! slot. Everything before it on its connection has been received, so it is at the head. All earlier packets of its
+//! device have slots, so they have been written, and it is its device's next. So a slot is reserved for it: it does not
+//! wait.
 //!
-//! A source that breaks that order cannot make anything hang: when every connection waits or has ended and no device is
-//! being written, nothing can come any more, and that is an error which names what is missing.
+//! A source that breaks that order cannot make the receiver hang: when every connection waits or has ended and no
+//! device is being written, nothing more can come, and that is an error that names what is missing.
 
 use std::collections::VecDeque;
 
@@ -38,9 +41,9 @@ struct Incoming<H> {
     /// What came on the main connection, in order.
     main: VecDeque<NextPacket<H>>,
     reorder: Reorder<NextPacket<H>>,
-    /// The state of the stopped device travels this way, once that is known.
+    /// Which way the stopped device's state travels, once that is known.
     way: Option<Way>,
-    /// What is being written came this way.
+    /// Which way the packet that is being written came.
     writing: Option<Way>,
     totals: Totals,
     precopy_bytes: u64,
@@ -58,7 +61,7 @@ impl<H> Incoming<H> {
         }
     }
 
-    /// Whether a slot is kept back for its next packet.
+    /// Whether a slot is reserved for its next packet.
     fn is_owed(&self) -> bool {
         let has_one = self.reorder.is_next_claimed() || self.writing == Some(Way::Channels);
         !has_one && self.way != Some(Way::Main) && !self.reorder.is_complete()
@@ -68,18 +71,18 @@ impl<H> Incoming<H> {
 /// Whether a packet may be received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// A slot is its own now.
+    /// Yes: a slot has been taken for it.
     Slot,
     /// Not yet.
     Wait,
 }
 
-/// A device that nothing came of on channels.
+/// A device with no packet on channels.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unclear {
     pub(crate) device: usize,
     pub(crate) id: DeviceId,
-    /// Its other state came on the main connection.
+    /// State of the stopped device came on the main connection.
     pub(crate) needs_config: bool,
 }
 
@@ -94,9 +97,9 @@ impl Unclear {
 #[derive(Debug)]
 pub(crate) struct Devices<H> {
     follower: Follower<Incoming<H>>,
-    /// Slots that nobody has.
+    /// Free slots.
     free: usize,
-    /// Slots that what came on the main connection has.
+    /// Slots that hold state from the main connection.
     main_has: usize,
 }
 
@@ -109,18 +112,18 @@ impl<H> Devices<H> {
         Devices { follower: Follower::closed(all), free: slots, main_has: 0 }
     }
 
-    /// What a device was given so far, and how much of that before it stopped.
+    /// What a device has been given so far, and how many bytes of that are from before it stopped.
     pub(crate) fn totals(&self, device: usize) -> (Totals, u64) {
         let incoming = &self.follower.devices[device].state;
         (incoming.totals, incoming.precopy_bytes)
     }
 
-    /// What the main connection says at this offset, and what the source is answered if it listens.
+    /// Takes an event of the main connection at this offset. Returns what to answer the source if it listens.
     pub(super) fn on_main(&mut self, event: &Event<'_>, begin: u64) -> Result<Option<Reply>, Error> {
         self.follower.on_main(event, begin).map_err(|wrong| wrong.on(Place::Main))
     }
 
-    /// A device that the source has said nothing of.
+    /// A device that the source has not announced.
     pub(super) fn never_began(&self) -> Option<DeviceId> {
         self.follower.devices.iter().find(|device| device.announced.is_none()).map(|device| device.id)
     }
@@ -134,13 +137,13 @@ impl<H> Devices<H> {
             .map(|device| device.id)
     }
 
-    /// Slots that are kept back.
+    /// How many slots are reserved.
     fn owed(&self) -> usize {
         self.follower.devices.iter().filter(|device| device.state.is_owed()).count()
             + usize::from(self.main_has == 0)
     }
 
-    /// A packet's header came at this place, or it waited there: whether it may be received now.
+    /// Whether a packet may be received now, whose header came at this place or waited there.
     pub(crate) fn admit(&mut self, packet: &DevicePacket, at: (Place, u64)) -> Result<Admission, Error> {
         let (idx, has_more) = (u64::from(packet.idx), self.free > self.owed());
         let incoming = &mut self.follower.device(packet.into()).map_err(|wrong| wrong.on(at.0))?.state;
@@ -172,7 +175,7 @@ impl<H> Devices<H> {
         device
     }
 
-    /// Whether a piece of state of the main connection may be received now; if so, a slot is its own.
+    /// Whether a piece of state on the main connection may be received now. If so, a slot has been taken for it.
     pub(crate) fn admit_main(&mut self) -> bool {
         let fits = self.main_has == 0 || self.free > self.owed();
         if fits {
@@ -182,7 +185,7 @@ impl<H> Devices<H> {
         fits
     }
 
-    /// A piece of state of the main connection is complete: it is of the device whose section is open, which it gives.
+    /// A piece of state on the main connection is complete. Returns the device whose section is open: the piece is its.
     pub(crate) fn fill_main(&mut self, handle: H, len: usize, now: Nanos) -> Result<usize, Error> {
         let open = self.follower.open_position().expect("state travels in a device's section");
         let (device, has_stopped) = self.follower.open().expect("state travels in a device's section");
@@ -200,7 +203,7 @@ impl<H> Devices<H> {
         Ok(open)
     }
 
-    /// Devices whose config state may be on the main connection, because nothing came on channels.
+    /// Devices whose config state may be on the main connection, because none of their packets came on channels.
     pub(crate) fn unclear(&self) -> impl Iterator<Item = Unclear> {
         let unclear = self
             .follower
@@ -222,8 +225,8 @@ impl<H> Devices<H> {
         incoming.main.push_back(NextPacket { handle, len, config: true, read_at: 0, arrived_at: now });
     }
 
-    /// The first device that lacks a packet, and which. Of devices that nothing came of on channels only when the main
-    /// connection is over.
+    /// The first device that lacks a packet, and which one. A device with no packet on channels counts only once the
+    /// main connection is over.
     pub(super) fn missing(&self, main_is_over: bool) -> Option<(DeviceId, u64)> {
         self.follower.devices.iter().find_map(|device| {
             let Incoming { way, reorder, .. } = &device.state;

@@ -1,9 +1,11 @@
-//! A migration that comes from a QEMU: what its main connection says, what the source is answered, and what is still missing.
+//! A migration from a QEMU source: the events of its main connection, the answers to the source, and what is still
+//! missing.
 //!
-//! There are no heartbeats and no credit. A source in its live phase says something on its main connection several times a
-//! second, so one that moves nothing for [`STANDSTILL_MAX`] is given up. Memory is bounded by who may have a slot: see
-//! [`devices`]. The order of a device's state is that of the main connection first, then by idx: what a device sent before
-//! it stopped always travels there, and all of it was parsed when `SWITCHOVER_START` comes.
+//! There are no heartbeats and no credit. A source in its live phase sends on its main connection several times a
+//! second, so one that moves nothing for [`STANDSTILL_MAX`] is given up. Memory is bounded by the rule for who may have
+//! a slot: see [`devices`]. A device's state is ordered: first what came on the main connection, then packets by idx.
+//! What a device sent before it stopped always travels on the main connection, and all of it has been parsed when
+//! `SWITCHOVER_START` comes.
 
 pub(crate) mod devices;
 
@@ -24,10 +26,10 @@ pub(crate) struct QemuSession<H> {
     pub(crate) devices: Devices<H>,
     handover: ReceiverHandover,
     switched_over: Option<Nanos>,
-    /// What follows has no length.
+    /// The main connection has reached its tail, whose sections have no length.
     in_tail: bool,
     main_is_over: bool,
-    /// When data moved last, and a device's state on a channel.
+    /// When any data moved last, and when a device's state did.
     moved: Nanos,
     state_moved: Nanos,
     /// The first multifd connection that ended, and when.
@@ -36,7 +38,7 @@ pub(crate) struct QemuSession<H> {
 }
 
 impl<H> QemuSession<H> {
-    /// For these devices, with so many slots for them.
+    /// For these devices, with this many slots for them.
     pub(crate) fn new(names: Vec<(Idstr, u32)>, slots: usize, now: Nanos) -> QemuSession<H> {
         QemuSession {
             handover: ReceiverHandover::new(names.len()),
@@ -70,7 +72,7 @@ impl<H> QemuSession<H> {
         self.moved = now;
     }
 
-    /// What the main connection says at this offset, and what is answered if the source listens.
+    /// Takes an event of the main connection at this offset. Returns what to answer the source if it listens.
     pub(crate) fn on_main(
         &mut self,
         event: &Event<'_>,
@@ -97,7 +99,7 @@ impl<H> QemuSession<H> {
         self.devices.on_main(event, begin)
     }
 
-    /// Every device's setup comes before any device goes on.
+    /// Checks that every device has begun: all setups come before any device goes on.
     fn check_all_began(&self) -> Result<(), Error> {
         match self.devices.never_began() {
             None => Ok(()),
@@ -105,7 +107,7 @@ impl<H> QemuSession<H> {
         }
     }
 
-    /// Packets of devices are for after SWITCHOVER_START.
+    /// Checks that packets of devices do not come without SWITCHOVER_START.
     fn check_switchover(&self) -> Result<(), Error> {
         let early =
             if self.in_tail && self.switched_over.is_none() { self.devices.on_channels() } else { None };
@@ -117,7 +119,7 @@ impl<H> QemuSession<H> {
         })
     }
 
-    /// All that the main connection has to bring has come.
+    /// The main connection has brought everything it has to bring.
     pub(crate) fn main_is_over(&mut self, now: Nanos) {
         if !self.main_is_over {
             self.main_is_over = true;
@@ -136,7 +138,8 @@ impl<H> QemuSession<H> {
         self.ended.get_or_insert((place, now));
     }
 
-    /// What everything waits for, when nothing is left on the channels that could bring it: they all have ended, or some wait.
+    /// Fails with the packet that everything waits for. Called when the channels can no longer bring it: all of them
+    /// have ended, or the others wait.
     pub(crate) fn find_missing(&self, all_ended: bool) -> Result<(), Error> {
         let Some((id, idx)) = self.devices.missing(self.main_is_over) else { return Ok(()) };
         let device = id.to_string().into();
@@ -147,7 +150,7 @@ impl<H> QemuSession<H> {
         .into())
     }
 
-    /// Whether the source is still with us. When the devices are ours that is no matter.
+    /// Checks that the source is still there. Once the devices are ours, it no longer matters.
     pub(crate) fn check(&self, now: Nanos) -> Result<(), Error> {
         if self.is_committed() {
             return Ok(());
@@ -161,7 +164,7 @@ impl<H> QemuSession<H> {
         }
     }
 
-    /// Until when the rest must have come, once a connection has ended, and which.
+    /// Once a connection has ended: which one, and until when the rest must have come.
     fn leftovers_end(&self) -> Option<(Place, Nanos)> {
         let (place, at) = self.ended?;
         let since = if self.main_is_over { at.max(self.state_moved) } else { at };
@@ -169,7 +172,7 @@ impl<H> QemuSession<H> {
         waits.then_some((place, since + nanos(QEMU_LEFTOVERS_MAX)))
     }
 
-    /// When `check` must be called again at the latest.
+    /// The latest time at which `check` must be called again.
     pub(crate) fn next_deadline(&self) -> Nanos {
         let standstill = self.moved + nanos(STANDSTILL_MAX);
         self.leftovers_end().map_or(standstill, |(_, end)| standstill.min(end))
@@ -179,7 +182,7 @@ impl<H> QemuSession<H> {
         self.handover.is_loaded()
     }
 
-    /// Every device would run, and the source has sent everything: from now on they are ours. False if not.
+    /// Takes over the devices, if all of them are ready to run and the source has sent everything. False if not.
     pub(crate) fn commit(&mut self) -> bool {
         self.main_is_over && self.handover.commit()
     }
@@ -193,7 +196,7 @@ impl<H> QemuSession<H> {
         self.handover.committed();
     }
 
-    /// What it came to, when it ended here.
+    /// The outcome if it ended now.
     pub(crate) fn outcome(&self) -> Outcome {
         self.handover.outcome()
     }
@@ -215,7 +218,7 @@ impl<H> PacketQueue<H> for QemuSession<H> {
     }
 }
 
-/// A device that is on one side only.
+/// The error for a device that is on one side only.
 fn mismatch(id: DeviceId) -> Error {
     Violation::Unknown { device: id.to_string().into() }.on(Place::Main)
 }

@@ -1,4 +1,4 @@
-//! A source and a worker played by hand: whole migrations in any order, and what the main connection can say.
+//! A source and a worker played by hand: whole migrations in any order, and the events of the main connection.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use crate::limits::QEMU_AHEAD_MAX;
 use crate::wire::qemu::{DevicePacket, Section};
 
 const SECOND: Nanos = 1_000_000_000;
-/// Where packets come.
+/// Where packets arrive.
 const PLACE: (Place, u64) = (Place::Multifd(3), 64);
 
 fn name(device: usize) -> Idstr {
@@ -50,7 +50,7 @@ fn text(result: Result<impl std::fmt::Debug, Error>) -> String {
     result.unwrap_err().to_string()
 }
 
-/// A packet comes, whole.
+/// A packet arrives, whole.
 fn arrive(session: &mut QemuSession<u32>, packet: DevicePacket) -> Admission {
     let admission = session.devices.admit(&packet, PLACE).unwrap();
     if admission == Admission::Slot {
@@ -59,7 +59,7 @@ fn arrive(session: &mut QemuSession<u32>, packet: DevicePacket) -> Admission {
     admission
 }
 
-/// One device's whole life in a worker's hands.
+/// Takes and writes a device's next packet, as a worker does.
 fn write(session: &mut QemuSession<u32>, device: usize) -> Option<NextPacket<u32>> {
     let turn = session.pop(device)?;
     session.written(device, 0);
@@ -83,7 +83,7 @@ fn packets_wait_for_switchover_start_and_come_after_the_main_connections_state()
     assert_eq!((order, session.switched_over()), (vec![77, 0, 1], Some(5)));
     let (totals, precopy_bytes) = session.devices.totals(0);
     assert_eq!((totals.packets, totals.bytes, totals.config_bytes, precopy_bytes), (3, 224, 100, 24));
-    assert!(session.is_loaded() && !session.commit(), "the main connection has more to say");
+    assert!(session.is_loaded() && !session.commit(), "the main connection has more to send");
     session.main_is_over(6);
     assert!(session.commit());
 }
@@ -133,7 +133,7 @@ fn config_below_data_that_came_is_an_error() {
 #[test]
 fn a_next_packet_has_its_slot_and_others_take_only_what_is_left() {
     let mut session = switched_over(2, 4);
-    // one slot is left over, and three are kept back: for each device's next packet and for the main connection
+    // one slot is spare, and three are reserved: for each device's next packet and for the main connection
     assert_eq!(arrive(&mut session, packet(0, 1, false)), Admission::Slot);
     assert_eq!(arrive(&mut session, packet(0, 2, false)), Admission::Wait);
     assert_eq!(arrive(&mut session, packet(1, 1, false)), Admission::Wait);
@@ -162,7 +162,7 @@ fn state_of_one_stopped_device_does_not_travel_both_ways() {
 
 #[test]
 fn a_device_whose_state_is_all_on_the_main_connection_is_loaded_by_its_config_state() {
-    // an older machine type says no SWITCHOVER_START
+    // older machine types do not send SWITCHOVER_START
     let mut session = begun(1, 3);
     session.on_main(&Event::Part(section(0)), 0, 0).unwrap();
     assert!(session.devices.admit_main());
@@ -196,11 +196,11 @@ fn packets_without_switchover_start_are_an_error_and_not_a_wait() {
 #[test]
 fn pings_are_answered_and_switchover_is_acknowledged_once() {
     let mut session = begun(1, 4);
-    let mut said = |event: Event<'_>| session.on_main(&event, 0, 0).unwrap();
-    assert_eq!(said(Event::Command(Command::Ping(7))), Some(Reply::Pong(7)));
-    assert_eq!(said(Event::Part(section(0))), None);
-    assert_eq!(said(Event::VfioInitDataSent), Some(Reply::SwitchoverAck));
-    assert_eq!(said(Event::VfioInitDataSent), None);
+    let mut answer = |event: Event<'_>| session.on_main(&event, 0, 0).unwrap();
+    assert_eq!(answer(Event::Command(Command::Ping(7))), Some(Reply::Pong(7)));
+    assert_eq!(answer(Event::Part(section(0))), None);
+    assert_eq!(answer(Event::VfioInitDataSent), Some(Reply::SwitchoverAck));
+    assert_eq!(answer(Event::VfioInitDataSent), None);
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn after_the_end_of_one_channel_the_rest_has_to_come_soon() {
         text(session.check(SECOND + leftovers)),
         "the peer closed multifd channel 3 in the middle of the state"
     );
-    // behind the main connection's end it is device state that counts
+    // after the main connection's end only device state counts
     session.main_is_over(3 * SECOND);
     session.on_packet(4 * SECOND).unwrap();
     session.moved(5 * SECOND);
@@ -236,23 +236,23 @@ fn after_the_end_of_one_channel_the_rest_has_to_come_soon() {
     assert!(session.check(4 * SECOND + leftovers).is_ok(), "nothing is missing any more");
 }
 
-/// What a source has to send, and what a worker has of it.
+/// What a source has to send, and what a worker has done with it.
 struct Play {
     session: QemuSession<u32>,
-    /// What is left on each channel: device, idx, whether it is config.
+    /// The packets left on each channel.
     channels: Vec<VecDeque<DevicePacket>>,
-    /// Packets that are being received, one of each channel.
+    /// The packet being received on each channel.
     receiving: Vec<Option<DevicePacket>>,
-    /// Pieces of state before SWITCHOVER_START, by device.
+    /// The devices of the pieces of state before SWITCHOVER_START, in order.
     pieces: VecDeque<usize>,
     has_switched: bool,
-    /// Pieces that are being received.
+    /// The device of the piece that is being received.
     piece: Option<usize>,
     writing: Vec<Option<(u32, bool)>>,
     written: Vec<Vec<u32>>,
 }
 
-/// Handles of pieces of the main connection begin here.
+/// The handle of every piece of the main connection; packets' handles are their idx.
 const PIECE: u32 = 1 << 16;
 
 impl Play {
@@ -269,7 +269,7 @@ impl Play {
         }
     }
 
-    /// Tries the thing with this number; false when it cannot be done now.
+    /// Tries the action with this number; false if it cannot be done now.
     fn step(&mut self, number: usize) -> bool {
         let (channels, devices) = (self.channels.len(), self.writing.len());
         match number {
@@ -279,7 +279,7 @@ impl Play {
         }
     }
 
-    fn things(&self) -> usize {
+    fn actions(&self) -> usize {
         self.channels.len() + self.writing.len() + 1
     }
 
@@ -329,16 +329,16 @@ impl Play {
         }
     }
 
-    /// Goes on as `dice` will, and then as far as it goes.
+    /// Acts in the order of `dice`, and then for as long as anything can be done.
     fn run(&mut self, dice: &[u8]) {
         for &number in dice {
-            self.step(usize::from(number) % self.things());
+            self.step(usize::from(number) % self.actions());
         }
-        while (0..self.things()).any(|number| self.step(number)) {}
+        while (0..self.actions()).any(|number| self.step(number)) {}
     }
 }
 
-/// Packets of each device, in an order in which each device's are in order of idx.
+/// The packets of all devices in one order, in which each device's are in order of idx.
 fn global_order(counts: &[u32], choices: &[u8]) -> Vec<DevicePacket> {
     let mut next = vec![0; counts.len()];
     let mut order = Vec::new();
@@ -361,7 +361,7 @@ fn spread(order: Vec<DevicePacket>, channels: usize, choices: &[u8]) -> Vec<VecD
 }
 
 proptest! {
-    /// Whatever a source can do that hands packets to its channels in one order, and however few slots there are: every
+    /// Whatever a source does that hands packets to its channels in one order, and however few slots there are, every
     /// packet is written, in order. Oracle: counting.
     #[test]
     fn no_order_of_a_source_stops_a_receiver(
@@ -386,8 +386,8 @@ proptest! {
         prop_assert!(play.session.is_loaded());
     }
 
-    /// A source that keeps no order ends as well: with everything written, or with an error that names a packet which is
-    /// behind one that waits.
+    /// A source that keeps no order does not hang the receiver either: everything is written, or an error names a
+    /// packet that is stuck behind one that waits.
     #[test]
     fn a_source_without_order_ends_in_an_error_and_not_in_a_wait(
         counts in prop::collection::vec(1_u32..8, 1..4),

@@ -1,7 +1,8 @@
-//! What QEMU says at the end of a main connection about the full sections in it: names, versions and sizes, as JSON text.
+//! QEMU's description, at the end of a main connection, of the full sections in it: names, versions and sizes, as JSON
+//! text.
 //!
-//! Pure: text in, steps out. The text is bounded before it comes here, the parser bounds its depth, and fields are summed
-//! up as they come, so memory is a few times the text at most. What it says is compared with the stream, never believed.
+//! Pure: text in, steps out. The caller bounds the text, the parser bounds its depth, and fields are summed up as they
+//! come, so memory is at most a few times the text. The description is compared with the stream, never trusted.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,7 +10,7 @@ use std::marker::PhantomData;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// The description of all full sections, in the order in which they are in the stream.
+/// The description of all full sections, in stream order.
 #[derive(Debug, Deserialize)]
 pub(super) struct Description {
     pub(super) devices: Vec<Section>,
@@ -20,7 +21,7 @@ pub(super) struct Description {
 pub(super) struct Section {
     pub(super) name: String,
     pub(super) instance_id: u32,
-    /// Only of sections that QEMU's own description language makes.
+    /// Present only for sections made with QEMU's own description language.
     pub(super) version: Option<u32>,
     #[serde(default, deserialize_with = "fold::<Field, _>")]
     fields: Vec<Step>,
@@ -31,7 +32,7 @@ pub(super) struct Section {
 /// What a section's content is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    /// So many bytes of whatever.
+    /// This many bytes of anything.
     Skip(u64),
     /// The header of a subsection.
     Subsection { name: Box<str>, version: u32 },
@@ -40,7 +41,7 @@ pub(super) enum Step {
 #[derive(Debug, Deserialize)]
 struct Field {
     size: Option<u64>,
-    /// So many elements, of which one alone is described. Where elements differ there is a field for each instead.
+    /// The number of elements, of which only one is described. Elements that differ have a field each instead.
     array_len: Option<u64>,
     #[serde(rename = "struct")]
     inner: Option<Inner>,
@@ -81,9 +82,9 @@ impl Section {
     }
 }
 
-/// Something that is a part of a section's content.
+/// A part of a section's content.
 trait Part {
-    /// Adds what it is made of.
+    /// Adds the steps it consists of.
     fn add_to(self, steps: &mut Vec<Step>) -> Result<(), &'static str>;
 }
 
@@ -105,8 +106,8 @@ impl Part for Subsection {
 }
 
 impl Inner {
-    /// The size of one element of an array: QEMU leaves out the others only where all of them have the same, so that there are
-    /// no subsections.
+    /// The size of one element of an array. QEMU leaves out the others only if all have the same size, so there are no
+    /// subsections.
     fn size(&self) -> Result<u64, &'static str> {
         match (&self.fields[..], &self.subsections[..]) {
             ([], []) => Ok(0),
@@ -138,7 +139,7 @@ fn skip(bytes: u64, steps: &mut Vec<Step>) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Makes steps of a list while it is read: however many fields there are, they are never all in memory.
+/// Turns a list into steps while reading it, so its fields are never all in memory.
 fn fold<'de, P, D>(deserializer: D) -> Result<Vec<Step>, D::Error>
 where
     P: Part + Deserialize<'de>,
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn subsections_come_behind_the_fields_of_what_they_belong_to() {
+    fn subsections_follow_the_fields_of_what_they_belong_to() {
         let found = steps(
             r#""fields": [
                 {"name": "d", "type": "struct", "struct": {"vmsd_name": "d", "version": 1,
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn text_without_end_or_of_any_depth_is_no_description() {
+    fn text_that_is_cut_or_too_deep_is_no_description() {
         for json in [&b""[..], b"{", b"{}", b"[]", br#"{"devices": [{}]}"#, &[b'['; 100_000]] {
             assert!(Description::parse(json).is_err());
         }

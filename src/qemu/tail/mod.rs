@@ -1,8 +1,8 @@
-//! The tail of the main connection: full sections, which carry no length, explained to the last byte by the description that
-//! QEMU puts behind them.
+//! Parses the tail of the main connection: full sections, which carry no length, and the description after them, with
+//! which QEMU explains them to the last byte.
 //!
-//! For a tail in a file, whether it is a capture's or one that was kept while it came. Where the description is, whoever
-//! followed the connection knows.
+//! The tail is in a file, which is a capture's or was kept while the tail came. The caller, which followed the
+//! connection, passes the description's position.
 
 mod description;
 
@@ -24,9 +24,9 @@ const ANNOUNCEMENT_LEN: u64 = 6;
 /// What a tail holds.
 #[derive(Debug, Default)]
 pub(super) struct FullSections {
-    /// Full sections that are explained.
+    /// How many full sections the description explains.
     pub(super) count: u64,
-    /// Those of VFIO devices, with the place of what is in them.
+    /// Those of VFIO devices, with the position of their content.
     pub(super) devices: Vec<DeviceSection>,
 }
 
@@ -43,14 +43,14 @@ pub(super) struct DeviceSection {
 pub(super) enum Content {
     /// Its config state.
     Config,
-    /// A mark: the config state travels elsewhere.
+    /// A marker: the config state travels elsewhere.
     Elsewhere,
     /// Neither.
     Strange,
 }
 
 impl DeviceSection {
-    /// What is in it, and its bytes, unless they are more than config state may have.
+    /// Its content and bytes. A section larger than config state may be is strange, and is not read.
     pub(super) fn content(&self, reader: &mut Reader) -> Result<(Content, Vec<u8>), At> {
         let Some(len) = u32::try_from(self.bytes).ok().filter(|&len| len as usize <= CONFIG_SIZE_MAX) else {
             return Ok((Content::Strange, Vec::new()));
@@ -70,8 +70,8 @@ impl DeviceSection {
 }
 
 impl FullSections {
-    /// Explains a tail from `begin` to `end`, which is where its description of so many bytes ends. What was explained
-    /// before a problem stays.
+    /// Explains a tail from `begin` to `end`, where its description of `description` bytes ends. Sections explained
+    /// before a problem are kept.
     pub(super) fn explain(
         &mut self,
         reader: &mut Reader,
@@ -83,7 +83,7 @@ impl FullSections {
         reader.seek(described_at)?;
         let json = reader.take_vec(description, TAIL)?;
         let description = Description::parse(&json).map_err(|error| {
-            // the parser's words can hold bytes of the text
+            // the parser's message can contain bytes of the text
             let what = error.to_string().chars().filter(|char| !char.is_control()).take(200).collect();
             At::new(described_at, CaptureProblem::Description { what })
         })?;
@@ -170,7 +170,7 @@ fn difference(offset: u64, section: &str, difference: TailDifference) -> At {
     At::new(offset, CaptureProblem::Tail { section: printable(section.as_bytes()).into(), difference })
 }
 
-/// A name from a file, as a terminal can show it.
+/// A name from a file, made safe for a terminal.
 fn printable(name: &[u8]) -> String {
     String::from_utf8_lossy(name).chars().filter(|char| !char.is_control()).take(255).collect()
 }
