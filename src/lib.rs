@@ -25,7 +25,7 @@ pub mod error;
 pub mod internals;
 pub mod limits;
 mod net;
-pub mod numbers;
+mod numbers;
 mod phase;
 pub mod qemu;
 pub mod report;

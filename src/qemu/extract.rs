@@ -11,6 +11,7 @@ use crate::buffer::{Pool, Slot};
 use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::limits::{CONFIG_SIZE_MAX, PROGRESS_INTERVAL, QEMU_STATE_MAX};
+use crate::numbers::DeviceIdx;
 use crate::phase::Phase;
 use crate::report::Role;
 use crate::ring;
@@ -129,13 +130,13 @@ struct Pieces {
 }
 
 impl PacketQueue<Slot> for Pieces {
-    fn pop(&mut self, _: usize) -> Option<NextPacket<Slot>> {
+    fn pop(&mut self, _: DeviceIdx) -> Option<NextPacket<Slot>> {
         self.queue.pop_front()
     }
 
-    fn written(&mut self, _: usize, _: Nanos) {}
+    fn written(&mut self, _: DeviceIdx, _: Nanos) {}
 
-    fn loaded(&mut self, _: usize) {
+    fn loaded(&mut self, _: DeviceIdx) {
         self.loaded = true;
     }
 }
@@ -230,7 +231,7 @@ impl<'a, R: Ring> Extracting<'a, R> {
             match self.reader.next(slot.payload_mut()) {
                 Ok(Some((len, config))) => {
                     self.pieces.push(slot, len, config, self.worker.ring.now());
-                    self.writers.mark_ready(0);
+                    self.writers.mark_ready(DeviceIdx(0));
                 }
                 other => {
                     self.worker.put(slot);

@@ -10,6 +10,7 @@ mod main_connection;
 mod simulation;
 mod tail;
 
+use crate::numbers::{ChannelIdx, DeviceIdx};
 use std::collections::VecDeque;
 
 use self::tail::Tail;
@@ -64,7 +65,7 @@ pub(super) struct Receiving<R: Ring> {
     /// Multifd connections that wait until the size of memory pages is known.
     connections: Vec<Connection>,
     /// Packets that have no slot yet, with their channels. At most one of each.
-    waiting: VecDeque<(usize, DevicePacket)>,
+    waiting: VecDeque<(ChannelIdx, DevicePacket)>,
     /// Channels that have ended.
     ended: usize,
     lines: Pool,
@@ -75,7 +76,7 @@ pub(super) struct Receiving<R: Ring> {
     /// What follows the live sections, where it matters.
     tail: Option<Tail>,
     /// Config states that the tail had, by device, until there is a slot for each.
-    configs: Vec<(usize, Vec<u8>)>,
+    configs: Vec<(DeviceIdx, Vec<u8>)>,
 }
 
 /// Bytes of the smallest pool for so many devices: one packet of each, and one of the main connection.
@@ -208,6 +209,7 @@ impl<R: Ring> Receiving<R> {
         let page_size = self.main.follower().page_size();
         for (channel, connection) in self.connections.drain(..).enumerate() {
             let line = self.lines.take().expect("there is a line for each channel");
+            let channel = ChannelIdx::from_index(channel);
             let mut rx = Rx::new(connection, Operation::Packet { channel }.tag(), line, Multifd(page_size));
             rx.begin(&mut self.worker.ring);
             self.channels.push(rx);
@@ -223,7 +225,7 @@ impl<R: Ring> Receiving<R> {
         Ok(())
     }
 
-    fn on_header(&mut self, channel: usize, packet: DevicePacket) -> Result<(), Error> {
+    fn on_header(&mut self, channel: ChannelIdx, packet: DevicePacket) -> Result<(), Error> {
         let offset = self.offset_of(channel);
         match self.session.devices.admit(&packet, (place(channel), offset))? {
             Admission::Wait => {
@@ -233,7 +235,7 @@ impl<R: Ring> Receiving<R> {
             Admission::Slot => {
                 let slot = self.worker.take_promised();
                 let ring = &mut self.worker.ring;
-                let event = self.channels[channel].accept(ring, packet, slot);
+                let event = self.channels[channel.index()].accept(ring, packet, slot);
                 self.on_rx(channel, event)
             }
         }
@@ -250,7 +252,7 @@ impl<R: Ring> Receiving<R> {
         self.session.find_missing(self.waiting.is_empty())
     }
 
-    fn on_rx(&mut self, channel: usize, event: RxEvent<DevicePacket>) -> Result<(), Error> {
+    fn on_rx(&mut self, channel: ChannelIdx, event: RxEvent<DevicePacket>) -> Result<(), Error> {
         let place = place(channel);
         let now = self.worker.ring.now();
         match event {
@@ -282,8 +284,8 @@ impl<R: Ring> Receiving<R> {
     }
 
     /// Where a channel's current packet begins.
-    fn offset_of(&self, channel: usize) -> u64 {
-        INIT_LEN as u64 + self.channels[channel].packet_offset()
+    fn offset_of(&self, channel: ChannelIdx) -> u64 {
+        INIT_LEN as u64 + self.channels[channel.index()].packet_offset()
     }
 
     fn lost(&self, place: Place, errno: Errno) -> Error {
@@ -291,8 +293,8 @@ impl<R: Ring> Receiving<R> {
     }
 }
 
-fn place(channel: usize) -> Place {
-    Place::Multifd(u8::try_from(channel).expect("channels are bounded by CHANNELS_MAX"))
+fn place(channel: ChannelIdx) -> Place {
+    Place::Multifd(channel.0)
 }
 
 impl<R: Ring> Loop for Receiving<R> {
@@ -309,7 +311,8 @@ impl<R: Ring> Loop for Receiving<R> {
                     self.writers.on_write_end(&mut self.worker, &mut self.session, device, slot, result)
                 }
                 Operation::Packet { channel } => {
-                    let event = self.channels[channel].on_received(&mut self.worker.ring, slot, result);
+                    let event =
+                        self.channels[channel.index()].on_received(&mut self.worker.ring, slot, result);
                     self.session.moved(self.worker.ring.now());
                     self.on_rx(channel, event)
                 }

@@ -33,6 +33,7 @@ use crate::cancel::Cancel;
 use crate::error::{CaptureError, CaptureProblem, Error, KernelError, Place};
 use crate::limits::{PAGE_SIZE, POOL_SIZE_DEFAULT, QEMU_PIECE_MAX, QEMU_PIECE_MIN, STANDSTILL_MAX};
 use crate::net;
+use crate::numbers::ConnectionIdx;
 use crate::report::ReplayReport;
 use crate::ring;
 use crate::ring::{HostRing, Ring};
@@ -161,6 +162,7 @@ impl Replay {
         let mut buffers = Pool::new(u32::try_from(captured.len()).expect("connections are bounded"), len)?;
         let connections = captured.iter().zip(sockets).zip(script.files).enumerate();
         let both = connections.map(|(number, ((connection, socket), file))| {
+            let number = ConnectionIdx::from_index(number);
             let return_path = ReturnPathReader::new(
                 number,
                 socket.fd(),

@@ -7,6 +7,8 @@
 //! | `Committed`: Commit was sent; we may not run them unless the receiver promises that it never will | `Committed`: Commit came; we run them, or reset and promise |
 //! | `Over`: the receiver runs them | `Over`: they run here |
 
+use crate::numbers::DeviceIdx;
+
 /// The outcome of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -51,11 +53,11 @@ impl SenderHandover {
     }
 
     /// The receiver reported a device as loaded. False when it did so before, or at the wrong time.
-    pub(crate) fn loaded(&mut self, device: usize) -> bool {
-        if self.stage != Stage::Moving || self.loaded[device] {
+    pub(crate) fn loaded(&mut self, device: DeviceIdx) -> bool {
+        if self.stage != Stage::Moving || self.loaded[device.index()] {
             return false;
         }
-        self.loaded[device] = true;
+        self.loaded[device.index()] = true;
         if self.loaded.iter().all(|&loaded| loaded) {
             self.stage = Stage::Loaded;
         }
@@ -114,9 +116,9 @@ impl ReceiverHandover {
     }
 
     /// A device has loaded its state and is ready to run.
-    pub(crate) fn loaded(&mut self, device: usize) {
+    pub(crate) fn loaded(&mut self, device: DeviceIdx) {
         assert_eq!(self.stage, Stage::Moving, "devices are loaded before Commit");
-        self.loaded[device] = true;
+        self.loaded[device.index()] = true;
         if self.loaded.iter().all(|&loaded| loaded) {
             self.stage = Stage::Loaded;
         }
@@ -164,17 +166,22 @@ mod tests {
     fn a_transfer_that_ends_before_commit_is_aborted_on_both_sides() {
         let mut giving = SenderHandover::new(2);
         assert_eq!(giving.outcome(false), Outcome::Aborted);
-        assert!(giving.loaded(0) && !giving.is_loaded() && giving.loaded(1) && giving.is_loaded());
+        assert!(
+            giving.loaded(DeviceIdx(0))
+                && !giving.is_loaded()
+                && giving.loaded(DeviceIdx(1))
+                && giving.is_loaded()
+        );
         assert_eq!(giving.outcome(false), Outcome::Aborted);
         let mut taking = ReceiverHandover::new(1);
-        taking.loaded(0);
+        taking.loaded(DeviceIdx(0));
         assert_eq!(taking.outcome(), Outcome::Aborted);
     }
 
     #[test]
     fn a_lost_answer_leaves_the_sender_in_doubt_unless_the_receiver_promised() {
         let mut giving = SenderHandover::new(1);
-        giving.loaded(0);
+        giving.loaded(DeviceIdx(0));
         giving.commit();
         assert_eq!((giving.outcome(false), giving.outcome(true)), (Outcome::InDoubt, Outcome::Aborted));
         assert!(giving.committed() && giving.is_over());
@@ -184,9 +191,9 @@ mod tests {
     #[test]
     fn commit_before_everything_is_loaded_and_a_second_commit_are_refused() {
         let mut taking = ReceiverHandover::new(2);
-        taking.loaded(0);
+        taking.loaded(DeviceIdx(0));
         assert!(!taking.commit());
-        taking.loaded(1);
+        taking.loaded(DeviceIdx(1));
         assert!(taking.commit() && !taking.commit());
         taking.committed();
         assert_eq!(taking.outcome(), Outcome::Complete);
@@ -195,7 +202,7 @@ mod tests {
     #[test]
     fn a_device_reported_twice_or_an_answer_to_nothing_is_refused() {
         let mut giving = SenderHandover::new(2);
-        assert!(giving.loaded(0) && !giving.loaded(0) && !giving.committed());
+        assert!(giving.loaded(DeviceIdx(0)) && !giving.loaded(DeviceIdx(0)) && !giving.committed());
     }
 
     proptest! {
@@ -208,8 +215,8 @@ mod tests {
             let mut arrives = || { messages += 1; messages <= cut };
             let mut promised = false;
             for device in 0..devices {
-                taking.loaded(device);
-                if arrives() { giving.loaded(device); }
+                taking.loaded(DeviceIdx::from_index(device));
+                if arrives() { giving.loaded(DeviceIdx::from_index(device)); }
             }
             if giving.is_loaded() {
                 giving.commit();

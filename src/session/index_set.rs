@@ -3,36 +3,54 @@
 //! It has room for every device or channel of a session from the start, so nothing allocates, and finding a member looks
 //! at four words however many devices there are.
 
+use std::marker::PhantomData;
+
 use crate::limits::{CHANNELS_MAX, DEVICES_MAX};
+use crate::numbers::Number;
 
 const WORDS: usize = 4;
 const WORD_BITS: usize = u64::BITS as usize;
 const _: () = assert!(DEVICES_MAX <= WORDS * WORD_BITS && CHANNELS_MAX <= WORDS * WORD_BITS);
 
 /// A set of indices below [`DEVICES_MAX`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct IndexSet {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IndexSet<I> {
     words: [u64; WORDS],
+    members: PhantomData<I>,
 }
 
-impl IndexSet {
+impl<I> Default for IndexSet<I> {
+    fn default() -> IndexSet<I> {
+        IndexSet::of([0; WORDS])
+    }
+}
+
+impl<I> IndexSet<I> {
+    fn of(words: [u64; WORDS]) -> IndexSet<I> {
+        IndexSet { words, members: PhantomData }
+    }
+}
+
+impl<I: Number> IndexSet<I> {
     /// All indices below `count`.
-    pub(crate) fn below(count: usize) -> IndexSet {
+    pub(crate) fn below(count: usize) -> IndexSet<I> {
         let mut set = IndexSet::default();
-        (0..count).for_each(|idx| set.insert(idx));
+        (0..count).for_each(|idx| set.insert(I::from_index(idx)));
         set
     }
 
-    pub(crate) fn insert(&mut self, idx: usize) {
+    pub(crate) fn insert(&mut self, idx: I) {
+        let idx = idx.index();
         self.words[idx / WORD_BITS] |= 1 << (idx % WORD_BITS);
     }
 
-    pub(crate) fn remove(&mut self, idx: usize) {
+    pub(crate) fn remove(&mut self, idx: I) {
+        let idx = idx.index();
         self.words[idx / WORD_BITS] &= !(1 << (idx % WORD_BITS));
     }
 
     /// Inserts or removes an index.
-    pub(crate) fn set(&mut self, idx: usize, is_member: bool) {
+    pub(crate) fn set(&mut self, idx: I, is_member: bool) {
         if is_member {
             self.insert(idx);
         } else {
@@ -40,7 +58,8 @@ impl IndexSet {
         }
     }
 
-    pub(crate) fn contains(&self, idx: usize) -> bool {
+    pub(crate) fn contains(&self, idx: I) -> bool {
+        let idx = idx.index();
         self.words[idx / WORD_BITS] >> (idx % WORD_BITS) & 1 == 1
     }
 
@@ -53,42 +72,42 @@ impl IndexSet {
     }
 
     /// Members of either.
-    pub(crate) fn union(&self, other: &IndexSet) -> IndexSet {
+    pub(crate) fn union(&self, other: &IndexSet<I>) -> IndexSet<I> {
         let mut words = self.words;
         words.iter_mut().zip(other.words).for_each(|(word, other)| *word |= other);
-        IndexSet { words }
+        IndexSet::of(words)
     }
 
     /// Members of both.
-    pub(crate) fn intersection(&self, other: &IndexSet) -> IndexSet {
+    pub(crate) fn intersection(&self, other: &IndexSet<I>) -> IndexSet<I> {
         let mut words = self.words;
         words.iter_mut().zip(other.words).for_each(|(word, other)| *word &= other);
-        IndexSet { words }
+        IndexSet::of(words)
     }
 
     /// The first member from `start` on; if there is none, the first of all. `start` may be one past the last index.
-    pub(crate) fn next_from(&self, start: usize) -> Option<usize> {
+    pub(crate) fn next_from(&self, start: usize) -> Option<I> {
         let behind = (start / WORD_BITS..WORDS).find_map(|at| {
             let skipped = if at == start / WORD_BITS { start % WORD_BITS } else { 0 };
-            lowest(self.words[at] >> skipped).map(|bit| at * WORD_BITS + skipped + bit)
+            lowest(self.words[at] >> skipped).map(|bit| I::from_index(at * WORD_BITS + skipped + bit))
         });
         behind.or_else(|| self.first())
     }
 
     /// The lowest member.
-    pub(crate) fn first(&self) -> Option<usize> {
-        (0..WORDS).find_map(|at| lowest(self.words[at]).map(|bit| at * WORD_BITS + bit))
+    pub(crate) fn first(&self) -> Option<I> {
+        (0..WORDS).find_map(|at| lowest(self.words[at]).map(|bit| I::from_index(at * WORD_BITS + bit)))
     }
 
     /// Takes the lowest member out.
-    pub(crate) fn pop_first(&mut self) -> Option<usize> {
+    pub(crate) fn pop_first(&mut self) -> Option<I> {
         let first = self.first()?;
         self.remove(first);
         Some(first)
     }
 
     /// The members, in ascending order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = usize> + use<> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = I> + use<I> {
         let mut left = *self;
         std::iter::from_fn(move || left.pop_first())
     }
@@ -108,14 +127,14 @@ mod tests {
 
     #[test]
     fn all_below_a_count_are_members_and_no_other() {
-        assert!(IndexSet::below(0).is_empty());
-        assert_eq!(IndexSet::below(256).len(), 256);
-        assert_eq!(IndexSet::below(65).iter().last(), Some(64));
+        assert!(IndexSet::<usize>::below(0).is_empty());
+        assert_eq!(IndexSet::<usize>::below(256).len(), 256);
+        assert_eq!(IndexSet::<usize>::below(65).iter().last(), Some(64));
     }
 
     #[test]
     fn looking_from_past_the_last_index_begins_anew() {
-        let mut set = IndexSet::default();
+        let mut set = IndexSet::<usize>::default();
         assert_eq!(set.next_from(256), None);
         set.insert(3);
         assert_eq!(set.next_from(256), Some(3));
@@ -127,7 +146,7 @@ mod tests {
         fn it_does_what_an_ordered_set_does(
             changes in prop::collection::vec((0_usize..256, any::<bool>()), 0..200), start in 0_usize..257
         ) {
-            let (mut set, mut oracle) = (IndexSet::default(), BTreeSet::new());
+            let (mut set, mut oracle) = (IndexSet::<usize>::default(), BTreeSet::new());
             for (idx, is_member) in changes {
                 set.set(idx, is_member);
                 if is_member { oracle.insert(idx) } else { oracle.remove(&idx) };
@@ -136,7 +155,7 @@ mod tests {
             prop_assert_eq!(set.len(), oracle.len());
             prop_assert_eq!(set.next_from(start), oracle.range(start..).chain(&oracle).next().copied());
             prop_assert!(set.iter().eq(oracle.iter().copied()));
-            let below = IndexSet::below(100);
+            let below = IndexSet::<usize>::below(100);
             prop_assert!(set.intersection(&below).iter().eq(oracle.range(..100).copied()));
             prop_assert!(set.union(&below).iter().eq((0..100).chain(oracle.range(100..).copied())));
         }

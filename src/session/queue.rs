@@ -1,12 +1,13 @@
 //! Packets between devices and a session: those that were read and have no number yet, and those that are written next.
 //! Nothing here knows a protocol.
 
+use crate::numbers::DeviceIdx;
 use crate::time::Nanos;
 
 /// A packet that was read from its device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReadPacket<H> {
-    pub(crate) device: usize,
+    pub(crate) device: DeviceIdx,
     /// Where its payload is.
     pub(crate) handle: H,
     /// Bytes of payload.
@@ -37,11 +38,11 @@ pub(crate) struct NextPacket<H> {
 /// The packets of each device, in the order in which they are to be written.
 pub(crate) trait PacketQueue<H> {
     /// The next packet of a device, if it is here.
-    fn pop(&mut self, device: usize) -> Option<NextPacket<H>>;
+    fn pop(&mut self, device: DeviceIdx) -> Option<NextPacket<H>>;
 
     /// The packet that was popped last has been written.
-    fn written(&mut self, device: usize, now: Nanos);
+    fn written(&mut self, device: DeviceIdx, now: Nanos);
 
     /// A device has accepted all of its state and is ready to run.
-    fn loaded(&mut self, device: usize);
+    fn loaded(&mut self, device: DeviceIdx);
 }

@@ -1,6 +1,7 @@
 //! The receiver's side of the protocol: checks packets, puts them in order, grants credit, and keeps its half of the
 //! hand-over.
 
+use crate::numbers::DeviceIdx;
 use std::collections::VecDeque;
 
 use super::credit::Grant;
@@ -81,7 +82,7 @@ pub(crate) struct ReceiverSession<H> {
     offer: Option<Offer>,
     devices: Vec<Incoming<H>>,
     /// Devices whose limit may have become worth a message.
-    credit_due: IndexSet,
+    credit_due: IndexSet<DeviceIdx>,
     packet_size: u32,
     checksum: Checksum,
     stage: Stage,
@@ -153,8 +154,8 @@ impl<H> ReceiverSession<H> {
         self.outbox.push_back(Control::Ready);
     }
 
-    pub(crate) fn totals(&self, device: usize) -> Totals {
-        self.devices[device].totals
+    pub(crate) fn totals(&self, device: DeviceIdx) -> Totals {
+        self.devices[device.index()].totals
     }
 
     /// When the sender's devices began to stop.
@@ -266,10 +267,9 @@ impl<H> ReceiverSession<H> {
             return None;
         }
         loop {
-            let number = self.credit_due.pop_first()?;
-            if let Some(limit) = self.devices[number].grant.announce() {
-                let device = u16::try_from(number).expect("devices are bounded by DEVICES_MAX");
-                return Some(Control::Credit { device, limit });
+            let device = self.credit_due.pop_first()?;
+            if let Some(limit) = self.devices[device.index()].grant.announce() {
+                return Some(Control::Credit { device: device.0, limit });
             }
         }
     }
@@ -301,29 +301,28 @@ impl<H> ReceiverSession<H> {
 }
 
 impl<H> PacketQueue<H> for ReceiverSession<H> {
-    fn pop(&mut self, device: usize) -> Option<NextPacket<H>> {
-        let incoming = &mut self.devices[device];
+    fn pop(&mut self, device: DeviceIdx) -> Option<NextPacket<H>> {
+        let incoming = &mut self.devices[device.index()];
         let (_, Arrived { header, handle, arrived_at }) = incoming.reorder.pop()?;
         incoming.totals.add(&header);
         let (len, read_at) = (header.len as usize, header.read_at_ns);
         Some(NextPacket { handle, len, config: header.config, read_at, arrived_at })
     }
 
-    fn written(&mut self, device: usize, now: Nanos) {
-        self.devices[device].grant.written();
+    fn written(&mut self, device: DeviceIdx, now: Nanos) {
+        self.devices[device.index()].grant.written();
         self.credit_due.insert(device);
         self.live.moved(now);
     }
 
     /// Reports the device to the sender (P-30).
-    fn loaded(&mut self, device: usize) {
-        let incoming = &self.devices[device];
+    fn loaded(&mut self, device: DeviceIdx) {
+        let incoming = &self.devices[device.index()];
         assert!(incoming.reorder.is_complete(), "a device is loaded after its last packet");
         let Totals { packets, bytes, crc32c, .. } = incoming.totals;
         let crc32c = if self.checksum == Checksum::None { 0 } else { crc32c };
-        let device = u16::try_from(device).expect("devices are bounded by DEVICES_MAX");
-        self.handover.loaded(device.into());
-        self.outbox.push_back(Control::Loaded { device, packets, bytes, crc32c });
+        self.handover.loaded(device);
+        self.outbox.push_back(Control::Loaded { device: device.0, packets, bytes, crc32c });
     }
 }
 
@@ -393,9 +392,9 @@ mod tests {
     fn grants_credit_as_packets_are_written() {
         let mut session = ready(2);
         arrive(&mut session, header(0, 0, false, b"x"));
-        assert!(session.pop(0).is_some());
+        assert!(session.pop(DeviceIdx(0)).is_some());
         assert_eq!(session.poll_control(0), None);
-        session.written(0, 0);
+        session.written(DeviceIdx(0), 0);
         assert_eq!(session.poll_control(0), Some(Control::Credit { device: 0, limit: 3 }));
     }
 
@@ -431,8 +430,8 @@ mod tests {
         let mut session = ready(4);
         arrive(&mut session, header(0, 1, true, b"de"));
         arrive(&mut session, header(0, 0, false, b"abc"));
-        while session.pop(0).is_some() {}
-        session.loaded(0);
+        while session.pop(DeviceIdx(0)).is_some() {}
+        session.loaded(DeviceIdx(0));
         let expected = Control::Loaded { device: 0, packets: 2, bytes: 5, crc32c: crc32c(0, b"abcde") };
         assert_eq!(session.poll_control(0), Some(expected));
         assert!(session.is_loaded());
@@ -451,8 +450,8 @@ mod tests {
     fn runs_only_after_commit() {
         let mut session = ready(4);
         arrive(&mut session, header(0, 0, true, b""));
-        session.pop(0).unwrap();
-        session.loaded(0);
+        session.pop(DeviceIdx(0)).unwrap();
+        session.loaded(DeviceIdx(0));
         assert!(!session.is_committed());
         let early = session.on_control(Control::Commit, 0);
         assert!(matches!(early, Err(Error::Peer(PeerError::Unexpected { .. }))), "before switchover");
@@ -485,8 +484,8 @@ mod tests {
         assert!(session.check(60 * SECOND).is_ok(), "a packet came");
         assert!(session.check(119 * SECOND).is_err());
 
-        session.pop(0).unwrap();
-        session.written(0, 118 * SECOND);
+        session.pop(DeviceIdx(0)).unwrap();
+        session.written(DeviceIdx(0), 118 * SECOND);
         assert!(session.check(119 * SECOND).is_ok(), "it was written");
     }
 }

@@ -1,6 +1,7 @@
 //! Which device is served next. A pure choice.
 
 use super::index_set::IndexSet;
+use crate::numbers::DeviceIdx;
 
 /// Round robin: the first candidate after the one chosen last.
 #[derive(Debug, Default)]
@@ -9,9 +10,9 @@ pub(crate) struct RoundRobin {
 }
 
 impl RoundRobin {
-    pub(crate) fn choose(&mut self, candidates: &IndexSet) -> Option<usize> {
+    pub(crate) fn choose(&mut self, candidates: &IndexSet<DeviceIdx>) -> Option<DeviceIdx> {
         let chosen = candidates.next_from(self.last + 1)?;
-        self.last = chosen;
+        self.last = chosen.index();
         Some(chosen)
     }
 }
@@ -24,10 +25,10 @@ mod tests {
     fn devices_take_turns() {
         let mut round_robin = RoundRobin::default();
         let mut candidates = IndexSet::below(3);
-        candidates.remove(1);
+        candidates.remove(DeviceIdx(1));
         let order: Vec<_> = (0..4).map(|_| round_robin.choose(&candidates)).collect();
-        assert_eq!(order, [Some(2), Some(0), Some(2), Some(0)]);
+        assert_eq!(order, [2, 0, 2, 0].map(|device| Some(DeviceIdx(device))));
         assert_eq!(round_robin.choose(&IndexSet::default()), None);
-        assert_eq!(round_robin.choose(&IndexSet::below(256)), Some(1));
+        assert_eq!(round_robin.choose(&IndexSet::below(256)), Some(DeviceIdx(1)));
     }
 }

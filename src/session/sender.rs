@@ -1,5 +1,6 @@
 //! The sender's side of the protocol: numbers packets, spends credit, and keeps its half of the hand-over.
 
+use crate::numbers::DeviceIdx;
 use std::collections::VecDeque;
 
 use super::credit::Allowance;
@@ -46,9 +47,9 @@ enum Stage {
 pub(crate) struct SenderSession<H> {
     devices: Vec<Outgoing<H>>,
     /// Devices whose first packet may be sent, those that have packets, and those whose config packet was queued.
-    sendable: IndexSet,
-    waiting: IndexSet,
-    config_queued: IndexSet,
+    sendable: IndexSet<DeviceIdx>,
+    waiting: IndexSet<DeviceIdx>,
+    config_queued: IndexSet<DeviceIdx>,
     checksum: Checksum,
     round_robin: RoundRobin,
     stage: Stage,
@@ -100,28 +101,28 @@ impl<H> SenderSession<H> {
         self.stage == Stage::Ready
     }
 
-    pub(crate) fn totals(&self, device: usize) -> Totals {
-        self.devices[device].totals
+    pub(crate) fn totals(&self, device: DeviceIdx) -> Totals {
+        self.devices[device.index()].totals
     }
 
     /// The next bytes of a device were read. Gives them their number.
     pub(crate) fn push(&mut self, packet: ReadPacket<H>, now: Nanos) {
-        let ReadPacket { device: number, handle, len, config, crc32c, read_at } = packet;
-        assert!(!self.config_queued.contains(number), "the config packet is the last");
-        self.config_queued.set(number, config);
-        let device = u16::try_from(number).expect("devices are bounded by DEVICES_MAX");
-        let outgoing = &mut self.devices[number];
+        let ReadPacket { device, handle, len, config, crc32c, read_at } = packet;
+        assert!(!self.config_queued.contains(device), "the config packet is the last");
+        self.config_queued.set(device, config);
+        let outgoing = &mut self.devices[device.index()];
         let idx = outgoing.totals.packets;
-        let header = DataHeader { device, idx, config, len, crc32c, read_at_ns: read_at, sent_at_ns: 0 };
+        let header =
+            DataHeader { device: device.0, idx, config, len, crc32c, read_at_ns: read_at, sent_at_ns: 0 };
         outgoing.totals.add(&header);
         outgoing.queue.push_back(Queued { header, handle, queued_at: now });
-        self.refresh(number);
+        self.refresh(device);
         self.live.moved(now);
     }
 
     /// Whether a device has packets, and whether the first may be sent.
-    fn refresh(&mut self, device: usize) {
-        let outgoing = &self.devices[device];
+    fn refresh(&mut self, device: DeviceIdx) {
+        let outgoing = &self.devices[device.index()];
         let first = outgoing.queue.front().map(|packet| packet.header.idx);
         self.waiting.set(device, first.is_some());
         self.sendable.set(device, first.is_some_and(|idx| outgoing.allowance.allows(idx)));
@@ -130,7 +131,7 @@ impl<H> SenderSession<H> {
     /// The next packet that may be sent, round robin over the devices.
     pub(crate) fn pop(&mut self, now: Nanos) -> Option<Queued<H>> {
         let device = self.round_robin.choose(&self.sendable)?;
-        let mut packet = self.devices[device].queue.pop_front()?;
+        let mut packet = self.devices[device.index()].queue.pop_front()?;
         self.refresh(device);
         packet.header.sent_at_ns = now;
         Some(packet)
@@ -246,14 +247,14 @@ impl<H> SenderSession<H> {
         let outgoing = outgoing.ok_or(wrong(CreditProblem::UnknownDevice))?;
         // P-25
         outgoing.allowance.raise(limit).map_err(|_| wrong(CreditProblem::Shrinks))?;
-        self.refresh(usize::from(device));
+        self.refresh(DeviceIdx(device));
         Ok(())
     }
 
     fn loaded(&mut self, device: u16, packets: u64, bytes: u64, crc32c: u32) -> Result<(), PeerError> {
         let unexpected = PeerError::Unexpected { message: ControlKind::Loaded, phase: self.phase };
         let Some(outgoing) = self.devices.get(usize::from(device)) else { return Err(unexpected) };
-        if !self.config_queued.contains(usize::from(device)) || !outgoing.queue.is_empty() {
+        if !self.config_queued.contains(DeviceIdx(device)) || !outgoing.queue.is_empty() {
             return Err(unexpected);
         }
         // P-31
@@ -268,7 +269,7 @@ impl<H> SenderSession<H> {
                 sent_crc32c: sent.crc32c,
             });
         }
-        if self.handover.loaded(usize::from(device)) { Ok(()) } else { Err(unexpected) }
+        if self.handover.loaded(DeviceIdx(device)) { Ok(()) } else { Err(unexpected) }
     }
 }
 
@@ -290,6 +291,7 @@ mod tests {
     }
 
     fn packet(device: usize, handle: u32, len: u32, config: bool, crc32c: u32) -> ReadPacket<u32> {
+        let device = DeviceIdx::from_index(device);
         ReadPacket { device, handle, len, config, crc32c, read_at: 0 }
     }
 

@@ -5,6 +5,8 @@
 
 mod ending;
 
+use crate::numbers::ChannelIdx;
+use crate::numbers::DeviceIdx;
 use std::collections::VecDeque;
 
 use super::Finished;
@@ -56,7 +58,7 @@ pub(super) struct Receiving<R: Ring> {
     /// Data connections that wait for the agreement on settings.
     connections: Vec<Connection>,
     /// Headers that came and whose payloads are still to be received, with their channels. At most one of each.
-    headers: VecDeque<(usize, DataHeader)>,
+    headers: VecDeque<(ChannelIdx, DataHeader)>,
     /// The ring writes some device: receiving and writing overlap.
     overlaps: bool,
     lines: Pool,
@@ -145,6 +147,7 @@ impl<R: Ring> Receiving<R> {
         self.headers.reserve(self.connections.len());
         for (channel, connection) in self.connections.drain(..).enumerate() {
             let line = self.lines.take().expect("there is a line for each channel");
+            let channel = ChannelIdx::from_index(channel);
             let mut rx =
                 Rx::new(connection, Operation::Packet { channel }.tag(), line, Native(offer.checksum));
             rx.begin(&mut self.worker.ring);
@@ -253,7 +256,7 @@ impl<R: Ring> Receiving<R> {
     fn begin_payload(&mut self) -> Result<(), Error> {
         let Some((channel, header)) = self.headers.pop_front() else { return Ok(()) };
         let slot = self.worker.take_promised();
-        let event = self.channels[channel].accept(&mut self.worker.ring, header, slot);
+        let event = self.channels[channel.index()].accept(&mut self.worker.ring, header, slot);
         self.on_rx(channel, event)
     }
 
@@ -279,8 +282,8 @@ impl<R: Ring> Receiving<R> {
         Ok(())
     }
 
-    fn on_rx(&mut self, channel: usize, event: RxEvent<DataHeader>) -> Result<(), Error> {
-        let place = Place::Channel(u16::try_from(channel).unwrap_or(u16::MAX));
+    fn on_rx(&mut self, channel: ChannelIdx, event: RxEvent<DataHeader>) -> Result<(), Error> {
+        let place = Place::Channel(channel.0.into());
         let now = self.worker.ring.now();
         let phase = self.session.phase();
         match event {
@@ -293,7 +296,7 @@ impl<R: Ring> Receiving<R> {
                 if self.overlaps { self.begin_payload() } else { Ok(()) }
             }
             RxEvent::Packet { header, slot, crc32c } => {
-                self.writers.mark_ready(header.device.into());
+                self.writers.mark_ready(DeviceIdx(header.device));
                 self.session.on_packet(header, slot, crc32c, place, now).map_err(|(error, slot)| {
                     self.worker.put(slot);
                     error.into()
@@ -322,7 +325,8 @@ impl<R: Ring> Loop for Receiving<R> {
                     self.writers.on_write_end(&mut self.worker, &mut self.session, device, slot, result)
                 }
                 Operation::Packet { channel } => {
-                    let event = self.channels[channel].on_received(&mut self.worker.ring, slot, result);
+                    let event =
+                        self.channels[channel.index()].on_received(&mut self.worker.ring, slot, result);
                     self.on_rx(channel, event)
                 }
                 Operation::ControlReceive => self.on_control(slot, result),

@@ -15,6 +15,7 @@ use crate::channel::{Tx, TxEvent, ZeroCopy};
 use crate::error::{Errno, Error, KernelError, PeerError, Place};
 use crate::limits::PRECOPY_TIME_MAX;
 use crate::net::Connection;
+use crate::numbers::{ChannelIdx, DeviceIdx};
 use crate::phase::Phase;
 use crate::report::Stage;
 use crate::ring::{Completion, Ring};
@@ -71,9 +72,11 @@ impl<R: Ring> Sending<R> {
         worker.report.zero_copy(parts.zero_copy, worker.ring.can_zero_copy());
         let zero_copy = if worker.ring.can_zero_copy() { parts.zero_copy } else { ZeroCopy::Off };
         let link = Link::new(&mut worker.ring, parts.control, &mut lines);
-        let channel =
-            |(channel, socket)| Tx::new(socket, Operation::Packet { channel }.tag(), zero_copy, slots);
-        let channels = Channels::new(parts.data.into_iter().enumerate().map(channel));
+        let numbers = ChannelIdx::below(parts.data.len());
+        let channels = parts.data.into_iter().zip(numbers).map(|(connection, channel)| {
+            Tx::new(connection, Operation::Packet { channel }.tag(), zero_copy, slots)
+        });
+        let channels = Channels::new(channels);
         let readers = Readers::new(parts.devices, parts.packet_size, parts.checksum);
         let offers = readers.devices.names().zip(readers.estimates()).map(|((name, instance), estimate)| {
             DeviceOffer { name: name.into(), instance, estimate: estimate.unwrap_or(0) }
@@ -238,7 +241,8 @@ impl<R: Ring> Sending<R> {
     fn report_progress(&mut self, now: Nanos) {
         let (session, readers) = (&self.session, &self.readers);
         self.worker.report_progress(now, || {
-            let bytes = (0..readers.devices.len()).map(|device| session.totals(device).bytes).sum();
+            let bytes =
+                DeviceIdx::below(readers.devices.len()).map(|device| session.totals(device).bytes).sum();
             (bytes, readers.estimates().sum())
         });
     }
@@ -258,7 +262,7 @@ impl<R: Ring> Sending<R> {
             };
             self.worker.recorder.see_credit_stall(false, now);
             self.worker.recorder.record(Stage::Queue, packet.queued_at, now);
-            self.readers.on_popped(packet.header.device.into());
+            self.readers.on_popped(DeviceIdx(packet.header.device));
             self.channels.send(&mut self.worker.ring, channel, packet.handle, &packet.header);
         }
     }
@@ -270,7 +274,7 @@ impl<R: Ring> Sending<R> {
         self.link.on_received(&mut self.worker.ring, line, result, phase, take)
     }
 
-    fn on_tx(&mut self, channel: usize, event: TxEvent) -> Result<(), Error> {
+    fn on_tx(&mut self, channel: ChannelIdx, event: TxEvent) -> Result<(), Error> {
         let now = self.worker.ring.now();
         match event {
             TxEvent::Pending => {}
@@ -281,7 +285,7 @@ impl<R: Ring> Sending<R> {
             }
             TxEvent::Freed(slot) => self.worker.put(slot),
             TxEvent::Failed(errno) => {
-                let place = Place::Channel(u16::try_from(channel).unwrap_or(u16::MAX));
+                let place = Place::Channel(channel.0.into());
                 return Err(PeerError::Lost { place, phase: self.session.phase(), errno }.into());
             }
         }

@@ -10,6 +10,7 @@ use super::event_loop::{Loop, drain, run_until, within};
 use super::steps::{Devices, StepResult};
 use crate::error::{DeviceError, Error};
 use crate::limits::{LAST_WORD_MAX, LINGER_MAX, REASON_PATIENCE};
+use crate::numbers::DeviceIdx;
 use crate::ring::Ring;
 use crate::time::Nanos;
 use crate::transfer::Finished;
@@ -109,7 +110,7 @@ pub(crate) fn finish_devices<L: Loop, D: ?Sized + Send + 'static>(
     let _ = run_until(owner, deadline, |owner| !parts(owner).1.is_any_away(), drain);
     let (worker, devices) = parts(owner);
     let mut all = true;
-    for device in 0..devices.len() {
+    for device in DeviceIdx::below(devices.len()) {
         // a device that came back too late to begin its last step has a result, but of another one
         let result = devices.take_result(device).filter(|_| begun.contains(device));
         let result = result.unwrap_or(Err(DeviceError::Stuck));

@@ -3,27 +3,28 @@
 //! One pair of functions packs and unpacks tags. The numbers of devices, channels and connections are different things,
 //! and each has variants of its own; nothing unpacks to a variant that nobody packed.
 
+use crate::numbers::{ChannelIdx, ConnectionIdx, DeviceIdx};
 use crate::ring::Tag;
 
 /// What an operation is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     /// Reading or writing a device's state.
-    DeviceState { device: usize },
+    DeviceState { device: DeviceIdx },
     /// A state change or another step of a device, beside the loop.
-    DeviceStep { device: usize },
+    DeviceStep { device: DeviceIdx },
     /// A packet on a data connection.
-    Packet { channel: usize },
+    Packet { channel: ChannelIdx },
     /// Messages from the peer.
     ControlReceive,
     /// Messages to the peer.
     ControlSend,
     /// Bytes from the peer on a connection of a captured stream; the main one is 0, channel n is n + 1.
-    ConnectionReceive { connection: usize },
+    ConnectionReceive { connection: ConnectionIdx },
     /// Bytes to the peer on a connection of a captured stream.
-    ConnectionSend { connection: usize },
+    ConnectionSend { connection: ConnectionIdx },
     /// Reading or writing the file that a connection's bytes are kept in.
-    ConnectionFile { connection: usize },
+    ConnectionFile { connection: ConnectionIdx },
 }
 
 /// Bits of a tag that say which variant it is; the others are the number.
@@ -32,14 +33,14 @@ const KIND_BITS: u32 = 8;
 impl Operation {
     pub(crate) fn tag(self) -> Tag {
         let (kind, number) = match self {
-            Operation::DeviceState { device } => (0, device),
-            Operation::DeviceStep { device } => (1, device),
-            Operation::Packet { channel } => (2, channel),
+            Operation::DeviceState { device } => (0, device.index()),
+            Operation::DeviceStep { device } => (1, device.index()),
+            Operation::Packet { channel } => (2, channel.index()),
             Operation::ControlReceive => (3, 0),
             Operation::ControlSend => (4, 0),
-            Operation::ConnectionReceive { connection } => (5, connection),
-            Operation::ConnectionSend { connection } => (6, connection),
-            Operation::ConnectionFile { connection } => (7, connection),
+            Operation::ConnectionReceive { connection } => (5, connection.index()),
+            Operation::ConnectionSend { connection } => (6, connection.index()),
+            Operation::ConnectionFile { connection } => (7, connection.index()),
         };
         Tag((number as u64) << KIND_BITS | kind)
     }
@@ -59,14 +60,14 @@ impl Operation {
     fn unpack(tag: Tag) -> Option<Operation> {
         let number = usize::try_from(tag.0 >> KIND_BITS).ok()?;
         Some(match tag.0 & ((1 << KIND_BITS) - 1) {
-            0 => Operation::DeviceState { device: number },
-            1 => Operation::DeviceStep { device: number },
-            2 => Operation::Packet { channel: number },
+            0 => Operation::DeviceState { device: DeviceIdx::from_index(number) },
+            1 => Operation::DeviceStep { device: DeviceIdx::from_index(number) },
+            2 => Operation::Packet { channel: ChannelIdx::from_index(number) },
             3 => Operation::ControlReceive,
             4 => Operation::ControlSend,
-            5 => Operation::ConnectionReceive { connection: number },
-            6 => Operation::ConnectionSend { connection: number },
-            7 => Operation::ConnectionFile { connection: number },
+            5 => Operation::ConnectionReceive { connection: ConnectionIdx::from_index(number) },
+            6 => Operation::ConnectionSend { connection: ConnectionIdx::from_index(number) },
+            7 => Operation::ConnectionFile { connection: ConnectionIdx::from_index(number) },
             _ => return None,
         })
     }
@@ -79,14 +80,14 @@ mod tests {
     #[test]
     fn an_operation_survives_its_tag() {
         for operation in [
-            Operation::DeviceState { device: 255 },
-            Operation::DeviceStep { device: 7 },
-            Operation::Packet { channel: 254 },
+            Operation::DeviceState { device: DeviceIdx(255) },
+            Operation::DeviceStep { device: DeviceIdx(7) },
+            Operation::Packet { channel: ChannelIdx(254) },
             Operation::ControlReceive,
             Operation::ControlSend,
-            Operation::ConnectionReceive { connection: 255 },
-            Operation::ConnectionSend { connection: 0 },
-            Operation::ConnectionFile { connection: 1 },
+            Operation::ConnectionReceive { connection: ConnectionIdx(255) },
+            Operation::ConnectionSend { connection: ConnectionIdx(0) },
+            Operation::ConnectionFile { connection: ConnectionIdx(1) },
         ] {
             assert_eq!(Operation::of(operation.tag()), operation);
         }

@@ -7,6 +7,7 @@
 
 mod precopy;
 
+use crate::numbers::DeviceIdx;
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -90,15 +91,15 @@ pub(crate) struct Readers {
     /// No read begins.
     paused: bool,
     /// Devices that can be read beside other things, or whose config state can.
-    ready: IndexSet,
+    ready: IndexSet<DeviceIdx>,
     /// Devices that can be read by this thread.
-    ready_inline: IndexSet,
+    ready_inline: IndexSet<DeviceIdx>,
     /// Devices that a read of is under way.
-    under_way: IndexSet,
+    under_way: IndexSet<DeviceIdx>,
     /// Devices whose pre-copy has not done what it can.
-    converging: IndexSet,
+    converging: IndexSet<DeviceIdx>,
     /// Devices in pre-copy that had nothing new, and when they are asked again; the first is the soonest.
-    quiet: VecDeque<(Nanos, usize)>,
+    quiet: VecDeque<(Nanos, DeviceIdx)>,
     /// Whose turn it is.
     next: usize,
     /// Packets of all devices that wait for a channel or for credit.
@@ -142,8 +143,8 @@ impl Readers {
     }
 
     /// Bytes of a device that were read while it ran.
-    pub(crate) fn precopy_bytes(&self, device: usize) -> u64 {
-        self.all[device].precopy_bytes
+    pub(crate) fn precopy_bytes(&self, device: DeviceIdx) -> u64 {
+        self.all[device.index()].precopy_bytes
     }
 
     /// From now on no read begins.
@@ -165,7 +166,7 @@ impl Readers {
     /// From now on every device is read to its end, and then its config state.
     pub(crate) fn begin_stop_copy(&mut self) {
         self.quiet.clear();
-        for device in 0..self.all.len() {
+        for device in DeviceIdx::below(self.all.len()) {
             self.open(device);
             self.enter(device, Reading::Wanted);
         }
@@ -173,23 +174,23 @@ impl Readers {
     }
 
     /// Looks where a device's state is to be read from.
-    fn open(&mut self, device: usize) {
+    fn open(&mut self, device: DeviceIdx) {
         let source = self.devices.here(device).expect("no step is under way between phases");
         let io_mode = |kind: FdKind| io_mode::choose(kind, io_mode::cpus());
-        self.all[device].fd = source.fd().map(|(fd, kind)| (fd.as_raw_fd(), io_mode(kind)));
+        self.all[device.index()].fd = source.fd().map(|(fd, kind)| (fd.as_raw_fd(), io_mode(kind)));
     }
 
     /// Something else is done with a device from now on.
-    fn enter(&mut self, device: usize, reading: Reading) {
-        self.all[device].reading = reading;
+    fn enter(&mut self, device: DeviceIdx, reading: Reading) {
+        self.all[device.index()].reading = reading;
         self.under_way.set(device, reading == Reading::UnderWay);
         self.refresh(device);
     }
 
     /// Whether a read of a device can begin. The ring reads ahead; what this thread reads itself is read when a channel
     /// wants a packet, so that its bytes are in the cache when they are sent.
-    fn refresh(&mut self, device: usize) {
-        let reader = &self.all[device];
+    fn refresh(&mut self, device: DeviceIdx) {
+        let reader = &self.all[device.index()];
         let (is_ready, is_ready_inline) = match reader.reading {
             Reading::Wanted if reader.overlaps() => (reader.queued < READ_AHEAD, false),
             Reading::Wanted => (false, reader.queued == 0),
@@ -201,9 +202,9 @@ impl Readers {
     }
 
     /// A packet of a device waits no longer.
-    pub(crate) fn on_popped(&mut self, device: usize) {
+    pub(crate) fn on_popped(&mut self, device: DeviceIdx) {
         self.queued -= 1;
-        self.all[device].queued -= 1;
+        self.all[device.index()].queued -= 1;
         self.refresh(device);
     }
 
@@ -227,15 +228,15 @@ impl Readers {
                 starved = true;
                 break;
             };
-            if self.all[device].reading == Reading::Drained {
+            if self.all[device.index()].reading == Reading::Drained {
                 self.begin_config(worker, device, slot);
                 continue;
             }
-            self.next = (device + 1) % self.all.len();
-            if !self.all[device].overlaps() {
+            self.next = (device.index() + 1) % self.all.len();
+            if !self.all[device.index()].overlaps() {
                 candidates = candidates.intersection(&self.ready);
             }
-            if self.all[device].fd.is_some() {
+            if self.all[device.index()].fd.is_some() {
                 self.begin_read(worker, device, slot);
             } else {
                 begun = Begun::Filled(self.fill(worker, device, slot)?);
@@ -245,9 +246,9 @@ impl Readers {
         Ok(begun)
     }
 
-    fn begin_read<R: Ring>(&mut self, worker: &mut Worker<R>, device: usize, slot: Slot) {
+    fn begin_read<R: Ring>(&mut self, worker: &mut Worker<R>, device: DeviceIdx, slot: Slot) {
         self.enter(device, Reading::UnderWay);
-        let reader = &mut self.all[device];
+        let reader = &mut self.all[device.index()];
         reader.read_at = worker.ring.now();
         let (fd, io_mode) = reader.fd.expect("only devices with a descriptor are read by the ring");
         let range = HEADER_ROOM..HEADER_ROOM + self.packet_size as usize;
@@ -258,11 +259,11 @@ impl Readers {
     fn fill<R: Ring>(
         &mut self,
         worker: &mut Worker<R>,
-        device: usize,
+        device: DeviceIdx,
         mut slot: Slot,
     ) -> Result<Option<ReadPacket<Slot>>, Error> {
         let size = self.packet_size as usize;
-        self.all[device].read_at = worker.ring.now();
+        self.all[device.index()].read_at = worker.ring.now();
         let source = self.devices.here(device).expect("no step is under way while a device is read");
         match unless_panicked(|| source.fill(&mut slot.payload_mut()[..size])) {
             Ok(read) => Ok(self.on_read(worker, device, slot, read.min(size))),
@@ -274,9 +275,9 @@ impl Readers {
         }
     }
 
-    fn begin_config<R: Ring>(&mut self, worker: &mut Worker<R>, device: usize, mut slot: Slot) {
+    fn begin_config<R: Ring>(&mut self, worker: &mut Worker<R>, device: DeviceIdx, mut slot: Slot) {
         self.enter(device, Reading::Config);
-        self.all[device].read_at = worker.ring.now();
+        self.all[device.index()].read_at = worker.ring.now();
         self.devices.begin(&mut worker.ring, device, move |source| {
             let len = source.config(&mut slot.payload_mut()[..CONFIG_SIZE_MAX])?;
             Ok(StepOutput::Slot(slot, len.min(CONFIG_SIZE_MAX)))
@@ -287,7 +288,7 @@ impl Readers {
     pub(crate) fn on_read_end<R: Ring>(
         &mut self,
         worker: &mut Worker<R>,
-        device: usize,
+        device: DeviceIdx,
         slot: Slot,
         result: Result<usize, Errno>,
     ) -> Result<Option<ReadPacket<Slot>>, Error> {
@@ -315,7 +316,7 @@ impl Readers {
     fn on_read<R: Ring>(
         &mut self,
         worker: &mut Worker<R>,
-        device: usize,
+        device: DeviceIdx,
         slot: Slot,
         read: usize,
     ) -> Option<ReadPacket<Slot>> {
@@ -334,29 +335,29 @@ impl Readers {
         if self.running {
             self.judge(device, read as u64);
         }
-        worker.recorder.record(Stage::Read, self.all[device].read_at, now);
+        worker.recorder.record(Stage::Read, self.all[device.index()].read_at, now);
         let packet = self.packet(device, slot, read, false);
         self.enter(device, Reading::Wanted);
         Some(packet)
     }
 
     /// What was read, which waits from now on.
-    fn packet(&mut self, device: usize, slot: Slot, len: usize, config: bool) -> ReadPacket<Slot> {
+    fn packet(&mut self, device: DeviceIdx, slot: Slot, len: usize, config: bool) -> ReadPacket<Slot> {
         let crc32c = match self.checksum {
             Checksum::Crc32c => wire::crc32c(0, slot.payload(len)),
             Checksum::None => 0,
         };
         let len = u32::try_from(len).expect("a slot is shorter than 4 GiB");
         self.queued += 1;
-        let reader = &mut self.all[device];
+        let reader = &mut self.all[device.index()];
         reader.queued += 1;
         ReadPacket { device, handle: slot, len, config, crc32c, read_at: reader.read_at }
     }
 
     /// A step of a device has ended. Gives the packet that it brought, which waits from now on.
-    pub(crate) fn on_step_end(&mut self, device: usize) -> Result<Option<ReadPacket<Slot>>, Error> {
+    pub(crate) fn on_step_end(&mut self, device: DeviceIdx) -> Result<Option<ReadPacket<Slot>>, Error> {
         self.devices.on_step_end(device);
-        if self.all[device].reading != Reading::Config {
+        if self.all[device.index()].reading != Reading::Config {
             return Ok(None);
         }
         self.enter(device, Reading::Done);

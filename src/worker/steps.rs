@@ -4,6 +4,7 @@
 //! Nothing here knows what a step does. The invariant: a device is either here or lent to exactly one step, and comes back
 //! even when the step panics.
 
+use crate::numbers::DeviceIdx;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -46,7 +47,7 @@ struct Lent<D: ?Sized> {
 pub(crate) struct Devices<D: ?Sized> {
     all: Vec<Lent<D>>,
     /// Devices that are lent to a step.
-    away: IndexSet,
+    away: IndexSet<DeviceIdx>,
 }
 
 impl<D: ?Sized + Send + 'static> Devices<D> {
@@ -66,8 +67,8 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
         self.all.len()
     }
 
-    pub(crate) fn name(&self, device: usize) -> &str {
-        &self.all[device].name
+    pub(crate) fn name(&self, device: DeviceIdx) -> &str {
+        &self.all[device.index()].name
     }
 
     /// Names and instances, in order.
@@ -83,8 +84,8 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
     }
 
     /// A device, unless a step has it.
-    pub(crate) fn here(&mut self, device: usize) -> Option<&mut D> {
-        self.all[device].device.as_deref_mut()
+    pub(crate) fn here(&mut self, device: DeviceIdx) -> Option<&mut D> {
+        self.all[device.index()].device.as_deref_mut()
     }
 
     /// Devices for good, with their names; without those that a step has.
@@ -101,10 +102,10 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
     pub(crate) fn begin(
         &mut self,
         ring: &mut impl Ring,
-        device: usize,
+        device: DeviceIdx,
         step: impl FnOnce(&mut D) -> StepResult + Send + 'static,
     ) {
-        let lent = &mut self.all[device];
+        let lent = &mut self.all[device.index()];
         let mut here = lent.device.take().expect("one step at a time");
         let back = Arc::clone(&lent.back);
         lent.result = None;
@@ -119,9 +120,13 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
     }
 
     /// Begins one step of every device that is here. Which those are.
-    pub(crate) fn begin_all(&mut self, ring: &mut impl Ring, step: fn(&mut D) -> StepResult) -> IndexSet {
+    pub(crate) fn begin_all(
+        &mut self,
+        ring: &mut impl Ring,
+        step: fn(&mut D) -> StepResult,
+    ) -> IndexSet<DeviceIdx> {
         let mut begun = IndexSet::default();
-        for device in 0..self.all.len() {
+        for device in DeviceIdx::below(self.all.len()) {
             if !self.away.contains(device) {
                 self.begin(ring, device, step);
                 begun.insert(device);
@@ -131,8 +136,8 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
     }
 
     /// A step has ended: the device is here again.
-    pub(crate) fn on_step_end(&mut self, device: usize) {
-        let lent = &mut self.all[device];
+    pub(crate) fn on_step_end(&mut self, device: DeviceIdx) {
+        let lent = &mut self.all[device.index()];
         match lent.back.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some((here, result)) => {
                 lent.device = Some(here);
@@ -144,8 +149,8 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
     }
 
     /// What a device's last step gave, once.
-    pub(crate) fn take_result(&mut self, device: usize) -> Option<StepResult> {
-        self.all[device].result.take()
+    pub(crate) fn take_result(&mut self, device: DeviceIdx) -> Option<StepResult> {
+        self.all[device.index()].result.take()
     }
 
     /// Whether the last step of every device has ended well. What the steps gave can still be taken.
@@ -160,7 +165,7 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
     }
 
     /// An error of a device.
-    pub(crate) fn error(&self, device: usize, error: DeviceError) -> Error {
-        Error::Device { device: self.all[device].name.clone(), error }
+    pub(crate) fn error(&self, device: DeviceIdx, error: DeviceError) -> Error {
+        Error::Device { device: self.all[device.index()].name.clone(), error }
     }
 }

@@ -4,6 +4,7 @@
 //! Nothing here knows where packets come from: a queue gives them. A device is looked at only when it may have something
 //! to write; the invariant is that a device with a packet that can be written is idle only while it is in `ready`.
 
+use crate::numbers::DeviceIdx;
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::Worker;
@@ -63,7 +64,7 @@ pub(crate) struct Writers {
     /// One for each device.
     all: Vec<Writer>,
     /// Devices whose next packet may be here.
-    ready: IndexSet,
+    ready: IndexSet<DeviceIdx>,
     /// Times of the source can be compared with ours.
     same_clock: bool,
 }
@@ -84,7 +85,7 @@ impl Writers {
     /// Looks where each device's state is to be written. True when writing overlaps with other things.
     pub(crate) fn open(&mut self) -> bool {
         let io_mode = |kind: FdKind| io_mode::choose(kind, io_mode::cpus());
-        for (device, writer) in self.all.iter_mut().enumerate() {
+        for (device, writer) in DeviceIdx::below(self.all.len()).zip(&mut self.all) {
             let sink = self.devices.here(device).expect("no step is under way between phases");
             writer.fd = sink.fd().map(|(fd, kind)| (fd.as_raw_fd(), io_mode(kind)));
         }
@@ -92,7 +93,7 @@ impl Writers {
     }
 
     /// A packet of this device has come, or may be written from now on.
-    pub(crate) fn mark_ready(&mut self, device: usize) {
+    pub(crate) fn mark_ready(&mut self, device: DeviceIdx) {
         self.ready.insert(device);
     }
 
@@ -108,7 +109,7 @@ impl Writers {
         queue: &mut impl PacketQueue<Slot>,
     ) -> Result<(), Error> {
         while let Some(device) = self.ready.pop_first() {
-            while matches!(self.all[device].writing, Writing::Idle) {
+            while matches!(self.all[device.index()].writing, Writing::Idle) {
                 let Some(packet) = queue.pop(device) else { break };
                 self.begin_write(worker, queue, device, packet)?;
             }
@@ -120,14 +121,14 @@ impl Writers {
         &mut self,
         worker: &mut Worker<R>,
         queue: &mut impl PacketQueue<Slot>,
-        device: usize,
+        device: DeviceIdx,
         packet: NextPacket<Slot>,
     ) -> Result<(), Error> {
         let now = worker.ring.now();
         worker.recorder.record(Stage::Reorder, packet.arrived_at, now);
         let NextPacket { handle: slot, len, config, read_at, .. } = packet;
         let packet = PacketUnderWay { len, read_at, began_at: now };
-        let writer = &mut self.all[device];
+        let writer = &mut self.all[device.index()];
         if config {
             writer.writing = Writing::Config { packet };
             self.devices.begin(&mut worker.ring, device, move |sink| {
@@ -162,8 +163,15 @@ impl Writers {
         Ok(())
     }
 
-    fn go_on(&mut self, ring: &mut impl Ring, device: usize, slot: Slot, packet: PacketUnderWay, at: usize) {
-        let writer = &mut self.all[device];
+    fn go_on(
+        &mut self,
+        ring: &mut impl Ring,
+        device: DeviceIdx,
+        slot: Slot,
+        packet: PacketUnderWay,
+        at: usize,
+    ) {
+        let writer = &mut self.all[device.index()];
         writer.writing = Writing::UnderWay { packet, at };
         let (fd, io_mode) = writer.fd.expect("only devices with a descriptor are written by the ring");
         let range = HEADER_ROOM + at..HEADER_ROOM + packet.len;
@@ -175,11 +183,11 @@ impl Writers {
         &mut self,
         worker: &mut Worker<R>,
         queue: &mut impl PacketQueue<Slot>,
-        device: usize,
+        device: DeviceIdx,
         slot: Slot,
         result: Result<usize, Errno>,
     ) -> Result<(), Error> {
-        let Writing::UnderWay { packet, at } = self.all[device].writing else { return Ok(()) };
+        let Writing::UnderWay { packet, at } = self.all[device.index()].writing else { return Ok(()) };
         let errno = match result {
             Ok(0) => Errno::from_raw(nix::libc::ENOSPC),
             Ok(written) if at + written < packet.len => {
@@ -197,7 +205,7 @@ impl Writers {
             Err(errno) => errno,
         };
         worker.put(slot);
-        self.all[device].writing = Writing::Done;
+        self.all[device.index()].writing = Writing::Done;
         Err(self.devices.error(device, DeviceError::Io { operation: DeviceOperation::Write, errno }))
     }
 
@@ -206,14 +214,14 @@ impl Writers {
         &mut self,
         worker: &mut Worker<R>,
         queue: &mut impl PacketQueue<Slot>,
-        device: usize,
+        device: DeviceIdx,
         slot: Slot,
         packet: PacketUnderWay,
     ) {
         let now = worker.ring.now();
         worker.put(slot);
         queue.written(device, now);
-        let writer = &mut self.all[device];
+        let writer = &mut self.all[device.index()];
         writer.writing = Writing::Idle;
         writer.written += packet.len as u64;
         self.ready.insert(device);
@@ -229,17 +237,17 @@ impl Writers {
         &mut self,
         worker: &mut Worker<R>,
         queue: &mut impl PacketQueue<Slot>,
-        device: usize,
+        device: DeviceIdx,
     ) -> Result<(), Error> {
         self.devices.on_step_end(device);
-        let Writing::Config { packet } = self.all[device].writing else { return Ok(()) };
-        self.all[device].writing = Writing::Done;
+        let Writing::Config { packet } = self.all[device.index()].writing else { return Ok(()) };
+        self.all[device.index()].writing = Writing::Done;
         let result = self.devices.take_result(device).unwrap_or(Err(DeviceError::Panicked));
         let output = result.map_err(|error| self.devices.error(device, error))?;
         if let StepOutput::Slot(slot, _) = output {
             self.on_written(worker, queue, device, slot, packet);
         }
-        self.all[device].writing = Writing::Done;
+        self.all[device.index()].writing = Writing::Done;
         queue.loaded(device);
         Ok(())
     }
@@ -270,7 +278,7 @@ impl Writers {
 
     /// Ends the writes that are under way.
     fn cancel(&self, ring: &mut impl Ring) {
-        for (device, writer) in self.all.iter().enumerate() {
+        for (device, writer) in DeviceIdx::below(self.all.len()).zip(&self.all) {
             if matches!(writer.writing, Writing::UnderWay { .. }) {
                 ring.cancel(Operation::DeviceState { device }.tag());
             }
@@ -324,9 +332,9 @@ pub(crate) fn roll_back<L: Loop>(owner: &mut L, parts: Parts<L>) -> bool {
         |sink| sink.rollback().map(|()| StepOutput::Nothing);
     let all = finish_devices(owner, |owner| devices(parts(owner)), reset, end);
     let (worker, writers) = parts(owner);
-    for device in 0..writers.devices.len() {
+    for device in DeviceIdx::below(writers.devices.len()) {
         let keeps = writers.devices.here(device).is_some_and(|sink| sink.keeps_written());
-        worker.report.kept(writers.devices.name(device), keeps && writers.all[device].written > 0);
+        worker.report.kept(writers.devices.name(device), keeps && writers.all[device.index()].written > 0);
     }
     all
 }

@@ -13,7 +13,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::qemu::connection_idx::ConnectionIdx;
+use crate::numbers::ConnectionIdx;
 use crate::time::Nanos;
 
 /// The file with the destination's answers.

@@ -4,6 +4,7 @@
 use super::Receiving;
 use crate::error::{Error, PeerError, Place};
 use crate::limits::{CONFIRMATION_POLL, LAST_WORD_MAX};
+use crate::numbers::DeviceIdx;
 use crate::phase::Phase;
 use crate::report::Role;
 use crate::ring::{Directions, Ring};
@@ -97,6 +98,7 @@ impl<R: Ring> Receiving<R> {
     fn report(self, outcome: Outcome, error: Option<Error>) -> Finished {
         let Receiving { mut worker, writers, channels, session, .. } = self;
         for (device, (name, instance)) in writers.devices.names().enumerate() {
+            let device = DeviceIdx::from_index(device);
             let (totals, precopy_bytes) = session.devices.totals(device);
             worker.report.device(name, instance, totals, precopy_bytes, Checksum::None);
         }

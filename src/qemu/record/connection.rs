@@ -13,7 +13,7 @@ use crate::descriptor::kind_of;
 use crate::error::Errno;
 use crate::limits::{HEADER_ROOM, PAGE_SIZE};
 use crate::net::Connection;
-use crate::qemu::connection_idx::ConnectionIdx;
+use crate::numbers::ConnectionIdx;
 use crate::ring::{Directions, IoMode, Ring};
 use crate::worker::io_mode;
 use crate::worker::operation::Operation;
@@ -108,7 +108,7 @@ impl ConnectionRecorder {
     fn receive(&mut self, ring: &mut impl Ring, slot: Slot) {
         let range = HEADER_ROOM + self.filled..HEADER_ROOM + slot.capacity() as usize;
         ring.receive(
-            Operation::ConnectionReceive { connection: self.idx.index() }.tag(),
+            Operation::ConnectionReceive { connection: self.idx }.tag(),
             self.connection.fd(),
             slot,
             range,
@@ -227,13 +227,7 @@ impl Outlet {
 
     fn write(&mut self, ring: &mut impl Ring, idx: ConnectionIdx, slot: Slot, range: Range<usize>) {
         let bytes = HEADER_ROOM + range.start..HEADER_ROOM + range.end;
-        ring.write(
-            Operation::ConnectionFile { connection: idx.index() }.tag(),
-            self.file,
-            slot,
-            bytes,
-            self.io_mode,
-        );
+        ring.write(Operation::ConnectionFile { connection: idx }.tag(), self.file, slot, bytes, self.io_mode);
         self.writing = Some(range);
     }
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Misuse};
 use crate::numbers::ChannelIdx;
+use crate::numbers::ConnectionIdx;
 use crate::qemu::capture::format::{self, Record};
-use crate::qemu::connection_idx::ConnectionIdx;
 use crate::time::Nanos;
 use crate::wire::qemu::{INIT_LEN, Init, REPLY_LEN_MAX, Reply};
 
@@ -55,7 +55,7 @@ impl Folder {
 
     /// A multifd connection's files, with the init already written.
     pub(super) fn multifd(&self, init: &Init) -> Result<Files, Error> {
-        let mut files = Files::create(&self.path, ChannelIdx::new(init.id).into())?;
+        let mut files = Files::create(&self.path, ChannelIdx(init.id).into())?;
         let mut bytes = [0; INIT_LEN];
         init.encode(&mut bytes);
         files.bytes.write_all(&bytes).map_err(|error| failed("writing", &files.bytes_path, &error))?;

@@ -4,7 +4,7 @@
 use super::devices::Recorded;
 use crate::error::{Error, PeerError, Place, QemuError};
 use crate::numbers::ChannelIdx;
-use crate::qemu::connection_idx::ConnectionIdx;
+use crate::numbers::ConnectionIdx;
 use crate::qemu::follow::{MainFollower, Step};
 use crate::report::{CapturedDevice, MainReport, MultifdReport, PacketHistograms, PacketsReport};
 use crate::time::Nanos;

@@ -13,9 +13,9 @@ use crate::limits::{
     LAST_WORD_MAX, LINGER_MAX, PROGRESS_INTERVAL, REASON_PATIENCE, SETTLE_MAX, SILENCE_MAX, STANDSTILL_MAX,
 };
 use crate::net::Connection;
+use crate::numbers::ConnectionIdx;
 use crate::phase::Phase;
 use crate::qemu::answer::Answers;
-use crate::qemu::connection_idx::ConnectionIdx;
 use crate::report::PacketHistograms;
 use crate::ring::{Completion, Ring};
 use crate::time::Nanos;
@@ -286,12 +286,8 @@ impl<R: Ring> Loop for Recording<R> {
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
         match completion {
             Completion::Moved { tag, slot, result } => match Operation::of(tag) {
-                Operation::ConnectionReceive { connection } => {
-                    self.on_received(ConnectionIdx::from_index(connection), slot, result)
-                }
-                Operation::ConnectionFile { connection } => {
-                    self.on_written(ConnectionIdx::from_index(connection), slot, result)
-                }
+                Operation::ConnectionReceive { connection } => self.on_received(connection, slot, result),
+                Operation::ConnectionFile { connection } => self.on_written(connection, slot, result),
                 other => other.misplaced(),
             },
             Completion::Sent { lease, result, .. } => {

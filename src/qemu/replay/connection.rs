@@ -14,6 +14,7 @@ use crate::descriptor::kind_of;
 use crate::error::{Errno, Place};
 use crate::limits::HEADER_ROOM;
 use crate::net::Connection;
+use crate::numbers::ConnectionIdx;
 use crate::ring::{Directions, IoMode, Ring};
 use crate::worker::io_mode;
 use crate::worker::operation::Operation;
@@ -24,7 +25,7 @@ pub(super) const SLOTS: usize = 4;
 /// A connection of a capture.
 pub(super) struct ConnectionReplay {
     pub(super) place: Place,
-    number: usize,
+    number: ConnectionIdx,
     file: File,
     connection: Connection,
     /// Bytes of the file that are still to be read.
@@ -52,7 +53,7 @@ impl ConnectionReplay {
     /// `file` stands where the first byte is that is sent, and has `unread` of them.
     pub(super) fn new(
         place: Place,
-        number: usize,
+        number: ConnectionIdx,
         file: File,
         unread: u64,
         connection: Connection,

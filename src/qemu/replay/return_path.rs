@@ -6,6 +6,7 @@ use crate::buffer::Slot;
 use crate::channel::MessageRx;
 use crate::error::Errno;
 use crate::limits::{PAGE_SIZE, QEMU_REPLY_MAX};
+use crate::numbers::ConnectionIdx;
 use crate::ring::Ring;
 use crate::wire::Malformed;
 use crate::wire::qemu::Reply;
@@ -23,10 +24,10 @@ pub(super) struct ReturnPathReader {
 }
 
 impl ReturnPathReader {
-    pub(super) fn new(number: usize, fd: RawFd, buffer: Slot) -> ReturnPathReader {
+    pub(super) fn new(connection: ConnectionIdx, fd: RawFd, buffer: Slot) -> ReturnPathReader {
         ReturnPathReader {
             fd,
-            messages: MessageRx::new(Operation::ConnectionReceive { connection: number }.tag(), buffer),
+            messages: MessageRx::new(Operation::ConnectionReceive { connection }.tag(), buffer),
         }
     }
 

@@ -11,6 +11,7 @@ use super::{Answer, OnAnswer};
 use crate::buffer::Pool;
 use crate::error::{CaptureError, CaptureProblem, Errno, Error, PeerError, Place, QemuError};
 use crate::limits::{SILENCE_MAX, STANDSTILL_MAX};
+use crate::numbers::ConnectionIdx;
 use crate::phase::Phase;
 use crate::ring::{Completion, Directions, Ring};
 use crate::time::Nanos;
@@ -109,21 +110,21 @@ impl<R: Ring> ReplayWorker<R> {
         }
         let elapsed = now.saturating_sub(self.progress.began);
         self.deadlines.stop(Deadline::Pace);
-        for connection in 0..self.connections.len() {
-            self.return_paths[connection].listen(&mut self.ring);
-            let replay = &mut self.connections[connection];
+        for connection in ConnectionIdx::below(self.connections.len()) {
+            self.return_paths[connection.index()].listen(&mut self.ring);
+            let replay = &mut self.connections[connection.index()];
             replay.read_ahead(&mut self.ring, &mut self.pool);
-            let mut limit = self.barriers.limit(connection);
+            let mut limit = self.barriers.limit(connection.index());
             if let Some(recording) = &mut self.recording {
-                limit = limit.min(recording.reached(connection, elapsed)?);
-                if let Some(next) = recording.next(connection) {
+                limit = limit.min(recording.reached(connection.index(), elapsed)?);
+                if let Some(next) = recording.next(connection.index()) {
                     let next = self.progress.began.saturating_add(next);
                     self.deadlines.set(Deadline::Pace, next.min(self.deadlines.due(Deadline::Pace)));
                 }
             }
-            let sent = self.barriers.sent(connection);
+            let sent = self.barriers.sent(connection.index());
             if replay.send(&mut self.ring, limit.saturating_sub(sent)) {
-                self.progress.begin(connection, now);
+                self.progress.begin(connection.index(), now);
             }
         }
         if self.recording.is_some()
@@ -156,48 +157,51 @@ impl<R: Ring> ReplayWorker<R> {
         self.caller.progress(now, self.progress.began, || (bytes, Some(total)));
     }
 
-    fn on_read(&self, connection: usize, read: Result<bool, Errno>) -> Result<(), Error> {
+    fn on_read(&self, connection: ConnectionIdx, read: Result<bool, Errno>) -> Result<(), Error> {
         let problem = match read {
             Ok(true) => return Ok(()),
             Ok(false) => CaptureProblem::Cut { within: "what it had when it was looked at" },
             Err(errno) => CaptureProblem::Io { operation: "read", errno },
         };
-        let offset = self.barriers.sent(connection);
-        Err(CaptureError { file: self.files[connection].clone(), offset, problem }.into())
+        let offset = self.barriers.sent(connection.index());
+        Err(CaptureError { file: self.files[connection.index()].clone(), offset, problem }.into())
     }
 
-    fn on_sent(&mut self, connection: usize, sent: Result<u64, Errno>) -> Result<(), Error> {
+    fn on_sent(&mut self, connection: ConnectionIdx, sent: Result<u64, Errno>) -> Result<(), Error> {
         let count = sent.map_err(|errno| self.left(connection, Some(errno)))?;
         let now = self.ring.now();
-        let sent = self.barriers.sent(connection) + count;
-        self.barriers.advance(connection, sent);
+        let sent = self.barriers.sent(connection.index()) + count;
+        self.barriers.advance(connection.index(), sent);
         if self.progress.switchover_at.is_none() && self.barriers.is_switched() {
             self.progress.switchover_at = Some(now);
             self.caller.tell(&Event::Phase(Phase::StopCopy));
         }
-        self.progress.advance(connection, sent, now);
+        self.progress.advance(connection.index(), sent, now);
         self.moved(now);
         Ok(())
     }
 
-    fn on_heard(&mut self, connection: usize, heard: Result<bool, Errno>) -> Result<(), Error> {
-        while connection == 0
+    fn on_heard(&mut self, connection: ConnectionIdx, heard: Result<bool, Errno>) -> Result<(), Error> {
+        while connection == ConnectionIdx::MAIN
             && let Some(reply) = self.return_paths[0].next().map_err(|what| {
                 PeerError::from(QemuError::Malformed { place: Place::Main, offset: 0, what })
             })?
         {
             self.on_reply(reply)?;
         }
-        if self.return_paths[connection].has_heard() && (connection > 0 || !self.expects_answer) {
-            return Err(
-                PeerError::from(QemuError::Unasked { place: self.connections[connection].place }).into()
-            );
+        if self.return_paths[connection.index()].has_heard()
+            && (connection != ConnectionIdx::MAIN || !self.expects_answer)
+        {
+            return Err(PeerError::from(QemuError::Unasked {
+                place: self.connections[connection.index()].place,
+            })
+            .into());
         }
         // a destination that has all of a channel may close it; what it says or does on main decides
         let is_end = match connection {
-            0 if self.expects_answer => self.progress.shut_at.is_some(),
-            0 => self.is_sent() && heard.is_ok(),
-            _ => self.barriers.is_over(connection),
+            ConnectionIdx::MAIN if self.expects_answer => self.progress.shut_at.is_some(),
+            ConnectionIdx::MAIN => self.is_sent() && heard.is_ok(),
+            _ => self.barriers.is_over(connection.index()),
         };
         match heard {
             Ok(true) => Ok(()),
@@ -232,9 +236,11 @@ impl<R: Ring> ReplayWorker<R> {
     }
 
     /// The destination went away.
-    fn left(&self, connection: usize, errno: Option<Errno>) -> Error {
-        let (place, sent) = (self.connections[connection].place, self.barriers.sent(connection));
-        let left = QemuError::DestinationLeft { place, sent, total: self.barriers.len(connection), errno };
+    fn left(&self, connection: ConnectionIdx, errno: Option<Errno>) -> Error {
+        let (place, sent) =
+            (self.connections[connection.index()].place, self.barriers.sent(connection.index()));
+        let left =
+            QemuError::DestinationLeft { place, sent, total: self.barriers.len(connection.index()), errno };
         PeerError::from(left).into()
     }
 
@@ -264,11 +270,11 @@ impl<R: Ring> Loop for ReplayWorker<R> {
         match completion {
             Completion::Moved { tag, slot, result } => match Operation::of(tag) {
                 Operation::ConnectionFile { connection } => {
-                    let read = self.connections[connection].on_read(&mut self.pool, slot, result);
+                    let read = self.connections[connection.index()].on_read(&mut self.pool, slot, result);
                     self.on_read(connection, read)
                 }
                 Operation::ConnectionReceive { connection } => {
-                    let heard = self.return_paths[connection].on_received(slot, result);
+                    let heard = self.return_paths[connection.index()].on_received(slot, result);
                     self.on_heard(connection, heard)
                 }
                 other => other.misplaced(),
@@ -276,8 +282,12 @@ impl<R: Ring> Loop for ReplayWorker<R> {
             Completion::Sent { tag, lease, result } => {
                 let operation = Operation::of(tag);
                 let Operation::ConnectionSend { connection } = operation else { operation.misplaced() };
-                let sent =
-                    self.connections[connection].on_sent(&mut self.ring, &mut self.pool, lease, result);
+                let sent = self.connections[connection.index()].on_sent(
+                    &mut self.ring,
+                    &mut self.pool,
+                    lease,
+                    result,
+                );
                 self.on_sent(connection, sent)
             }
             Completion::Released { tag, .. } | Completion::Done { tag } => Operation::of(tag).misplaced(),

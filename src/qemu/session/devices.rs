@@ -17,6 +17,7 @@
 //! A source that breaks that order cannot make the receiver hang: when every connection waits or has ended and no
 //! device is being written, nothing more can come, and that is an error that names what is missing.
 
+use crate::numbers::DeviceIdx;
 use std::collections::VecDeque;
 
 use super::unexpected;
@@ -80,7 +81,7 @@ pub(crate) enum Admission {
 /// A device with no packet on channels.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unclear {
-    pub(crate) device: usize,
+    pub(crate) device: DeviceIdx,
     pub(crate) id: DeviceId,
     /// State of the stopped device came on the main connection.
     pub(crate) needs_config: bool,
@@ -113,8 +114,8 @@ impl<H> Devices<H> {
     }
 
     /// What a device has been given so far, and how many bytes of that are from before it stopped.
-    pub(crate) fn totals(&self, device: usize) -> (Totals, u64) {
-        let incoming = &self.follower.devices[device].state;
+    pub(crate) fn totals(&self, device: DeviceIdx) -> (Totals, u64) {
+        let incoming = &self.follower.devices[device.index()].state;
         (incoming.totals, incoming.precopy_bytes)
     }
 
@@ -162,7 +163,7 @@ impl<H> Devices<H> {
     }
 
     /// An admitted packet is complete. Gives its device.
-    pub(crate) fn fill(&mut self, packet: &DevicePacket, handle: H, now: Nanos) -> usize {
+    pub(crate) fn fill(&mut self, packet: &DevicePacket, handle: H, now: Nanos) -> DeviceIdx {
         let device = self.follower.position(packet.into()).expect("it was admitted");
         let turn = NextPacket {
             handle,
@@ -172,7 +173,7 @@ impl<H> Devices<H> {
             arrived_at: now,
         };
         self.follower.devices[device].state.reorder.fill(packet.idx.into(), turn);
-        device
+        DeviceIdx::from_index(device)
     }
 
     /// Whether a piece of state on the main connection may be received now. If so, a slot has been taken for it.
@@ -186,7 +187,7 @@ impl<H> Devices<H> {
     }
 
     /// A piece of state on the main connection is complete. Returns the device whose section is open: the piece is its.
-    pub(crate) fn fill_main(&mut self, handle: H, len: usize, now: Nanos) -> Result<usize, Error> {
+    pub(crate) fn fill_main(&mut self, handle: H, len: usize, now: Nanos) -> Result<DeviceIdx, Error> {
         let open = self.follower.open_position().expect("state travels in a device's section");
         let (device, has_stopped) = self.follower.open().expect("state travels in a device's section");
         let incoming = &mut device.state;
@@ -200,7 +201,7 @@ impl<H> Devices<H> {
             incoming.precopy_bytes += len as u64;
         }
         incoming.main.push_back(NextPacket { handle, len, config: false, read_at: 0, arrived_at: now });
-        Ok(open)
+        Ok(DeviceIdx::from_index(open))
     }
 
     /// Devices whose config state may be on the main connection, because none of their packets came on channels.
@@ -212,15 +213,15 @@ impl<H> Devices<H> {
             .enumerate()
             .filter(|(_, device)| device.state.way != Some(Way::Channels));
         unclear.map(|(at, device)| Unclear {
-            device: at,
+            device: DeviceIdx::from_index(at),
             id: device.id,
             needs_config: device.state.way == Some(Way::Main),
         })
     }
 
     /// The config state of a device came on the main connection; it has a slot.
-    pub(crate) fn fill_config(&mut self, device: usize, handle: H, len: usize, now: Nanos) {
-        let incoming = &mut self.follower.devices[device].state;
+    pub(crate) fn fill_config(&mut self, device: DeviceIdx, handle: H, len: usize, now: Nanos) {
+        let incoming = &mut self.follower.devices[device.index()].state;
         incoming.way = Some(Way::Main);
         incoming.main.push_back(NextPacket { handle, len, config: true, read_at: 0, arrived_at: now });
     }
@@ -236,9 +237,9 @@ impl<H> Devices<H> {
         })
     }
 
-    pub(super) fn pop(&mut self, device: usize) -> Option<NextPacket<H>> {
+    pub(super) fn pop(&mut self, device: DeviceIdx) -> Option<NextPacket<H>> {
         let has_switched = self.follower.has_switched;
-        let incoming = &mut self.follower.devices[device].state;
+        let incoming = &mut self.follower.devices[device.index()].state;
         let (way, turn) = match incoming.main.pop_front() {
             Some(turn) => (Way::Main, turn),
             None if has_switched => (Way::Channels, incoming.reorder.pop()?.1),
@@ -253,8 +254,8 @@ impl<H> Devices<H> {
         Some(turn)
     }
 
-    pub(super) fn written(&mut self, device: usize) {
-        if self.follower.devices[device].state.writing.take() == Some(Way::Main) {
+    pub(super) fn written(&mut self, device: DeviceIdx) {
+        if self.follower.devices[device.index()].state.writing.take() == Some(Way::Main) {
             self.main_has -= 1;
         }
         self.free += 1;

@@ -12,6 +12,7 @@ pub(crate) mod devices;
 use self::devices::Devices;
 use crate::error::{Error, PeerError, Place, QemuError};
 use crate::limits::{QEMU_LEFTOVERS_MAX, STANDSTILL_MAX};
+use crate::numbers::DeviceIdx;
 use crate::phase::Phase;
 use crate::qemu::follow::{DeviceId, Violation};
 use crate::session::handover::{Outcome, ReceiverHandover};
@@ -203,17 +204,17 @@ impl<H> QemuSession<H> {
 }
 
 impl<H> PacketQueue<H> for QemuSession<H> {
-    fn pop(&mut self, device: usize) -> Option<NextPacket<H>> {
+    fn pop(&mut self, device: DeviceIdx) -> Option<NextPacket<H>> {
         self.devices.pop(device)
     }
 
-    fn written(&mut self, device: usize, now: Nanos) {
+    fn written(&mut self, device: DeviceIdx, now: Nanos) {
         self.devices.written(device);
         self.moved = now;
         self.state_moved = now;
     }
 
-    fn loaded(&mut self, device: usize) {
+    fn loaded(&mut self, device: DeviceIdx) {
         self.handover.loaded(device);
     }
 }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::devices::Admission;
 use super::*;
 use crate::limits::QEMU_AHEAD_MAX;
+use crate::numbers::DeviceIdx;
 use crate::wire::qemu::{DevicePacket, Section};
 
 const SECOND: Nanos = 1_000_000_000;
@@ -61,10 +62,10 @@ fn arrive(session: &mut QemuSession<u32>, packet: DevicePacket) -> Admission {
 
 /// Takes and writes a device's next packet, as a worker does.
 fn write(session: &mut QemuSession<u32>, device: usize) -> Option<NextPacket<u32>> {
-    let turn = session.pop(device)?;
-    session.written(device, 0);
+    let turn = session.pop(DeviceIdx::from_index(device))?;
+    session.written(DeviceIdx::from_index(device), 0);
     if turn.config {
-        session.loaded(device);
+        session.loaded(DeviceIdx::from_index(device));
     }
     Some(turn)
 }
@@ -73,7 +74,7 @@ fn write(session: &mut QemuSession<u32>, device: usize) -> Option<NextPacket<u32
 fn packets_wait_for_switchover_start_and_come_after_the_main_connections_state() {
     let mut session = begun(1, 4);
     arrive(&mut session, packet(0, 0, false));
-    assert!(session.pop(0).is_none());
+    assert!(session.pop(DeviceIdx::from_index(0)).is_none());
     session.on_main(&Event::Part(section(0)), 0, 0).unwrap();
     assert!(session.devices.admit_main());
     session.devices.fill_main(77, 24, 0).unwrap();
@@ -81,7 +82,7 @@ fn packets_wait_for_switchover_start_and_come_after_the_main_connections_state()
     arrive(&mut session, packet(0, 1, true));
     let order: Vec<u32> = std::iter::from_fn(|| write(&mut session, 0)).map(|turn| turn.handle).collect();
     assert_eq!((order, session.switched_over()), (vec![77, 0, 1], Some(5)));
-    let (totals, precopy_bytes) = session.devices.totals(0);
+    let (totals, precopy_bytes) = session.devices.totals(DeviceIdx::from_index(0));
     assert_eq!((totals.packets, totals.bytes, totals.config_bytes, precopy_bytes), (3, 224, 100, 24));
     assert!(session.is_loaded() && !session.commit(), "the main connection has more to send");
     session.main_is_over(6);
@@ -176,9 +177,9 @@ fn a_device_whose_state_is_all_on_the_main_connection_is_loaded_by_its_config_st
     assert!(session.devices.unclear().all(|unclear| unclear.needs_config));
     write(&mut session, 0);
     assert!(session.devices.admit_main());
-    session.devices.fill_config(0, 3, 30, 0);
+    session.devices.fill_config(DeviceIdx::from_index(0), 3, 30, 0);
     assert!(write(&mut session, 0).unwrap().config && session.is_loaded());
-    let (totals, precopy_bytes) = session.devices.totals(0);
+    let (totals, precopy_bytes) = session.devices.totals(DeviceIdx::from_index(0));
     assert_eq!((totals.bytes, precopy_bytes), (60, 10));
 }
 
@@ -298,14 +299,15 @@ impl Play {
 
     fn write(&mut self, device: usize) -> bool {
         if let Some((handle, config)) = self.writing[device].take() {
-            self.session.written(device, 0);
+            self.session.written(DeviceIdx::from_index(device), 0);
             self.written[device].push(handle);
             if config {
-                self.session.loaded(device);
+                self.session.loaded(DeviceIdx::from_index(device));
             }
             return true;
         }
-        self.writing[device] = self.session.pop(device).map(|turn| (turn.handle, turn.config));
+        self.writing[device] =
+            self.session.pop(DeviceIdx::from_index(device)).map(|turn| (turn.handle, turn.config));
         self.writing[device].is_some()
     }
 

@@ -2,6 +2,7 @@
 
 use super::Receiving;
 use crate::error::Error;
+use crate::numbers::DeviceIdx;
 use crate::phase::Phase;
 use crate::report::Role;
 use crate::ring::Ring;
@@ -80,6 +81,7 @@ impl<R: Ring> Receiving<R> {
         let Receiving { mut worker, writers, channels, session, checksum, .. } = self;
         if worker.has_pool() {
             for (device, (name, instance)) in writers.devices.names().enumerate() {
+                let device = DeviceIdx::from_index(device);
                 worker.report.device(name, instance, session.totals(device), 0, checksum);
             }
         }

@@ -4,6 +4,7 @@ use super::super::least_loaded::least_loaded;
 use crate::buffer::{Lease, Slot};
 use crate::channel::{Tx, TxEvent};
 use crate::error::Errno;
+use crate::numbers::ChannelIdx;
 use crate::ring::Ring;
 use crate::session::index_set::IndexSet;
 use crate::wire::DataHeader;
@@ -12,7 +13,7 @@ use crate::wire::DataHeader;
 pub(super) struct Channels {
     all: Vec<Tx>,
     /// Those that a packet can be given to.
-    idle: IndexSet,
+    idle: IndexSet<ChannelIdx>,
 }
 
 impl Channels {
@@ -26,8 +27,8 @@ impl Channels {
     }
 
     /// When a channel's current packet, or its last one, was given to it.
-    pub(super) fn sent_at(&self, channel: usize) -> u64 {
-        self.all[channel].sent_at()
+    pub(super) fn sent_at(&self, channel: ChannelIdx) -> u64 {
+        self.all[channel.index()].sent_at()
     }
 
     /// How many a packet can be given to.
@@ -41,29 +42,38 @@ impl Channels {
     }
 
     /// The channel that the next packet leaves on, unless all are busy.
-    pub(super) fn choose(&self) -> Option<usize> {
-        let load = |number: usize| (number, self.all[number].outstanding(), self.all[number].bytes);
+    pub(super) fn choose(&self) -> Option<ChannelIdx> {
+        let load = |channel: ChannelIdx| {
+            let tx = &self.all[channel.index()];
+            (channel, tx.outstanding(), tx.bytes)
+        };
         least_loaded(self.idle.iter().map(load))
     }
 
-    pub(super) fn send(&mut self, ring: &mut impl Ring, channel: usize, slot: Slot, header: &DataHeader) {
-        self.all[channel].send(ring, slot, header);
+    pub(super) fn send(
+        &mut self,
+        ring: &mut impl Ring,
+        channel: ChannelIdx,
+        slot: Slot,
+        header: &DataHeader,
+    ) {
+        self.all[channel.index()].send(ring, slot, header);
         self.idle.remove(channel);
     }
 
     pub(super) fn on_sent(
         &mut self,
         ring: &mut impl Ring,
-        channel: usize,
+        channel: ChannelIdx,
         lease: Option<Lease>,
         result: Result<usize, Errno>,
     ) -> TxEvent {
-        let event = self.all[channel].on_sent(ring, lease, result);
-        self.idle.set(channel, self.all[channel].is_idle());
+        let event = self.all[channel.index()].on_sent(ring, lease, result);
+        self.idle.set(channel, self.all[channel.index()].is_idle());
         event
     }
 
-    pub(super) fn on_released(&mut self, channel: usize, lease: Lease, copied: bool) -> TxEvent {
-        self.all[channel].on_released(lease, copied)
+    pub(super) fn on_released(&mut self, channel: ChannelIdx, lease: Lease, copied: bool) -> TxEvent {
+        self.all[channel.index()].on_released(lease, copied)
     }
 }

@@ -3,6 +3,7 @@
 use super::Sending;
 use crate::error::Error;
 use crate::limits::SETTLE_MAX;
+use crate::numbers::DeviceIdx;
 use crate::phase::Phase;
 use crate::report::Role;
 use crate::ring::Ring;
@@ -87,6 +88,7 @@ impl<R: Ring> Sending<R> {
     fn report(self, outcome: Outcome, error: Option<Error>) -> Finished {
         let Sending { mut worker, readers, channels, session, checksum, .. } = self;
         for (device, (name, instance)) in readers.devices.names().enumerate() {
+            let device = DeviceIdx::from_index(device);
             let (totals, precopy_bytes) = (session.totals(device), readers.precopy_bytes(device));
             worker.report.device(name, instance, totals, precopy_bytes, checksum);
         }

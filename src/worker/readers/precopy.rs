@@ -2,6 +2,7 @@
 
 use super::{Readers, Reading};
 use crate::limits::PRECOPY_FACTOR_MAX;
+use crate::numbers::DeviceIdx;
 use crate::ring::Ring;
 use crate::source::Flow;
 use crate::time::Nanos;
@@ -12,7 +13,7 @@ use crate::worker::steps::StepOutput;
 impl Readers {
     /// The devices have started: notes which of them can be read while they run. True when there are any.
     pub(crate) fn note_flows(&mut self) -> bool {
-        for (device, reader) in self.all.iter_mut().enumerate() {
+        for (device, reader) in DeviceIdx::below(self.all.len()).zip(&mut self.all) {
             if let Some(Ok(StepOutput::Flow(flow))) = self.devices.take_result(device) {
                 reader.flow = flow;
             }
@@ -22,8 +23,8 @@ impl Readers {
 
     /// From now on devices that can be read while they run are.
     pub(crate) fn begin_precopy(&mut self) {
-        for device in 0..self.all.len() {
-            if self.all[device].flow == Flow::PreCopy {
+        for device in DeviceIdx::below(self.all.len()) {
+            if self.all[device.index()].flow == Flow::PreCopy {
                 self.open(device);
                 self.converging.insert(device);
                 self.enter(device, Reading::Wanted);
@@ -49,9 +50,9 @@ impl Readers {
     }
 
     /// Whether pre-copy has done what it can: little is left, or it gives more than it ever expected to.
-    pub(super) fn judge(&mut self, device: usize, read: u64) {
+    pub(super) fn judge(&mut self, device: DeviceIdx, read: u64) {
         let packet_size = u64::from(self.packet_size);
-        let reader = &mut self.all[device];
+        let reader = &mut self.all[device.index()];
         reader.precopy_bytes += read;
         let expected = reader.estimate.unwrap_or(0).max(packet_size);
         if reader.precopy_bytes >= expected.saturating_mul(PRECOPY_FACTOR_MAX) {

@@ -4,6 +4,7 @@ use super::*;
 use crate::buffer::Pool;
 use crate::cancel::Cancel;
 use crate::limits::DEVICES_MAX;
+use crate::numbers::DeviceIdx;
 use crate::ring::sim::{SimRing, World};
 use crate::worker::caller::Caller;
 
@@ -50,20 +51,23 @@ fn read(worker: &mut Worker<SimRing>, readers: &mut Readers, idle: usize) -> Opt
 fn one_packet_that_leaves_makes_one_device_of_256_ready() {
     let (mut worker, mut readers) = readers(u32::try_from(DEVICES_MAX).unwrap() + 1);
     let packets: Vec<_> = std::iter::from_fn(|| read(&mut worker, &mut readers, DEVICES_MAX)).collect();
-    assert!(packets.iter().map(|packet| packet.device).eq(0..DEVICES_MAX), "each has one packet, in turn");
+    assert!(
+        packets.iter().map(|packet| packet.device).eq(DeviceIdx::below(DEVICES_MAX)),
+        "each has one packet, in turn"
+    );
     assert!(readers.ready.is_empty() && readers.ready_inline.is_empty());
-    readers.on_popped(7);
-    assert!(readers.ready_inline.iter().eq([7]));
-    assert_eq!(read(&mut worker, &mut readers, DEVICES_MAX).unwrap().device, 7);
+    readers.on_popped(DeviceIdx(7));
+    assert!(readers.ready_inline.iter().eq([DeviceIdx(7)]));
+    assert_eq!(read(&mut worker, &mut readers, DEVICES_MAX).unwrap().device, DeviceIdx(7));
 }
 
 #[test]
 fn this_thread_reads_only_what_a_channel_wants() {
     let (mut worker, mut readers) = readers(4);
-    assert_eq!(read(&mut worker, &mut readers, 1).unwrap().device, 0);
+    assert_eq!(read(&mut worker, &mut readers, 1).unwrap().device, DeviceIdx(0));
     assert!(read(&mut worker, &mut readers, 1).is_none());
-    readers.on_popped(0);
-    assert_eq!(read(&mut worker, &mut readers, 1).unwrap().device, 1);
+    readers.on_popped(DeviceIdx(0));
+    assert_eq!(read(&mut worker, &mut readers, 1).unwrap().device, DeviceIdx(1));
 }
 
 #[test]
@@ -72,5 +76,5 @@ fn a_read_that_finds_no_slot_begins_when_there_is_one() {
     let packet = read(&mut worker, &mut readers, 8).unwrap();
     assert!(read(&mut worker, &mut readers, 8).is_none());
     worker.put(packet.handle);
-    assert_eq!(read(&mut worker, &mut readers, 8).unwrap().device, 1);
+    assert_eq!(read(&mut worker, &mut readers, 8).unwrap().device, DeviceIdx(1));
 }

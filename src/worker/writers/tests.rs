@@ -6,6 +6,7 @@ use super::*;
 use crate::buffer::Pool;
 use crate::cancel::Cancel;
 use crate::limits::DEVICES_MAX;
+use crate::numbers::DeviceIdx;
 use crate::ring::sim::{SimRing, World};
 use crate::sink::Discard;
 use crate::worker::caller::Caller;
@@ -13,23 +14,23 @@ use crate::worker::caller::Caller;
 /// A queue that notes which devices it was asked for.
 #[derive(Default)]
 struct Counting {
-    packets: VecDeque<(usize, NextPacket<Slot>)>,
-    asked: Vec<usize>,
-    written: Vec<usize>,
+    packets: VecDeque<(DeviceIdx, NextPacket<Slot>)>,
+    asked: Vec<DeviceIdx>,
+    written: Vec<DeviceIdx>,
 }
 
 impl PacketQueue<Slot> for Counting {
-    fn pop(&mut self, device: usize) -> Option<NextPacket<Slot>> {
+    fn pop(&mut self, device: DeviceIdx) -> Option<NextPacket<Slot>> {
         self.asked.push(device);
         let at = self.packets.iter().position(|(of, _)| *of == device)?;
         self.packets.remove(at).map(|(_, packet)| packet)
     }
 
-    fn written(&mut self, device: usize, _: Nanos) {
+    fn written(&mut self, device: DeviceIdx, _: Nanos) {
         self.written.push(device);
     }
 
-    fn loaded(&mut self, _: usize) {}
+    fn loaded(&mut self, _: DeviceIdx) {}
 }
 
 fn writers() -> (Worker<SimRing>, Writers) {
@@ -44,7 +45,7 @@ fn writers() -> (Worker<SimRing>, Writers) {
 fn one_packet_among_256_devices_touches_one_device() {
     let (mut worker, mut writers) = writers();
     let mut queue = Counting::default();
-    for device in [200, 7] {
+    for device in [200, 7].map(DeviceIdx) {
         let handle = worker.take().unwrap();
         let packet = NextPacket { handle, len: 100, config: false, read_at: 0, arrived_at: 0 };
         queue.packets.push_back((device, packet));
@@ -57,7 +58,7 @@ fn one_packet_among_256_devices_touches_one_device() {
         );
         queue.asked.clear();
     }
-    assert_eq!(queue.written, [200, 7]);
+    assert_eq!(queue.written, [200, 7].map(DeviceIdx));
 }
 
 #[test]
@@ -68,5 +69,5 @@ fn nobody_is_asked_when_nothing_came() {
     assert!(queue.asked.is_empty());
     writers.mark_all_ready();
     writers.begin(&mut worker, &mut queue).unwrap();
-    assert_eq!(queue.asked, (0..DEVICES_MAX).collect::<Vec<_>>());
+    assert_eq!(queue.asked, DeviceIdx::below(DEVICES_MAX).collect::<Vec<_>>());
 }
