@@ -44,9 +44,10 @@ pub use channel::ZeroCopy;
 pub use net::Listener;
 pub use phase::Phase;
 pub use session::handover::Outcome;
-pub use transfer::{Finished, Parked, Receiver, ReceiverBuilder, Sender, SenderBuilder};
+pub use transfer::{Receiver, ReceiverBuilder, Sender, SenderBuilder};
 pub use wire::Checksum;
 pub use worker::caller::Event;
+pub use worker::finished::{Finished, Parked};
 
 /// Code that unit tests share with the integration tests names the crate `ringlift`.
 #[cfg(test)]

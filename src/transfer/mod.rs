@@ -4,7 +4,6 @@
 //! one ring, that owns every channel and device of its side. What blocks (a device's state changes) runs beside it.
 
 mod control_link;
-mod finished;
 mod least_loaded;
 mod receive;
 mod receiver;
@@ -13,6 +12,5 @@ mod sender;
 #[cfg(test)]
 pub(crate) mod simulation;
 
-pub use finished::{Finished, Parked};
 pub use receiver::{Receiver, ReceiverBuilder};
 pub use sender::{Sender, SenderBuilder};

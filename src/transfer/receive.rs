@@ -9,7 +9,6 @@ use crate::numbers::ChannelIdx;
 use crate::numbers::DeviceIdx;
 use std::collections::VecDeque;
 
-use super::Finished;
 use super::control_link::Link;
 use crate::buffer::{Pool, Slot};
 use crate::channel::{Native, Rx, RxEvent};
@@ -28,6 +27,7 @@ use crate::wire::{Checksum, DataHeader, Offer};
 use crate::worker::caller::{Caller, Event};
 use crate::worker::ending::run;
 use crate::worker::event_loop::Loop;
+use crate::worker::finished::Finished;
 use crate::worker::operation::Operation;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::steps::StepOutput;

@@ -2,7 +2,6 @@
 
 use std::os::fd::OwnedFd;
 
-use super::Finished;
 use super::receive::{Parts, Receiving};
 use crate::cancel::Cancel;
 use crate::error::{Error, Misuse};
@@ -16,6 +15,7 @@ use crate::sink::Sink;
 use crate::time::{Nanos, now};
 use crate::worker::caller::{Caller, Event};
 use crate::worker::check_devices;
+use crate::worker::finished::Finished;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::settings::Settings;
 use crate::worker::writers::Device;

@@ -8,7 +8,6 @@ mod channels;
 mod ending;
 
 use self::channels::Channels;
-use super::Finished;
 use super::control_link::Link;
 use crate::buffer::{Pool, Slot};
 use crate::channel::{Tx, TxEvent, ZeroCopy};
@@ -28,6 +27,7 @@ use crate::wire::{Checksum, DeviceOffer, Offer};
 use crate::worker::caller::{Caller, Event};
 use crate::worker::ending::{run, step_all};
 use crate::worker::event_loop::{Loop, run_until, within};
+use crate::worker::finished::Finished;
 use crate::worker::operation::Operation;
 pub(super) use crate::worker::readers::Device;
 use crate::worker::readers::{Begun, Readers};

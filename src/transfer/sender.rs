@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use super::Finished;
 use super::send::{Device, Parts, Sending};
 use crate::buffer::Pool;
 use crate::cancel::Cancel;
@@ -23,6 +22,7 @@ use crate::source::Source;
 use crate::time::{Nanos, now};
 use crate::wire::Checksum;
 use crate::worker::caller::{Caller, Event};
+use crate::worker::finished::Finished;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::settings::Settings;
 use crate::worker::{check_devices, slot_size};

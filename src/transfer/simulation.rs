@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use super::{Finished, receive, send};
+use super::{receive, send};
 use crate::buffer::Pool;
 use crate::cancel::Cancel;
 use crate::channel::ZeroCopy;
@@ -22,6 +22,7 @@ use crate::sink::{FdKind, Sink};
 use crate::source::{Flow, Source};
 use crate::wire::{CONTROL_HEADER_LEN, Checksum, ControlHeader};
 use crate::worker::caller::Caller;
+use crate::worker::finished::Finished;
 use crate::worker::slot_size;
 use crate::worker::writers::Device;
 

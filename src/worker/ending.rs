@@ -13,7 +13,7 @@ use crate::limits::{LAST_WORD_MAX, LINGER_MAX, REASON_PATIENCE};
 use crate::numbers::DeviceIdx;
 use crate::ring::Ring;
 use crate::time::Nanos;
-use crate::transfer::Finished;
+use crate::worker::finished::Finished;
 
 /// Runs a transfer to whatever end.
 pub(crate) fn run<L: Loop>(

@@ -6,6 +6,7 @@
 pub(crate) mod caller;
 pub(crate) mod ending;
 pub(crate) mod event_loop;
+pub(crate) mod finished;
 pub(crate) mod io_mode;
 pub(crate) mod operation;
 pub(crate) mod readers;
@@ -24,7 +25,7 @@ use crate::ring::Ring;
 use crate::session::handover::Outcome;
 use crate::time::Nanos;
 use crate::time::deadlines::{Deadline, Deadlines};
-use crate::transfer::Finished;
+use crate::worker::finished::Finished;
 
 /// What one thread has. Whoever has one keeps it in their first field, so that it is dropped first.
 pub(crate) struct Worker<R: Ring> {

@@ -16,8 +16,8 @@ use crate::report::{
 use crate::session::handover::Outcome;
 use crate::session::totals::Totals;
 use crate::time::Nanos;
-use crate::transfer::Finished;
 use crate::wire::Checksum;
+use crate::worker::finished::Finished;
 
 /// What is known about a transfer besides what the recorder counts.
 pub(crate) struct ReportBuilder {

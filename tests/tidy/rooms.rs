@@ -22,7 +22,7 @@ pub(crate) const RULES: Rules = Rules {
         ("numbers", &[]),
         ("wire", &["limits"]),
         ("error", &["limits", "time", "wire", "phase"]),
-        ("session", &["limits", "error", "time", "wire", "phase"]),
+        ("session", &["limits", "error", "numbers", "time", "wire", "phase"]),
         ("buffer", &["limits", "error"]),
         ("cancel", &[]),
         ("ring", &["limits", "error", "time", "buffer", "cancel"]),
@@ -36,15 +36,15 @@ pub(crate) const RULES: Rules = Rules {
         (
             "worker",
             &[
-                "buffer", "cancel", "channel", "error", "limits", "net", "phase", "report", "ring",
-                "session", "sink", "source", "time", "wire",
+                "buffer", "cancel", "channel", "error", "limits", "net", "numbers", "phase", "report",
+                "ring", "session", "sink", "source", "time", "wire",
             ],
         ),
         (
             "transfer",
             &[
-                "buffer", "cancel", "channel", "error", "limits", "net", "phase", "report", "ring",
-                "session", "sink", "source", "time", "wire", "worker",
+                "buffer", "cancel", "channel", "error", "limits", "net", "numbers", "phase", "report",
+                "ring", "session", "sink", "source", "time", "wire", "worker",
             ],
         ),
         (
@@ -73,10 +73,7 @@ pub(crate) const RULES: Rules = Rules {
         ),
         ("internals", &["buffer", "error", "report", "session", "time"]),
     ],
-    exceptions: &[
-        ("error", "vfio", "a refused change of state names the states, which are the device's"),
-        ("worker", "transfer", "what every worker gives in the end, `Finished`, is the transfer's"),
-    ],
+    exceptions: &[("error", "vfio", "a refused change of state names the states, which are the device's")],
 };
 
 /// What the root of the library re-exports: `Finished` is `transfer::Finished`.

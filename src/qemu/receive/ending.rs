@@ -10,12 +10,12 @@ use crate::report::Role;
 use crate::ring::{Directions, Ring};
 use crate::session::handover::Outcome;
 use crate::time::{Nanos, nanos};
-use crate::transfer::Finished;
 use crate::wire::Checksum;
 use crate::wire::qemu::Reply;
 use crate::worker::caller::Event;
 use crate::worker::ending::{drain_close, send_final_message};
 use crate::worker::event_loop::{Loop, run_until, within};
+use crate::worker::finished::Finished;
 use crate::worker::writers::roll_back;
 
 impl<R: Ring> Receiving<R> {

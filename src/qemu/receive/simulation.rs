@@ -16,10 +16,10 @@ use crate::net::Connection;
 use crate::ring::sim::{Cut, Dice, SimFile, SimRing, World};
 use crate::ring::{Completion, Directions, Ring, Tag};
 use crate::session::handover::Outcome;
-use crate::transfer::Finished;
 use crate::transfer::simulation::{FakeSink, Log, descriptor, seeds};
 use crate::wire::qemu::INIT_LEN;
 use crate::worker::caller::Caller;
+use crate::worker::finished::Finished;
 use crate::worker::writers::Device;
 
 #[path = "../../../tests/common/handmade.rs"]

@@ -8,11 +8,11 @@ use crate::report::Role;
 use crate::ring::Ring;
 use crate::session::abort_code::AbortCode;
 use crate::session::handover::Outcome;
-use crate::transfer::Finished;
 use crate::transfer::control_link::await_abort_reason;
 use crate::wire::Control;
 use crate::worker::caller::Event;
 use crate::worker::ending::{drain_close, send_final_message};
+use crate::worker::finished::Finished;
 use crate::worker::writers::roll_back;
 
 impl<R: Ring> Receiving<R> {

@@ -11,11 +11,11 @@ use crate::session::abort_code::AbortCode;
 use crate::session::handover::Outcome;
 use crate::source::Source;
 use crate::transfer::control_link::await_abort_reason;
-use crate::transfer::{Finished, Parked};
 use crate::wire::Control;
 use crate::worker::caller::Event;
 use crate::worker::ending::{drain_close, finish_devices, send_final_message};
 use crate::worker::event_loop::{drain, run_until, within};
+use crate::worker::finished::{Finished, Parked};
 use crate::worker::steps::{StepOutput, StepResult};
 
 impl<R: Ring> Sending<R> {
