@@ -97,6 +97,14 @@ impl Names {
                     self.scan(group.stream(), &path);
                     (path, goes_on) = (Vec::new(), false);
                 }
+                // `pub(crate)`: it states visibility and imports nothing
+                TokenTree::Ident(ident)
+                    if ident == "pub"
+                        && matches!(tokens.get(at), Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis) =>
+                {
+                    self.end(&mut path, prefix, line);
+                    (goes_on, at) = (false, at + 1);
+                }
                 TokenTree::Ident(ident) => {
                     if !goes_on {
                         self.end(&mut path, prefix, line);
@@ -220,6 +228,10 @@ mod tests {
     fn paths_are_found_in_macros_and_attributes() {
         assert_eq!(found("fn f() { println!(\"{}\", crate::ring::x()) }"), ["ring::x"]);
         assert_eq!(found("macro_rules! m { () => { use $crate::{ring, net::x}; } }"), ["ring", "net::x"]);
+        assert_eq!(
+            found("macro_rules! m { () => { pub(crate) fn f(a: crate::ring::Tag) {} } }"),
+            ["ring::Tag"]
+        );
         assert_eq!(found("#[derive(Debug, crate::ring::Thing)] struct A;"), ["ring::Thing"]);
         assert_eq!(found("#[serde(with = \"crate::ring::x\")] struct A;"), ["ring::x"]);
     }
