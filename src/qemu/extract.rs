@@ -84,7 +84,7 @@ impl<'a> Extract<'a> {
         let account = ReportBuilder::new(now(), 1);
         match self.begin(account.started_at) {
             Ok(extracting) => extracting.run(),
-            Err(error) => Finished::not_begun(account, Role::Receiver, error),
+            Err(error) => account.not_begun(Role::Receiver, error),
         }
     }
 

@@ -74,7 +74,7 @@ impl Receiver {
         builder.dialect(DIALECT);
         match self.begin(builder.started_at) {
             Ok(receiving) => receiving.run(),
-            Err(error) => Finished::not_begun(builder, Role::Receiver, error),
+            Err(error) => builder.not_begun(Role::Receiver, error),
         }
     }
 

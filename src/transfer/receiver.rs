@@ -68,7 +68,7 @@ impl Receiver {
         let account = ReportBuilder::new(now(), self.devices.len());
         match self.begin(account.started_at) {
             Ok(receiving) => receiving.run(),
-            Err(error) => Finished::not_begun(account, Role::Receiver, error),
+            Err(error) => account.not_begun(Role::Receiver, error),
         }
     }
 

@@ -93,7 +93,7 @@ impl Sender {
         account.packet_size(self.options.packet_size, self.options.checksum);
         match self.begin(account.started_at) {
             Ok(sending) => sending.run(),
-            Err(error) => Finished::not_begun(account, Role::Sender, error),
+            Err(error) => account.not_begun(Role::Sender, error),
         }
     }
 

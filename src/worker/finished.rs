@@ -3,10 +3,9 @@
 use std::fmt;
 
 use crate::error::{DeviceError, Error};
-use crate::report::{Histograms, Recorder, Report, Role};
+use crate::report::{Histograms, Report};
 use crate::session::handover::Outcome;
 use crate::source::Source;
-use crate::worker::report_builder::ReportBuilder;
 
 /// How a transfer ended, on one side.
 #[derive(Debug)]
@@ -22,14 +21,6 @@ pub struct Finished {
     /// In doubt: the devices, stopped and with their state intact. Dropping one closes it, and the kernel may reset it
     /// then, so keep them until somebody has looked at the destination.
     pub parked: Vec<Parked>,
-}
-
-impl Finished {
-    /// The end of a transfer whose worker was never made: no device was touched.
-    pub(crate) fn not_begun(account: ReportBuilder, role: Role, error: Error) -> Finished {
-        let begun = account.started_at;
-        account.finish(role, Outcome::Aborted, Some(error), Recorder::default(), begun)
-    }
 }
 
 /// A device of a transfer that is in doubt.

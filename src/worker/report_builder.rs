@@ -196,6 +196,12 @@ impl ReportBuilder {
         Downtime { total_ns: end.saturating_sub(begin), stop_ns, transfer_ns, load_ns, commit_ns }
     }
 
+    /// The end of a transfer whose worker was never made: no device was touched.
+    pub(crate) fn not_begun(self, role: Role, error: Error) -> Finished {
+        let begun = self.started_at;
+        self.finish(role, Outcome::Aborted, Some(error), Recorder::default(), begun)
+    }
+
     pub(crate) fn finish(
         mut self,
         role: Role,
