@@ -9,16 +9,16 @@
 //! 4. main's tail is sent when all device state has been sent;
 //! 5. SWITCHOVER_START is sent when the destination has acknowledged, if it is asked to.
 //!
-//! **Why this cannot deadlock with a QEMU destination.** A deadlock needs a circle of waits. On this side there is none:
-//! [`Barriers::new`] runs through the whole order once, in numbers, and refuses a capture that does not reach its end
-//! (a real one does: its source sent it in an order that fulfils 1 to 4). The destination adds three waits of its own.
-//! A channel that has read SYNC k reads on when main has read flush k and all channels have read SYNC k; main reads on
-//! after flush k when all channels have read SYNC k; main reads on at its end when all device state has been read.
-//! Suppose everything waits, and take the first place in the source's own order that was not read. Everything before it
-//! was read, so none of the three waits can hold it back, and neither can 1 to 4, which wait only for earlier places.
-//! So it was sent, or is being sent into a socket whose reader reads: it will be read. Sockets of any size are enough,
-//! because a send that does not end holds back only its own connection, and no earlier place of another. A destination
-//! takes device state off the channel before it loads it, so a slow device does not stop a channel.
+//! **Why this cannot deadlock with a QEMU destination.** A deadlock needs a circle of waits. On this side there is
+//! none: [`Barriers::new`] runs through the whole order once, in numbers, and refuses a capture that does not reach its
+//! end (a real one does: its source sent it in an order that fulfils 1 to 4). The destination adds three waits of its
+//! own. A channel that has read SYNC k reads on when main has read flush k and all channels have read SYNC k; main
+//! reads on after flush k when all channels have read SYNC k; main reads on at its end when all device state has been
+//! read. Suppose everything waits, and take the first place in the source's own order that was not read. Everything
+//! before it was read, so none of the three waits can hold it back, and neither can 1 to 4, which wait only for earlier
+//! places. So it was sent, or is being sent into a socket whose reader reads: it will be read. Sockets of any size are
+//! enough, because a send that does not end holds back only its own connection, and no earlier place of another. A
+//! destination takes device state off the channel before it loads it, so a slow device does not stop a channel.
 
 use std::ops::Range;
 
