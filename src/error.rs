@@ -19,11 +19,13 @@ mod code;
 mod device;
 mod device_operation;
 mod errno;
+mod file_operation;
 mod kernel;
 mod misuse;
 mod peer;
 mod qemu;
 mod refusal;
+mod stream;
 
 use std::fmt;
 
@@ -33,10 +35,12 @@ pub use code::ErrorCode;
 pub use device::DeviceError;
 pub use device_operation::DeviceOperation;
 pub use errno::Errno;
+pub use file_operation::{CaptureOperation, FileOperation};
 pub use kernel::{KernelError, KernelOperation};
 pub use misuse::Misuse;
 pub use peer::{CreditProblem, OrderProblem, PeerError, Place};
 pub use qemu::{QemuError, Uuid};
+pub use stream::{Counted, OnlyOnce, PacketProblem, StreamPart, UnexpectedState};
 
 /// Why a transfer did not end as asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -71,7 +75,7 @@ pub enum Error {
     #[error("{operation} {path} failed: {errno}")]
     File {
         /// What was attempted.
-        operation: &'static str,
+        operation: FileOperation,
         /// On which path.
         path: Box<str>,
         /// The kernel's error number.

@@ -45,7 +45,7 @@ pub const CONTROL_BODY_MAX: usize = 72 << 10;
 /// Longest text in an abort or a refusal.
 pub const TEXT_MAX: usize = 512;
 /// Size of a control buffer: the small buffers that packet headers and control messages use.
-pub const LINE_SIZE: usize = 80 << 10;
+pub const CONTROL_BUFFER_SIZE: usize = 80 << 10;
 /// Control messages that may wait to be sent: one of each kind, and for each device one Credit (newer credit replaces
 /// older) and one Loaded.
 pub const CONTROL_QUEUE_MAX: usize = 2 * DEVICES_MAX + 16;
@@ -67,7 +67,7 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// a slow device may take for one read, one write or one state change (seconds, for the slowest known).
 pub const STANDSTILL_MAX: Duration = Duration::from_secs(60);
 /// How long a side that gives up tries to send its final message.
-pub const LAST_WORD_MAX: Duration = Duration::from_secs(1);
+pub const FINAL_MESSAGE_MAX: Duration = Duration::from_secs(1);
 /// How often to poll for the peer kernel's acknowledgement of our final message: a fraction of a round trip.
 pub const CONFIRMATION_POLL: Duration = Duration::from_micros(100);
 /// How long a side whose data connection failed waits for the reason on the control connection.
@@ -135,7 +135,8 @@ const _: () = assert!(PACKET_SIZE_MIN <= PACKET_SIZE_DEFAULT);
 const _: () = assert!(PACKET_SIZE_DEFAULT <= PACKET_SIZE_MAX);
 const _: () = assert!(POOL_SIZE_DEFAULT <= POOL_SIZE_TRUSTED && POOL_SIZE_TRUSTED <= POOL_SIZE_MAX);
 const _: () = assert!(CONTROL_BODY_MAX >= 64 + DEVICES_MAX * (NAME_MAX + 24), "settings fit in one message");
-const _: () = assert!(LINE_SIZE >= CONTROL_BODY_MAX + 64 && LINE_SIZE.is_multiple_of(PAGE_SIZE));
+const _: () =
+    assert!(CONTROL_BUFFER_SIZE >= CONTROL_BODY_MAX + 64 && CONTROL_BUFFER_SIZE.is_multiple_of(PAGE_SIZE));
 const _: () = assert!(CHANNELS_MAX <= u8::MAX as usize, "QEMU's channel numbers have the same bound");
 const _: () =
     assert!(QEMU_STATE_MAX <= PACKET_SIZE_DEFAULT, "a QEMU packet fits into a slot of the default size");

@@ -74,7 +74,8 @@ number! {
     ChannelIdx(u8), "at most limits::CHANNELS_MAX channels"
 }
 number! {
-    /// A connection's number in its migration, which is neither a device's nor a channel's: main is 0, channel n is n + 1.
+    /// A connection's number in its migration, which is neither a device's nor a channel's: the main connection is 0,
+    /// channel n is n + 1.
     ConnectionIdx(u16), "at most limits::QEMU_CONNECTIONS_MAX connections"
 }
 impl ConnectionIdx {

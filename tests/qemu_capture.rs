@@ -10,7 +10,7 @@ use std::path::Path;
 
 use common::source::{Source, Streams, dial, migrate};
 use common::{Running, loopback};
-use ringlift::error::{Error, PeerError, Place, QemuError};
+use ringlift::error::{Error, PeerError, Place, QemuError, StreamPart};
 use ringlift::qemu::{Capture, CaptureBuilder, Captured, Listener};
 use ringlift::report::{Answer, StreamOutcome};
 use ringlift::wire::qemu::{PREFIX_LEN, Packet};
@@ -270,7 +270,10 @@ fn a_channel_that_dies_within_a_packet_is_named_at_once() {
     source.close(channel);
     let captured = running.finish();
     let place = multifd(channel);
-    assert_eq!(*error_of(&captured), QemuError::Cut { place, offset: at as u64 + 300, within: "a packet" });
+    assert_eq!(
+        *error_of(&captured),
+        QemuError::Cut { place, offset: at as u64 + 300, within: StreamPart::Packet }
+    );
 }
 
 #[test]
@@ -280,7 +283,10 @@ fn a_main_connection_that_ends_early_is_named() {
         streams.main.truncate(cut);
         let (captured, folder, _) = capture(&streams, false);
         let offset = streams.main.len() as u64;
-        assert_eq!(*error_of(&captured), QemuError::Cut { place: Place::Main, offset, within: "its stream" });
+        assert_eq!(
+            *error_of(&captured),
+            QemuError::Cut { place: Place::Main, offset, within: StreamPart::MainStream }
+        );
         assert_recorded(folder.path(), &streams, false);
     }
 }

@@ -424,7 +424,7 @@ fn events_come_in_the_order_of_the_transfer() {
 }
 
 #[test]
-fn the_owner_is_called_once_before_the_devices_stop() {
+fn the_caller_is_called_once_before_the_devices_stop() {
     let (source, from) = TestSource::new(content(1000));
     let (calls, journal) = (Arc::new(AtomicUsize::new(0)), from.clone());
     let counted = Arc::clone(&calls);

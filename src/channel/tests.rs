@@ -10,7 +10,7 @@ use super::*;
 use crate::buffer::{Lease, Pool, Slot};
 use crate::error::Errno;
 use crate::error::KernelError;
-use crate::limits::{HEADER_ROOM, LINE_SIZE};
+use crate::limits::{CONTROL_BUFFER_SIZE, HEADER_ROOM};
 use crate::net::Connection;
 use crate::ring::{Completion, Directions, IoMode, Job, Ring, Tag};
 use crate::time::Nanos;
@@ -275,7 +275,7 @@ proptest! {
     fn messages_come_out_whole_however_they_arrive(
         messages in prop::collection::vec(message(), 0..40), pieces in prop::collection::vec(1_usize..200, 1..50)
     ) {
-        let (mut kernel, mut buffers) = (Kernel::default(), Pool::new(2, u32::try_from(LINE_SIZE).unwrap()).unwrap());
+        let (mut kernel, mut buffers) = (Kernel::default(), Pool::new(2, u32::try_from(CONTROL_BUFFER_SIZE).unwrap()).unwrap());
         let mut tx = ControlTx::new(TAG, buffers.take().unwrap());
         let mut waiting = messages.clone().into_iter();
         let mut stream = Vec::new();
@@ -312,8 +312,8 @@ proptest! {
 #[test]
 fn a_header_room_is_left_in_front_of_every_buffer() {
     let (mut kernel, mut buffers) =
-        (Kernel::default(), Pool::new(1, u32::try_from(LINE_SIZE).unwrap()).unwrap());
+        (Kernel::default(), Pool::new(1, u32::try_from(CONTROL_BUFFER_SIZE).unwrap()).unwrap());
     let mut rx = ControlRx::new(TAG, buffers.take().unwrap());
     rx.resume(&mut kernel, 0);
-    assert_eq!(kernel.receives[0].1, HEADER_ROOM..HEADER_ROOM + LINE_SIZE);
+    assert_eq!(kernel.receives[0].1, HEADER_ROOM..HEADER_ROOM + CONTROL_BUFFER_SIZE);
 }

@@ -1,6 +1,6 @@
 //! What is wrong with a captured stream.
 
-use super::Errno;
+use super::{CaptureOperation, Counted, Errno, OnlyOnce, StreamPart};
 use crate::limits;
 use crate::wire::Malformed;
 
@@ -24,7 +24,7 @@ pub enum CaptureProblem {
     #[error("{operation} failed: {errno}")]
     Io {
         /// What was attempted.
-        operation: &'static str,
+        operation: CaptureOperation,
         /// The kernel's error number.
         errno: Errno,
     },
@@ -53,7 +53,7 @@ pub enum CaptureProblem {
     #[error("{what} cannot be right: {malformed}")]
     Malformed {
         /// What should be there.
-        what: &'static str,
+        what: StreamPart,
         /// What is wrong with it.
         malformed: Malformed,
     },
@@ -61,7 +61,7 @@ pub enum CaptureProblem {
     #[error("the file ends within {within}")]
     Cut {
         /// What was incomplete.
-        within: &'static str,
+        within: StreamPart,
     },
     /// Bytes that belong to nothing.
     #[error("{bytes} bytes follow that belong to nothing")]
@@ -123,7 +123,7 @@ pub enum CaptureProblem {
     #[error("there are more than {max} {what}")]
     TooMany {
         /// Of what.
-        what: &'static str,
+        what: Counted,
         /// The bound.
         max: usize,
     },
@@ -150,7 +150,7 @@ pub enum CaptureProblem {
     #[error("a second {what}; the first is at byte {first}")]
     Twice {
         /// What.
-        what: &'static str,
+        what: OnlyOnce,
         /// Where the first is.
         first: u64,
     },

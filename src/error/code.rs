@@ -64,15 +64,15 @@ codes! {
     PeerCredit = 3004, "Credit that cannot be right";
     PeerOrder = 3005, "A packet outside the order that the protocol promises";
     PeerChecksum = 3006, "Payload that is not what was sent";
-    PeerLoadedDiffers = 3007, "The receiver says that it got something else than was sent";
+    PeerLoadedDiffers = 3007, "The receiver reports something other than what was sent";
     PeerClosed = 3008, "A connection ended in the middle";
     PeerLost = 3009, "A connection failed";
-    PeerSilent = 3010, "No word for too long";
+    PeerSilent = 3010, "Silent for too long";
     PeerStandstill = 3011, "Words, but no progress for too long";
     PeerHelloTimeout = 3012, "Hello was not answered in time";
     PeerGatherTimeout = 3013, "Not every data connection came in time";
-    PeerAborted = 3014, "The peer gave up and said why";
-    PeerCancelled = 3015, "The peer's owner cancelled";
+    PeerAborted = 3014, "The peer gave up and sent the reason";
+    PeerCancelled = 3015, "The caller on the peer's side cancelled";
     // a device
     DeviceIo = 4001, "An operation failed";
     DeviceOpen = 4002, "The device could not be opened";
@@ -131,7 +131,7 @@ codes! {
     CaptureMalformed = 6007, "Bytes that cannot be right";
     CaptureCut = 6008, "The file ends in the middle";
     CaptureTrailing = 6009, "Bytes that nothing explains";
-    CaptureTail = 6010, "The full sections are not what the stream's own description of them says";
+    CaptureTail = 6010, "The full sections differ from the stream's own description of them";
     CaptureDescription = 6011, "The stream's description of its full sections cannot be read";
     CaptureDuplicateId = 6012, "Two multifd connections with one number";
     CaptureIdBeyondLast = 6013, "A number beyond the count of connections";
@@ -145,7 +145,7 @@ codes! {
     CaptureCircle = 6021, "Connections that wait for each other";
     CaptureTwice = 6022, "A second command of a kind that comes once";
     // a captured stream: one device's state
-    CaptureDeviceUnknown = 6101, "Its state came, and nobody announced it";
+    CaptureDeviceUnknown = 6101, "Its state came, but nothing announced it";
     CaptureDeviceMissingIdx = 6102, "Packets are missing";
     CaptureDeviceDuplicateIdx = 6103, "A packet came twice";
     CaptureDeviceConfigNotLast = 6104, "State behind the config state";
@@ -159,7 +159,7 @@ codes! {
     CaptureDeviceNoSetup = 6112, "No START section content";
     // a QEMU at the other end, or in its place
     QemuMalformed = 7001, "Bytes that cannot be right";
-    QemuSilent = 7002, "A connection that does not say what it is";
+    QemuSilent = 7002, "A connection that sends nothing to identify it";
     QemuTwice = 7003, "Two connections for one place";
     QemuBeyondLast = 7004, "A multifd connection that there is no place for";
     QemuOtherMachine = 7005, "Connections of two virtual machines";
@@ -171,18 +171,18 @@ codes! {
     QemuMissing = 7011, "A packet that did not come";
     QemuSync = 7012, "Barriers that do not fit together";
     QemuTooManyDevices = 7013, "More devices than a machine has";
-    QemuTooManyAnswers = 7014, "Pings without end, and nobody who hears the answers";
+    QemuTooManyAnswers = 7014, "Endless pings whose replies are never read";
     QemuDestinationLeft = 7015, "A destination that went away";
-    QemuDestinationShut = 7016, "A destination's last word that is not the one that was hoped for";
-    QemuUnasked = 7017, "Bytes from a destination that nobody asked to speak there";
+    QemuDestinationShut = 7016, "A final message from the destination that reports failure or comes too early";
+    QemuUnasked = 7017, "Bytes from a destination on a connection where it has nothing to send";
     QemuUnexpected = 7018, "Something that does not belong there";
     QemuDisorder = 7019, "Every connection waits with a packet that is not the one that everything waits for";
     QemuLongTail = 7020, "More of other devices' state than is kept to look through";
-    QemuTail = 7021, "The sections behind the live ones are not what their description says";
+    QemuTail = 7021, "The sections behind the live ones differ from their description";
     // an output file
     File = 8001, "A file or a folder could not be made or written";
     // the caller, or no one
-    Cancelled = 9001, "The owner cancelled";
+    Cancelled = 9001, "The caller cancelled";
     Deadline = 9002, "The deadline passed before the hand-over";
     InDoubt = 9003, "Commit was sent and no answer came";
 }

@@ -198,22 +198,16 @@ pub enum OrderProblem {
     ConfigBeforeData,
 }
 
-impl OrderProblem {
-    /// Text that follows "the peer sent packet 5".
-    pub(crate) fn words(self) -> &'static str {
-        match self {
+/// Its text follows "the peer sent packet 5".
+impl fmt::Display for OrderProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             OrderProblem::Duplicate => "twice",
             OrderProblem::BeyondCredit => "without credit for it",
             OrderProblem::AfterConfig => "after the config packet",
             OrderProblem::SecondConfig => "as a second config packet",
             OrderProblem::ConfigBeforeData => "as config packet, but data after it",
-        }
-    }
-}
-
-impl fmt::Display for OrderProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.words())
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{CaptureProblem, Errno, Place};
+use super::{CaptureProblem, Errno, PacketProblem, Place, StreamPart, UnexpectedState};
 use crate::limits;
 use crate::wire::Malformed;
 
@@ -69,7 +69,7 @@ pub enum QemuError {
         /// Bytes that arrived.
         offset: u64,
         /// What was incomplete.
-        within: &'static str,
+        within: StreamPart,
     },
     /// A connection that does not end where it should.
     #[error("{place} is at offset {offset}, and that is not its end")]
@@ -101,7 +101,7 @@ pub enum QemuError {
         /// The packet's number.
         idx: u32,
         /// What was wrong with it.
-        problem: &'static str,
+        problem: PacketProblem,
     },
     /// A packet that never came.
     #[error("device {device}: packet {idx} never came")]
@@ -172,7 +172,7 @@ pub enum QemuError {
         /// The device.
         device: Box<str>,
         /// What came, and why it is wrong.
-        what: &'static str,
+        what: UnexpectedState,
     },
     /// Every connection holds a packet that must wait for the same missing one.
     #[error(

@@ -1,4 +1,4 @@
-//! The return path: what a destination answers, once the source has opened it.
+//! The return path: the replies of a destination, once the source has opened it.
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -24,7 +24,7 @@ pub(super) struct Answers {
     sending: Option<(Reply, Outgoing)>,
     shut: Option<u32>,
     /// What was sent, and when: the first [`QEMU_ANSWERS_MAX`] messages.
-    pub(super) said: Vec<(Reply, Nanos)>,
+    pub(super) sent: Vec<(Reply, Nanos)>,
 }
 
 impl Answers {
@@ -37,11 +37,11 @@ impl Answers {
             buffers: Pool::new(1, u32::try_from(PAGE_SIZE).expect("a page is small"))?,
             sending: None,
             shut: None,
-            said: Vec::with_capacity(QEMU_ANSWERS_MAX),
+            sent: Vec::with_capacity(QEMU_ANSWERS_MAX),
         })
     }
 
-    /// The source listens from now on.
+    /// The source reads replies from now on.
     pub(super) fn open(&mut self) {
         self.is_open = true;
     }
@@ -56,12 +56,12 @@ impl Answers {
     }
 
     /// Whether the socket has taken every queued message.
-    pub(super) fn is_silent(&self) -> bool {
+    pub(super) fn is_all_sent(&self) -> bool {
         self.sending.is_none() && self.waiting.is_empty()
     }
 
-    /// Queues a message. Drops it if the source does not listen or the final message is already queued.
-    pub(super) fn say(&mut self, reply: Reply) -> Result<(), Error> {
+    /// Queues a message. Drops it if the return path is not open or the final message is already queued.
+    pub(super) fn queue(&mut self, reply: Reply) -> Result<(), Error> {
         if !self.is_open || self.is_shut() {
             return Ok(());
         }
@@ -114,8 +114,8 @@ impl Answers {
             let phase = Phase::Answering;
             return Err(PeerError::Lost { place: Place::Main, phase, errno }.into());
         }
-        if self.said.len() < QEMU_ANSWERS_MAX {
-            self.said.push((reply, ring.now()));
+        if self.sent.len() < QEMU_ANSWERS_MAX {
+            self.sent.push((reply, ring.now()));
         }
         self.go_on(ring);
         Ok(Some(reply))

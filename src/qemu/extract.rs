@@ -1,7 +1,7 @@
 //! One device's captured state, loaded into a sink.
 //!
-//! The same steps as at the end of a transfer, with the same writer; only that the state comes from files, so there is nobody to
-//! commit to and nothing to wait for. However it ends, the device runs what was loaded, or is reset.
+//! The same steps as at the end of a transfer, with the same writer; except that the state comes from files, so there
+//! is no one to commit to and nothing to wait for. However it ends, the device runs what was loaded, or is reset.
 
 use std::collections::VecDeque;
 
@@ -78,26 +78,26 @@ impl<'a> Extract<'a> {
         self
     }
 
-    /// Loads the device on this thread. Afterwards it runs what was loaded (complete), or is reset (aborted). A capture with
-    /// errors is loaded into nothing: the sink is not touched.
+    /// Loads the device on this thread. Afterwards it runs what was loaded (complete), or is reset (aborted). A capture
+    /// with errors is loaded into nothing: the sink is not touched.
     pub fn run(self) -> Finished {
-        let account = ReportBuilder::new(now(), 1);
-        match self.begin(account.started_at) {
+        let report = ReportBuilder::new(now(), 1);
+        match self.begin(report.started_at) {
             Ok(extracting) => extracting.run(),
-            Err(error) => account.not_begun(Role::Receiver, error),
+            Err(error) => report.not_begun(Role::Receiver, error),
         }
     }
 
     /// The worker, if the capture can be loaded.
     fn begin(mut self, begun: Nanos) -> Result<Extracting<'a, HostRing>, Error> {
-        let owner = self.settings.owner(begun);
+        let caller = self.settings.caller(begun);
         let reader = StateReader::new(self.inspection, self.device)?;
-        let ring = ring::open(&owner.cancel)?;
+        let ring = ring::open(&caller.cancel)?;
         let id = self.device.id;
         let device = Device { name: id.idstr.as_str().into(), instance: id.instance, sink: self.sink };
         let (precopy, data) = (self.device.precopy_bytes(), self.device.data_bytes());
         let expected = Expected { precopy, all: precopy + data + self.device.config_bytes() };
-        Ok(Extracting::new(ring, device, owner, reader, expected))
+        Ok(Extracting::new(ring, device, caller, reader, expected))
     }
 }
 
@@ -157,11 +157,11 @@ impl<'a, R: Ring> Extracting<'a, R> {
     fn new(
         ring: R,
         device: Device,
-        owner: Caller,
+        caller: Caller,
         reader: StateReader<'a>,
         expected: Expected,
     ) -> Extracting<'a, R> {
-        let (worker, writers) = (Worker::new(ring, owner, 1), Writers::new(vec![device], false));
+        let (worker, writers) = (Worker::new(ring, caller, 1), Writers::new(vec![device], false));
         Extracting { worker, writers, reader, pieces: Pieces::default(), expected, committed: false }
     }
 

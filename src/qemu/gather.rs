@@ -96,28 +96,28 @@ impl Listener {
         Err(Error::Cancelled)
     }
 
-    /// The same for a worker: its caller is told of rejected connections and may cancel.
+    /// The same for a worker: its caller gets an event for each rejected connection and may cancel.
     pub(super) fn gather_for(
         &self,
-        owner: &mut Caller,
+        caller: &mut Caller,
         channels: usize,
         congestion: Option<&str>,
     ) -> Result<Gathered, Error> {
-        let cancel = owner.cancel.clone();
-        let mut reject = |peer, error| owner.tell(&Event::Rejected { peer, error });
+        let cancel = caller.cancel.clone();
+        let mut reject = |peer, error| caller.tell(&Event::Rejected { peer, error });
         let gathered = self.gather(channels, &|| cancel.is_cancelled(), &mut reject)?;
-        gathered.begin_for(owner, congestion)?;
+        gathered.begin_for(caller, congestion)?;
         Ok(gathered)
     }
 }
 
 impl Gathered {
     /// Tells the caller that all connections are there.
-    pub(super) fn begin_for(&self, owner: &mut Caller, congestion: Option<&str>) -> Result<(), Error> {
+    pub(super) fn begin_for(&self, caller: &mut Caller, congestion: Option<&str>) -> Result<(), Error> {
         if let Some(name) = congestion {
             self.set_congestion(name)?;
         }
-        owner.tell(&Event::Connected { peer: self.peer(), channels: self.channels() });
+        caller.tell(&Event::Connected { peer: self.peer(), channels: self.channels() });
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use crate::error::CaptureProblem;
+use crate::error::{CaptureOperation, CaptureProblem, StreamPart};
 use crate::wire::Malformed;
 
 /// Holds the headers of many small packets; large payloads are skipped without being read.
@@ -37,16 +37,19 @@ impl Reader {
     pub(in crate::qemu) fn open(path: &Path) -> Result<Reader, CaptureProblem> {
         let failed =
             |operation| move |error: std::io::Error| CaptureProblem::Io { operation, errno: error.into() };
-        let found = fs::metadata(path).map_err(failed("open"))?;
+        let found = fs::metadata(path).map_err(failed(CaptureOperation::Open))?;
         if !found.is_file() {
             return Err(CaptureProblem::NotAFile);
         }
-        Reader::of(File::open(path).map_err(failed("open"))?)
+        Reader::of(File::open(path).map_err(failed(CaptureOperation::Open))?)
     }
 
     /// Reads an open regular file from its beginning, where it must stand.
     pub(in crate::qemu) fn of(file: File) -> Result<Reader, CaptureProblem> {
-        let failed = |error: std::io::Error| CaptureProblem::Io { operation: "fstat", errno: error.into() };
+        let failed = |error: std::io::Error| CaptureProblem::Io {
+            operation: CaptureOperation::Status,
+            errno: error.into(),
+        };
         let len = file.metadata().map_err(failed)?.len();
         Ok(Reader { file: BufReader::with_capacity(BUFFER_LEN, file), offset: 0, len })
     }
@@ -86,7 +89,7 @@ impl Reader {
     }
 
     /// Fills the buffer, or fails with what the file ends within.
-    pub(in crate::qemu) fn fill(&mut self, buffer: &mut [u8], within: &'static str) -> Result<(), At> {
+    pub(in crate::qemu) fn fill(&mut self, buffer: &mut [u8], within: StreamPart) -> Result<(), At> {
         let cut = At { offset: self.len, problem: CaptureProblem::Cut { within } };
         if (buffer.len() as u64) > self.remaining() {
             return Err(cut);
@@ -102,14 +105,14 @@ impl Reader {
     }
 
     /// The next bytes as an array.
-    pub(in crate::qemu) fn take<const N: usize>(&mut self, within: &'static str) -> Result<[u8; N], At> {
+    pub(in crate::qemu) fn take<const N: usize>(&mut self, within: StreamPart) -> Result<[u8; N], At> {
         let mut bytes = [0; N];
         self.fill(&mut bytes, within)?;
         Ok(bytes)
     }
 
     /// The next bytes. The caller bounds `len`.
-    pub(in crate::qemu) fn take_vec(&mut self, len: u32, within: &'static str) -> Result<Vec<u8>, At> {
+    pub(in crate::qemu) fn take_vec(&mut self, len: u32, within: StreamPart) -> Result<Vec<u8>, At> {
         if u64::from(len) > self.remaining() {
             return Err(At { offset: self.len, problem: CaptureProblem::Cut { within } });
         }
@@ -119,7 +122,7 @@ impl Reader {
     }
 
     /// Skips bytes without reading them, or fails with what the file ends within.
-    pub(in crate::qemu) fn skip(&mut self, bytes: u64, within: &'static str) -> Result<(), At> {
+    pub(in crate::qemu) fn skip(&mut self, bytes: u64, within: StreamPart) -> Result<(), At> {
         match i64::try_from(bytes) {
             Ok(distance) if bytes <= self.remaining() => {
                 self.file.seek_relative(distance).map_err(|error| read_error(self.offset, &error))?;
@@ -139,10 +142,10 @@ impl Reader {
 }
 
 fn read_error(offset: u64, error: &std::io::Error) -> At {
-    At { offset, problem: CaptureProblem::Io { operation: "read", errno: error.into() } }
+    At { offset, problem: CaptureProblem::Io { operation: CaptureOperation::Read, errno: error.into() } }
 }
 
 /// Bytes that do not decode as what should be there.
-pub(in crate::qemu) fn broken(what: &'static str, malformed: Malformed) -> CaptureProblem {
+pub(in crate::qemu) fn broken(what: StreamPart, malformed: Malformed) -> CaptureProblem {
     CaptureProblem::Malformed { what, malformed }
 }

@@ -1,8 +1,8 @@
 //! The live receiver's worker: takes a migration from a running QEMU and loads the devices' state as it arrives.
 //!
 //! [`Receiving::transfer`] reads as the list of phases. The main connection is parsed as it comes up to its first full
-//! section, and drained from there on; guest memory is dropped. However it ends, each device runs what was loaded, or is
-//! reset.
+//! section, and drained from there on; guest memory is dropped. However it ends, each device runs what was loaded, or
+//! is reset.
 
 mod ending;
 mod main_connection;
@@ -68,7 +68,7 @@ pub(super) struct Receiving<R: Ring> {
     waiting: VecDeque<(ChannelIdx, DevicePacket)>,
     /// Channels that have ended.
     ended: usize,
-    lines: Pool,
+    control_buffers: Pool,
     /// The devices can be written.
     is_ready: bool,
     /// The source's kernel has the final message: what becomes of the connection is no matter any more.
@@ -93,10 +93,10 @@ impl<R: Ring> Receiving<R> {
         });
         let slots = Pool::slots_in(parts.pool_size, QEMU_STATE_MAX);
         let session = QemuSession::new(names.collect(), slots as usize, now);
-        let mut lines = control_buffers(parts.multifd.len())?;
-        let line = lines.take().expect("there is one for the main connection");
+        let mut control_buffers = control_buffers(parts.multifd.len())?;
+        let buffer = control_buffers.take().expect("there is one for the main connection");
         let answers = Answers::new(parts.main.fd(), Operation::ControlSend.tag())?;
-        let main = MainRx::new(parts.main, Operation::ControlReceive.tag(), line);
+        let main = MainRx::new(parts.main, Operation::ControlReceive.tag(), buffer);
         let mut worker = Worker::new(ring, parts.caller, parts.devices.len());
         worker.adopt(Pool::new(slots, QEMU_STATE_MAX)?);
         worker.report.packet_size(QEMU_STATE_MAX, Checksum::None);
@@ -111,7 +111,7 @@ impl<R: Ring> Receiving<R> {
             waiting: VecDeque::with_capacity(parts.multifd.len()),
             connections: parts.multifd,
             ended: 0,
-            lines,
+            control_buffers,
             is_ready: false,
             is_confirmed: false,
             tail: None,
@@ -119,7 +119,7 @@ impl<R: Ring> Receiving<R> {
         })
     }
 
-    pub(super) fn account(&mut self) -> &mut ReportBuilder {
+    pub(super) fn report_builder(&mut self) -> &mut ReportBuilder {
         &mut self.worker.report
     }
 
@@ -147,7 +147,7 @@ impl<R: Ring> Receiving<R> {
         Ok(())
     }
 
-    /// Until every device has everything, and the source has said all.
+    /// Until every device has all of its state, and the source has sent everything.
     fn load(&mut self) -> Result<(), Error> {
         self.worker.report.started_at = self.worker.ring.now();
         let mut phase = Phase::PreCopy;
@@ -208,9 +208,9 @@ impl<R: Ring> Receiving<R> {
     fn begin_channels(&mut self) {
         let page_size = self.main.follower().page_size();
         for (channel, connection) in self.connections.drain(..).enumerate() {
-            let line = self.lines.take().expect("there is a line for each channel");
+            let buffer = self.control_buffers.take().expect("there is a control buffer for each channel");
             let channel = ChannelIdx::from_index(channel);
-            let mut rx = Rx::new(connection, Operation::Packet { channel }.tag(), line, Multifd(page_size));
+            let mut rx = Rx::new(connection, Operation::Packet { channel }.tag(), buffer, Multifd(page_size));
             rx.begin(&mut self.worker.ring);
             self.channels.push(rx);
         }
@@ -241,8 +241,8 @@ impl<R: Ring> Receiving<R> {
         }
     }
 
-    /// Whether what is missing can come at all: when every channel waits for a slot or has ended, and no device is being
-    /// written, nothing that is still on its way can help.
+    /// Whether what is missing can come at all: when every channel waits for a slot or has ended, and no device is
+    /// being written, nothing that is still on its way can help.
     fn check_missing(&self) -> Result<(), Error> {
         let all_wait = self.connections.is_empty() && self.waiting.len() + self.ended == self.channels.len();
         let may_write = self.session.switched_over().is_some() || self.main.has_ended();

@@ -81,14 +81,14 @@ impl Receiver {
     /// Gathers the connections and creates the worker.
     fn begin(mut self, begun: Nanos) -> Result<Receiving<HostRing>, Error> {
         let Options { channels, pool_size } = self.options;
-        let mut owner = self.settings.connecting_owner(begun);
-        let gathered = meet(self.peer, channels, self.settings.congestion(), &mut owner)?;
-        let ring = ring::open(&owner.cancel)?;
+        let mut caller = self.settings.connecting_caller(begun);
+        let gathered = meet(self.peer, channels, self.settings.congestion(), &mut caller)?;
+        let ring = ring::open(&caller.cancel)?;
         let congestion = gathered.congestion();
         let Gathered { main, multifd, .. } = gathered;
-        let parts = Parts { main, multifd, devices: self.devices, pool_size, caller: owner };
+        let parts = Parts { main, multifd, devices: self.devices, pool_size, caller };
         let mut receiving = Receiving::new(ring, parts)?;
-        receiving.account().congestion(congestion, false);
+        receiving.report_builder().congestion(congestion, false);
         Ok(receiving)
     }
 }
@@ -97,14 +97,14 @@ fn meet(
     peer: Peer,
     channels: usize,
     congestion: Option<&str>,
-    owner: &mut Caller,
+    caller: &mut Caller,
 ) -> Result<Gathered, Error> {
     match peer {
         Peer::Listener(listener) => {
             if let Some(name) = congestion {
                 listener.check_congestion(name)?;
             }
-            listener.gather_for(owner, channels, congestion)
+            listener.gather_for(caller, channels, congestion)
         }
         Peer::Sockets { main, multifd } => {
             let gathered = Gathered {
@@ -112,7 +112,7 @@ fn meet(
                 multifd: multifd.into_iter().map(Connection::from).collect(),
                 uuid: None,
             };
-            gathered.begin_for(owner, congestion)?;
+            gathered.begin_for(caller, congestion)?;
             Ok(gathered)
         }
     }

@@ -100,20 +100,20 @@ impl Capture {
 
     fn prepare(mut self, builder: &mut ReportBuilder) -> Result<Recording<HostRing>, Error> {
         let Options { channels, folder, pool_size } = self.options;
-        let mut owner = self.settings.connecting_owner(now());
+        let mut caller = self.settings.connecting_caller(now());
         let folder = folder.map(|path| Folder::make(&path)).transpose()?;
         if let Some(name) = self.settings.congestion() {
             self.listener.check_congestion(name)?;
         }
         // before a source connects: once it has, nothing on this host should make it fail
-        let mut ring = ring::open(&owner.cancel)?;
+        let mut ring = ring::open(&caller.cancel)?;
         let (pool, share) = pool(pool_size, channels + 1, folder.is_some())?;
         builder.header.pool(&pool, ring.register(&pool).err());
-        let gathered = self.listener.gather_for(&mut owner, channels, self.settings.congestion())?;
+        let gathered = self.listener.gather_for(&mut caller, channels, self.settings.congestion())?;
         builder.connected(&gathered);
         let record = folder.map(|folder| open(folder, &gathered)).transpose()?;
         let Gathered { main, multifd, .. } = gathered;
-        Ok(Recording::new(ring, Parts { main, multifd, record, pool, share, owner })?)
+        Ok(Recording::new(ring, Parts { main, multifd, record, pool, share, caller })?)
     }
 }
 
@@ -262,7 +262,7 @@ impl ReportBuilder {
         report.channels = observer.channel_reports();
         report.devices = observer.device_reports();
         report.packets = observer.packets();
-        report.answers = answers.said.iter().map(|said| answer_report(said, began_at)).collect();
+        report.answers = answers.sent.iter().map(|sent| answer_report(sent, began_at)).collect();
         self.histograms = recording.into_histograms();
     }
 

@@ -30,7 +30,7 @@ use super::capture::{Connection, Inspection};
 use super::gather::{Gathered, connect};
 use crate::buffer::Pool;
 use crate::cancel::Cancel;
-use crate::error::{CaptureError, CaptureProblem, Error, KernelError, Place};
+use crate::error::{CaptureError, CaptureOperation, CaptureProblem, Error, KernelError, Place};
 use crate::limits::{PAGE_SIZE, POOL_SIZE_DEFAULT, QEMU_PIECE_MAX, QEMU_PIECE_MIN, STANDSTILL_MAX};
 use crate::net;
 use crate::numbers::ConnectionIdx;
@@ -103,9 +103,9 @@ impl Replay {
 
     /// Runs it on this thread until it completes or fails.
     pub fn run(mut self) -> Replayed {
-        let owner = self.settings.connecting_owner(now());
+        let caller = self.settings.connecting_caller(now());
         let mut builder = ReportBuilder::new(&self.capture, self.to, self.pace);
-        let error = match self.prepare(owner, &mut builder) {
+        let error = match self.prepare(caller, &mut builder) {
             Err(error) => Some(error),
             Ok(mut worker) => {
                 worker.on_answer = self.on_answer.take();
@@ -120,18 +120,18 @@ impl Replay {
     /// Checks everything that can be checked without the destination, and then connects.
     fn prepare(
         &self,
-        mut owner: Caller,
+        mut caller: Caller,
         builder: &mut ReportBuilder,
     ) -> Result<ReplayWorker<HostRing>, Error> {
         let script = self.script()?;
-        let mut ring = ring::open(&owner.cancel)?;
+        let mut ring = ring::open(&caller.cancel)?;
         let pool = make_pool(self.capture.connections.len())?;
         builder.pool(&pool, ring.register(&pool).err());
-        let gathered = self.connect(&owner)?;
+        let gathered = self.connect(&caller)?;
         builder.connected(&gathered);
-        owner.tell(&Event::Connected { peer: gathered.peer(), channels: gathered.channels() });
+        caller.tell(&Event::Connected { peer: gathered.peer(), channels: gathered.channels() });
         let sockets = std::iter::once(gathered.main).chain(gathered.multifd);
-        Ok(self.worker(ring, pool, script, sockets, owner)?)
+        Ok(self.worker(ring, pool, script, sockets, caller)?)
     }
 
     /// Prepares what to send, and when.
@@ -155,7 +155,7 @@ impl Replay {
         pool: Pool,
         script: Script,
         sockets: impl Iterator<Item = net::Connection>,
-        owner: Caller,
+        caller: Caller,
     ) -> Result<ReplayWorker<R>, KernelError> {
         let captured = &self.capture.connections;
         let len = u32::try_from(BUFFER_LEN).expect("a buffer is short");
@@ -187,7 +187,7 @@ impl Replay {
             files: captured.iter().map(|connection| connection.file.clone()).collect(),
             barriers: script.barriers,
             recording: script.recording,
-            caller: owner,
+            caller,
             on_answer: None,
             progress: Progress::new(&self.capture, &begins, now),
             expects_answer: self.capture.stream.return_path_at.is_some(),
@@ -197,10 +197,10 @@ impl Replay {
         })
     }
 
-    fn connect(&self, owner: &Caller) -> Result<Gathered, Error> {
+    fn connect(&self, caller: &Caller) -> Result<Gathered, Error> {
         let init = |connection: &Connection| Some(Init { id: connection.id?, uuid: connection.uuid?.0 });
         let inits: Vec<_> = self.capture.connections.iter().filter_map(init).collect();
-        let wants_end = || owner.check(now()).is_err();
+        let wants_end = || caller.check(now()).is_err();
         connect(self.to, &inits, self.settings.congestion(), &wants_end)
     }
 }
@@ -218,8 +218,8 @@ fn open(connection: &Connection) -> Result<File, CaptureError> {
             CaptureError { file: connection.file.clone(), offset: 0, problem }
         }
     };
-    let mut file = File::open(&connection.path).map_err(failed("open"))?;
-    file.seek(SeekFrom::Start(begin(connection))).map_err(failed("seek"))?;
+    let mut file = File::open(&connection.path).map_err(failed(CaptureOperation::Open))?;
+    file.seek(SeekFrom::Start(begin(connection))).map_err(failed(CaptureOperation::Seek))?;
     Ok(file)
 }
 

@@ -1,7 +1,7 @@
 //! A set of small indices: devices or channels that are ready for something. Pure.
 //!
-//! It has room for every device or channel of a session from the start, so nothing allocates, and finding a member looks
-//! at four words however many devices there are.
+//! It has room for every device or channel of a session from the start, so nothing allocates, and finding a member
+//! looks at four words however many devices there are.
 
 use std::marker::PhantomData;
 

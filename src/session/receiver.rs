@@ -383,9 +383,9 @@ mod tests {
         let offer = session.take_offer().unwrap();
         session.accept(&offer, 4);
         session.ready();
-        let said: Vec<_> = std::iter::from_fn(|| session.poll_control(0)).collect();
+        let sent: Vec<_> = std::iter::from_fn(|| session.poll_control(0)).collect();
         let credit = |device| Control::Credit { device, limit: 4 };
-        assert_eq!(said, [Control::Accept, Control::Ready, credit(0), credit(1)]);
+        assert_eq!(sent, [Control::Accept, Control::Ready, credit(0), credit(1)]);
     }
 
     #[test]

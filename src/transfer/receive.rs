@@ -47,8 +47,8 @@ pub(super) struct Parts {
 
 /// The receiver's worker.
 pub(super) struct Receiving<R: Ring> {
-    // dropped first: its ring's operations end before anything that they use goes. Its pool is made when the settings say
-    // how large.
+    // dropped first: its ring's operations end before anything that they use goes. Its pool is made when the settings
+    // say how large.
     worker: Worker<R>,
     /// In the order of the offer, once there is one.
     writers: Writers,
@@ -61,8 +61,8 @@ pub(super) struct Receiving<R: Ring> {
     headers: VecDeque<(ChannelIdx, DataHeader)>,
     /// The ring writes some device: receiving and writing overlap.
     overlaps: bool,
-    lines: Pool,
-    /// Until the devices are where they belong others are told that this receiver is busy.
+    control_buffers: Pool,
+    /// Until the devices are where they belong, other senders are refused as busy.
     busy: Option<Busy>,
     pool_max: u64,
     estimate: Option<u64>,
@@ -74,8 +74,8 @@ pub(super) struct Receiving<R: Ring> {
 impl<R: Ring> Receiving<R> {
     pub(super) fn new(ring: R, parts: Parts) -> Result<Receiving<R>, KernelError> {
         let mut worker = Worker::new(ring, parts.caller, parts.devices.len());
-        let mut lines = control_buffers(parts.data.len())?;
-        let link = Link::new(&mut worker.ring, parts.control, &mut lines);
+        let mut control_buffers = control_buffers(parts.data.len())?;
+        let link = Link::new(&mut worker.ring, parts.control, &mut control_buffers);
         worker.report.clocks(parts.same_clock);
         Ok(Receiving {
             session: ReceiverSession::new(worker.ring.now()),
@@ -86,7 +86,7 @@ impl<R: Ring> Receiving<R> {
             connections: parts.data,
             headers: VecDeque::new(),
             overlaps: false,
-            lines,
+            control_buffers,
             busy: parts.busy,
             pool_max: parts.pool_max,
             estimate: None,
@@ -95,7 +95,7 @@ impl<R: Ring> Receiving<R> {
         })
     }
 
-    pub(super) fn account(&mut self) -> &mut ReportBuilder {
+    pub(super) fn report_builder(&mut self) -> &mut ReportBuilder {
         &mut self.worker.report
     }
 
@@ -146,10 +146,10 @@ impl<R: Ring> Receiving<R> {
         self.session.accept(offer, window);
         self.headers.reserve(self.connections.len());
         for (channel, connection) in self.connections.drain(..).enumerate() {
-            let line = self.lines.take().expect("there is a line for each channel");
+            let buffer = self.control_buffers.take().expect("there is a control buffer for each channel");
             let channel = ChannelIdx::from_index(channel);
             let mut rx =
-                Rx::new(connection, Operation::Packet { channel }.tag(), line, Native(offer.checksum));
+                Rx::new(connection, Operation::Packet { channel }.tag(), buffer, Native(offer.checksum));
             rx.begin(&mut self.worker.ring);
             self.channels.push(rx);
         }
@@ -163,7 +163,7 @@ impl<R: Ring> Receiving<R> {
         Error::Refused { by: Side::Receiver, reason }
     }
 
-    /// Tells the sender that it cannot be; the owner hears the reason itself.
+    /// Tells the sender that it cannot be; the caller gets the reason itself.
     fn not_ready(&mut self, error: Error) -> Error {
         self.session.refuse(&Refusal::NotReady { text: error.to_string().into() });
         self.refused = true;
@@ -264,18 +264,18 @@ impl<R: Ring> Receiving<R> {
         if !self.headers.is_empty() {
             return now;
         }
-        // after commit a peer that is gone is told nothing, and not waited for
+        // after commit nothing is sent to a peer that is gone, and nothing waits for it
         if self.link.is_closed() && self.session.is_committed() {
             return now + nanos(HEARTBEAT_INTERVAL);
         }
         self.session.next_deadline().min(self.worker.deadlines.next())
     }
 
-    fn on_control(&mut self, line: Slot, result: Result<usize, Errno>) -> Result<(), Error> {
+    fn on_control(&mut self, buffer: Slot, result: Result<usize, Errno>) -> Result<(), Error> {
         let (now, session) = (self.worker.ring.now(), &mut self.session);
         let phase = session.phase();
         let take = |message| session.on_control(message, now);
-        self.link.on_received(&mut self.worker.ring, line, result, phase, take)?;
+        self.link.on_received(&mut self.worker.ring, buffer, result, phase, take)?;
         if let Some(at) = self.session.switched_over() {
             self.worker.report.switchover(at);
         }
@@ -291,8 +291,8 @@ impl<R: Ring> Receiving<R> {
             RxEvent::Header(header) => {
                 self.session.on_header(&header, place)?;
                 self.headers.push_back((channel, header));
-                // Where this thread writes, it receives one payload after the other, so that each is written while it is in
-                // the cache. Else everything may go on at once.
+                // Where this thread writes, it receives one payload after the other, so that each is written while it
+                // is in the cache. Else everything may go on at once.
                 if self.overlaps { self.begin_payload() } else { Ok(()) }
             }
             RxEvent::Packet { header, slot, crc32c } => {

@@ -65,19 +65,19 @@ impl Receiver {
     /// Waits for one transfer and runs it on this thread, to whatever end. Afterwards the devices run what was loaded
     /// (complete), or are reset (aborted).
     pub fn run(self) -> Finished {
-        let account = ReportBuilder::new(now(), self.devices.len());
-        match self.begin(account.started_at) {
+        let report = ReportBuilder::new(now(), self.devices.len());
+        match self.begin(report.started_at) {
             Ok(receiving) => receiving.run(),
-            Err(error) => account.not_begun(Role::Receiver, error),
+            Err(error) => report.not_begun(Role::Receiver, error),
         }
     }
 
     /// The worker, whose connections are there.
     fn begin(mut self, begun: Nanos) -> Result<Receiving<HostRing>, Error> {
-        let mut owner = self.settings.connecting_owner(begun);
-        let connections = meet(self.peer, self.settings.congestion(), &mut owner)?;
-        owner.tell(&Event::Connected { peer: connections.peer(), channels: connections.channels() });
-        let ring = ring::open(&owner.cancel)?;
+        let mut caller = self.settings.connecting_caller(begun);
+        let connections = meet(self.peer, self.settings.congestion(), &mut caller)?;
+        caller.tell(&Event::Connected { peer: connections.peer(), channels: connections.channels() });
+        let ring = ring::open(&caller.cancel)?;
         let congestion = connections.congestion();
         let parts = Parts {
             control: connections.control,
@@ -86,23 +86,23 @@ impl Receiver {
             devices: self.devices,
             pool_max: self.pool_max,
             same_clock: connections.same_clock,
-            caller: owner,
+            caller,
         };
         let mut receiving = Receiving::new(ring, parts)?;
-        receiving.account().congestion(congestion, false);
+        receiving.report_builder().congestion(congestion, false);
         Ok(receiving)
     }
 }
 
-fn meet(peer: Peer, congestion: Option<&str>, owner: &mut Caller) -> Result<Connections, Error> {
-    let cancel = owner.cancel.clone();
+fn meet(peer: Peer, congestion: Option<&str>, caller: &mut Caller) -> Result<Connections, Error> {
+    let cancel = caller.cancel.clone();
     let wants_end = || cancel.is_cancelled();
     let connections = match peer {
         Peer::Listener(listener) => {
             if let Some(name) = congestion {
                 listener.check_congestion(name)?;
             }
-            listener.next(&wants_end, &mut |peer, error| owner.tell(&Event::Rejected { peer, error }))?
+            listener.next(&wants_end, &mut |peer, error| caller.tell(&Event::Rejected { peer, error }))?
         }
         Peer::Sockets { control, data } => listener::welcome(control, data, &wants_end)?,
     };
@@ -143,7 +143,7 @@ impl ReceiverBuilder {
         self
     }
 
-    /// Bytes of the largest pool that is made on the sender's word. 1 GiB unless set.
+    /// Bytes of the largest pool that is made because the sender asks for it. 1 GiB unless set.
     pub fn pool_max(mut self, bytes: u64) -> ReceiverBuilder {
         self.pool_max = bytes;
         self

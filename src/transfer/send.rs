@@ -1,8 +1,8 @@
 //! The sender's worker: reads devices into slots, hands packets to channels, keeps the session.
 //!
-//! [`Sending::transfer`] reads as the list of phases. Each phase is a loop over [`Sending::turn`], and every turn looks at
-//! what its caller wants, at the peer and at the clock. However it ends, [`Sending::conclude`] brings each device to where the
-//! hand-over says that it belongs.
+//! [`Sending::transfer`] reads as the list of phases. Each phase is a loop over [`Sending::turn`], and every turn looks
+//! at what its caller wants, at the peer and at the clock. However it ends, [`Sending::conclude`] brings each device to
+//! where the hand-over says that it belongs.
 
 mod channels;
 mod ending;
@@ -67,11 +67,11 @@ impl<R: Ring> Sending<R> {
         let slots = Pool::slots_in(parts.pool_size, slot_size);
         let pool = Pool::new(slots, slot_size)?;
         let slots = pool.total();
-        let mut lines = control_buffers(0)?;
+        let mut control_buffers = control_buffers(0)?;
         worker.adopt(pool);
         worker.report.zero_copy(parts.zero_copy, worker.ring.can_zero_copy());
         let zero_copy = if worker.ring.can_zero_copy() { parts.zero_copy } else { ZeroCopy::Off };
-        let link = Link::new(&mut worker.ring, parts.control, &mut lines);
+        let link = Link::new(&mut worker.ring, parts.control, &mut control_buffers);
         let numbers = ChannelIdx::below(parts.data.len());
         let channels = parts.data.into_iter().zip(numbers).map(|(connection, channel)| {
             Tx::new(connection, Operation::Packet { channel }.tag(), zero_copy, slots)
@@ -100,7 +100,7 @@ impl<R: Ring> Sending<R> {
         })
     }
 
-    pub(super) fn account(&mut self) -> &mut ReportBuilder {
+    pub(super) fn report_builder(&mut self) -> &mut ReportBuilder {
         &mut self.worker.report
     }
 
@@ -143,7 +143,7 @@ impl<R: Ring> Sending<R> {
         self.readers.begin_precopy();
         run_until(self, end, |sending| !sending.readers.is_converging(), |sending, _| sending.turn())?;
         self.worker.deadlines.stop(Deadline::PreCopyMax);
-        // nobody reads while a device changes its state
+        // nothing reads while a device changes its state
         self.readers.pause(&mut self.worker);
         while self.readers.is_any_under_way() {
             self.turn()?;
@@ -267,11 +267,11 @@ impl<R: Ring> Sending<R> {
         }
     }
 
-    fn on_control(&mut self, line: Slot, result: Result<usize, Errno>) -> Result<(), Error> {
+    fn on_control(&mut self, buffer: Slot, result: Result<usize, Errno>) -> Result<(), Error> {
         let (now, session) = (self.worker.ring.now(), &mut self.session);
         let phase = session.phase();
         let take = |message| session.on_control(message, now);
-        self.link.on_received(&mut self.worker.ring, line, result, phase, take)
+        self.link.on_received(&mut self.worker.ring, buffer, result, phase, take)
     }
 
     fn on_tx(&mut self, channel: ChannelIdx, event: TxEvent) -> Result<(), Error> {

@@ -86,14 +86,14 @@ impl Sender {
         SenderBuilder { devices: Vec::new(), peer: None, options, settings: Settings::default() }
     }
 
-    /// Runs the transfer on this thread, to whatever end. Afterwards the devices are released (complete), back where they
-    /// were (aborted), or stopped with their state intact (in doubt).
+    /// Runs the transfer on this thread, to whatever end. Afterwards the devices are released (complete), back where
+    /// they were (aborted), or stopped with their state intact (in doubt).
     pub fn run(self) -> Finished {
-        let mut account = ReportBuilder::new(now(), self.devices.len());
-        account.packet_size(self.options.packet_size, self.options.checksum);
-        match self.begin(account.started_at) {
+        let mut report = ReportBuilder::new(now(), self.devices.len());
+        report.packet_size(self.options.packet_size, self.options.checksum);
+        match self.begin(report.started_at) {
             Ok(sending) => sending.run(),
-            Err(error) => account.not_begun(Role::Sender, error),
+            Err(error) => report.not_begun(Role::Sender, error),
         }
     }
 
@@ -101,11 +101,11 @@ impl Sender {
     fn begin(mut self, begun: Nanos) -> Result<Sending<HostRing>, Error> {
         let Options { channels, packet_size, pool_size, zero_copy, checksum, before_switchover } =
             self.options;
-        let mut owner = self.settings.connecting_owner(begun);
-        let connections = meet(self.peer, channels, self.settings.congestion(), &owner)?;
+        let mut caller = self.settings.connecting_caller(begun);
+        let connections = meet(self.peer, channels, self.settings.congestion(), &caller)?;
         let peer = connections.peer();
-        owner.tell(&Event::Connected { peer, channels: connections.channels() });
-        let ring = ring::open(&owner.cancel)?;
+        caller.tell(&Event::Connected { peer, channels: connections.channels() });
+        let ring = ring::open(&caller.cancel)?;
         let congestion = connections.congestion();
         let loopback = peer.is_some_and(|peer| peer.ip().is_loopback());
         let parts = Parts {
@@ -117,24 +117,24 @@ impl Sender {
             checksum,
             zero_copy,
             before_switchover,
-            caller: owner,
+            caller,
         };
         let mut sending = Sending::new(ring, parts)?;
-        sending.account().packet_size(packet_size, checksum);
-        sending.account().congestion(congestion, loopback);
+        sending.report_builder().packet_size(packet_size, checksum);
+        sending.report_builder().congestion(congestion, loopback);
         Ok(sending)
     }
 }
 
-fn meet(peer: Peer, channels: u16, congestion: Option<&str>, owner: &Caller) -> Result<Connections, Error> {
-    let wants_end = || owner.check(now()).is_err();
+fn meet(peer: Peer, channels: u16, congestion: Option<&str>, caller: &Caller) -> Result<Connections, Error> {
+    let wants_end = || caller.check(now()).is_err();
     let connections = match peer {
         Peer::Address(addr) => listener::connect(addr, channels, congestion, &wants_end),
         Peer::Sockets { control, data } => listener::greet(control, data, &wants_end),
     };
     // "cancelled" may be the deadline
     connections.map_err(|error| match error {
-        Error::Cancelled => owner.check(now()).err().unwrap_or(Error::Cancelled),
+        Error::Cancelled => caller.check(now()).err().unwrap_or(Error::Cancelled),
         other => other,
     })
 }
@@ -213,7 +213,8 @@ impl SenderBuilder {
     }
 
     /// Called when pre-copy has done what it can, directly before the devices stop: pause the virtual machine's
-    /// processors here, within a few seconds (no heartbeat leaves meanwhile). If the transfer is aborted afterwards, resuming them is the caller's, after `run` has returned.
+    /// processors here, within a few seconds (no heartbeat leaves meanwhile). If the transfer is aborted afterwards,
+    /// resuming them is the caller's, after `run` has returned.
     pub fn before_switchover(mut self, pause: impl FnOnce() + Send + 'static) -> SenderBuilder {
         self.options.before_switchover = Some(Box::new(pause));
         self

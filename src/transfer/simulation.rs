@@ -128,11 +128,11 @@ struct Scenario {
     read_fails_at: Option<usize>,
     write_fails_at: Option<usize>,
     /// Cut after so many bytes that one side sent, on the control connection or on channel 0.
-    cut: Option<(Line, usize, usize)>,
+    cut: Option<(Link, usize, usize)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line {
+enum Link {
     Control,
     Data,
 }
@@ -173,8 +173,8 @@ fn simulate(scenario: &Scenario) -> Played {
     let sockets: Vec<[OwnedFd; 2]> = (0..=scenario.channels).map(|_| [descriptor(), descriptor()]).collect();
     sockets.iter().for_each(|pair| world.connect([pair[0].as_raw_fd(), pair[1].as_raw_fd()]));
     let numbers: Vec<RawFd> = sockets.iter().map(|pair| pair[0].as_raw_fd()).collect();
-    if let Some((line, side, after)) = scenario.cut {
-        let socket = numbers[usize::from(line == Line::Data)];
+    if let Some((link, side, after)) = scenario.cut {
+        let socket = numbers[usize::from(link == Link::Data)];
         world.cut(Cut { socket, side, after });
     }
     let log = || (0..scenario.devices).map(|_| Log::default()).collect::<Vec<Log>>();
@@ -378,7 +378,7 @@ fn a_cut_after_any_message_leaves_exactly_one_owner() {
             let mut outcomes = Vec::new();
             for side in 0..2 {
                 for after in boundaries(&undisturbed.control[side]) {
-                    let scenario = Scenario { cut: Some((Line::Control, side, after)), ..whole.clone() };
+                    let scenario = Scenario { cut: Some((Link::Control, side, after)), ..whole.clone() };
                     let result = simulate(&scenario);
                     check(&scenario, &result);
                     outcomes.push(result.sender.outcome);
@@ -399,9 +399,9 @@ fn a_cut_in_the_middle_of_messages_and_packets_leaves_exactly_one_owner() {
         let whole = scenario(seed);
         let undisturbed = simulate(&whole);
         let mut dice = Dice(seed);
-        let (line, side) = [(Line::Control, 0), (Line::Control, 1), (Line::Data, 0)][dice.below(3)];
-        let sent = if line == Line::Data { undisturbed.data.len() } else { undisturbed.control[side].len() };
-        let scenario = Scenario { cut: Some((line, side, dice.below(sent + 1))), ..whole };
+        let (link, side) = [(Link::Control, 0), (Link::Control, 1), (Link::Data, 0)][dice.below(3)];
+        let sent = if link == Link::Data { undisturbed.data.len() } else { undisturbed.control[side].len() };
+        let scenario = Scenario { cut: Some((link, side, dice.below(sent + 1))), ..whole };
         check(&scenario, &simulate(&scenario));
     }
 }
@@ -515,8 +515,8 @@ fn pre_copy_is_quiesced_and_stopped_before_the_rest_is_read() {
 
 #[test]
 fn a_cancel_that_comes_with_the_last_loaded_is_still_in_time() {
-    // The sender looks at its owner at the beginning of a turn; the last "loaded" ends a turn. What came in between was
-    // looked at nowhere but directly before commit.
+    // The sender looks at its caller at the beginning of a turn; the last "loaded" ends a turn. What came in between
+    // was looked at nowhere but directly before commit.
     struct Late {
         sink: FakeSink,
         cancel: Cancel,

@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::cursor::{Reader, Writer};
 use super::text::{check_text, printable};
 use super::{Malformed, crc32c, reserved_is_zero};
-use crate::limits::{CONTROL_BODY_MAX, LINE_SIZE, TEXT_MAX};
+use crate::limits::{CONTROL_BODY_MAX, CONTROL_BUFFER_SIZE, TEXT_MAX};
 
 mod offer;
 
@@ -222,8 +222,10 @@ const REASON_MIN: usize = size_of::<ReasonLayout>();
 const REASON_MAX: usize = REASON_MIN + TEXT_MAX;
 
 const _: () = assert!(OFFER_MAX <= CONTROL_BODY_MAX && REASON_MAX <= CONTROL_BODY_MAX);
-const _: () =
-    assert!(CONTROL_HEADER_LEN + CONTROL_BODY_MAX <= LINE_SIZE, "a message fits in a control buffer");
+const _: () = assert!(
+    CONTROL_HEADER_LEN + CONTROL_BODY_MAX <= CONTROL_BUFFER_SIZE,
+    "a message fits in a control buffer"
+);
 
 impl ControlHeader {
     /// Reads a header. P-9: the length is bounded by what its kind can need before a byte of the body is read.
@@ -294,9 +296,9 @@ impl Control {
 
     /// Writes header and body to the start of `out` and returns their length in bytes. Allocates nothing.
     ///
-    /// `out` is a control buffer of [`LINE_SIZE`] bytes, in which every message fits: the sender's builder upholds that
-    /// an offer is within its bounds, and a text is made printable and cut to [`TEXT_MAX`] here. A message that does
-    /// not fit in `out` is not written at all, and 0 is returned.
+    /// `out` is a control buffer of [`CONTROL_BUFFER_SIZE`] bytes, in which every message fits: the sender's builder
+    /// upholds that an offer is within its bounds, and a text is made printable and cut to [`TEXT_MAX`] here. A message
+    /// that does not fit in `out` is not written at all, and 0 is returned.
     pub fn encode(&self, out: &mut [u8]) -> usize {
         let Some((header_out, body_out)) = out.split_first_chunk_mut::<CONTROL_HEADER_LEN>() else {
             return 0;

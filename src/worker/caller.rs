@@ -1,4 +1,4 @@
-//! The one who asked for the transfer: hears of it, may cancel it, may set a deadline.
+//! The caller of a transfer: receives its events, may cancel it, may set a deadline.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub enum Event {
     },
     /// Another phase began.
     Phase(Phase),
-    /// Bytes moved; told about ten times a second.
+    /// Bytes moved; reported about ten times a second.
     Progress {
         /// Payload bytes so far: read by the sender, written by the receiver.
         bytes: u64,
@@ -82,12 +82,12 @@ impl Caller {
         });
     }
 
-    /// Lets the next progress be told whenever it comes: the last bytes of a phase must not go untold.
+    /// Lets the next progress be reported whenever it comes: the last bytes of a phase must be reported, too.
     pub(crate) fn hasten(&mut self) {
         self.told_at = 0;
     }
 
-    /// Whether the owner wants it to end now.
+    /// Whether the caller wants it to end now.
     pub(crate) fn check(&self, now: Nanos) -> Result<(), Error> {
         if self.cancel.is_cancelled() {
             return Err(Error::Cancelled);

@@ -1,7 +1,7 @@
 //! How work on a ring ends, whatever the protocol: the reason, the final message, the last step of every device.
 //!
-//! Nothing here knows what a message says. The invariant: each device that is here begins its last step exactly once, and
-//! whatever does not end in time is reported, not waited for.
+//! Nothing here knows what a message means. The invariant: each device that is here begins its last step exactly once,
+//! and whatever does not end in time is reported, not waited for.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -9,7 +9,7 @@ use super::Worker;
 use super::event_loop::{Loop, drain, run_until, within};
 use super::steps::{Devices, StepResult};
 use crate::error::{DeviceError, Error};
-use crate::limits::{LAST_WORD_MAX, LINGER_MAX, REASON_PATIENCE};
+use crate::limits::{FINAL_MESSAGE_MAX, LINGER_MAX, REASON_PATIENCE};
 use crate::numbers::DeviceIdx;
 use crate::ring::Ring;
 use crate::time::Nanos;
@@ -28,15 +28,16 @@ pub(crate) fn run<L: Loop>(
             // the caller's own code, a hook or an event: the devices come first, then the panic goes on
             worker(&mut owner).caller.on_event = None;
             let finished = conclude(owner, Err(Error::Cancelled));
-            // nobody is left to hold a device in doubt: it stays open until the process ends
+            // no one is left to hold a device in doubt: it stays open until the process ends
             std::mem::forget(finished.parked);
             resume_unwind(panic)
         }
     }
 }
 
-/// A connection that fails is often the second sign of a failure whose reason is on its way on another one. Waits for an
-/// error that `is_reason`, as long as `may_come` says that one may still come, and gives it, or else the error as it was.
+/// A connection that fails is often the second sign of a failure whose reason is on its way on another one. Waits for
+/// an error that `is_reason`, as long as `may_come` says that one may still come, and gives it, or else the error as it
+/// was.
 pub(crate) fn await_abort_reason<L: Loop>(
     owner: &mut L,
     error: Error,
@@ -68,7 +69,7 @@ pub(crate) fn send_final_message<L: Loop>(
     is_sent: impl FnMut(&mut L) -> bool,
     mut send: impl FnMut(&mut L),
 ) {
-    let end = within(owner, LAST_WORD_MAX);
+    let end = within(owner, FINAL_MESSAGE_MAX);
     // a ring that cannot wait cannot send
     let _ = run_until(owner, end, is_sent, |owner, until| {
         send(owner);
@@ -83,7 +84,8 @@ pub(crate) fn drain_close<L: Loop>(owner: &mut L, has_closed: impl FnMut(&mut L)
     let _ = run_until(owner, end, has_closed, drain);
 }
 
-/// Runs one step of every device, in parallel, and waits for all of them. Devices that are not back by `deadline` are stuck.
+/// Runs one step of every device, in parallel, and waits for all of them. Devices that are not back by `deadline` are
+/// stuck.
 pub(crate) fn step_all<L: Loop, D: ?Sized + Send + 'static>(
     owner: &mut L,
     parts: impl for<'a> Fn(&'a mut L) -> (&'a mut Worker<L::Ring>, &'a mut Devices<D>),

@@ -1,6 +1,6 @@
 //! The loop of a worker, and waiting in it until something has happened or a deadline has passed.
 //!
-//! It knows neither protocols nor devices: what a completion means is for the loop's owner to say.
+//! It knows neither protocols nor devices: the loop's owner decides what a completion means.
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ pub(crate) fn within(owner: &mut impl Loop, patience: Duration) -> Nanos {
     owner.ring().now() + nanos(patience)
 }
 
-/// Turns until something `is_done`, or `deadline` has passed. Each turn gets the deadline and waits no longer. False when
-/// the deadline came first.
+/// Turns until something `is_done`, or `deadline` has passed. Each turn gets the deadline and waits no longer. False
+/// when the deadline came first.
 pub(crate) fn run_until<L: Loop>(
     owner: &mut L,
     deadline: Nanos,

@@ -19,7 +19,7 @@ use self::caller::Caller;
 use self::report_builder::ReportBuilder;
 use crate::buffer::{Pool, Slot};
 use crate::error::{Error, KernelError, Misuse};
-use crate::limits::{CONFIG_SIZE_MAX, DEVICES_MAX, LINE_SIZE, NAME_MAX};
+use crate::limits::{CONFIG_SIZE_MAX, CONTROL_BUFFER_SIZE, DEVICES_MAX, NAME_MAX};
 use crate::report::{Recorder, Role};
 use crate::ring::Ring;
 use crate::session::handover::Outcome;
@@ -29,8 +29,8 @@ use crate::worker::finished::Finished;
 
 /// What one thread has. Whoever has one keeps it in their first field, so that it is dropped first.
 pub(crate) struct Worker<R: Ring> {
-    // In the order in which they are dropped. The ring goes first: it ends its operations and waits for them, and they use
-    // the pool's memory, and the descriptors of devices and connections, which are dropped after the worker.
+    // In the order in which they are dropped. The ring goes first: it ends its operations and waits for them, and they
+    // use the pool's memory, and the descriptors of devices and connections, which are dropped after the worker.
     pub(crate) ring: R,
     /// None until it is known how large it must be.
     pool: Option<Pool>,
@@ -56,7 +56,7 @@ impl<R: Ring> Worker<R> {
         self.pool = Some(pool);
     }
 
-    /// The same for a pool that nobody asked for: its size and its faults are no figures of the report.
+    /// The same, but the report gets neither the pool's size nor its faults.
     pub(crate) fn adopt_unreported(&mut self, pool: Pool) {
         let _: Result<(), KernelError> = self.ring.register(&pool);
         self.pool = Some(pool);
@@ -118,8 +118,8 @@ pub(crate) fn slot_size(packet_size: u32) -> u32 {
     packet_size.max(u32::try_from(CONFIG_SIZE_MAX).expect("config state is short"))
 }
 
-/// Lines for a control connection and `more` others.
+/// Control buffers for a control connection and `more` others.
 pub(crate) fn control_buffers(more: usize) -> Result<Pool, KernelError> {
     let count = u32::try_from(2 + more).expect("channels are bounded by CHANNELS_MAX");
-    Pool::new(count, u32::try_from(LINE_SIZE).expect("lines are short"))
+    Pool::new(count, u32::try_from(CONTROL_BUFFER_SIZE).expect("control buffers are small"))
 }

@@ -1,7 +1,7 @@
 //! What an operation is for: travels with it as its tag, and comes back with its completion.
 //!
 //! One pair of functions packs and unpacks tags. The numbers of devices, channels and connections are different things,
-//! and each has variants of its own; nothing unpacks to a variant that nobody packed.
+//! and each has variants of its own; nothing unpacks to a variant that was not packed.
 
 use crate::numbers::{ChannelIdx, ConnectionIdx, DeviceIdx};
 use crate::ring::Tag;

@@ -208,8 +208,8 @@ impl Readers {
         self.refresh(device);
     }
 
-    /// Begins a read on every device that wants one and has room; but of those that this thread reads itself on one only, so
-    /// that what it reads is sent while it is in the cache. `idle` channels want packets.
+    /// Begins a read on every device that wants one and has room; but of those that this thread reads itself on one
+    /// only, so that what it reads is sent while it is in the cache. `idle` channels want packets.
     pub(crate) fn begin<R: Ring>(&mut self, worker: &mut Worker<R>, idle: usize) -> Result<Begun, Error> {
         if self.paused {
             return Ok(Begun::UnderWay);

@@ -41,16 +41,16 @@ impl Settings {
     }
 
     /// The caller of a worker that began at `begun`. Called once: the event handler goes with it.
-    pub(crate) fn owner(&mut self, begun: Nanos) -> Caller {
-        let mut owner = Caller::new(self.cancel.clone(), self.on_event.take());
-        owner.deadline = self.deadline.map(|deadline| begun.saturating_add(nanos(deadline)));
-        owner
+    pub(crate) fn caller(&mut self, begun: Nanos) -> Caller {
+        let mut caller = Caller::new(self.cancel.clone(), self.on_event.take());
+        caller.deadline = self.deadline.map(|deadline| begun.saturating_add(nanos(deadline)));
+        caller
     }
 
     /// The same, after reporting that connecting begins.
-    pub(crate) fn connecting_owner(&mut self, begun: Nanos) -> Caller {
-        let mut owner = self.owner(begun);
-        owner.tell(&Event::Phase(Phase::Connecting));
-        owner
+    pub(crate) fn connecting_caller(&mut self, begun: Nanos) -> Caller {
+        let mut caller = self.caller(begun);
+        caller.tell(&Event::Phase(Phase::Connecting));
+        caller
     }
 }

@@ -1,8 +1,8 @@
-//! Steps of a device that may block, beside the loop: state changes, config state, syncing. Those of several devices run in
-//! parallel, and heartbeats go on meanwhile.
+//! Steps of a device that may block, beside the loop: state changes, config state, syncing. Those of several devices
+//! run in parallel, and heartbeats go on meanwhile.
 //!
-//! Nothing here knows what a step does. The invariant: a device is either here or lent to exactly one step, and comes back
-//! even when the step panics.
+//! Nothing here knows what a step does. The invariant: a device is either here or lent to exactly one step, and comes
+//! back even when the step panics.
 
 use crate::numbers::DeviceIdx;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,8 +1,9 @@
-//! The devices that a worker writes: in order, by whom, and what an end of a write means. The same for every protocol that
-//! brings state; the mirror image of [`readers`](super::readers).
+//! The devices that a worker writes: in order, by whom, and what an end of a write means. The same for every protocol
+//! that brings state; the mirror image of [`readers`](super::readers).
 //!
-//! Nothing here knows where packets come from: a queue gives them. A device is looked at only when it may have something
-//! to write; the invariant is that a device with a packet that can be written is idle only while it is in `ready`.
+//! Nothing here knows where packets come from: a queue gives them. A device is looked at only when it may have
+//! something to write; the invariant is that a device with a packet that can be written is idle only while it is in
+//! `ready`.
 
 use crate::numbers::DeviceIdx;
 use std::os::fd::{AsRawFd, RawFd};

@@ -16,7 +16,7 @@ pub(crate) const PACKET: u32 = 4096;
 pub(crate) const HAND_POOL: u64 = 1 << 20;
 
 pub(crate) fn control_bytes(message: &Control) -> Vec<u8> {
-    let mut line = vec![0; ringlift::limits::LINE_SIZE];
+    let mut line = vec![0; ringlift::limits::CONTROL_BUFFER_SIZE];
     let len = message.encode(&mut line);
     assert!(len > 0, "{message:?} fits in the buffer");
     line.truncate(len);

@@ -2,17 +2,14 @@
 
 use super::inspection::Connection;
 use super::main_connection::keep_barrier;
-use crate::error::CaptureProblem;
+use crate::error::{CaptureProblem, StreamPart};
 use crate::qemu::reader::{At, Reader, broken};
 use crate::wire::qemu::{DevicePacket, INIT_LEN, Init, Kind, PREFIX_LEN, Packet, PageSize};
 
-const INIT: &str = "the init of a multifd connection";
-const PACKET: &str = "a packet";
-
 /// Reads the init, which identifies the connection.
 pub(super) fn init(reader: &mut Reader) -> Result<Init, At> {
-    let bytes: [u8; INIT_LEN] = reader.take(INIT)?;
-    Init::decode(&bytes).map_err(|malformed| At::new(0, broken(INIT, malformed)))
+    let bytes: [u8; INIT_LEN] = reader.take(StreamPart::Init)?;
+    Init::decode(&bytes).map_err(|malformed| At::new(0, broken(StreamPart::Init, malformed)))
 }
 
 /// Counts the packets after the init, and passes those of devices to `on_device` with the offset where they begin; the
@@ -28,11 +25,11 @@ pub(super) fn walk(
         if reader.remaining() < PREFIX_LEN as u64 {
             return Err(shorter_than_a_packet(reader, offset));
         }
-        let prefix: [u8; PREFIX_LEN] = reader.take(PACKET)?;
+        let prefix: [u8; PREFIX_LEN] = reader.take(StreamPart::Packet)?;
         let packet = Packet::decode(&prefix, page_size)
-            .map_err(|malformed| At::new(offset, broken("the packet that begins here", malformed)))?;
+            .map_err(|malformed| At::new(offset, broken(StreamPart::PacketHeader, malformed)))?;
         if u64::from(packet.rest()) > reader.remaining() {
-            return Err(At::new(reader.len(), CaptureProblem::Cut { within: PACKET }));
+            return Err(At::new(reader.len(), CaptureProblem::Cut { within: StreamPart::Packet }));
         }
         let end = reader.offset() + u64::from(packet.rest());
         connection.packets += 1;
@@ -52,7 +49,7 @@ pub(super) fn walk(
                 keep_barrier(&mut connection.barriers, offset, end)?;
             }
         }
-        reader.skip(end - reader.offset(), PACKET)?;
+        reader.skip(end - reader.offset(), StreamPart::Packet)?;
     }
     Ok(())
 }
@@ -60,10 +57,10 @@ pub(super) fn walk(
 /// Fewer bytes are left than any packet has: a packet that was cut off, or something else.
 fn shorter_than_a_packet(reader: &mut Reader, offset: u64) -> At {
     let bytes = reader.remaining();
-    match reader.take::<4>(PACKET) {
+    match reader.take::<4>(StreamPart::Packet) {
         Ok(first) if Kind::of(first) != Ok(Kind::Multifd) => {
             At::new(offset, CaptureProblem::Trailing { bytes })
         }
-        _ => At::new(offset + bytes, CaptureProblem::Cut { within: PACKET }),
+        _ => At::new(offset + bytes, CaptureProblem::Cut { within: StreamPart::Packet }),
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::format::is_connection;
-use crate::error::{CaptureError, CaptureProblem};
+use crate::error::{CaptureError, CaptureOperation, CaptureProblem};
 use crate::limits::QEMU_CONNECTIONS_MAX;
 use crate::qemu::reader::Reader;
 
@@ -50,7 +50,7 @@ fn within(folder: &Path, is_alone: bool, found: &mut Vec<Named>, errors: &mut Ve
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) => {
-            let problem = CaptureProblem::Io { operation: "open", errno: error.into() };
+            let problem = CaptureProblem::Io { operation: CaptureOperation::Open, errno: error.into() };
             return errors.push(whole(folder, problem));
         }
     };

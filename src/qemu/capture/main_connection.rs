@@ -1,13 +1,12 @@
 //! Reads the main connection of a capture: its live sections, and where its tail is.
 
 use super::inspection::{Device, Piece, Stream};
-use crate::error::{CaptureProblem, Uuid};
+use crate::error::{CaptureProblem, Counted, OnlyOnce, StreamPart, Uuid};
 use crate::limits::{QEMU_BARRIERS_MAX, QEMU_PIECES_MAX};
 use crate::qemu::follow::{Follower, MainFollower, Step, Violation};
 use crate::qemu::reader::{At, Reader, broken};
 use crate::wire::qemu::{Command, Event};
 
-const LIVE_PART: &str = "the live sections of the main connection";
 /// QEMU has about thirty.
 const CAPABILITIES_MAX: usize = 255;
 
@@ -33,12 +32,15 @@ impl Main {
         while !self.follower.in_tail() {
             let bytes = reader.peek()?;
             if bytes.is_empty() {
-                return Err(At::new(reader.offset(), CaptureProblem::Cut { within: LIVE_PART }));
+                return Err(At::new(
+                    reader.offset(),
+                    CaptureProblem::Cut { within: StreamPart::LiveSections },
+                ));
             }
             let (taken, step) = self
                 .follower
                 .next(bytes)
-                .map_err(|malformed| At::new(self.follower.offset(), broken("what is here", malformed)))?;
+                .map_err(|malformed| At::new(self.follower.offset(), broken(StreamPart::Item, malformed)))?;
             if let Some(Step::Event { event, begin }) = step {
                 self.on_event(event, begin, migration)?;
             }
@@ -86,8 +88,7 @@ impl Main {
             Event::VfioDataBegin(len) if len > 0 => {
                 self.pieces += 1;
                 if self.pieces > QEMU_PIECES_MAX {
-                    let problem =
-                        CaptureProblem::TooMany { what: "pieces of device state", max: QEMU_PIECES_MAX };
+                    let problem = CaptureProblem::TooMany { what: Counted::Pieces, max: QEMU_PIECES_MAX };
                     return Err(At::new(begin, problem));
                 }
                 if let Some((device, has_stopped)) = open {
@@ -115,8 +116,8 @@ impl Main {
                 self.stream.pings += 1;
                 return;
             }
-            Command::OpenReturnPath => (&mut self.stream.return_path_at, "command OPEN_RETURN_PATH"),
-            Command::SwitchoverStart => (&mut self.stream.switchover_at, "command SWITCHOVER_START"),
+            Command::OpenReturnPath => (&mut self.stream.return_path_at, OnlyOnce::OpenReturnPath),
+            Command::SwitchoverStart => (&mut self.stream.switchover_at, OnlyOnce::SwitchoverStart),
         };
         match *place {
             None => *place = Some(offset),
@@ -133,7 +134,7 @@ impl Main {
 /// Records where a barrier ends. Fails if there are more than any migration has.
 pub(super) fn keep_barrier(barriers: &mut Vec<u64>, begin: u64, end: u64) -> Result<(), At> {
     if barriers.len() >= QEMU_BARRIERS_MAX {
-        let problem = CaptureProblem::TooMany { what: "barriers", max: QEMU_BARRIERS_MAX };
+        let problem = CaptureProblem::TooMany { what: Counted::Barriers, max: QEMU_BARRIERS_MAX };
         return Err(At::new(begin, problem));
     }
     barriers.push(end);

@@ -32,8 +32,8 @@ use self::packets::Packets;
 use self::verify::Seen;
 use super::follow::Follower;
 use super::reader::{self, At, Reader};
-use super::tail::{FullSections, TAIL};
-use crate::error::{CaptureError, CaptureProblem, Uuid};
+use super::tail::FullSections;
+use crate::error::{CaptureError, CaptureProblem, StreamPart, Uuid};
 use crate::wire::qemu::{Init, Kind};
 
 /// Inspects a capture: a folder, or the files of one.
@@ -96,9 +96,9 @@ fn open(file: &Named) -> Result<(Option<Init>, Reader), CaptureError> {
 }
 
 fn start(reader: &mut Reader) -> Result<Option<Init>, At> {
-    const WHAT: &str = "the beginning of a connection";
-    let first = reader.take(WHAT)?;
-    let kind = Kind::of(first).map_err(|malformed| At::new(0, reader::broken(WHAT, malformed)))?;
+    let first = reader.take(StreamPart::Beginning)?;
+    let kind =
+        Kind::of(first).map_err(|malformed| At::new(0, reader::broken(StreamPart::Beginning, malformed)))?;
     reader.seek(0)?;
     match kind {
         Kind::Main => Ok(None),
@@ -142,7 +142,7 @@ impl Whole {
         let Some(description) = self.main.follower.description() else {
             // a source may omit it: then the tail cannot be explained, but it must still end as a tail does
             if !self.main.follower.is_at_bare_end() {
-                return Err(At::new(len, CaptureProblem::Cut { within: TAIL }));
+                return Err(At::new(len, CaptureProblem::Cut { within: StreamPart::Tail }));
             }
             self.seen.tail = true;
             self.inspection.notes.push(Note::NoDescription { offset: begin, bytes: len - begin });

@@ -1,7 +1,7 @@
 //! Collects the packets of device state from all multifd connections.
 
 use super::inspection::{Device, DevicePacket, Piece};
-use crate::error::{CaptureProblem, DeviceProblem};
+use crate::error::{CaptureProblem, Counted, DeviceProblem, StreamPart};
 use crate::limits::QEMU_PIECES_MAX;
 use crate::qemu::follow::{self, Follower};
 use crate::qemu::reader::{At, Reader};
@@ -29,7 +29,7 @@ impl Packets {
         let device = follower.device(packet.into()).map_err(|wrong| At::new(offset, wrong.in_capture()))?;
         self.count += 1;
         if self.count > QEMU_PIECES_MAX {
-            let problem = CaptureProblem::TooMany { what: "packets of device state", max: QEMU_PIECES_MAX };
+            let problem = CaptureProblem::TooMany { what: Counted::Packets, max: QEMU_PIECES_MAX };
             return Err(At::new(offset, problem));
         }
         let state = Piece { connection, len: packet.len, offset: reader.offset() };
@@ -49,7 +49,7 @@ impl Packets {
         if device.state.packets.iter().any(|packet| packet.config) {
             return Ok(());
         }
-        let blob = reader.take_vec(state.len, "a packet")?;
+        let blob = reader.take_vec(state.len, StreamPart::Packet)?;
         if let Err(malformed) = ConfigState::decode(&blob) {
             let problem = device.id.problem(DeviceProblem::Config { malformed });
             self.bad_configs.push((state.connection, At::new(state.offset, problem)));

@@ -1,7 +1,7 @@
 //! Reads one device's state from a capture, in the order in which the device takes it.
 
 use super::inspection::{Device, Inspection, Piece};
-use crate::error::{CaptureError, CaptureProblem, DeviceProblem};
+use crate::error::{CaptureError, CaptureProblem, DeviceProblem, StreamPart};
 use crate::qemu::reader::{At, Reader};
 
 /// Reads a device's state piece by piece: pre-copy, then what came after it had stopped, and finally the config state.
@@ -48,7 +48,7 @@ impl<'a> StateReader<'a> {
         };
         let len = piece.len as usize;
         let bytes = buffer.get_mut(..len).expect("a piece of state fits in the buffer");
-        let read = reader.seek(piece.offset).and_then(|()| reader.fill(bytes, "a piece of device state"));
+        let read = reader.seek(piece.offset).and_then(|()| reader.fill(bytes, StreamPart::StatePiece));
         read.map_err(|At { offset, problem }| error(offset, problem))?;
         Ok(Some((len, config)))
     }
@@ -99,6 +99,6 @@ mod tests {
         let device = &inspection.devices[0];
         let mut reader = StateReader::new(&inspection, device).unwrap();
         let error = reader.next(&mut [0; 4200]).unwrap_err();
-        assert_eq!(error.problem, CaptureProblem::Cut { within: "a piece of device state" });
+        assert_eq!(error.problem, CaptureProblem::Cut { within: StreamPart::StatePiece });
     }
 }

@@ -2,11 +2,9 @@
 
 use super::format::{self, Record};
 use super::inspection::Connection;
-use crate::error::{CaptureError, CaptureProblem};
+use crate::error::{CaptureError, CaptureProblem, StreamPart};
 use crate::qemu::reader::{At, Reader};
 use crate::time::Nanos;
-
-const RECORD: &str = "a record of times";
 
 /// Reads one connection's times, forward.
 #[derive(Debug)]
@@ -60,7 +58,7 @@ impl Times {
             return if last.offset == self.bytes { Ok(None) } else { Err(wrong(problem)) };
         }
         let failed = |At { offset, problem }| CaptureError { file: file.clone(), offset, problem };
-        let record = Record::decode(self.reader.take(RECORD).map_err(failed)?);
+        let record = Record::decode(self.reader.take(StreamPart::TimeRecord).map_err(failed)?);
         match record.offset < last.offset || record.at_ns < last.at_ns || record.offset > self.bytes {
             true => Err(wrong(CaptureProblem::TimesOrder)),
             false => Ok(Some(record)),
@@ -108,7 +106,7 @@ mod tests {
         assert_eq!(problem(&[100, 1, 301, 2]), CaptureProblem::TimesOrder);
         assert_eq!(problem(&[100, 5, 300, 4]), CaptureProblem::TimesOrder);
         assert_eq!(problem(&[100, 5, 90, 6, 300, 7]), CaptureProblem::TimesOrder);
-        assert_eq!(problem(&[100, 5, 300]), CaptureProblem::Cut { within: RECORD });
+        assert_eq!(problem(&[100, 5, 300]), CaptureProblem::Cut { within: StreamPart::TimeRecord });
     }
 
     #[test]

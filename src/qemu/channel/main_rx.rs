@@ -24,7 +24,7 @@ const READ: usize = 16 << 10;
 #[expect(clippy::large_enum_variant, reason = "it is matched where it is made, and never stored")]
 pub(crate) enum MainStep<'a> {
     /// An event, whose bytes begin at this offset.
-    Said(Event<'a>, u64),
+    Event(Event<'a>, u64),
     /// A piece of state of the section's device begins: call [`MainRx::accept`] when there is a slot.
     Wants,
     /// A piece of state is complete.
@@ -198,7 +198,7 @@ impl MainRx {
                 Some(Step::Event { event: Event::VfioDataBegin(len), .. }) => {
                     self.piece = Some(Piece { slot: None, filled: 0, len: len as usize });
                 }
-                Some(Step::Event { event, begin }) => return Ok(MainStep::Said(event, begin)),
+                Some(Step::Event { event, begin }) => return Ok(MainStep::Event(event, begin)),
                 Some(Step::Tail(bytes)) => return Ok(MainStep::Tail(bytes)),
             }
         }

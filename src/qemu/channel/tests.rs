@@ -6,7 +6,7 @@ use super::*;
 use crate::buffer::Pool;
 use crate::channel::tests::{Kernel, TAG, connection};
 use crate::channel::{Rx, RxEvent};
-use crate::limits::LINE_SIZE;
+use crate::limits::CONTROL_BUFFER_SIZE;
 
 /// A main connection with one piece of one device's state.
 fn main_stream(piece: &[u8]) -> Vec<u8> {
@@ -28,7 +28,7 @@ proptest! {
         len in 1_usize..60_000, cuts in prop::collection::vec(1_usize..20_000, 1..30)
     ) {
         let (mut kernel, mut pool) = (Kernel::default(), Pool::new(1, 64 << 10).unwrap());
-        let mut buffers = Pool::new(1, u32::try_from(LINE_SIZE).unwrap()).unwrap();
+        let mut buffers = Pool::new(1, u32::try_from(CONTROL_BUFFER_SIZE).unwrap()).unwrap();
         let mut rx = MainRx::new(connection(), TAG, buffers.take().unwrap());
         let piece: Vec<u8> = (0..len).map(|at| at.to_le_bytes()[at % 2]).collect();
         let stream = main_stream(&piece);
@@ -36,7 +36,7 @@ proptest! {
         let (mut events, mut found) = (Vec::new(), Vec::new());
         loop {
             match rx.next().unwrap() {
-                MainStep::Said(event, _) => events.push(format!("{event:?}")),
+                MainStep::Event(event, _) => events.push(format!("{event:?}")),
                 MainStep::Wants => rx.accept(pool.take().unwrap()),
                 MainStep::State { slot, len } => {
                     found.push(slot.payload(len).to_vec());
@@ -63,7 +63,7 @@ proptest! {
 #[test]
 fn an_abandoned_main_connection_is_read_to_its_end_and_yields_nothing() {
     let (mut kernel, mut buffers) =
-        (Kernel::default(), Pool::new(1, u32::try_from(LINE_SIZE).unwrap()).unwrap());
+        (Kernel::default(), Pool::new(1, u32::try_from(CONTROL_BUFFER_SIZE).unwrap()).unwrap());
     let mut rx = MainRx::new(connection(), TAG, buffers.take().unwrap());
     rx.resume(&mut kernel);
     rx.abandon(&mut kernel);

@@ -1,7 +1,10 @@
 //! What a source must not do across its connections, worded once for the live receiver, the recorder and the
 //! inspection.
 
-use crate::error::{CaptureProblem, DeviceProblem, Error, PeerError, Place, QemuError, Refusal, Side};
+use crate::error::{
+    CaptureProblem, Counted, DeviceProblem, Error, OnlyOnce, PacketProblem, PeerError, Place, QemuError,
+    Refusal, Side, UnexpectedState,
+};
 use crate::limits::{DEVICES_MAX, QEMU_AHEAD_MAX};
 use crate::session::reorder::Reorder;
 use crate::wire::qemu::DevicePacket;
@@ -27,7 +30,7 @@ impl Violation {
             }
             Violation::TooMany => QemuError::TooManyDevices { place },
             Violation::SecondStart { device, .. } => {
-                QemuError::Unexpected { device, what: "two START sections" }
+                QemuError::Unexpected { device, what: UnexpectedState::TwoStartSections }
             }
         };
         PeerError::from(error).into()
@@ -36,9 +39,9 @@ impl Violation {
     /// As a problem in a capture, which may hold any device.
     pub(crate) fn in_capture(self) -> CaptureProblem {
         match self {
-            Violation::TooMany => CaptureProblem::TooMany { what: "devices", max: DEVICES_MAX },
+            Violation::TooMany => CaptureProblem::TooMany { what: Counted::Devices, max: DEVICES_MAX },
             Violation::SecondStart { first, .. } => {
-                CaptureProblem::Twice { what: "START section of this device", first }
+                CaptureProblem::Twice { what: OnlyOnce::StartSection, first }
             }
             Violation::Unknown { device } => {
                 CaptureProblem::Device { device, problem: DeviceProblem::Unknown }
@@ -57,9 +60,11 @@ type At = (Place, u64);
 /// instead.
 pub(crate) fn check_order<H>(order: &Reorder<H>, packet: &DevicePacket, at: At) -> Result<(), QemuError> {
     let idx = u64::from(packet.idx);
-    order.check(idx, packet.config).map_err(|problem| disorder(packet, at, problem.words()))?;
+    order
+        .check(idx, packet.config)
+        .map_err(|problem| disorder(packet, at, PacketProblem::Number(problem)))?;
     match idx - order.next() > QEMU_AHEAD_MAX as u64 {
-        true => Err(disorder(packet, at, "further ahead of its turn than connections can hold")),
+        true => Err(disorder(packet, at, PacketProblem::TooFarAhead)),
         false => Ok(()),
     }
 }
@@ -68,10 +73,10 @@ pub(crate) fn check_order<H>(order: &Reorder<H>, packet: &DevicePacket, at: At) 
 pub(crate) fn claim<H>(order: &mut Reorder<H>, packet: &DevicePacket, at: At) -> Result<(), QemuError> {
     check_order(order, packet, at)?;
     let claimed = order.claim(packet.idx.into(), packet.config, u64::MAX);
-    claimed.map_err(|problem| disorder(packet, at, problem.words()))
+    claimed.map_err(|problem| disorder(packet, at, PacketProblem::Number(problem)))
 }
 
 /// The error for a packet that may not come.
-pub(crate) fn disorder(packet: &DevicePacket, (place, offset): At, problem: &'static str) -> QemuError {
+pub(crate) fn disorder(packet: &DevicePacket, (place, offset): At, problem: PacketProblem) -> QemuError {
     QemuError::Order { place, offset, device: packet.idstr.as_str().into(), idx: packet.idx, problem }
 }

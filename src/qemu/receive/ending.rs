@@ -3,7 +3,7 @@
 
 use super::Receiving;
 use crate::error::{Error, PeerError, Place};
-use crate::limits::{CONFIRMATION_POLL, LAST_WORD_MAX};
+use crate::limits::{CONFIRMATION_POLL, FINAL_MESSAGE_MAX};
 use crate::numbers::DeviceIdx;
 use crate::phase::Phase;
 use crate::report::Role;
@@ -19,20 +19,20 @@ use crate::worker::finished::Finished;
 use crate::worker::writers::roll_back;
 
 impl<R: Ring> Receiving<R> {
-    /// Tells the source that it may let go. It counts as told when the source's kernel has confirmed it; nothing runs
-    /// before. A source that cannot be reached any more has not been told, and runs its devices.
+    /// Tells the source that it may let go. This counts once the source's kernel has confirmed it; nothing runs
+    /// before. A source that cannot be reached any more has not received it, and runs its devices.
     pub(super) fn report_loaded(&mut self) -> Result<(), Error> {
         self.session.enter(Phase::Commit, self.worker.ring.now());
         self.worker.caller.tell(&Event::Phase(Phase::Commit));
         if self.answers.is_open() && self.main.is_closed() {
-            // it does not wait to be told: it has given up, and runs its devices
+            // it does not wait for the message: it has given up, and runs its devices
             let (place, phase) = (Place::Main, Phase::Answering);
             return Err(PeerError::Closed { place, phase }.into());
         }
         assert!(self.session.commit(), "every device is loaded and the main connection has ended");
-        self.answers.say(Reply::Shut(0))?;
+        self.answers.queue(Reply::Shut(0))?;
         let is_told = |receiving: &mut Receiving<R>| !receiving.answers.is_open() || receiving.is_confirmed;
-        let end = within(self, LAST_WORD_MAX);
+        let end = within(self, FINAL_MESSAGE_MAX);
         if run_until(self, end, is_told, Receiving::await_confirmation)? {
             return Ok(());
         }
@@ -44,8 +44,9 @@ impl<R: Ring> Receiving<R> {
     fn await_confirmation(&mut self, end: Nanos) -> Result<(), Error> {
         let now = self.worker.ring.now();
         self.answers.go_on(&mut self.worker.ring);
-        // looked at before what ended is taken: when the connection is gone, nothing is unconfirmed, and that is noticed
-        let is_taken = self.answers.is_silent();
+        // sampled before completions are taken: a lost connection has nothing unconfirmed either, and its completion
+        // reports the loss
+        let is_taken = self.answers.is_all_sent();
         let is_confirmed = is_taken && self.worker.ring.unconfirmed(self.main.connection().fd())? == 0;
         let until = match (is_taken, is_confirmed) {
             (_, true) => now,
@@ -69,9 +70,9 @@ impl<R: Ring> Receiving<R> {
             self.worker.caller.tell(&Event::Phase(Phase::RollingBack));
             if !self.session.is_committed() {
                 // the first message that does not find its way is the last
-                let _ = self.answers.say(Reply::Shut(1));
+                let _ = self.answers.queue(Reply::Shut(1));
                 let is_sent = |receiving: &mut Receiving<R>| {
-                    receiving.main.is_closed() || receiving.answers.is_silent()
+                    receiving.main.is_closed() || receiving.answers.is_all_sent()
                 };
                 send_final_message(&mut self, is_sent, |receiving| {
                     receiving.answers.go_on(&mut receiving.worker.ring);

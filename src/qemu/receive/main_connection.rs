@@ -1,4 +1,5 @@
-//! The main connection of a live receiver: what it says goes to the session, a device's state into slots, the tail to its end.
+//! The main connection of a live receiver: its events go to the session, a device's state into slots, the tail to its
+//! end.
 
 use super::{Receiving, Tail};
 use crate::buffer::Slot;
@@ -16,7 +17,7 @@ impl<R: Ring> Receiving<R> {
             let now = self.worker.ring.now();
             match self.main.next() {
                 Err(what) => return Err(self.malformed(what)),
-                Ok(MainStep::Said(event, begin)) => {
+                Ok(MainStep::Event(event, begin)) => {
                     let is_tail = event == Event::Tail;
                     if event == Event::Command(Command::SwitchoverStart) {
                         // packets that came before it wait for it
@@ -26,7 +27,7 @@ impl<R: Ring> Receiving<R> {
                         self.answers.open();
                     }
                     if let Some(reply) = self.session.on_main(&event, begin, now)? {
-                        self.answers.say(reply)?;
+                        self.answers.queue(reply)?;
                     }
                     if let Some(at) = self.session.switched_over() {
                         self.worker.report.switchover(at);
@@ -105,7 +106,7 @@ impl<R: Ring> Receiving<R> {
                 self.session.moved(self.worker.ring.now());
                 self.listen()
             }
-            // a source that has said everything may go
+            // a source that has sent everything may close
             Ok(None) if self.main.has_ended() => Ok(()),
             Ok(None) => Err(PeerError::Closed { place, phase: self.session.phase() }.into()),
             Err(_) if self.is_confirmed => Ok(()),

@@ -27,46 +27,55 @@ mod handmade;
 
 /// Bytes that the source hands to a connection at once.
 const PORTION: u32 = 8192;
-/// The source's connections are numbered, the main one 0; what it hears has this tag.
+/// The source's connections are numbered, the main one 0; what it receives has this tag.
 const HEARING: Tag = Tag(u64::MAX);
 
 /// A connection of the source: what is left to send.
-struct Line {
+struct SourceConnection {
     socket: OwnedFd,
     bytes: Vec<u8>,
     sent: usize,
     flight: Option<(InFlight, usize)>,
 }
 
-/// The source: sends everything, waits for the final message if it asked for one, and closes. One connection may end as soon as
-/// all is sent on it. Gives what it was told.
+/// The source: sends everything, waits for the final message if it asked for one, and closes. One connection may end as
+/// soon as all is sent on it. Returns what it received.
 fn play(
     mut ring: SimRing,
-    lines: Vec<(OwnedFd, Vec<u8>)>,
+    connections: Vec<(OwnedFd, Vec<u8>)>,
     return_path: bool,
     ends: Option<usize>,
 ) -> Vec<u8> {
-    let mut pool = Pool::new(u32::try_from(lines.len()).unwrap() + 1, PORTION).unwrap();
-    let line = |(socket, bytes)| Line { socket, bytes, sent: 0, flight: None };
-    let mut lines: Vec<Line> = lines.into_iter().map(line).collect();
-    let main = lines[0].socket.as_raw_fd();
+    let mut pool = Pool::new(u32::try_from(connections.len()).unwrap() + 1, PORTION).unwrap();
+    let connection = |(socket, bytes)| SourceConnection { socket, bytes, sent: 0, flight: None };
+    let mut connections: Vec<SourceConnection> = connections.into_iter().map(connection).collect();
+    let main = connections[0].socket.as_raw_fd();
     ring.receive(HEARING, main, pool.take().unwrap(), HEADER_ROOM..HEADER_ROOM + PORTION as usize);
-    let (mut heard, mut gone) = (Vec::new(), false);
+    let (mut received, mut gone) = (Vec::new(), false);
     loop {
-        for (tag, line) in (0..).zip(&mut lines).filter(|(_, line)| line.flight.is_none()) {
-            let count = (line.bytes.len() - line.sent).min(PORTION as usize);
+        for (tag, connection) in
+            (0..).zip(&mut connections).filter(|(_, connection)| connection.flight.is_none())
+        {
+            let count = (connection.bytes.len() - connection.sent).min(PORTION as usize);
             if count == 0 || gone {
                 continue;
             }
             let mut slot = pool.take().unwrap();
-            slot.payload_mut()[..count].copy_from_slice(&line.bytes[line.sent..line.sent + count]);
+            slot.payload_mut()[..count]
+                .copy_from_slice(&connection.bytes[connection.sent..connection.sent + count]);
             let mut flight = slot.into_flight();
             let lease = flight.lease();
-            line.flight = Some((flight, count));
-            ring.send(Tag(tag), line.socket.as_raw_fd(), lease, HEADER_ROOM..HEADER_ROOM + count, false);
+            connection.flight = Some((flight, count));
+            ring.send(
+                Tag(tag),
+                connection.socket.as_raw_fd(),
+                lease,
+                HEADER_ROOM..HEADER_ROOM + count,
+                false,
+            );
         }
-        let is_sent = lines.iter().all(|line| line.sent == line.bytes.len());
-        let is_told = !return_path || heard.windows(8).any(|frame| frame.starts_with(&[0, 1, 0, 4]));
+        let is_sent = connections.iter().all(|connection| connection.sent == connection.bytes.len());
+        let is_told = !return_path || received.windows(8).any(|frame| frame.starts_with(&[0, 1, 0, 4]));
         if gone || (is_sent && is_told) {
             break;
         }
@@ -74,17 +83,17 @@ fn play(
         while let Some(completion) = ring.next() {
             match completion {
                 Completion::Sent { tag, lease, result } => {
-                    let line = &mut lines[usize::try_from(tag.0).unwrap()];
-                    let (mut flight, _) = line.flight.take().unwrap();
+                    let connection = &mut connections[usize::try_from(tag.0).unwrap()];
+                    let (mut flight, _) = connection.flight.take().unwrap();
                     flight.give_back(lease.unwrap());
                     pool.put(flight.land().unwrap());
-                    result.map_or_else(|_| gone = true, |sent| line.sent += sent);
-                    if line.sent == line.bytes.len() && ends == usize::try_from(tag.0).ok() {
-                        ring.shut_down(line.socket.as_raw_fd(), Directions::Sending);
+                    result.map_or_else(|_| gone = true, |sent| connection.sent += sent);
+                    if connection.sent == connection.bytes.len() && ends == usize::try_from(tag.0).ok() {
+                        ring.shut_down(connection.socket.as_raw_fd(), Directions::Sending);
                     }
                 }
                 Completion::Moved { slot, result: Ok(came @ 1..), .. } => {
-                    heard.extend_from_slice(slot.payload(came));
+                    received.extend_from_slice(slot.payload(came));
                     ring.receive(HEARING, main, slot, HEADER_ROOM..HEADER_ROOM + PORTION as usize);
                 }
                 Completion::Moved { .. } => gone = true,
@@ -92,8 +101,8 @@ fn play(
             }
         }
     }
-    lines.iter().for_each(|line| ring.shut_down(line.socket.as_raw_fd(), Directions::Both));
-    heard
+    connections.iter().for_each(|connection| ring.shut_down(connection.socket.as_raw_fd(), Directions::Both));
+    received
 }
 
 /// What to simulate.
@@ -105,8 +114,8 @@ struct Scenario {
     spare: u64,
     sink_fails: Option<&'static str>,
     write_fails_at: Option<usize>,
-    /// Everything is cut after so many bytes on the connection with this number, of the source (0) or to it (1); the main one
-    /// is 0.
+    /// Everything is cut after so many bytes on the connection with this number, of the source (0) or to it (1); the
+    /// main one is 0.
     cut: Option<(usize, usize, usize)>,
     /// This connection of the source ends when all is sent on it, the others stay open.
     ends: Option<usize>,
@@ -117,8 +126,8 @@ struct Played {
     finished: Finished,
     sinks: Vec<Vec<&'static str>>,
     intact: bool,
-    /// What the source heard.
-    heard: Vec<u8>,
+    /// What the source received.
+    received: Vec<u8>,
 }
 
 fn scenario(seed: u64) -> Scenario {
@@ -152,7 +161,7 @@ fn simulate(scenario: &Scenario) -> Played {
 fn play_streams(scenario: &Scenario, mut streams: Vec<Vec<u8>>) -> Played {
     let world = World::new(scenario.seed);
     let migration = &scenario.migration;
-    // inits have been read by whoever told the connections apart
+    // inits have been read by the code that identified the connections
     streams[1..].iter_mut().for_each(|stream| drop(stream.drain(..INIT_LEN)));
     let sockets: Vec<[OwnedFd; 2]> = streams.iter().map(|_| [descriptor(), descriptor()]).collect();
     sockets.iter().for_each(|pair| world.connect([pair[0].as_raw_fd(), pair[1].as_raw_fd()]));
@@ -178,15 +187,15 @@ fn play_streams(scenario: &Scenario, mut streams: Vec<Vec<u8>>) -> Played {
         devices,
         caller: Caller::new(Cancel::new(), None),
     };
-    let (finished, heard) = thread::scope(|scope| {
+    let (finished, received) = thread::scope(|scope| {
         let (source, receiver) = (world.ring(0), world.ring(1));
         let receiving = scope.spawn(move || {
             receiver.arrive();
             Receiving::new(receiver, parts).unwrap().run()
         });
-        let lines = near.into_iter().zip(streams).collect();
-        let heard = play(source, lines, migration.return_path, scenario.ends);
-        (receiving.join().unwrap(), heard)
+        let connections = near.into_iter().zip(streams).collect();
+        let received = play(source, connections, migration.return_path, scenario.ends);
+        (receiving.join().unwrap(), received)
     });
     let intact = migration
         .devices
@@ -194,7 +203,7 @@ fn play_streams(scenario: &Scenario, mut streams: Vec<Vec<u8>>) -> Played {
         .zip(&files)
         .all(|(device, &file)| world.file(file).content == device.content());
     let sinks = logs.iter().map(|log| log.lock().unwrap().clone()).collect();
-    Played { finished, sinks, intact, heard }
+    Played { finished, sinks, intact, received }
 }
 
 /// What must hold whatever happened.
@@ -205,10 +214,10 @@ fn check(scenario: &Scenario, played: &Played) {
         scenario.cut,
         played.finished.outcome,
         played.finished.error,
-        played.heard,
+        played.received,
         played.sinks
     );
-    let let_go = played.heard.ends_with(&[0, 1, 0, 4, 0, 0, 0, 0]);
+    let let_go = played.received.ends_with(&[0, 1, 0, 4, 0, 0, 0, 0]);
     let is_complete = played.finished.outcome == Outcome::Complete;
     assert_eq!(is_complete, played.finished.error.is_none(), "{told}");
     for sink in &played.sinks {
@@ -257,7 +266,7 @@ fn nothing_runs_unless_the_last_word_arrives() {
     for seed in seeds(10) {
         let mut whole = scenario(seed);
         whole.migration.return_path = true;
-        let told = simulate(&whole).heard.len();
+        let told = simulate(&whole).received.len();
         for after in 0..=told {
             let scenario = Scenario { cut: Some((0, 1, after)), ..whole.clone() };
             let played = simulate(&scenario);
@@ -341,7 +350,7 @@ fn devices_that_are_loaded_do_not_run_while_the_main_connection_lacks_its_end() 
         let played = play_streams(&scenario, streams);
         check(&scenario, &played);
         assert_eq!(played.finished.outcome, Outcome::Aborted, "seed {seed}");
-        assert!(!played.heard.ends_with(&[0, 1, 0, 4, 0, 0, 0, 0]), "seed {seed}: {:?}", played.heard);
+        assert!(!played.received.ends_with(&[0, 1, 0, 4, 0, 0, 0, 0]), "seed {seed}: {:?}", played.received);
     }
 }
 

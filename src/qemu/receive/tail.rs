@@ -1,7 +1,7 @@
 //! What follows the live sections, kept where a device's config state may be in there.
 //!
-//! Full sections have no length. The description that ends the stream explains them, and it comes last; so all of the tail
-//! is kept, in memory and bounded, and followed by it afterwards.
+//! Full sections have no length. The description that ends the stream explains them, and it comes last; so all of the
+//! tail is kept, in memory and bounded, and followed by it afterwards.
 
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -109,7 +109,7 @@ mod tests {
     fn a_config_state_is_told_from_a_section_that_only_ends() {
         let config = [&CONFIG_STATE_TAG.to_be_bytes()[..], b"\x06 and so on"].concat();
         assert_eq!(config_of(&tail(&config)).unwrap(), Some(config));
-        // the end of state, and from 10.1 on also the word that config state may be loaded, which came on a channel
+        // the end of state, and from 10.1 on also the permission to load config state, which came on a channel
         for mark in [0xffff_ffff_ef10_0001_u64, 0xffff_ffff_ef10_0006] {
             assert_eq!(config_of(&tail(&mark.to_be_bytes())).unwrap(), None);
         }

@@ -1,7 +1,7 @@
 //! One connection that is recorded: receives into slots, and writes them to a file in the order in which they came.
 //!
-//! At most one receive and one write are under way. While the file is being written, what comes fills slots up; a connection
-//! that holds its share of them receives no more, and its socket holds the source back.
+//! At most one receive and one write are under way. While the file is being written, what comes fills slots up; a
+//! connection that holds its share of them receives no more, and its socket holds the source back.
 
 use std::collections::VecDeque;
 use std::fs::File;

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Misuse};
+use crate::error::{Error, FileOperation, Misuse};
 use crate::numbers::ChannelIdx;
 use crate::numbers::ConnectionIdx;
 use crate::qemu::capture::format::{self, Record};
@@ -39,7 +39,7 @@ impl Folder {
 
     /// Creates the folder if it is missing, and refuses one with anything in it.
     pub(super) fn make(path: &Path) -> Result<Folder, Error> {
-        fs::create_dir_all(path).map_err(|error| failed("making the folder", path, &error))?;
+        fs::create_dir_all(path).map_err(|error| failed(FileOperation::CreateFolder, path, &error))?;
         Folder::check(path)?;
         Ok(Folder { path: path.to_owned() })
     }
@@ -58,7 +58,10 @@ impl Folder {
         let mut files = Files::create(&self.path, ChannelIdx(init.id).into())?;
         let mut bytes = [0; INIT_LEN];
         init.encode(&mut bytes);
-        files.bytes.write_all(&bytes).map_err(|error| failed("writing", &files.bytes_path, &error))?;
+        files
+            .bytes
+            .write_all(&bytes)
+            .map_err(|error| failed(FileOperation::Write, &files.bytes_path, &error))?;
         files.came(INIT_LEN, 0)?;
         Ok(files)
     }
@@ -70,7 +73,7 @@ impl Folder {
         let len = reply.encode(&mut bytes);
         let file = OpenOptions::new().append(true).create(true).open(&path);
         let written = file.and_then(|mut file| file.write_all(&bytes[..len]));
-        written.map_err(|error| failed("writing", &path, &error))
+        written.map_err(|error| failed(FileOperation::Write, &path, &error))
     }
 }
 
@@ -78,7 +81,7 @@ impl Files {
     fn create(folder: &Path, connection: ConnectionIdx) -> Result<Files, Error> {
         let create = |path: &Path| {
             let file = OpenOptions::new().write(true).create_new(true).open(path);
-            file.map_err(|error| failed("creating", path, &error))
+            file.map_err(|error| failed(FileOperation::Create, path, &error))
         };
         let bytes_path = folder.join(format::bytes_name(connection));
         let times_path = format::times_of(&bytes_path);
@@ -90,17 +93,19 @@ impl Files {
     pub(super) fn came(&mut self, len: usize, at: Nanos) -> Result<(), Error> {
         self.offset += len as u64;
         let record = Record { offset: self.offset, at_ns: at };
-        self.times.write_all(&record.encode()).map_err(|error| failed("writing", &self.times_path, &error))
+        self.times
+            .write_all(&record.encode())
+            .map_err(|error| failed(FileOperation::Write, &self.times_path, &error))
     }
 
     /// Flushes the times: nothing more comes.
     pub(super) fn finish(&mut self) -> Result<(), Error> {
-        self.times.flush().map_err(|error| failed("writing", &self.times_path, &error))
+        self.times.flush().map_err(|error| failed(FileOperation::Write, &self.times_path, &error))
     }
 }
 
 /// An error that names the file.
-pub(super) fn failed(operation: &'static str, path: &Path, error: &io::Error) -> Error {
+pub(super) fn failed(operation: FileOperation, path: &Path, error: &io::Error) -> Error {
     Error::File { operation, path: path.display().to_string().into(), errno: error.into() }
 }
 

@@ -2,7 +2,7 @@
 //! has come. Pure: bytes and `now` in, decisions out.
 
 use super::devices::Recorded;
-use crate::error::{Error, PeerError, Place, QemuError};
+use crate::error::{Error, PeerError, Place, QemuError, StreamPart};
 use crate::numbers::ChannelIdx;
 use crate::numbers::ConnectionIdx;
 use crate::qemu::follow::{MainFollower, Step};
@@ -45,15 +45,15 @@ struct Seen {
     last_at: Nanos,
 }
 
-/// What the main connection asks for.
+/// What the main connection asks the recorder to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
-    /// It reads answers from now on.
-    Listen,
-    /// This answer.
-    Answer(Reply),
-    /// Nothing: it reports that its devices have stopped.
-    Stopped,
+pub(super) enum StreamRequest {
+    /// Open the return path: the source reads replies from now on.
+    OpenReturnPath,
+    /// Send this reply.
+    Reply(Reply),
+    /// Report that the source has stopped its devices.
+    ReportStopped,
 }
 
 impl StreamObserver {
@@ -83,7 +83,7 @@ impl StreamObserver {
         &mut self,
         bytes: &[u8],
         now: Nanos,
-        wish: &mut dyn FnMut(Wish),
+        request: &mut dyn FnMut(StreamRequest),
     ) -> Result<(), Error> {
         self.main.seen.add(bytes.len(), now);
         let mut rest = bytes;
@@ -94,7 +94,7 @@ impl StreamObserver {
             })?;
             rest = &rest[taken..];
             if let Some(Step::Event { event, begin }) = step {
-                self.on_event(&event, begin, now, wish)?;
+                self.on_event(&event, begin, now, request)?;
             }
         }
         Ok(())
@@ -105,24 +105,24 @@ impl StreamObserver {
         event: &Event<'_>,
         begin: u64,
         now: Nanos,
-        wish: &mut dyn FnMut(Wish),
+        request: &mut dyn FnMut(StreamRequest),
     ) -> Result<(), Error> {
         match *event {
             Event::Machine(machine) => self.main.machine = Some(machine),
-            Event::Command(Command::OpenReturnPath) => wish(Wish::Listen),
+            Event::Command(Command::OpenReturnPath) => request(StreamRequest::OpenReturnPath),
             Event::Command(Command::SwitchoverStart) => {
                 self.switchover_at.get_or_insert(now);
-                wish(Wish::Stopped);
+                request(StreamRequest::ReportStopped);
             }
             Event::VfioData(data) => self.devices.on_main(data.len(), now),
             _ => {}
         }
         let answer = self.devices.follower.on_main(event, begin).map_err(|wrong| wrong.on(Place::Main))?;
-        answer.into_iter().for_each(|reply| wish(Wish::Answer(reply)));
+        answer.into_iter().for_each(|reply| request(StreamRequest::Reply(reply)));
         Ok(())
     }
 
-    /// Whether the multifd connections can be decoded: the main one has told the page size.
+    /// Whether the multifd connections can be decoded: the main one has sent the page size.
     pub(super) fn knows_page_size(&self) -> bool {
         self.main.follower.knows_page_size()
     }
@@ -163,7 +163,11 @@ impl StreamObserver {
         if self.main_has_ended() {
             return Ok(());
         }
-        let cut = QemuError::Cut { place: Place::Main, offset: self.main.seen.bytes, within: "its stream" };
+        let cut = QemuError::Cut {
+            place: Place::Main,
+            offset: self.main.seen.bytes,
+            within: StreamPart::MainStream,
+        };
         Err(cut.into())
     }
 
@@ -173,10 +177,12 @@ impl StreamObserver {
         channel.closed_at = Some(now);
         match channel.is_at_boundary() {
             true => Ok(()),
-            false => {
-                Err(QemuError::Cut { place: place(channel), offset: channel.offset(), within: "a packet" }
-                    .into())
+            false => Err(QemuError::Cut {
+                place: place(channel),
+                offset: channel.offset(),
+                within: StreamPart::Packet,
             }
+            .into()),
         }
     }
 

@@ -1,16 +1,17 @@
 //! The worker: receives every connection of a migration, writes it, follows it, and answers the source.
 //!
-//! [`Recording::record`] ends in every case: when all connections have closed, when all is there and the source does not close,
-//! when a bound of time has passed, or with the first thing that is wrong. Then [`Recording::conclude`] says the last word
-//! and writes what came: files are kept, whatever the end.
+//! [`Recording::record`] ends in every case: when all connections have closed, when everything has arrived and the
+//! source does not close, when a time limit has passed, or at the first violation. Then [`Recording::conclude`] sends
+//! the final message and writes what came. The files are kept in every case.
 
 use super::connection::{Came, ConnectionRecorder};
 use super::files::{Files, Folder, failed};
-use super::observer::{StreamObserver, Wish};
+use super::observer::{StreamObserver, StreamRequest};
 use crate::buffer::{Pool, Slot};
-use crate::error::{Errno, Error, KernelError, KernelOperation, PeerError, QemuError};
+use crate::error::{Errno, Error, FileOperation, KernelError, KernelOperation, PeerError, QemuError};
 use crate::limits::{
-    LAST_WORD_MAX, LINGER_MAX, PROGRESS_INTERVAL, REASON_PATIENCE, SETTLE_MAX, SILENCE_MAX, STANDSTILL_MAX,
+    FINAL_MESSAGE_MAX, LINGER_MAX, PROGRESS_INTERVAL, REASON_PATIENCE, SETTLE_MAX, SILENCE_MAX,
+    STANDSTILL_MAX,
 };
 use crate::net::Connection;
 use crate::numbers::ConnectionIdx;
@@ -34,7 +35,7 @@ pub(super) struct Parts {
     pub(super) pool: Pool,
     /// Slots for each connection.
     pub(super) share: u32,
-    pub(super) owner: Caller,
+    pub(super) caller: Caller,
 }
 
 /// The worker.
@@ -46,7 +47,7 @@ pub(super) struct Recording<R: Ring> {
     pool: Pool,
     pub(super) observer: StreamObserver,
     record: Option<(Folder, Vec<Files>)>,
-    owner: Caller,
+    caller: Caller,
     /// What comes is looked at.
     follows: bool,
     pub(super) began_at: Option<Nanos>,
@@ -72,7 +73,7 @@ impl<R: Ring> Recording<R> {
             pool: parts.pool,
             observer,
             record: parts.record,
-            owner: parts.owner,
+            caller: parts.caller,
             follows: true,
             began_at: None,
             moved_at,
@@ -81,11 +82,11 @@ impl<R: Ring> Recording<R> {
 
     /// Takes a migration to its end.
     pub(super) fn record(&mut self) -> Result<(), Error> {
-        self.owner.tell(&Event::Phase(Phase::PreCopy));
+        self.caller.tell(&Event::Phase(Phase::PreCopy));
         self.recorders[0].go_on(&mut self.ring, &mut self.pool);
         loop {
             let now = self.ring.now();
-            self.owner.check(now)?;
+            self.caller.check(now)?;
             if self.is_over(now)? {
                 return Ok(());
             }
@@ -121,16 +122,16 @@ impl<R: Ring> Recording<R> {
             (None, _) => {
                 let is_quiet = now >= self.moved_at + nanos(REASON_PATIENCE);
                 if !self.observer.awaits_devices() || is_quiet {
-                    self.answers.say(Reply::Shut(0))?;
+                    self.answers.queue(Reply::Shut(0))?;
                 }
-                Ok(now >= self.moved_at + nanos(LINGER_MAX) && self.answers.is_silent())
+                Ok(now >= self.moved_at + nanos(LINGER_MAX) && self.answers.is_all_sent())
             }
         }
     }
 
     fn tell_progress(&mut self, now: Nanos) {
         let (observer, began_at) = (&self.observer, self.began_at.unwrap_or(now));
-        self.owner.progress(now, began_at, || (observer.bytes(), None));
+        self.caller.progress(now, began_at, || (observer.bytes(), None));
     }
 
     fn on_received(
@@ -140,7 +141,7 @@ impl<R: Ring> Recording<R> {
         result: Result<usize, Errno>,
     ) -> Result<(), Error> {
         let now = self.ring.now();
-        let Recording { ring, pool, recorders, observer, answers, owner, .. } = self;
+        let Recording { ring, pool, recorders, observer, answers, caller, .. } = self;
         let mut followed = Ok(());
         let mut count = 0;
         let came = recorders[connection.index()].on_received(ring, pool, slot, result, |bytes| {
@@ -150,7 +151,7 @@ impl<R: Ring> Recording<R> {
                     observer.pass(connection, count, now);
                     Ok(())
                 }
-                None => follow_main(observer, answers, owner, bytes, now),
+                None => follow_main(observer, answers, caller, bytes, now),
                 Some(channel) => observer.on_channel(channel, bytes, now),
             };
         });
@@ -201,17 +202,19 @@ impl<R: Ring> Recording<R> {
         let written =
             self.recorders[connection.index()].on_written(&mut self.ring, &mut self.pool, slot, result);
         written.map_err(|errno| match &self.record {
-            Some((_, files)) => failed("writing", &files[connection.index()].bytes_path, &errno.into()),
+            Some((_, files)) => {
+                failed(FileOperation::Write, &files[connection.index()].bytes_path, &errno.into())
+            }
             None => KernelError::new(KernelOperation::Write, errno).into(),
         })
     }
 
-    /// Says the last word, and writes everything that came. Gives what went wrong, first of all and at last.
+    /// Sends the final message and writes everything that came. Returns the first error.
     pub(super) fn conclude(&mut self, result: Result<(), Error>) -> Option<Error> {
         self.follows = false;
         if result.is_err() {
-            // a source that does not listen is told nothing
-            let _ = self.answers.say(Reply::Shut(1));
+            // a source without an open return path is sent nothing
+            let _ = self.answers.queue(Reply::Shut(1));
         }
         let mut ended = self.send_all();
         for recorder in &mut self.recorders {
@@ -225,21 +228,21 @@ impl<R: Ring> Recording<R> {
         for files in self.record.iter_mut().flat_map(|(_, files)| files) {
             ended = ended.and(files.finish());
         }
-        self.owner.hasten();
+        self.caller.hasten();
         self.tell_progress(self.ring.now());
-        self.owner.tell(&Event::Phase(Phase::Done));
+        self.caller.tell(&Event::Phase(Phase::Done));
         result.and(ended).err()
     }
 
-    /// Hands everything that is to be sent to the source, and leaves it the time to read it before the connection ends: what it
-    /// has sent and nobody read turns the end into a reset.
+    /// Sends every queued message and gives the source time to read them before the connection ends: bytes that it has
+    /// sent and we have not read turn the end into a reset.
     fn send_all(&mut self) -> Result<(), Error> {
-        if self.answers.is_silent() {
+        if self.answers.is_all_sent() {
             return Ok(());
         }
         let send = |recording: &mut Recording<R>| recording.answers.go_on(&mut recording.ring);
-        let end = within(self, LAST_WORD_MAX);
-        let sent = self.collect_until(end, |recording| recording.answers.is_silent(), send);
+        let end = within(self, FINAL_MESSAGE_MAX);
+        let sent = self.collect_until(end, |recording| recording.answers.is_all_sent(), send);
         let end = within(self, REASON_PATIENCE);
         sent.and(self.collect_until(end, |_| false, send))
     }
@@ -291,8 +294,8 @@ impl<R: Ring> Loop for Recording<R> {
                 other => other.misplaced(),
             },
             Completion::Sent { lease, result, .. } => {
-                let said = self.answers.on_sent(&mut self.ring, lease, result)?;
-                match (said, &self.record) {
+                let sent = self.answers.on_sent(&mut self.ring, lease, result)?;
+                match (sent, &self.record) {
                     (Some(reply), Some((folder, _))) => folder.answered(reply),
                     _ => Ok(()),
                 }
@@ -305,19 +308,19 @@ impl<R: Ring> Loop for Recording<R> {
 fn follow_main(
     observer: &mut StreamObserver,
     answers: &mut Answers,
-    owner: &mut Caller,
+    caller: &mut Caller,
     bytes: &[u8],
     now: Nanos,
 ) -> Result<(), Error> {
     let mut answered = Ok(());
-    let followed = observer.on_main(bytes, now, &mut |wish| match wish {
-        Wish::Listen => answers.open(),
-        Wish::Answer(reply) => {
+    let followed = observer.on_main(bytes, now, &mut |request| match request {
+        StreamRequest::OpenReturnPath => answers.open(),
+        StreamRequest::Reply(reply) => {
             if answered.is_ok() {
-                answered = answers.say(reply);
+                answered = answers.queue(reply);
             }
         }
-        Wish::Stopped => owner.tell(&Event::Phase(Phase::StopCopy)),
+        StreamRequest::ReportStopped => caller.tell(&Event::Phase(Phase::StopCopy)),
     });
     answered.and(followed)
 }

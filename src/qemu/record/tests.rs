@@ -83,7 +83,7 @@ fn simulate(scenario: &Scenario) -> Played {
         record: Some((folder, files)),
         pool: Pool::new(share * 3, u32::try_from(PIECE).unwrap()).unwrap(),
         share,
-        owner: Caller::new(Cancel::new(), None),
+        caller: Caller::new(Cancel::new(), None),
     };
     let (error, received, took_ns) = run(&world, parts, &near, scenario);
     let files = numbers.iter().map(|&fd| world.file(fd).content).collect();

@@ -1,7 +1,7 @@
 //! One connection of a capture: read from its file ahead of need, sent as far as it may go.
 //!
-//! It keeps these: one read and one send at a time, so that bytes stay in order; a slot is being read into, filled, or being
-//! sent; at most [`SLOTS`] are in use.
+//! It keeps these: one read and one send at a time, so that bytes stay in order; a slot is being read into, filled, or
+//! being sent; at most [`SLOTS`] are in use.
 
 use std::collections::VecDeque;
 use std::fs::File;

@@ -37,7 +37,7 @@ impl ReturnPathReader {
     }
 
     /// Whether bytes came that were not taken.
-    pub(super) fn has_heard(&self) -> bool {
+    pub(super) fn has_received(&self) -> bool {
         self.messages.has_rest()
     }
 

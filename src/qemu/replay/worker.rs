@@ -1,4 +1,4 @@
-//! The worker of a replay: reads files, sends what the barriers and the clock let go, hears answers.
+//! The worker of a replay: reads files, sends what the barriers and the clock let through, receives replies.
 
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use super::progress::Progress;
 use super::return_path::ReturnPathReader;
 use super::{Answer, OnAnswer};
 use crate::buffer::Pool;
-use crate::error::{CaptureError, CaptureProblem, Errno, Error, PeerError, Place, QemuError};
+use crate::error::{
+    CaptureError, CaptureOperation, CaptureProblem, Errno, Error, PeerError, Place, QemuError, StreamPart,
+};
 use crate::limits::{SILENCE_MAX, STANDSTILL_MAX};
 use crate::numbers::ConnectionIdx;
 use crate::phase::Phase;
@@ -63,7 +65,8 @@ impl<R: Ring> ReplayWorker<R> {
         self.caller.hasten();
         self.tell_progress(self.ring.now());
         self.caller.tell(&Event::Phase(Phase::Loading));
-        // as a source does: it keeps its connections until the destination has said SHUT, and closes them if it says nothing
+        // as a source does: it keeps its connections until the destination has sent SHUT, or closes them if no reply is
+        // due
         if !self.expects_answer {
             self.connections.iter().for_each(|replay| replay.shut_down(&mut self.ring, Directions::Sending));
         }
@@ -160,8 +163,8 @@ impl<R: Ring> ReplayWorker<R> {
     fn on_read(&self, connection: ConnectionIdx, read: Result<bool, Errno>) -> Result<(), Error> {
         let problem = match read {
             Ok(true) => return Ok(()),
-            Ok(false) => CaptureProblem::Cut { within: "what it had when it was looked at" },
-            Err(errno) => CaptureProblem::Io { operation: "read", errno },
+            Ok(false) => CaptureProblem::Cut { within: StreamPart::ExaminedBytes },
+            Err(errno) => CaptureProblem::Io { operation: CaptureOperation::Read, errno },
         };
         let offset = self.barriers.sent(connection.index());
         Err(CaptureError { file: self.files[connection.index()].clone(), offset, problem }.into())
@@ -181,7 +184,11 @@ impl<R: Ring> ReplayWorker<R> {
         Ok(())
     }
 
-    fn on_heard(&mut self, connection: ConnectionIdx, heard: Result<bool, Errno>) -> Result<(), Error> {
+    fn on_return_path(
+        &mut self,
+        connection: ConnectionIdx,
+        received: Result<bool, Errno>,
+    ) -> Result<(), Error> {
         while connection == ConnectionIdx::MAIN
             && let Some(reply) = self.return_paths[0].next().map_err(|what| {
                 PeerError::from(QemuError::Malformed { place: Place::Main, offset: 0, what })
@@ -189,7 +196,7 @@ impl<R: Ring> ReplayWorker<R> {
         {
             self.on_reply(reply)?;
         }
-        if self.return_paths[connection.index()].has_heard()
+        if self.return_paths[connection.index()].has_received()
             && (connection != ConnectionIdx::MAIN || !self.expects_answer)
         {
             return Err(PeerError::from(QemuError::Unasked {
@@ -197,13 +204,13 @@ impl<R: Ring> ReplayWorker<R> {
             })
             .into());
         }
-        // a destination that has all of a channel may close it; what it says or does on main decides
+        // a destination that has all of a channel may close it; what it sends or does on main decides
         let is_end = match connection {
             ConnectionIdx::MAIN if self.expects_answer => self.progress.shut_at.is_some(),
-            ConnectionIdx::MAIN => self.is_sent() && heard.is_ok(),
+            ConnectionIdx::MAIN => self.is_sent() && received.is_ok(),
             _ => self.barriers.is_over(connection.index()),
         };
-        match heard {
+        match received {
             Ok(true) => Ok(()),
             _ if is_end => Ok(()),
             ended => Err(self.left(connection, ended.err())),
@@ -229,7 +236,7 @@ impl<R: Ring> ReplayWorker<R> {
         Ok(())
     }
 
-    /// The destination says that it is over, and it is not, or not well.
+    /// The destination sent SHUT too early, or with a failure.
     fn shut(&self, value: u32) -> Error {
         PeerError::from(QemuError::DestinationShut { value, sent: self.progress.bytes(), total: self.total })
             .into()
@@ -244,7 +251,8 @@ impl<R: Ring> ReplayWorker<R> {
         PeerError::from(left).into()
     }
 
-    /// A destination that gives up closes its connections, and sends SHUT, in any order: that message says most.
+    /// A destination that gives up closes its connections, and sends SHUT, in any order: that message is the most
+    /// precise.
     fn await_abort_reason(&mut self, error: Error) -> Error {
         let is_sign = matches!(&error, Error::Peer(PeerError::Qemu(QemuError::DestinationLeft { .. })));
         if !is_sign || !self.expects_answer {
@@ -274,8 +282,8 @@ impl<R: Ring> Loop for ReplayWorker<R> {
                     self.on_read(connection, read)
                 }
                 Operation::ConnectionReceive { connection } => {
-                    let heard = self.return_paths[connection.index()].on_received(slot, result);
-                    self.on_heard(connection, heard)
+                    let received = self.return_paths[connection.index()].on_received(slot, result);
+                    self.on_return_path(connection, received)
                 }
                 other => other.misplaced(),
             },

@@ -21,7 +21,7 @@ use crate::numbers::DeviceIdx;
 use std::collections::VecDeque;
 
 use super::unexpected;
-use crate::error::{Error, PeerError, Place};
+use crate::error::{Error, PacketProblem, PeerError, Place, UnexpectedState};
 use crate::limits::QEMU_WINDOW_MAX;
 use crate::qemu::follow::{DeviceId, Follower, check_order, claim, disorder};
 use crate::session::queue::NextPacket;
@@ -90,7 +90,7 @@ pub(crate) struct Unclear {
 impl Unclear {
     /// Why it cannot run.
     pub(crate) fn without_config(&self) -> Error {
-        unexpected(self.id, "state on the main connection, and no config state behind it")
+        unexpected(self.id, UnexpectedState::MainWithoutConfig)
     }
 }
 
@@ -149,7 +149,7 @@ impl<H> Devices<H> {
         let (idx, has_more) = (u64::from(packet.idx), self.free > self.owed());
         let incoming = &mut self.follower.device(packet.into()).map_err(|wrong| wrong.on(at.0))?.state;
         if incoming.way == Some(Way::Main) {
-            return Err(PeerError::from(disorder(packet, at, "after state on the main connection")).into());
+            return Err(PeerError::from(disorder(packet, at, PacketProblem::AfterMainState)).into());
         }
         check_order(&incoming.reorder, packet, at).map_err(PeerError::from)?;
         let is_owed = idx == incoming.reorder.next() && incoming.is_owed();
@@ -192,10 +192,7 @@ impl<H> Devices<H> {
         let (device, has_stopped) = self.follower.open().expect("state travels in a device's section");
         let incoming = &mut device.state;
         if has_stopped && incoming.way.replace(Way::Main) == Some(Way::Channels) {
-            return Err(unexpected(
-                device.id,
-                "state on the main connection after packets on multifd channels",
-            ));
+            return Err(unexpected(device.id, UnexpectedState::MainAfterChannels));
         }
         if !has_stopped {
             incoming.precopy_bytes += len as u64;

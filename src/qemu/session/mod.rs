@@ -10,7 +10,7 @@
 pub(crate) mod devices;
 
 use self::devices::Devices;
-use crate::error::{Error, PeerError, Place, QemuError};
+use crate::error::{Error, PeerError, Place, QemuError, UnexpectedState};
 use crate::limits::{QEMU_LEFTOVERS_MAX, STANDSTILL_MAX};
 use crate::numbers::DeviceIdx;
 use crate::phase::Phase;
@@ -112,12 +112,7 @@ impl<H> QemuSession<H> {
     fn check_switchover(&self) -> Result<(), Error> {
         let early =
             if self.in_tail && self.switched_over.is_none() { self.devices.on_channels() } else { None };
-        early.map_or(Ok(()), |id| {
-            Err(unexpected(
-                id,
-                "packets on multifd channels, and no SWITCHOVER_START before its last sections",
-            ))
-        })
+        early.map_or(Ok(()), |id| Err(unexpected(id, UnexpectedState::ChannelsWithoutSwitchover)))
     }
 
     /// The main connection has brought everything it has to bring.
@@ -224,7 +219,7 @@ fn mismatch(id: DeviceId) -> Error {
     Violation::Unknown { device: id.to_string().into() }.on(Place::Main)
 }
 
-fn unexpected(id: DeviceId, what: &'static str) -> Error {
+fn unexpected(id: DeviceId, what: UnexpectedState) -> Error {
     PeerError::from(QemuError::Unexpected { device: id.to_string().into(), what }).into()
 }
 

@@ -9,12 +9,11 @@ mod description;
 use self::description::{Description, Section, Step};
 use super::follow::DeviceId;
 use super::reader::{At, Reader};
-use crate::error::{CaptureProblem, TailDifference};
+use crate::error::{CaptureProblem, StreamPart, TailDifference};
 use crate::limits::CONFIG_SIZE_MAX;
 use crate::vfio::config_state::{CONFIG_LOAD_READY_TAG, CONFIG_STATE_TAG, END_OF_STATE_TAG};
 use crate::wire::qemu::Idstr;
 
-pub(super) const TAIL: &str = "the full sections of the main connection, or their description";
 const SECTION_FULL: u8 = 0x04;
 const SUBSECTION: u8 = 0x05;
 const FOOTER: u8 = 0x7e;
@@ -56,7 +55,7 @@ impl DeviceSection {
             return Ok((Content::Strange, Vec::new()));
         };
         reader.seek(self.offset)?;
-        let bytes = reader.take_vec(len, "the full section of a device")?;
+        let bytes = reader.take_vec(len, StreamPart::FullSection)?;
         let content = match bytes.split_first_chunk() {
             Some((tag, rest)) => match u64::from_be_bytes(*tag) {
                 END_OF_STATE_TAG | CONFIG_LOAD_READY_TAG if rest.is_empty() => Content::Elsewhere,
@@ -81,7 +80,7 @@ impl FullSections {
     ) -> Result<(), At> {
         let described_at = end - u64::from(description);
         reader.seek(described_at)?;
-        let json = reader.take_vec(description, TAIL)?;
+        let json = reader.take_vec(description, StreamPart::Tail)?;
         let description = Description::parse(&json).map_err(|error| {
             // the parser's message can contain bytes of the text
             let what = error.to_string().chars().filter(|char| !char.is_control()).take(200).collect();
@@ -107,15 +106,15 @@ impl FullSections {
         if begin >= end {
             return Err(differs(begin, TailDifference::Missing));
         }
-        let [found] = reader.take(TAIL)?;
+        let [found] = reader.take(StreamPart::Tail)?;
         if found != SECTION_FULL {
             return Err(differs(begin, TailDifference::NoSection { found }));
         }
-        let id: [u8; 4] = reader.take(TAIL)?;
-        let [len] = reader.take(TAIL)?;
-        let name = reader.take_vec(len.into(), TAIL)?;
-        let instance = u32::from_be_bytes(reader.take(TAIL)?);
-        let version = u32::from_be_bytes(reader.take(TAIL)?);
+        let id: [u8; 4] = reader.take(StreamPart::Tail)?;
+        let [len] = reader.take(StreamPart::Tail)?;
+        let name = reader.take_vec(len.into(), StreamPart::Tail)?;
+        let instance = u32::from_be_bytes(reader.take(StreamPart::Tail)?);
+        let version = u32::from_be_bytes(reader.take(StreamPart::Tail)?);
         if name != section.name.as_bytes() || instance != section.instance_id {
             let found = format!("{}#{instance}", printable(&name)).into();
             return Err(differs(begin, TailDifference::OtherSection { found }));
@@ -126,7 +125,7 @@ impl FullSections {
         let content = reader.offset();
         self.content(reader, section)?;
         let behind = reader.offset();
-        let footer: [u8; 5] = reader.take(TAIL)?;
+        let footer: [u8; 5] = reader.take(StreamPart::Tail)?;
         if footer[0] != FOOTER || footer[1..] != id {
             return Err(differs(behind, TailDifference::NoFooter));
         }
@@ -142,12 +141,12 @@ impl FullSections {
     fn content(&mut self, reader: &mut Reader, section: &Section) -> Result<(), At> {
         for step in section.steps() {
             match step {
-                Step::Skip(bytes) => reader.skip(*bytes, TAIL)?,
+                Step::Skip(bytes) => reader.skip(*bytes, StreamPart::Tail)?,
                 Step::Subsection { name, version } => {
                     let offset = reader.offset();
-                    let [kind, len] = reader.take(TAIL)?;
-                    let found = reader.take_vec(len.into(), TAIL)?;
-                    let found_version: [u8; 4] = reader.take(TAIL)?;
+                    let [kind, len] = reader.take(StreamPart::Tail)?;
+                    let found = reader.take_vec(len.into(), StreamPart::Tail)?;
+                    let found_version: [u8; 4] = reader.take(StreamPart::Tail)?;
                     let is_expected = kind == SUBSECTION
                         && found == name.as_bytes()
                         && found_version == version.to_be_bytes();

@@ -1,7 +1,8 @@
-//! What a file sink makes durable, and when. No other test would notice a missing `fsync`, because only a power cut shows it.
+//! What a file sink makes durable, and when. No other test would notice a missing `fsync`, because only a power cut
+//! shows it.
 //!
-//! Under test the sink logs its calls here, per thread, with the path and size that the kernel reports for the descriptor at that
-//! moment. The log does not exist outside tests.
+//! Under test the sink logs its calls here, per thread, with the path and size that the kernel reports for the
+//! descriptor at that moment. The log does not exist outside tests.
 
 use std::cell::RefCell;
 use std::os::fd::AsRawFd;

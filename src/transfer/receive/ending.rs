@@ -67,7 +67,7 @@ impl<R: Ring> Receiving<R> {
     /// Sends no more, and closes when the peer does.
     fn close(&mut self) {
         self.send_all();
-        // before the sender sees the end: the next one that it lets begin finds the door open
+        // before the sender sees the end: the next transfer that it starts is not refused as busy
         self.busy = None;
         self.link.end_sending(&mut self.worker.ring);
         drain_close(self, |receiving| receiving.link.is_closed());

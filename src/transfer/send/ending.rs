@@ -1,4 +1,5 @@
-//! How a transfer ends on the sender's side: the final message, and every device where the hand-over says that it belongs.
+//! How a transfer ends on the sender's side: the final message, and every device where the hand-over says that it
+//! belongs.
 
 use super::Sending;
 use crate::error::Error;
@@ -64,7 +65,7 @@ impl<R: Ring> Sending<R> {
         });
     }
 
-    /// Waits until nobody reads a device, and none is in a step.
+    /// Waits until nothing reads a device, and none is in a step.
     fn settle(&mut self) {
         self.readers.cancel(&mut self.worker);
         let is_settled = |sending: &mut Sending<R>| {

@@ -1,4 +1,5 @@
-//! How long a side waits for something that never happens, on the simulator's clock: as long as its bound allows, and no longer.
+//! How long a side waits for something that never happens, on the simulator's clock: as long as its bound allows, and
+//! no longer.
 
 use super::*;
 use crate::limits::{HEADER_ROOM, PRECOPY_FACTOR_MAX, REASON_PATIENCE, SETTLE_MAX};
@@ -8,7 +9,8 @@ use crate::time::{Nanos, nanos};
 use crate::wire::Control;
 
 const SECOND: Nanos = 1_000_000_000;
-/// Tolerance: the simulated time of everything that is not waited for. The report counts from the agreement on settings.
+/// Tolerance: the simulated time of everything that is not waited for. The report counts from the agreement on
+/// settings.
 const SLACK: Nanos = SECOND / 4;
 
 /// A hand-written peer: it sends the messages that a test names and reads nothing.

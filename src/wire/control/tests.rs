@@ -9,7 +9,7 @@ use crate::wire::Checksum;
 use crate::wire::golden::unhex;
 
 fn control_buffer() -> Vec<u8> {
-    vec![0xff; LINE_SIZE]
+    vec![0xff; CONTROL_BUFFER_SIZE]
 }
 
 fn encoded(message: &Control) -> Vec<u8> {

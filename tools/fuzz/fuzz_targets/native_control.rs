@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ringlift::limits::{CONTROL_BODY_MAX, DEVICES_MAX, LINE_SIZE, NAME_MAX};
+use ringlift::limits::{CONTROL_BODY_MAX, CONTROL_BUFFER_SIZE, DEVICES_MAX, NAME_MAX};
 use ringlift::wire::{CONTROL_HEADER_LEN, Control, ControlHeader, DeviceOffer, crc32c};
 use ringlift_fuzz::{accepted, seed, within_memory, without_allocation};
 
@@ -24,7 +24,7 @@ fn seeds() {
         Control::Cancel,
         Control::Heartbeat,
     ] {
-        let mut bytes = [0; LINE_SIZE];
+        let mut bytes = [0; CONTROL_BUFFER_SIZE];
         let len = message.encode(&mut bytes);
         seed(message.name(), &bytes[..len]);
     }
@@ -32,7 +32,7 @@ fn seeds() {
 
 fn check(header: &ControlHeader, body: &[u8]) {
     let Some(message) = accepted(within_memory(MEMORY_MAX, || Control::decode(header, body))) else { return };
-    let mut again = [0; LINE_SIZE];
+    let mut again = [0; CONTROL_BUFFER_SIZE];
     let len = message.encode(&mut again);
     let mut header_bytes = [0; CONTROL_HEADER_LEN];
     header.encode(&mut header_bytes);

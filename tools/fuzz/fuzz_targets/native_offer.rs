@@ -5,7 +5,8 @@
 use libfuzzer_sys::fuzz_target;
 use ringlift::Checksum;
 use ringlift::limits::{
-    CONTROL_BODY_MAX, DEVICES_MAX, LINE_SIZE, NAME_MAX, PACKET_SIZE_MAX, PACKET_SIZE_MIN, POOL_SIZE_MAX,
+    CONTROL_BODY_MAX, CONTROL_BUFFER_SIZE, DEVICES_MAX, NAME_MAX, PACKET_SIZE_MAX, PACKET_SIZE_MIN,
+    POOL_SIZE_MAX,
 };
 use ringlift::wire::{CONTROL_HEADER_LEN, Control, ControlHeader, DeviceOffer, Offer, crc32c};
 use ringlift_fuzz::{accepted, seed, within_memory};
@@ -24,7 +25,7 @@ fn offer(names: &[&str]) -> Control {
 
 fn seeds() {
     for (name, message) in [("one", offer(&["net0"])), ("three", offer(&["net0", "net0", "größer"]))] {
-        let mut bytes = [0; LINE_SIZE];
+        let mut bytes = [0; CONTROL_BUFFER_SIZE];
         let len = message.encode(&mut bytes);
         seed(name, &bytes[CONTROL_HEADER_LEN..len]);
     }
@@ -48,7 +49,7 @@ fuzz_target!(init: seeds(), |body: &[u8]| {
     for device in &offer.devices {
         assert!((1..=NAME_MAX).contains(&device.name.len()) && !device.name.contains(char::is_control));
     }
-    let mut again = [0; LINE_SIZE];
+    let mut again = [0; CONTROL_BUFFER_SIZE];
     let len = message.encode(&mut again);
     assert_eq!(again[CONTROL_HEADER_LEN..len], *body);
 });

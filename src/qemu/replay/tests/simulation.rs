@@ -66,9 +66,9 @@ fn simulate(scenario: Scenario) -> Played {
         add_files(&world, &script, files, scenario);
         let pool = Pool::new(12, QEMU_PIECE_MIN / (1 + u32::try_from(scenario.seed % 8).unwrap())).unwrap();
         let begun = source.now();
-        let owner = Caller::new(Cancel::new(), None);
+        let caller = Caller::new(Cancel::new(), None);
         let mut worker =
-            replay.worker(source, pool, script, near.into_iter().map(net::Connection::from), owner).unwrap();
+            replay.worker(source, pool, script, near.into_iter().map(net::Connection::from), caller).unwrap();
         let error = worker.run().err();
         (error, worker.unacknowledged, worker.ring.now() - begun)
     });
