@@ -5,24 +5,32 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::statfs::{HUGETLBFS_MAGIC, TMPFS_MAGIC, fstatfs};
 
 use crate::error::{DeviceError, DeviceOperation, Errno};
 
-/// What to expect of reads from a source's descriptor.
+/// What to expect of reads from a source's descriptor, and of writes to a sink's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FdKind {
-    /// A read copies memory and returns: a regular file, a memfd.
+    /// They copy memory and return: a memfd, a file in tmpfs.
     Memory,
-    /// A read may wait: a pipe, a device.
+    /// They may wait: a pipe, a device, a file on a disk or on another host.
     Waits,
 }
 
-/// What to expect of a descriptor: only a regular file (a memfd is one) is read from memory.
+/// What to expect of a descriptor. Only a regular file whose file system is in memory cannot wait: a disk may fail to
+/// answer, and a file system may be frozen. A memfd is such a file.
 pub(crate) fn kind_of(fd: BorrowedFd<'_>) -> FdKind {
-    match nix::sys::stat::fstat(fd) {
-        Ok(stat) if stat.st_mode & nix::libc::S_IFMT == nix::libc::S_IFREG => FdKind::Memory,
+    let in_memory = |kind| kind == TMPFS_MAGIC || kind == HUGETLBFS_MAGIC;
+    match fstatfs(fd) {
+        Ok(system) if in_memory(system.filesystem_type()) && is_file(fd) => FdKind::Memory,
         _ => FdKind::Waits,
     }
+}
+
+/// Whether it is a regular file, which has a position and can be synced.
+pub(crate) fn is_file(fd: BorrowedFd<'_>) -> bool {
+    nix::sys::stat::fstat(fd).is_ok_and(|stat| stat.st_mode & nix::libc::S_IFMT == nix::libc::S_IFREG)
 }
 
 /// Clears `O_NONBLOCK`, with which the ring would get `EAGAIN`, and fails early when the descriptor is open only for

@@ -20,7 +20,7 @@ impl Pool {
     pub(crate) fn new(count: u32, capacity: u32) -> Result<Pool, KernelError> {
         let count = count.max(1);
         let (mut free, huge) = region::cut(count, capacity)?;
-        free.iter().for_each(Slot::populate);
+        free.iter().try_for_each(Slot::populate)?;
         free.reverse();
         let region = free[0].region();
         Ok(Pool { free, region, total: count, huge })

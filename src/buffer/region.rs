@@ -79,7 +79,7 @@ fn map(len: usize) -> Result<(Region, HugePages), KernelError> {
 
 /// Identifies a region to a ring that has registered it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RegionId(NonNull<u8>);
+pub(crate) struct RegionId(NonZeroUsize);
 
 /// Room for one packet: its header directly before its payload, the payload on a page boundary.
 ///
@@ -130,7 +130,7 @@ impl Slot {
     }
 
     pub(crate) fn region(&self) -> RegionId {
-        RegionId(self.region.base)
+        RegionId(self.region.base.addr())
     }
 
     /// The whole region's address and length in bytes, for registration.
@@ -187,12 +187,16 @@ impl Slot {
     }
 
     /// Populates the slot's pages now, so that no page fault is left for the data path.
-    pub(super) fn populate(&self) {
-        // SAFETY: advice on this slot's own pages, within the mapping; it changes no content. Kernels before 5.14
-        // refuse it, which only means that the first use of each page is slower.
-        let _ = unsafe {
-            libc::madvise(self.address(&(0..0)).cast(), stride(self.capacity), libc::MADV_POPULATE_WRITE)
-        };
+    ///
+    /// Kernels before 5.14 do not know how, which only means that the first use of each page is slower.
+    pub(super) fn populate(&self) -> Result<(), KernelError> {
+        let address = self.address(&(0..0)).cast();
+        // SAFETY: advice on this slot's own pages, within the mapping; it changes no content.
+        let advised = unsafe { libc::madvise(address, stride(self.capacity), libc::MADV_POPULATE_WRITE) };
+        match nix::errno::Errno::result(advised) {
+            Ok(_) | Err(nix::errno::Errno::EINVAL) => Ok(()),
+            Err(errno) => Err(KernelError::new(KernelOperation::PopulatePool, errno)),
+        }
     }
 }
 
@@ -244,7 +248,7 @@ impl InFlight {
 
 impl Lease {
     pub(crate) fn region(&self) -> RegionId {
-        RegionId(self.region.base)
+        RegionId(self.region.base.addr())
     }
 
     pub(crate) fn region_offset(&self) -> usize {

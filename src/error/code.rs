@@ -121,6 +121,7 @@ codes! {
     KernelWriteMemoryFile = 5029, "Writes a file in memory";
     KernelRewindMemoryFile = 5030, "Goes to the begin of a file in memory";
     KernelWrite = 5031, "Writes what was received";
+    KernelPopulatePool = 5032, "Provides the buffer pool's memory";
     // a captured stream
     CaptureIo = 6001, "The file cannot be read";
     CaptureNotAFile = 6002, "A pipe, a device, a folder within a folder";
@@ -314,6 +315,7 @@ fn of_kernel(operation: KernelOperation) -> ErrorCode {
         KernelOperation::WriteMemoryFile => ErrorCode::KernelWriteMemoryFile,
         KernelOperation::RewindMemoryFile => ErrorCode::KernelRewindMemoryFile,
         KernelOperation::Write => ErrorCode::KernelWrite,
+        KernelOperation::PopulatePool => ErrorCode::KernelPopulatePool,
     }
 }
 

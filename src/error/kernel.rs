@@ -84,6 +84,8 @@ pub enum KernelOperation {
     RewindMemoryFile = 30,
     /// Writes what was received.
     Write = 31,
+    /// Provides memory for every page of the buffer pool.
+    PopulatePool = 32,
 }
 
 impl fmt::Display for KernelOperation {
@@ -119,6 +121,7 @@ impl fmt::Display for KernelOperation {
             KernelOperation::WriteMemoryFile => "write to a memfd",
             KernelOperation::RewindMemoryFile => "rewind a memfd",
             KernelOperation::Write => "write",
+            KernelOperation::PopulatePool => "providing the buffer pool's memory",
         })
     }
 }
@@ -133,8 +136,8 @@ impl KernelError {
 
     pub(crate) fn hint(&self) -> Option<&'static str> {
         use KernelOperation::{
-            Connect, ConnectToQemu, Listen, MapPool, RegisterPool, RingFeatures, RingSetup, SetCongestion,
-            SetOptions,
+            Connect, ConnectToQemu, Listen, MapPool, PopulatePool, RegisterPool, RingFeatures, RingSetup,
+            SetCongestion, SetOptions, StartThread,
         };
         Some(match (self.operation, Name::from_raw(self.errno.raw())) {
             (Listen, Name::EADDRINUSE) => "another program has this port: choose another one, or stop it",
@@ -166,7 +169,10 @@ impl KernelError {
             (RegisterPool, _) => {
                 "raise RLIMIT_MEMLOCK (ulimit -l) above the size of the pool, or use a smaller pool"
             }
-            (MapPool, _) => "this host has too little memory for the pool: use a smaller pool",
+            (MapPool | PopulatePool, _) => "this host has too little memory for the pool: use a smaller pool",
+            (StartThread, _) => {
+                "every device needs a thread: raise RLIMIT_NPROC (ulimit -u) or the container's limit of processes"
+            }
             (_, Name::EMFILE | Name::ENFILE) => "raise the limit of open files (ulimit -n)",
             _ => return None,
         })

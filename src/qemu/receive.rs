@@ -33,6 +33,7 @@ use crate::worker::caller::{Caller, Event};
 use crate::worker::ending::run;
 use crate::worker::event_loop::Loop;
 use crate::worker::finished::Finished;
+use crate::worker::memory::make_pool;
 use crate::worker::operation::Operation;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::steps::StepOutput;
@@ -68,6 +69,8 @@ pub(super) struct Receiving<R: Ring> {
     waiting: VecDeque<(ChannelIdx, DevicePacket)>,
     /// Channels that have ended.
     ended: usize,
+    /// How many the pool will have.
+    slots: u32,
     control_buffers: Pool,
     /// The devices can be written.
     is_ready: bool,
@@ -98,7 +101,6 @@ impl<R: Ring> Receiving<R> {
         let answers = Answers::new(parts.main.fd(), Operation::ControlSend.tag())?;
         let main = MainRx::new(parts.main, Operation::ControlReceive.tag(), buffer);
         let mut worker = Worker::new(ring, parts.caller, parts.devices.len());
-        worker.adopt(Pool::new(slots, QEMU_STATE_MAX)?);
         worker.report.packet_size(QEMU_STATE_MAX, Checksum::None);
         worker.report.dialect(DIALECT);
         Ok(Receiving {
@@ -111,6 +113,7 @@ impl<R: Ring> Receiving<R> {
             waiting: VecDeque::with_capacity(parts.multifd.len()),
             connections: parts.multifd,
             ended: 0,
+            slots,
             control_buffers,
             is_ready: false,
             is_confirmed: false,
@@ -140,6 +143,9 @@ impl<R: Ring> Receiving<R> {
 
     fn prepare(&mut self) -> Result<(), Error> {
         self.enter(Phase::Settings);
+        self.writers.devices.reserve_threads(&mut self.worker.ring)?;
+        let pool = (self.slots, QEMU_STATE_MAX);
+        make_pool(self, |receiving| &mut receiving.worker, pool, |receiving, _| receiving.turn())?;
         let prepare = |sink: &mut (dyn Sink + 'static)| sink.prepare().map(|()| StepOutput::Nothing);
         step_all_sinks(self, Receiving::writers, prepare, |receiving, _| receiving.turn())?;
         self.writers.open();
@@ -186,7 +192,6 @@ impl<R: Ring> Receiving<R> {
         if !self.session.is_committed() {
             self.worker.caller.check(now)?;
         }
-        self.session.check(now)?;
         if self.is_ready {
             self.listen()?;
         }
@@ -196,12 +201,14 @@ impl<R: Ring> Receiving<R> {
         self.answers.go_on(&mut self.worker.ring);
         self.report_progress(now);
         self.worker.ring.wait(Some(self.session.next_deadline().min(self.worker.deadlines.next())))?;
+        // whatever has arrived by now is taken before the source is judged
+        let now = self.worker.ring.now();
         while let Some(completion) = self.worker.ring.next() {
             self.on_completion(completion)?;
             // at once: the packet's bytes are in this processor's cache now
             self.writers.begin(&mut self.worker, &mut self.session)?;
         }
-        Ok(())
+        self.session.check(now)
     }
 
     /// Begins to receive packets: their headers' length is known now.
@@ -327,6 +334,7 @@ impl<R: Ring> Loop for Receiving<R> {
             },
             Completion::Released { tag, .. } => Operation::of(tag).misplaced(),
             Completion::Done { tag } => match Operation::of(tag) {
+                Operation::MakePool => Ok(()),
                 Operation::DeviceStep { device } => {
                     self.writers.on_step_end(&mut self.worker, &mut self.session, device)
                 }

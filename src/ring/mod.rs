@@ -8,6 +8,7 @@ mod open;
 mod probe;
 #[cfg(test)]
 pub(crate) mod sim;
+mod threads;
 mod token;
 mod uring;
 mod waker;
@@ -31,8 +32,12 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 /// How a read or a write is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IoMode {
-    /// By the ring: it ends at any time, and others proceed meanwhile.
+    /// By the ring: it ends at any time, and others proceed meanwhile. The kernel tries it at once, without waiting, and
+    /// goes on when the descriptor is ready. Only for descriptors that it knows not to wait for.
     Ring,
+    /// By one of the ring's own threads in the kernel: for descriptors that may wait whatever they were asked, and for those
+    /// that call themselves ready and are not (a device's).
+    Thread,
     /// By this thread, now: nothing else proceeds meanwhile, but the bytes stay in this processor's cache. Only for
     /// descriptors that never wait.
     Inline,
@@ -94,7 +99,10 @@ pub(crate) trait Ring {
     /// Closes these directions of a socket for all its users; operations on it end.
     fn shut_down(&mut self, fd: RawFd, directions: Directions);
 
-    /// Runs a job beside the loop.
+    /// Makes the threads that `count` jobs at once need. What cannot be had is an error now, not in the middle of a job.
+    fn reserve_threads(&mut self, count: usize) -> Result<(), KernelError>;
+
+    /// Runs a job beside the loop. It begins at once if a thread was reserved for it.
     fn spawn(&mut self, tag: Tag, job: Job);
 
     /// Ends the operations with this tag: they complete soon, most of them with ECANCELED.

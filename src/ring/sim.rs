@@ -11,11 +11,11 @@ use std::ops::Range;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use nix::libc::{ECANCELED, ECONNRESET, EIO, EPIPE};
+use nix::libc::{EAGAIN, ECANCELED, ECONNRESET, EIO, EPIPE};
 
 use super::{Completion, Directions, IoMode, Job, Ring, Tag};
 use crate::buffer::{Lease, Pool, Slot};
-use crate::error::{Errno, KernelError};
+use crate::error::{Errno, KernelError, KernelOperation};
 use crate::time::Nanos;
 
 /// Bytes that a connection holds in one direction.
@@ -110,6 +110,8 @@ struct Side {
     ready: VecDeque<Completion>,
     /// How many more jobs run; later ones never end. All of them run unless set.
     jobs_left: Option<u32>,
+    /// The host refuses it any thread.
+    no_threads: bool,
     /// Waiting, at most until this time.
     waiting: Option<Nanos>,
     gone: bool,
@@ -212,6 +214,16 @@ impl World {
     /// From now on reads and writes of a file do not end on their own.
     pub(crate) fn hang(&self, fd: RawFd, how: Hang) {
         self.lock().hanging.insert(fd, how);
+    }
+
+    /// From now on this side's host has no threads to spare.
+    pub(crate) fn refuse_threads(&self, side: usize) {
+        self.lock().sides[side].no_threads = true;
+    }
+
+    /// Lets time pass in which neither side does anything.
+    pub(crate) fn advance(&self, time: Nanos) {
+        self.lock().now += time;
     }
 
     /// Jobs of a side after the next `count` never end.
@@ -483,6 +495,13 @@ impl Ring for SimRing {
         state.connections[connection].pipes[side].ended = true;
         if directions == Directions::Both {
             state.connections[connection].pipes[1 - side].ended = true;
+        }
+    }
+
+    fn reserve_threads(&mut self, _: usize) -> Result<(), KernelError> {
+        match self.world.lock().sides[self.side].no_threads {
+            true => Err(KernelError::new(KernelOperation::StartThread, Errno::from_raw(EAGAIN))),
+            false => Ok(()),
         }
     }
 

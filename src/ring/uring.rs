@@ -29,6 +29,7 @@ use nix::libc;
 
 use super::probe;
 use super::probe::{Abilities, Facts};
+use super::threads::JobThreads;
 use super::token::{Table, Token};
 use super::waker::Waker;
 use super::{Completion, Directions, IoMode, Job, Ring, Tag};
@@ -73,6 +74,7 @@ pub(crate) struct Uring {
     /// Completions that did not come from the kernel: of reads and writes that this thread carried out.
     ready: VecDeque<Completion>,
     waker: Arc<Waker>,
+    threads: JobThreads,
     abilities: Abilities,
     registered: Option<Registered>,
 }
@@ -94,6 +96,7 @@ impl Uring {
             operations: Table::with_capacity(ENTRIES as usize),
             ready: VecDeque::with_capacity(ENTRIES as usize),
             waker,
+            threads: JobThreads::default(),
             abilities,
             registered: None,
         };
@@ -211,7 +214,7 @@ impl Ring for Uring {
             None => opcode::Read::new(Fd(fd), address, len).offset(CURRENT).build(),
         };
         let token = self.operations.insert(Operation::Move { tag, slot });
-        self.push(token, entry);
+        self.push(token, carried_out(entry, io_mode));
     }
 
     fn write(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, io_mode: IoMode) {
@@ -228,7 +231,7 @@ impl Ring for Uring {
             None => opcode::Write::new(Fd(fd), address, len).offset(CURRENT).build(),
         };
         let token = self.operations.insert(Operation::Move { tag, slot });
-        self.push(token, entry);
+        self.push(token, carried_out(entry, io_mode));
     }
 
     fn receive(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>) {
@@ -295,14 +298,12 @@ impl Ring for Uring {
         let _ = nix::sys::socket::shutdown(fd, how);
     }
 
+    fn reserve_threads(&mut self, count: usize) -> Result<(), KernelError> {
+        self.threads.reserve(count)
+    }
+
     fn spawn(&mut self, tag: Tag, job: Job) {
-        let end = self.waker.job_end(tag);
-        let body = move || {
-            let _end = end;
-            job();
-        };
-        // If no thread can be started, the closure is dropped, and `JobEnd` with it: the job ends without a result.
-        let _ = std::thread::Builder::new().name("ringlift-device".into()).spawn(body);
+        self.threads.give(job, self.waker.job_end(tag));
     }
 
     fn cancel(&mut self, tag: Tag) {
@@ -367,6 +368,14 @@ impl Drop for Uring {
             }
         }
         self.operations.drain().for_each(std::mem::forget);
+    }
+}
+
+/// Marks an operation that the kernel must not try on this thread first.
+fn carried_out(entry: squeue::Entry, io_mode: IoMode) -> squeue::Entry {
+    match io_mode {
+        IoMode::Thread => entry.flags(squeue::Flags::ASYNC),
+        IoMode::Ring | IoMode::Inline => entry,
     }
 }
 

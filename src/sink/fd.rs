@@ -18,8 +18,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 use nix::unistd::{AccessFlags, access};
 
 use super::{FdKind, Sink};
-use crate::descriptor::kind_of;
-use crate::descriptor::{make_ready, open_error};
+use crate::descriptor::{is_file, kind_of, make_ready, open_error};
 use crate::error::{DeviceError, DeviceOperation};
 
 /// Writes into a descriptor from its current position on.
@@ -51,9 +50,9 @@ impl Sink for FdSink {
     }
 
     fn seal(&mut self) -> Result<(), DeviceError> {
-        match self.kind {
-            FdKind::Memory => sync(&self.file).map_err(|error| failed(DeviceOperation::Sync, error)),
-            FdKind::Waits => Ok(()),
+        match is_file(self.file.as_fd()) {
+            true => sync(&self.file).map_err(|error| failed(DeviceOperation::Sync, error)),
+            false => Ok(()),
         }
     }
 
@@ -166,7 +165,7 @@ impl Sink for FileSink {
     }
 
     fn fd(&self) -> Option<(BorrowedFd<'_>, FdKind)> {
-        self.part.as_ref().map(|part| (part.file.as_fd(), FdKind::Memory))
+        self.part.as_ref().map(|part| (part.file.as_fd(), kind_of(part.file.as_fd())))
     }
 
     fn seal(&mut self) -> Result<(), DeviceError> {
@@ -487,7 +486,8 @@ mod tests {
         let (one, _other) = UnixStream::pair().unwrap();
         assert_eq!(FdSink::new(tx.into()).fd().unwrap().1, FdKind::Waits);
         assert_eq!(FdSink::new(one.into()).fd().unwrap().1, FdKind::Waits);
-        assert_eq!(FdSink::new(tempfile::tempfile().unwrap().into()).fd().unwrap().1, FdKind::Memory);
+        let in_memory = tempfile::tempfile_in("/dev/shm").unwrap();
+        assert_eq!(FdSink::new(in_memory.into()).fd().unwrap().1, FdKind::Memory);
     }
 
     #[test]

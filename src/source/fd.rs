@@ -12,7 +12,7 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 
 use super::{FdKind, Flow, Source};
-use crate::descriptor::{kind_of, make_ready, open_error};
+use crate::descriptor::{is_file, kind_of, make_ready, open_error};
 use crate::error::{DeviceError, DeviceOperation};
 
 /// Reads a descriptor from its current position to its end.
@@ -38,7 +38,7 @@ impl FdSource {
 
 impl Source for FdSource {
     fn estimate(&self) -> Option<u64> {
-        if self.kind == FdKind::Waits {
+        if !is_file(self.file.as_fd()) {
             return None;
         }
         let size = self.file.metadata().ok()?.len();
@@ -48,7 +48,7 @@ impl Source for FdSource {
 
     fn start(&mut self) -> Result<Flow, DeviceError> {
         make_ready(self.file.as_fd(), OFlag::O_WRONLY, DeviceOperation::ReadFromDescriptor)?;
-        if self.kind == FdKind::Memory {
+        if is_file(self.file.as_fd()) {
             self.origin = Some(self.file.stream_position().map_err(seek_error)?);
         }
         Ok(Flow::StopCopyOnly)
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_memory_with_a_size_and_can_be_read_again_after_rollback() {
+    fn a_file_has_a_size_and_can_be_read_again_after_rollback() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         std::fs::write(&path, b"0123456789").unwrap();
@@ -155,7 +155,6 @@ mod tests {
         assert_eq!(source.estimate(), Some(10));
         assert_eq!(source.start(), Ok(Flow::StopCopyOnly));
         source.stop().unwrap();
-        assert_eq!(source.fd().unwrap().1, FdKind::Memory);
         assert_eq!(read_all(&source), b"0123456789");
         source.rollback().unwrap();
         assert_eq!(read_all(&source), b"0123456789");
@@ -179,6 +178,16 @@ mod tests {
     fn a_memfd_is_memory() {
         let fd = nix::sys::memfd::memfd_create("state", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
         assert_eq!(FdSource::new(fd).fd().unwrap().1, FdKind::Memory);
+    }
+
+    #[test]
+    fn a_file_is_memory_only_where_its_file_system_is() {
+        // whatever is below this folder: cargo builds on a disk, or in memory
+        let file = File::from(OwnedFd::from(tempfile::tempfile_in("/dev/shm").unwrap()));
+        assert_eq!(FdSource::new(file.into()).fd().unwrap().1, FdKind::Memory);
+        // sysfs answers with whatever a driver does
+        let file = File::open("/sys/kernel/mm/transparent_hugepage/enabled").unwrap();
+        assert_eq!(FdSource::new(file.into()).fd().unwrap().1, FdKind::Waits);
     }
 
     #[test]

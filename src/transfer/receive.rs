@@ -28,6 +28,7 @@ use crate::worker::caller::{Caller, Event};
 use crate::worker::ending::run;
 use crate::worker::event_loop::Loop;
 use crate::worker::finished::Finished;
+use crate::worker::memory::make_pool;
 use crate::worker::operation::Operation;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::steps::StepOutput;
@@ -135,9 +136,7 @@ impl<R: Ring> Receiving<R> {
                 format!("a pool of {} bytes holds {slots} packets, fewer than devices", offer.pool_size);
             return Err(self.refuse(Refusal::Settings { text: text.into() }));
         };
-        let pool =
-            Pool::new(slots, slot_size(offer.packet_size)).map_err(|error| self.not_ready(error.into()))?;
-        self.worker.adopt(pool);
+        self.provide((slots, slot_size(offer.packet_size)))?;
         self.worker.report.packet_size(offer.packet_size, offer.checksum);
         self.writers.devices.sort(&order);
         let known = offer.devices.iter().map(|device| (device.estimate > 0).then_some(device.estimate));
@@ -157,6 +156,14 @@ impl<R: Ring> Receiving<R> {
         Ok(())
     }
 
+    /// Makes everything that loading needs, before any device is touched.
+    fn provide(&mut self, pool: (u32, u32)) -> Result<(), Error> {
+        let reserved = self.writers.devices.reserve_threads(&mut self.worker.ring);
+        reserved.map_err(|error| self.not_ready(error.into()))?;
+        make_pool(self, |receiving| &mut receiving.worker, pool, |receiving, _| receiving.turn())
+            .map_err(|error| self.not_ready_if_own(error))
+    }
+
     fn refuse(&mut self, reason: Refusal) -> Error {
         self.session.refuse(&reason);
         self.refused = true;
@@ -170,14 +177,18 @@ impl<R: Ring> Receiving<R> {
         error
     }
 
+    /// The same, if it is a fault of this side.
+    fn not_ready_if_own(&mut self, error: Error) -> Error {
+        match error {
+            error @ (Error::Device { .. } | Error::Kernel(_)) => self.not_ready(error),
+            other => other,
+        }
+    }
+
     fn prepare(&mut self) -> Result<(), Error> {
         let prepare = |sink: &mut (dyn Sink + 'static)| sink.prepare().map(|()| StepOutput::Nothing);
-        step_all_sinks(self, Receiving::writers, prepare, |receiving, _| receiving.turn()).map_err(
-            |error| match error {
-                error @ (Error::Device { .. } | Error::Kernel(_)) => self.not_ready(error),
-                other => other,
-            },
-        )?;
+        step_all_sinks(self, Receiving::writers, prepare, |receiving, _| receiving.turn())
+            .map_err(|error| self.not_ready_if_own(error))?;
         self.overlaps = self.writers.open();
         self.session.ready();
         Ok(())
@@ -238,18 +249,19 @@ impl<R: Ring> Receiving<R> {
         if !self.session.is_committed() {
             self.worker.caller.check(now)?;
         }
-        self.session.check(now)?;
         self.begin_payload()?;
         self.writers.begin(&mut self.worker, &mut self.session)?;
         self.link.send(&mut self.worker.ring, || self.session.poll_control(now));
         self.report_progress(now);
         self.worker.ring.wait(Some(self.next_deadline(now)))?;
+        // whatever has arrived by now is taken before the peer is judged
+        let now = self.worker.ring.now();
         while let Some(completion) = self.worker.ring.next() {
             self.on_completion(completion)?;
             // at once: the packet's bytes are in this processor's cache now
             self.writers.begin(&mut self.worker, &mut self.session)?;
         }
-        Ok(())
+        self.session.check(now)
     }
 
     /// Receives one of the payloads whose headers came.
@@ -340,6 +352,7 @@ impl<R: Ring> Loop for Receiving<R> {
             },
             Completion::Released { tag, .. } => Operation::of(tag).misplaced(),
             Completion::Done { tag } => match Operation::of(tag) {
+                Operation::MakePool => Ok(()),
                 Operation::DeviceStep { device } => {
                     self.writers.on_step_end(&mut self.worker, &mut self.session, device)
                 }

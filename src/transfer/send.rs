@@ -28,6 +28,7 @@ use crate::worker::caller::{Caller, Event};
 use crate::worker::ending::{run, step_all};
 use crate::worker::event_loop::{Loop, run_until, within};
 use crate::worker::finished::Finished;
+use crate::worker::memory::make_pool;
 use crate::worker::operation::Operation;
 pub(super) use crate::worker::readers::Device;
 use crate::worker::readers::{Begun, Readers};
@@ -57,6 +58,8 @@ pub(super) struct Sending<R: Ring> {
     link: Link,
     session: SenderSession<Slot>,
     before_switchover: Option<Box<dyn FnOnce() + Send>>,
+    /// How many slots of which capacity the pool has.
+    pool: (u32, u32),
     checksum: Checksum,
 }
 
@@ -65,10 +68,7 @@ impl<R: Ring> Sending<R> {
         let mut worker = Worker::new(ring, parts.caller, parts.devices.len());
         let slot_size = slot_size(parts.packet_size);
         let slots = Pool::slots_in(parts.pool_size, slot_size);
-        let pool = Pool::new(slots, slot_size)?;
-        let slots = pool.total();
         let mut control_buffers = control_buffers(0)?;
-        worker.adopt(pool);
         worker.report.zero_copy(parts.zero_copy, worker.ring.can_zero_copy());
         let zero_copy = if worker.ring.can_zero_copy() { parts.zero_copy } else { ZeroCopy::Off };
         let link = Link::new(&mut worker.ring, parts.control, &mut control_buffers);
@@ -96,6 +96,7 @@ impl<R: Ring> Sending<R> {
             link,
             session,
             before_switchover: parts.before_switchover,
+            pool: (slots, slot_size),
             checksum: parts.checksum,
         })
     }
@@ -110,6 +111,7 @@ impl<R: Ring> Sending<R> {
     }
 
     fn transfer(&mut self) -> Result<(), Error> {
+        self.provide()?;
         self.agree()?;
         self.start()?;
         self.pre_copy()?;
@@ -119,8 +121,14 @@ impl<R: Ring> Sending<R> {
         self.commit()
     }
 
-    fn agree(&mut self) -> Result<(), Error> {
+    /// Makes everything that the pause needs, before any device is touched. The offer is on its way meanwhile.
+    fn provide(&mut self) -> Result<(), Error> {
         self.enter(Phase::Settings);
+        self.readers.devices.reserve_threads(&mut self.worker.ring)?;
+        make_pool(self, |sending| &mut sending.worker, self.pool, |sending, _| sending.turn())
+    }
+
+    fn agree(&mut self) -> Result<(), Error> {
         while !self.session.is_ready() {
             self.turn()?;
         }
@@ -221,7 +229,6 @@ impl<R: Ring> Sending<R> {
         if !self.session.is_committed() {
             self.worker.caller.check(now)?;
         }
-        self.session.check(now)?;
         self.send_packets();
         // what this thread read is sent before it reads more
         while let Begun::Filled(packet) = self.readers.begin(&mut self.worker, self.channels.count_idle())? {
@@ -232,10 +239,12 @@ impl<R: Ring> Sending<R> {
         self.report_progress(now);
         let deadline = self.session.next_deadline().min(self.worker.deadlines.next());
         self.worker.ring.wait(Some(deadline))?;
+        // whatever has arrived by now is taken before the peer is judged
+        let now = self.worker.ring.now();
         while let Some(completion) = self.worker.ring.next() {
             self.on_completion(completion)?;
         }
-        Ok(())
+        self.session.check(now)
     }
 
     fn report_progress(&mut self, now: Nanos) {
@@ -329,6 +338,7 @@ impl<R: Ring> Loop for Sending<R> {
                 other => other.misplaced(),
             },
             Completion::Done { tag } => match Operation::of(tag) {
+                Operation::MakePool => Ok(()),
                 Operation::DeviceStep { device } => {
                     let packet = self.readers.on_step_end(device)?;
                     self.queue(packet);

@@ -8,6 +8,7 @@ pub(crate) mod ending;
 pub(crate) mod event_loop;
 pub(crate) mod finished;
 pub(crate) mod io_mode;
+pub(crate) mod memory;
 pub(crate) mod operation;
 pub(crate) mod readers;
 pub(crate) mod report_builder;

@@ -13,6 +13,8 @@ pub(crate) enum Operation {
     DeviceState { device: DeviceIdx },
     /// A state change or another step of a device, beside the loop.
     DeviceStep { device: DeviceIdx },
+    /// Making the pool, beside the loop.
+    MakePool,
     /// A packet on a data connection.
     Packet { channel: ChannelIdx },
     /// Messages from the peer.
@@ -41,6 +43,7 @@ impl Operation {
             Operation::ConnectionReceive { connection } => (5, connection.index()),
             Operation::ConnectionSend { connection } => (6, connection.index()),
             Operation::ConnectionFile { connection } => (7, connection.index()),
+            Operation::MakePool => (8, 0),
         };
         Tag((number as u64) << KIND_BITS | kind)
     }
@@ -68,6 +71,7 @@ impl Operation {
             5 => Operation::ConnectionReceive { connection: ConnectionIdx::from_index(number) },
             6 => Operation::ConnectionSend { connection: ConnectionIdx::from_index(number) },
             7 => Operation::ConnectionFile { connection: ConnectionIdx::from_index(number) },
+            8 => Operation::MakePool,
             _ => return None,
         })
     }
@@ -95,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_tag_that_no_operation_has_is_none() {
-        assert_eq!(Operation::unpack(Tag(8)), None);
+        assert_eq!(Operation::unpack(Tag(9)), None);
         assert_eq!(Operation::unpack(Tag(u64::MAX)), None);
     }
 }

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::Worker;
-use super::io_mode;
+use super::io_mode::{self, Direction};
 use super::operation::Operation;
 use super::steps::{Devices, StepOutput, unless_panicked};
 use crate::buffer::Slot;
@@ -22,7 +22,7 @@ use crate::report::Stage;
 use crate::ring::{IoMode, Ring};
 use crate::session::index_set::IndexSet;
 use crate::session::queue::ReadPacket;
-use crate::source::{FdKind, Flow, Source};
+use crate::source::{Flow, Source};
 use crate::time::deadlines::Deadline;
 use crate::time::{Nanos, nanos};
 use crate::wire;
@@ -176,8 +176,8 @@ impl Readers {
     /// Looks where a device's state is to be read from.
     fn open(&mut self, device: DeviceIdx) {
         let source = self.devices.here(device).expect("no step is under way between phases");
-        let io_mode = |kind: FdKind| io_mode::choose(kind, io_mode::cpus());
-        self.all[device.index()].fd = source.fd().map(|(fd, kind)| (fd.as_raw_fd(), io_mode(kind)));
+        self.all[device.index()].fd =
+            source.fd().map(|(fd, kind)| (fd.as_raw_fd(), io_mode::of(fd, kind, Direction::Read)));
     }
 
     /// Something else is done with a device from now on.
@@ -379,7 +379,7 @@ impl Readers {
 impl Reader {
     /// Whether it is read while the worker does other things.
     fn overlaps(&self) -> bool {
-        matches!(self.fd, Some((_, IoMode::Ring)))
+        matches!(self.fd, Some((_, IoMode::Ring | IoMode::Thread)))
     }
 }
 

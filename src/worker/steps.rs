@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::operation::Operation;
 use crate::buffer::Slot;
-use crate::error::{DeviceError, Error};
+use crate::error::{DeviceError, Error, KernelError};
 use crate::ring::Ring;
 use crate::session::index_set::IndexSet;
 use crate::source::Flow;
@@ -81,6 +81,11 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
         assert!(self.away.is_empty(), "devices have their numbers before their first step");
         let mut old: Vec<Option<Lent<D>>> = self.all.drain(..).map(Some).collect();
         self.all.extend(order.iter().filter_map(|&at| old.get_mut(at).and_then(Option::take)));
+    }
+
+    /// Makes the threads of all steps: one for each device, and one for a job beside them.
+    pub(crate) fn reserve_threads(&self, ring: &mut impl Ring) -> Result<(), KernelError> {
+        ring.reserve_threads(self.all.len() + 1)
     }
 
     /// A device, unless a step has it.

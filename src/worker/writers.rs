@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use super::Worker;
 use super::ending::{finish_devices, step_all};
 use super::event_loop::{Loop, drain, run_until, within};
-use super::io_mode;
+use super::io_mode::{self, Direction};
 use super::operation::Operation;
 use super::steps::{Devices, StepOutput, StepResult, unless_panicked};
 use crate::buffer::Slot;
@@ -21,7 +21,7 @@ use crate::report::Stage;
 use crate::ring::{IoMode, Ring};
 use crate::session::index_set::IndexSet;
 use crate::session::queue::{NextPacket, PacketQueue};
-use crate::sink::{FdKind, Sink};
+use crate::sink::Sink;
 use crate::time::Nanos;
 
 /// A device at the destination.
@@ -68,6 +68,8 @@ pub(crate) struct Writers {
     ready: IndexSet<DeviceIdx>,
     /// Times of the source can be compared with ours.
     same_clock: bool,
+    /// Nothing more is written: the devices are about to be reset, which closes their descriptors.
+    is_ending: bool,
 }
 
 impl Writers {
@@ -80,17 +82,17 @@ impl Writers {
             devices,
             ready: IndexSet::default(),
             same_clock,
+            is_ending: false,
         }
     }
 
     /// Looks where each device's state is to be written. True when writing overlaps with other things.
     pub(crate) fn open(&mut self) -> bool {
-        let io_mode = |kind: FdKind| io_mode::choose(kind, io_mode::cpus());
         for (device, writer) in DeviceIdx::below(self.all.len()).zip(&mut self.all) {
             let sink = self.devices.here(device).expect("no step is under way between phases");
-            writer.fd = sink.fd().map(|(fd, kind)| (fd.as_raw_fd(), io_mode(kind)));
+            writer.fd = sink.fd().map(|(fd, kind)| (fd.as_raw_fd(), io_mode::of(fd, kind, Direction::Write)));
         }
-        self.all.iter().any(|writer| matches!(writer.fd, Some((_, IoMode::Ring))))
+        self.all.iter().any(|writer| matches!(writer.fd, Some((_, IoMode::Ring | IoMode::Thread))))
     }
 
     /// A packet of this device has come, or may be written from now on.
@@ -190,6 +192,12 @@ impl Writers {
     ) -> Result<(), Error> {
         let Writing::UnderWay { packet, at } = self.all[device.index()].writing else { return Ok(()) };
         let errno = match result {
+            // the descriptor may be closed by the time that the ring looks it up
+            _ if self.is_ending => {
+                worker.put(slot);
+                self.all[device.index()].writing = Writing::Done;
+                return Ok(());
+            }
             Ok(0) => Errno::from_raw(nix::libc::ENOSPC),
             Ok(written) if at + written < packet.len => {
                 self.go_on(&mut worker.ring, device, slot, packet, at + written);
@@ -277,8 +285,9 @@ impl Writers {
         self.all.iter().any(is_it)
     }
 
-    /// Ends the writes that are under way.
-    fn cancel(&self, ring: &mut impl Ring) {
+    /// Ends the writes that are under way; no other begins.
+    fn cancel(&mut self, ring: &mut impl Ring) {
+        self.is_ending = true;
         for (device, writer) in DeviceIdx::below(self.all.len()).zip(&self.all) {
             if matches!(writer.writing, Writing::UnderWay { .. }) {
                 ring.cancel(Operation::DeviceState { device }.tag());

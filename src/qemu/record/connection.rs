@@ -15,7 +15,7 @@ use crate::limits::{HEADER_ROOM, PAGE_SIZE};
 use crate::net::Connection;
 use crate::numbers::ConnectionIdx;
 use crate::ring::{Directions, IoMode, Ring};
-use crate::worker::io_mode;
+use crate::worker::io_mode::{self, Direction};
 use crate::worker::operation::Operation;
 
 /// A slot with less room than this is not received into any more: the next one is.
@@ -62,7 +62,7 @@ impl ConnectionRecorder {
     ) -> ConnectionRecorder {
         let outlet = file.map(|file| Outlet {
             file: file.as_raw_fd(),
-            io_mode: io_mode::choose(kind_of(file.as_fd()), io_mode::cpus()),
+            io_mode: io_mode::of(file.as_fd(), kind_of(file.as_fd()), Direction::Write),
             writing: None,
             waiting: VecDeque::with_capacity(share as usize),
         });

@@ -16,7 +16,7 @@ use crate::limits::HEADER_ROOM;
 use crate::net::Connection;
 use crate::numbers::ConnectionIdx;
 use crate::ring::{Directions, IoMode, Ring};
-use crate::worker::io_mode;
+use crate::worker::io_mode::{self, Direction};
 use crate::worker::operation::Operation;
 
 /// Slots of each connection: one is sent, one is read into, and two keep both going when one of them is slow.
@@ -58,7 +58,7 @@ impl ConnectionReplay {
         unread: u64,
         connection: Connection,
     ) -> ConnectionReplay {
-        let io_mode = io_mode::choose(kind_of(file.as_fd()), io_mode::cpus());
+        let io_mode = io_mode::of(file.as_fd(), kind_of(file.as_fd()), Direction::Read);
         let filled = VecDeque::with_capacity(SLOTS);
         ConnectionReplay {
             place,

@@ -180,12 +180,55 @@ fn a_wait_ends_at_its_deadline_and_when_the_waker_is_called() {
 #[test]
 fn jobs_run_beside_the_loop_and_are_reported_even_when_they_panic() {
     let mut ring = Uring::new().unwrap();
+    ring.reserve_threads(1).unwrap();
     let (tell, hear) = std::sync::mpsc::channel();
     ring.spawn(Tag(1), Box::new(move || tell.send(std::thread::current().id()).unwrap()));
     assert!(matches!(complete(&mut ring), Completion::Done { tag: Tag(1) }));
     assert_ne!(hear.recv().unwrap(), std::thread::current().id());
     ring.spawn(Tag(2), Box::new(|| panic!("a panic that this test wants")));
     assert!(matches!(complete(&mut ring), Completion::Done { tag: Tag(2) }));
+}
+
+#[test]
+fn as_many_jobs_run_at_once_as_threads_were_reserved() {
+    let mut ring = Uring::new().unwrap();
+    ring.reserve_threads(3).unwrap();
+    ring.reserve_threads(2).unwrap();
+    let all_there = Arc::new(std::sync::Barrier::new(3));
+    for _ in 0..2 {
+        for number in 0..3 {
+            let all_there = Arc::clone(&all_there);
+            let job = move || {
+                all_there.wait();
+            };
+            ring.spawn(Tag(number), Box::new(job));
+        }
+        for _ in 0..3 {
+            assert!(matches!(complete(&mut ring), Completion::Done { .. }));
+        }
+    }
+}
+
+#[test]
+fn without_a_thread_a_job_still_runs() {
+    let mut ring = Uring::new().unwrap();
+    let (tell, hear) = std::sync::mpsc::channel();
+    ring.spawn(Tag(1), Box::new(move || tell.send(std::thread::current().id()).unwrap()));
+    assert!(matches!(complete(&mut ring), Completion::Done { tag: Tag(1) }));
+    assert_eq!(hear.recv().unwrap(), std::thread::current().id());
+}
+
+#[test]
+fn threads_of_a_dropped_ring_have_ended() {
+    let mut ring = Uring::new().unwrap();
+    ring.reserve_threads(2).unwrap();
+    let (tell, hear) = std::sync::mpsc::channel::<()>();
+    let held = tell.clone();
+    ring.spawn(Tag(1), Box::new(move || drop(held)));
+    complete(&mut ring);
+    drop(tell);
+    drop(ring);
+    assert!(hear.recv().is_err(), "nothing holds the job's end of the channel");
 }
 
 #[test]
@@ -216,4 +259,18 @@ fn a_ring_that_is_dropped_gives_its_operations_back_first() {
     assert!(now() - before < nanos(Duration::from_secs(4)), "cancelled, not waited out");
     drop(pool);
     far.write_all(b"too late").unwrap();
+}
+
+#[test]
+fn a_terminal_that_takes_nothing_does_not_stop_the_loop() {
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let (mut ring, mut pool) = (Uring::new().unwrap(), Pool::new(4, 1 << 20).unwrap());
+    let before = now();
+    ring.write(TAG, terminal.slave.as_raw_fd(), pool.take().unwrap(), payload(1 << 20), IoMode::Thread);
+    ring.wait(Some(before + 100_000_000)).unwrap();
+    assert!(ring.next().is_none(), "nobody reads what was written");
+    assert!(now() < before + 2_000_000_000);
+    ring.cancel(TAG);
+    let (_, result) = moved(&mut ring);
+    assert!(result.is_err() || result.is_ok_and(|written| written < 1 << 20));
 }

@@ -2,11 +2,13 @@
 //! no longer.
 
 use super::*;
-use crate::limits::{HEADER_ROOM, PRECOPY_FACTOR_MAX, REASON_PATIENCE, SETTLE_MAX};
+use crate::limits::{HEADER_ROOM, PRECOPY_FACTOR_MAX, REASON_PATIENCE, SETTLE_MAX, SILENCE_MAX};
+use crate::phase::Phase;
 use crate::ring::sim::Hang;
 use crate::ring::{Completion, Directions, Ring, Tag};
 use crate::time::{Nanos, nanos};
-use crate::wire::Control;
+use crate::wire::{Control, DeviceOffer, Offer};
+use crate::worker::caller::Event;
 
 const SECOND: Nanos = 1_000_000_000;
 /// Tolerance: the simulated time of everything that is not waited for. The report counts from the agreement on
@@ -212,8 +214,8 @@ fn a_write_that_waits_for_its_device_is_cancelled_and_not_waited_for() {
 fn a_source_device_that_does_not_come_back_from_its_last_step_is_given_up() {
     let world = World::new(1);
     let (mut sending, receiving, [_, to]) = one_file(&world, 50_000);
-    // it starts, is quiesced, stops and gives its config state; its rollback never ends
-    world.hang_jobs_after(0, 4);
+    // memory is made, it starts, is quiesced, stops and gives its config state; its rollback never ends
+    world.hang_jobs_after(0, 5);
     world.hang(to, Hang::UntilCancelled);
     sending.caller = impatient(&world);
     let (sender, _) = run(&world, sending, receiving);
@@ -225,8 +227,8 @@ fn a_source_device_that_does_not_come_back_from_its_last_step_is_given_up() {
 fn a_device_that_does_not_come_back_after_commit_is_given_up_and_the_sender_left_in_doubt() {
     let world = World::new(1);
     let (sending, receiving, _) = one_file(&world, 50_000);
-    // it is prepared, loaded and passes `pre_run`; it never runs
-    world.hang_jobs_after(1, 3);
+    // memory is made, it is prepared, loaded and passes `pre_run`; it never runs
+    world.hang_jobs_after(1, 4);
     let (sender, receiver) = run(&world, sending, receiving);
     let error = receiver.error.as_ref().unwrap();
     assert!(matches!(error, Error::Device { error: DeviceError::Stuck, .. }), "{error:?}");
@@ -293,4 +295,65 @@ fn pre_copy_of_a_device_that_makes_state_for_ever_ends_at_a_multiple_of_its_esti
     let least = PRECOPY_FACTOR_MAX * 5 * u64::from(PACKET_SIZE);
     // and one read that was under way
     assert!((least..=least + 2 * u64::from(PACKET_SIZE)).contains(&early), "{early} bytes, not {least}");
+}
+
+#[test]
+fn a_host_without_threads_says_so_before_any_device_is_touched() {
+    for side in [0, 1] {
+        let world = World::new(1);
+        let (source_log, sink_log) = (Log::default(), Log::default());
+        let source =
+            FakeSource { fd: descriptor(), flow: Flow::PreCopy, log: Arc::clone(&source_log), fails: None };
+        let sink = FakeSink {
+            fd: descriptor(),
+            log: Arc::clone(&sink_log),
+            fails: None,
+            config: b"config".to_vec(),
+        };
+        let (sending, receiving) = one_device(&world, source, sink);
+        world.refuse_threads(side);
+        let (sender, receiver) = run(&world, sending, receiving);
+        assert_eq!((sender.outcome, receiver.outcome), (Outcome::Aborted, Outcome::Aborted));
+        let own = if side == 0 { sender } else { receiver };
+        let error = own.error.unwrap();
+        assert!(error.to_string().starts_with("start a thread failed"), "{error}");
+        assert_eq!(*source_log.lock().unwrap(), ["rollback"]);
+        assert_eq!(*sink_log.lock().unwrap(), ["rollback"]);
+    }
+}
+
+#[test]
+fn a_side_that_was_busy_itself_does_not_blame_its_peer() {
+    let world = World::new(1);
+    let (sending, mut receiving, _) = one_file(&world, 0);
+    let busy = {
+        let world = Arc::clone(&world);
+        // the offer of another device has come meanwhile, and nobody looked
+        move |event: &Event| {
+            if matches!(event, Event::Phase(Phase::Settings)) {
+                world.advance(2 * nanos(SILENCE_MAX));
+            }
+        }
+    };
+    receiving.caller = Caller::new(Cancel::new(), Some(Box::new(busy)));
+    let receiver = thread::scope(|scope| {
+        let (near, far) = (world.ring(0), world.ring(1));
+        let receiver = scope.spawn(move || {
+            far.arrive();
+            receive::Receiving::new(far, receiving).unwrap().run()
+        });
+        let mut peer = Peer::new(near);
+        let device = DeviceOffer { name: "another".into(), instance: 0, estimate: 0 };
+        let offer = Offer {
+            features: 0,
+            packet_size: PACKET_SIZE,
+            pool_size: 1 << 20,
+            checksum: Checksum::None,
+            devices: vec![device],
+        };
+        peer.send(&sending.control, &Control::Offer(offer));
+        peer.stay_for_ever();
+        receiver.join().unwrap()
+    });
+    assert!(matches!(receiver.error, Some(Error::Refused { .. })), "{:?}", receiver.error);
 }

@@ -71,3 +71,26 @@ fn nobody_is_asked_when_nothing_came() {
     writers.begin(&mut worker, &mut queue).unwrap();
     assert_eq!(queue.asked, DeviceIdx::below(DEVICES_MAX).collect::<Vec<_>>());
 }
+
+#[test]
+fn a_write_that_comes_back_when_its_device_is_about_to_be_reset_is_not_repeated() {
+    for result in [Ok(10), Err(Errno::from_raw(nix::libc::EAGAIN)), Err(Errno::from_raw(nix::libc::EINTR))] {
+        let (mut worker, mut writers) = writers();
+        let device = DeviceIdx(3);
+        let null = std::fs::File::open("/dev/null").unwrap();
+        writers.all[device.index()].fd = Some((null.as_raw_fd(), IoMode::Ring));
+        let mut queue = Counting::default();
+        let handle = worker.take().unwrap();
+        let packet = NextPacket { handle, len: 100, config: false, read_at: 0, arrived_at: 0 };
+        queue.packets.push_back((device, packet));
+        writers.mark_ready(device);
+        writers.begin(&mut worker, &mut queue).unwrap();
+        assert!(writers.is_any_under_way());
+
+        writers.cancel(&mut worker.ring);
+        let slot = worker.take().unwrap();
+        writers.on_write_end(&mut worker, &mut queue, device, slot, result).unwrap();
+        assert!(!writers.is_any_under_way(), "{result:?}");
+        assert!(queue.written.is_empty());
+    }
+}

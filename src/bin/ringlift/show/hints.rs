@@ -7,11 +7,11 @@ use ringlift::error::{Error, ErrorCode};
 use ringlift::report::{Warning, WarningCode};
 
 /// The first and the last code, the library's text, and the option to add.
-const ERRORS: [(ErrorCode, ErrorCode, &str, &str); 16] = {
+const ERRORS: [(ErrorCode, ErrorCode, &str, &str); 17] = {
     use ErrorCode::{
         CaptureDeviceNoSetup, CaptureIo, CaptureNoFiles, CaptureNoTimes, CaptureNotAFile, Deadline,
-        DeviceContent, DeviceLength, DeviceUnsupported, KernelConnect, KernelMapPool, KernelRegisterPool,
-        PeerHelloTimeout, QemuBeyondLast, QemuGather, RefusedSettings,
+        DeviceContent, DeviceLength, DeviceUnsupported, KernelConnect, KernelMapPool, KernelPopulatePool,
+        KernelRegisterPool, PeerHelloTimeout, QemuBeyondLast, QemuGather, RefusedSettings,
     };
     [
         (RefusedSettings, RefusedSettings, "packet size", "--packet-size"),
@@ -24,6 +24,7 @@ const ERRORS: [(ErrorCode, ErrorCode, &str, &str); 16] = {
         (DeviceLength, DeviceLength, "a synthetic source", "synthetic:SIZE"),
         (KernelConnect, KernelConnect, "a receiver", "`ringlift recv`"),
         (KernelRegisterPool, KernelMapPool, "a smaller pool", "--pool"),
+        (KernelPopulatePool, KernelPopulatePool, "a smaller pool", "--pool"),
         (CaptureIo, CaptureNoFiles, "a folder with a capture", "`ringlift qemu capture` writes one"),
         (CaptureNotAFile, CaptureDeviceNoSetup, "an inspection", "`ringlift qemu inspect`"),
         (CaptureNoTimes, CaptureNoTimes, "full speed", "--pace full"),
@@ -82,6 +83,7 @@ mod tests {
             kernel(KernelOperation::Connect, nix::errno::Errno::ECONNREFUSED),
             kernel(KernelOperation::RegisterPool, nix::errno::Errno::ENOMEM),
             kernel(KernelOperation::MapPool, nix::errno::Errno::ENOMEM),
+            kernel(KernelOperation::PopulatePool, nix::errno::Errno::ENOMEM),
             capture(CaptureProblem::NoFiles),
             capture(CaptureProblem::NoTimes),
             capture(CaptureProblem::NoMain),
