@@ -3,6 +3,7 @@
 //! Each type wraps one of the crate's own and forwards calls. Nothing here gives out memory or descriptors, so its
 //! users can break no more than the crate itself can.
 
+use crate::numbers::PacketIdx;
 use crate::report::Stage;
 use crate::session::{credit, reorder};
 use crate::{buffer, error, report};
@@ -20,19 +21,19 @@ impl Reorder {
     /// A packet's header arrived. False when the packet is not wanted.
     #[inline]
     pub fn claim(&mut self, idx: u64, limit: u64) -> bool {
-        self.0.claim(idx, false, limit).is_ok()
+        self.0.claim(PacketIdx(idx), false, PacketIdx(limit)).is_ok()
     }
 
     /// A claimed packet is complete.
     #[inline]
     pub fn fill(&mut self, idx: u64, handle: u32) {
-        self.0.fill(idx, handle);
+        self.0.fill(PacketIdx(idx), handle);
     }
 
     /// The next packet, if it is here.
     #[inline]
     pub fn pop(&mut self) -> Option<(u64, u32)> {
-        self.0.pop()
+        self.0.pop().map(|(idx, handle)| (idx.0, handle))
     }
 }
 
@@ -82,7 +83,7 @@ impl Grant {
     /// A new limit, when it is worth a message.
     #[inline]
     pub fn announce(&mut self) -> Option<u64> {
-        self.0.announce()
+        self.0.announce().map(|limit| limit.0)
     }
 }
 
@@ -94,13 +95,13 @@ impl Allowance {
     /// Applies a new limit. False when it shrinks.
     #[inline]
     pub fn raise(&mut self, limit: u64) -> bool {
-        self.0.raise(limit).is_ok()
+        self.0.raise(PacketIdx(limit)).is_ok()
     }
 
     /// Whether a packet may be sent.
     #[inline]
     pub fn allows(&self, idx: u64) -> bool {
-        self.0.allows(idx)
+        self.0.allows(PacketIdx(idx))
     }
 }
 

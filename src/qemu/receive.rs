@@ -10,7 +10,7 @@ mod main_connection;
 mod simulation;
 mod tail;
 
-use crate::numbers::{ChannelIdx, DeviceIdx};
+use crate::numbers::{ChannelIdx, DeviceIdx, PacketSize};
 use std::collections::VecDeque;
 
 use self::tail::Tail;
@@ -82,6 +82,9 @@ pub(super) struct Receiving<R: Ring> {
     configs: Vec<(DeviceIdx, Vec<u8>)>,
 }
 
+/// What counts as the packet size: the most state in one packet.
+const PACKET_SIZE: PacketSize = PacketSize::new(QEMU_STATE_MAX).expect("within the bounds of a packet");
+
 /// Bytes of the smallest pool for so many devices: one packet of each, and one of the main connection.
 pub(super) fn pool_for(devices: usize) -> u64 {
     Pool::bytes_for(devices as u64 + 1, QEMU_STATE_MAX)
@@ -101,7 +104,7 @@ impl<R: Ring> Receiving<R> {
         let answers = Answers::new(parts.main.fd(), Operation::ControlSend.tag())?;
         let main = MainRx::new(parts.main, Operation::ControlReceive.tag(), buffer);
         let mut worker = Worker::new(ring, parts.caller, parts.devices.len());
-        worker.report.packet_size(QEMU_STATE_MAX, Checksum::None);
+        worker.report.packet_size(PACKET_SIZE, Checksum::None);
         worker.report.dialect(DIALECT);
         Ok(Receiving {
             worker,

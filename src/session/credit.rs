@@ -4,6 +4,8 @@
 //! exceed the slots of its pool. So every packet that may be sent finds a slot, whatever order packets arrive in. The
 //! promise is sent as a *limit*: the first idx that may not be sent yet. It only ever grows.
 
+use crate::numbers::PacketIdx;
+
 /// Packets that each of `devices` is promised room for in a pool of `slots`: rounded down, so that the promises
 /// together never exceed the pool. `None` without room for one packet per device.
 pub(crate) fn window(slots: usize, devices: usize) -> Option<usize> {
@@ -14,31 +16,32 @@ pub(crate) fn window(slots: usize, devices: usize) -> Option<usize> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Grant {
     window: u64,
-    written: u64,
-    announced: u64,
+    /// The first packet that has not left its slot.
+    unwritten: PacketIdx,
+    announced: PacketIdx,
 }
 
 impl Grant {
     /// A window of `window` packets (at least one), none of which is announced yet.
     pub(crate) fn new(window: u64) -> Grant {
-        Grant { window: window.max(1), written: 0, announced: 0 }
+        Grant { window: window.max(1), unwritten: PacketIdx::default(), announced: PacketIdx::default() }
     }
 
     /// One more packet has left its slot.
     pub(crate) fn written(&mut self) {
-        self.written += 1;
+        self.unwritten = self.unwritten.next();
     }
 
     /// The announced limit: packets from here on break the protocol.
-    pub(crate) fn limit(&self) -> u64 {
+    pub(crate) fn limit(&self) -> PacketIdx {
         self.announced
     }
 
     /// A new limit, when it is worth a message: once it has grown by a quarter of the window. The peer stalls only when
     /// it has used up its limit, and by then the limit can grow by the whole window.
-    pub(crate) fn announce(&mut self) -> Option<u64> {
-        let limit = self.written + self.window;
-        if limit - self.announced < (self.window / 4).max(1) {
+    pub(crate) fn announce(&mut self) -> Option<PacketIdx> {
+        let limit = self.unwritten.plus(self.window);
+        if limit.ahead_of(self.announced) < (self.window / 4).max(1) {
             return None;
         }
         self.announced = limit;
@@ -49,12 +52,12 @@ impl Grant {
 /// The sender's half: how much of one device may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Allowance {
-    limit: u64,
+    limit: PacketIdx,
 }
 
 impl Allowance {
     /// Applies a new limit. A shrinking limit is a protocol violation.
-    pub(crate) fn raise(&mut self, limit: u64) -> Result<(), u64> {
+    pub(crate) fn raise(&mut self, limit: PacketIdx) -> Result<(), PacketIdx> {
         if limit < self.limit {
             return Err(self.limit);
         }
@@ -62,7 +65,7 @@ impl Allowance {
         Ok(())
     }
 
-    pub(crate) fn allows(&self, idx: u64) -> bool {
+    pub(crate) fn allows(&self, idx: PacketIdx) -> bool {
         idx < self.limit
     }
 }
@@ -78,28 +81,28 @@ mod tests {
     #[test]
     fn announces_the_whole_window_first_and_then_quarters() {
         let mut grant = Grant::new(8);
-        assert_eq!(grant.announce(), Some(8));
+        assert_eq!(grant.announce(), Some(PacketIdx(8)));
         assert_eq!(grant.announce(), None);
         grant.written();
         assert_eq!(grant.announce(), None);
         grant.written();
-        assert_eq!(grant.announce(), Some(10));
+        assert_eq!(grant.announce(), Some(PacketIdx(10)));
     }
 
     #[test]
     fn a_window_of_one_announces_every_packet() {
         let mut grant = Grant::new(1);
-        assert_eq!(grant.announce(), Some(1));
+        assert_eq!(grant.announce(), Some(PacketIdx(1)));
         grant.written();
-        assert_eq!(grant.announce(), Some(2));
+        assert_eq!(grant.announce(), Some(PacketIdx(2)));
     }
 
     #[test]
     fn a_shrinking_limit_is_refused() {
         let mut allowance = Allowance::default();
-        assert_eq!(allowance.raise(5), Ok(()));
-        assert_eq!(allowance.raise(4), Err(5));
-        assert!(allowance.allows(4) && !allowance.allows(5));
+        assert_eq!(allowance.raise(PacketIdx(5)), Ok(()));
+        assert_eq!(allowance.raise(PacketIdx(4)), Err(PacketIdx(5)));
+        assert!(allowance.allows(PacketIdx(4)) && !allowance.allows(PacketIdx(5)));
     }
 
     /// Devices on few slots, with packets delivered in any order and messages delayed at will.
@@ -107,11 +110,11 @@ mod tests {
     struct Model {
         grants: Vec<Grant>,
         allowances: Vec<Allowance>,
-        sent: Vec<u64>,
-        arrived: Vec<Vec<u64>>,
-        written: Vec<u64>,
-        network: Vec<(usize, u64)>,
-        credits: VecDeque<(usize, u64)>,
+        sent: Vec<PacketIdx>,
+        arrived: Vec<Vec<PacketIdx>>,
+        written: Vec<PacketIdx>,
+        network: Vec<(usize, PacketIdx)>,
+        credits: VecDeque<(usize, PacketIdx)>,
     }
 
     impl Model {
@@ -119,16 +122,16 @@ mod tests {
             Model {
                 grants: vec![Grant::new(window); devices],
                 allowances: vec![Allowance::default(); devices],
-                sent: vec![0; devices],
+                sent: vec![PacketIdx::default(); devices],
                 arrived: vec![Vec::new(); devices],
-                written: vec![0; devices],
+                written: vec![PacketIdx::default(); devices],
                 network: Vec::new(),
                 credits: VecDeque::new(),
             }
         }
 
         /// Takes one possible step, chosen by `choice`. False when none is possible.
-        fn step(&mut self, choice: usize, goal: u64) -> bool {
+        fn step(&mut self, choice: usize, goal: PacketIdx) -> bool {
             let devices = self.grants.len();
             for turn in 0..4 {
                 let (action, at) = ((choice + turn) % 4, choice / 4);
@@ -140,11 +143,11 @@ mod tests {
                 match (action, device) {
                     (0, Some(device)) => {
                         self.network.push((device, self.sent[device]));
-                        self.sent[device] += 1;
+                        self.sent[device] = self.sent[device].next();
                     }
                     (1, Some(device)) => {
                         self.grants[device].written();
-                        self.written[device] += 1;
+                        self.written[device] = self.written[device].next();
                     }
                     (2, _) if !self.network.is_empty() => {
                         let (device, idx) = self.network.swap_remove(at % self.network.len());
@@ -190,12 +193,13 @@ mod tests {
             devices in 1_usize..5, window in 1_u64..6, choices in prop::collection::vec(0_usize..1000, 1..50)
         ) {
             let mut model = Model::new(devices, window);
-            let goal = 20;
+            let goal = PacketIdx(20);
             for step in 0.. {
                 if !model.step(choices[step % choices.len()] + step, goal) {
                     break;
                 }
-                let used: u64 = (0..devices).map(|device| model.sent[device] - model.written[device]).sum();
+                let ahead = |device: usize| model.sent[device].ahead_of(model.written[device]);
+                let used: u64 = (0..devices).map(ahead).sum();
                 prop_assert!(used <= window * devices as u64);
             }
             prop_assert_eq!(model.written, vec![goal; devices]);
@@ -222,6 +226,6 @@ mod tests {
         // With credit for one packet of each device the overtaking packets are not sent yet.
         let mut allowance = Allowance::default();
         allowance.raise(Grant::new(1).announce().unwrap()).unwrap();
-        assert!(allowance.allows(0) && !allowance.allows(1));
+        assert!(allowance.allows(PacketIdx(0)) && !allowance.allows(PacketIdx(1)));
     }
 }

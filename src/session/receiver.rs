@@ -1,7 +1,7 @@
 //! The receiver's side of the protocol: checks packets, puts them in order, grants credit, and keeps its half of the
 //! hand-over.
 
-use crate::numbers::DeviceIdx;
+use crate::numbers::{DeviceIdx, PacketIdx, PacketSize};
 use std::collections::VecDeque;
 
 use super::credit::Grant;
@@ -52,8 +52,16 @@ pub(crate) struct Terms<'a> {
     pub(crate) pool_max: u64,
 }
 
-/// Checks an offer; returns for each offered device the number of the sink that takes it.
-pub(crate) fn agree(offer: &Offer, terms: &Terms<'_>) -> Result<Vec<usize>, Refusal> {
+/// What both sides agreed on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Agreed {
+    /// For each offered device the index of the sink that takes it.
+    pub(crate) sinks: Vec<usize>,
+    pub(crate) packet_size: PacketSize,
+}
+
+/// Checks an offer.
+pub(crate) fn agree(offer: &Offer, terms: &Terms<'_>) -> Result<Agreed, Refusal> {
     // P-13
     if offer.features != 0 {
         return Err(Refusal::Feature);
@@ -73,7 +81,11 @@ pub(crate) fn agree(offer: &Offer, terms: &Terms<'_>) -> Result<Vec<usize>, Refu
         let text = format!("a pool of {} bytes, at most {} here", offer.pool_size, terms.pool_max);
         return Err(Refusal::Settings { text: text.into() });
     }
-    Ok(sinks)
+    let packet_size = PacketSize::new(offer.packet_size).ok_or_else(|| {
+        let text = format!("a packet size of {} bytes is not possible", offer.packet_size);
+        Refusal::Settings { text: text.into() }
+    })?;
+    Ok(Agreed { sinks, packet_size })
 }
 
 /// The receiver's side of one session.
@@ -83,7 +95,8 @@ pub(crate) struct ReceiverSession<H> {
     devices: Vec<Incoming<H>>,
     /// Devices whose limit may have become worth a message.
     credit_due: IndexSet<DeviceIdx>,
-    packet_size: u32,
+    /// The smallest until an offer is accepted; no packet comes before that.
+    packet_size: PacketSize,
     checksum: Checksum,
     stage: Stage,
     handover: ReceiverHandover,
@@ -101,7 +114,7 @@ impl<H> ReceiverSession<H> {
             offer: None,
             devices: Vec::new(),
             credit_due: IndexSet::default(),
-            packet_size: 0,
+            packet_size: PacketSize::MIN,
             checksum: Checksum::None,
             stage: Stage::New,
             handover: ReceiverHandover::new(0),
@@ -133,7 +146,7 @@ impl<H> ReceiverSession<H> {
     }
 
     /// Accepts the offer: room for `window` packets of each device is promised as soon as the devices are ready.
-    pub(crate) fn accept(&mut self, offer: &Offer, window: usize) {
+    pub(crate) fn accept(&mut self, offer: &Offer, packet_size: PacketSize, window: usize) {
         let incoming = || Incoming {
             reorder: Reorder::new(window),
             grant: Grant::new(window as u64),
@@ -142,7 +155,7 @@ impl<H> ReceiverSession<H> {
         self.devices = offer.devices.iter().map(|_| incoming()).collect();
         self.credit_due = IndexSet::below(self.devices.len());
         self.handover = ReceiverHandover::new(self.devices.len());
-        self.packet_size = offer.packet_size;
+        self.packet_size = packet_size;
         self.checksum = offer.checksum;
         self.stage = Stage::Accepted;
         self.outbox.push_back(Control::Accept);
@@ -170,8 +183,8 @@ impl<H> ReceiverSession<H> {
             return Err(PeerError::Malformed { place, what });
         };
         // P-15
-        if !header.config && header.len > self.packet_size {
-            let (found, max) = (header.len.into(), self.packet_size.into());
+        if !header.config && header.len > self.packet_size.get() {
+            let (found, max) = (header.len.into(), self.packet_size.get().into());
             return Err(PeerError::Malformed {
                 place,
                 what: crate::wire::Malformed::TooLong { field: "payload", found, max },
@@ -179,11 +192,8 @@ impl<H> ReceiverSession<H> {
         }
         // P-26, P-27
         let limit = incoming.grant.limit();
-        incoming.reorder.claim(header.idx, header.config, limit).map_err(|problem| PeerError::Order {
-            device: header.device.into(),
-            idx: header.idx,
-            problem,
-        })
+        let claimed = incoming.reorder.claim(PacketIdx(header.idx), header.config, limit);
+        claimed.map_err(|problem| PeerError::Order { device: header.device.into(), idx: header.idx, problem })
     }
 
     /// A packet is complete; `crc32c` is the sum of its payload as received.
@@ -202,7 +212,7 @@ impl<H> ReceiverSession<H> {
             return Err((PeerError::Checksum { device, idx, place, found: crc32c, expected }, handle));
         }
         let incoming = &mut self.devices[usize::from(header.device)];
-        incoming.reorder.fill(header.idx, Arrived { header, handle, arrived_at: now });
+        incoming.reorder.fill(PacketIdx(header.idx), Arrived { header, handle, arrived_at: now });
         Ok(())
     }
 
@@ -269,7 +279,7 @@ impl<H> ReceiverSession<H> {
         loop {
             let device = self.credit_due.pop_first()?;
             if let Some(limit) = self.devices[device.index()].grant.announce() {
-                return Some(Control::Credit { device: device.0, limit });
+                return Some(Control::Credit { device: device.0, limit: limit.0 });
             }
         }
     }
@@ -353,7 +363,7 @@ mod tests {
         let mut session = ReceiverSession::new(0);
         session.on_control(Control::Offer(offer(&["a"])), 0).unwrap();
         let offer = session.take_offer().unwrap();
-        session.accept(&offer, window);
+        session.accept(&offer, PacketSize::MIN, window);
         session.ready();
         while session.poll_control(0).is_some() {}
         session
@@ -368,12 +378,17 @@ mod tests {
     fn agrees_when_both_sides_name_the_same_devices_and_refuses_otherwise() {
         let own = [("a".into(), 0), ("b".into(), 0)];
         let terms = Terms { devices: &own, pool_max: 1 << 20 };
-        assert_eq!(agree(&offer(&["b", "a"]), &terms), Ok(vec![1, 0]));
+        assert_eq!(
+            agree(&offer(&["b", "a"]), &terms),
+            Ok(Agreed { sinks: vec![1, 0], packet_size: PacketSize::MIN })
+        );
         let one_side_only = |name: &str| Err(Refusal::DeviceMismatch { name: name.into() });
         assert_eq!(agree(&offer(&["a"]), &terms), one_side_only("b"));
         assert_eq!(agree(&offer(&["a", "b", "c"]), &terms), one_side_only("c"));
         let features = Offer { features: 1 << 40, ..offer(&["a", "b"]) };
         assert_eq!(agree(&features, &terms), Err(Refusal::Feature));
+        let size = Offer { packet_size: 4095, ..offer(&["a", "b"]) };
+        assert!(matches!(agree(&size, &terms), Err(Refusal::Settings { .. })));
         let pool = Offer { pool_size: 2 << 20, ..offer(&["a", "b"]) };
         assert!(matches!(agree(&pool, &terms), Err(Refusal::Settings { .. })));
     }
@@ -383,7 +398,7 @@ mod tests {
         let mut session = ReceiverSession::<u32>::new(0);
         session.on_control(Control::Offer(offer(&["a", "b"])), 0).unwrap();
         let offer = session.take_offer().unwrap();
-        session.accept(&offer, 4);
+        session.accept(&offer, PacketSize::MIN, 4);
         session.ready();
         let sent: Vec<_> = std::iter::from_fn(|| session.poll_control(0)).collect();
         let credit = |device| Control::Credit { device, limit: 4 };

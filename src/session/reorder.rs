@@ -6,6 +6,7 @@
 
 /// Why a packet is not wanted.
 pub(crate) use crate::error::OrderProblem as Problem;
+use crate::numbers::PacketIdx;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place<H> {
@@ -18,11 +19,11 @@ enum Place<H> {
 #[derive(Debug)]
 pub(crate) struct Reorder<H> {
     /// The next idx.
-    next: u64,
+    next: PacketIdx,
     /// One past the highest idx that was claimed.
-    claimed: u64,
+    claimed: PacketIdx,
     /// The config packet's idx, once claimed.
-    config: Option<u64>,
+    config: Option<PacketIdx>,
     /// `idx % window` is the place of idx. Claims are below `next + window`, so no two share one.
     places: Box<[Place<H>]>,
 }
@@ -31,26 +32,26 @@ impl<H> Reorder<H> {
     /// For packets that are less than `window` (at least one) ahead of the next one.
     pub(crate) fn new(window: usize) -> Reorder<H> {
         let places = (0..window.max(1)).map(|_| Place::Empty).collect();
-        Reorder { next: 0, claimed: 0, config: None, places }
+        Reorder { next: PacketIdx::default(), claimed: PacketIdx::default(), config: None, places }
     }
 
-    fn at(&self, idx: u64) -> usize {
-        usize::try_from(idx % self.places.len() as u64).expect("less than the window")
+    fn at(&self, idx: PacketIdx) -> usize {
+        idx.place_in(self.places.len())
     }
 
-    fn place(&mut self, idx: u64) -> &mut Place<H> {
+    fn place(&mut self, idx: PacketIdx) -> &mut Place<H> {
         let at = self.at(idx);
         &mut self.places[at]
     }
 
     /// The next idx.
-    pub(crate) fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> PacketIdx {
         self.next
     }
 
     /// Whether there is a place for idx, or it has been passed already.
-    pub(crate) fn is_near(&self, idx: u64) -> bool {
-        idx.saturating_sub(self.next) < self.places.len() as u64
+    pub(crate) fn is_near(&self, idx: PacketIdx) -> bool {
+        idx.ahead_of(self.next) < self.places.len() as u64
     }
 
     /// Whether the next packet has been claimed.
@@ -59,18 +60,18 @@ impl<H> Reorder<H> {
     }
 
     /// Whether a packet can have this number, however long it would have to wait.
-    pub(crate) fn check(&self, idx: u64, config: bool) -> Result<(), Problem> {
+    pub(crate) fn check(&self, idx: PacketIdx, config: bool) -> Result<(), Problem> {
         match self.config {
             Some(_) if config => Err(Problem::SecondConfig),
             _ if idx < self.next => Err(Problem::Duplicate),
             Some(last) if idx > last => Err(Problem::AfterConfig),
-            None if config && idx < self.claimed.saturating_sub(1) => Err(Problem::ConfigBeforeData),
+            None if config && self.claimed.ahead_of(idx) > 1 => Err(Problem::ConfigBeforeData),
             _ => Ok(()),
         }
     }
 
     /// A packet's header arrived; `limit` is the first idx without credit.
-    pub(crate) fn claim(&mut self, idx: u64, config: bool, limit: u64) -> Result<(), Problem> {
+    pub(crate) fn claim(&mut self, idx: PacketIdx, config: bool, limit: PacketIdx) -> Result<(), Problem> {
         if idx >= self.next && (idx >= limit || !self.is_near(idx)) {
             return Err(Problem::BeyondCredit);
         }
@@ -80,7 +81,7 @@ impl<H> Reorder<H> {
             return Err(Problem::Duplicate);
         }
         *place = Place::Claimed;
-        self.claimed = self.claimed.max(idx + 1);
+        self.claimed = self.claimed.max(idx.next());
         if config {
             self.config = Some(idx);
         }
@@ -88,36 +89,39 @@ impl<H> Reorder<H> {
     }
 
     /// A claimed packet is complete.
-    pub(crate) fn fill(&mut self, idx: u64, handle: H) {
+    pub(crate) fn fill(&mut self, idx: PacketIdx, handle: H) {
         let place = self.place(idx);
         assert!(matches!(place, Place::Claimed), "a packet is claimed before it is filled");
         *place = Place::Here(handle);
     }
 
     /// The next packet, if it is here.
-    pub(crate) fn pop(&mut self) -> Option<(u64, H)> {
+    pub(crate) fn pop(&mut self) -> Option<(PacketIdx, H)> {
         let idx = self.next;
         let place = self.place(idx);
         if !matches!(place, Place::Here(_)) {
             return None;
         }
         let Place::Here(handle) = std::mem::replace(place, Place::Empty) else { return None };
-        self.next += 1;
+        self.next = self.next.next();
         Some((idx, handle))
     }
 
     /// The first packet that has not been claimed; `None` when none is missing.
-    pub(crate) fn missing(&self) -> Option<u64> {
-        let is_claimed = |idx: &u64| !matches!(self.places[self.at(*idx)], Place::Empty);
-        let window = self.next..self.next + self.places.len() as u64;
-        let missing = window.clone().find(|idx| !is_claimed(idx)).unwrap_or(window.end);
-        let is_end = self.config.is_some_and(|config| config + 1 == missing);
+    pub(crate) fn missing(&self) -> Option<PacketIdx> {
+        let is_claimed = |idx: PacketIdx| !matches!(self.places[self.at(idx)], Place::Empty);
+        let end = self.next.plus(self.places.len() as u64);
+        let mut missing = self.next;
+        while missing < end && is_claimed(missing) {
+            missing = missing.next();
+        }
+        let is_end = self.config.is_some_and(|config| config.next() == missing);
         (!is_end).then_some(missing)
     }
 
     /// Whether every packet has been popped, the config packet last.
     pub(crate) fn is_complete(&self) -> bool {
-        self.config.is_some_and(|config| self.next == config + 1)
+        self.config.is_some_and(|config| self.next == config.next())
     }
 }
 
@@ -130,8 +134,12 @@ mod tests {
     use super::*;
 
     fn take(reorder: &mut Reorder<u64>, idx: u64, config: bool) {
-        reorder.claim(idx, config, u64::MAX).unwrap();
-        reorder.fill(idx, idx * 10);
+        claim(reorder, idx, config, u64::MAX).unwrap();
+        reorder.fill(PacketIdx(idx), idx * 10);
+    }
+
+    fn claim(reorder: &mut Reorder<u64>, idx: u64, config: bool, limit: u64) -> Result<(), Problem> {
+        reorder.claim(PacketIdx(idx), config, PacketIdx(limit))
     }
 
     #[test]
@@ -141,13 +149,16 @@ mod tests {
         take(&mut reorder, 1, false);
         assert_eq!(reorder.pop(), None);
         take(&mut reorder, 0, false);
-        assert_eq!(std::iter::from_fn(|| reorder.pop()).collect::<Vec<_>>(), [(0, 0), (1, 10), (2, 20)]);
+        assert_eq!(
+            std::iter::from_fn(|| reorder.pop()).collect::<Vec<_>>(),
+            [(0, 0), (1, 10), (2, 20)].map(|(idx, handle)| (PacketIdx(idx), handle))
+        );
     }
 
     #[test]
     fn a_claimed_packet_is_not_here_yet() {
         let mut reorder = Reorder::<u64>::new(2);
-        reorder.claim(0, false, 2).unwrap();
+        claim(&mut reorder, 0, false, 2).unwrap();
         assert_eq!(reorder.pop(), None);
     }
 
@@ -155,50 +166,50 @@ mod tests {
     fn rejects_duplicates_before_and_after_their_turn() {
         let mut reorder = Reorder::new(4);
         take(&mut reorder, 0, false);
-        assert_eq!(reorder.claim(0, false, 4), Err(Problem::Duplicate));
+        assert_eq!(claim(&mut reorder, 0, false, 4), Err(Problem::Duplicate));
         reorder.pop();
-        assert_eq!(reorder.claim(0, false, 4), Err(Problem::Duplicate));
-        reorder.claim(1, false, 4).unwrap();
-        assert_eq!(reorder.claim(1, false, 4), Err(Problem::Duplicate));
+        assert_eq!(claim(&mut reorder, 0, false, 4), Err(Problem::Duplicate));
+        claim(&mut reorder, 1, false, 4).unwrap();
+        assert_eq!(claim(&mut reorder, 1, false, 4), Err(Problem::Duplicate));
     }
 
     #[test]
     fn rejects_what_is_beyond_credit_even_if_it_is_huge() {
         let mut reorder = Reorder::<u64>::new(4);
-        assert_eq!(reorder.claim(4, false, 4), Err(Problem::BeyondCredit));
-        assert_eq!(reorder.claim(u64::MAX, false, u64::MAX), Err(Problem::BeyondCredit));
-        assert_eq!(reorder.claim(0xffff_fffe, true, 4), Err(Problem::BeyondCredit));
+        assert_eq!(claim(&mut reorder, 4, false, 4), Err(Problem::BeyondCredit));
+        assert_eq!(claim(&mut reorder, u64::MAX, false, u64::MAX), Err(Problem::BeyondCredit));
+        assert_eq!(claim(&mut reorder, 0xffff_fffe, true, 4), Err(Problem::BeyondCredit));
     }
 
     #[test]
     fn rejects_a_second_config_packet_and_data_after_the_config_packet() {
         let mut reorder = Reorder::new(8);
         take(&mut reorder, 2, true);
-        assert_eq!(reorder.claim(1, true, 8), Err(Problem::SecondConfig));
-        assert_eq!(reorder.claim(3, false, 8), Err(Problem::AfterConfig));
+        assert_eq!(claim(&mut reorder, 1, true, 8), Err(Problem::SecondConfig));
+        assert_eq!(claim(&mut reorder, 3, false, 8), Err(Problem::AfterConfig));
         take(&mut reorder, 0, false);
         take(&mut reorder, 1, false);
         while reorder.pop().is_some() {}
         assert!(reorder.is_complete());
-        assert_eq!(reorder.claim(2, true, 8), Err(Problem::SecondConfig));
+        assert_eq!(claim(&mut reorder, 2, true, 8), Err(Problem::SecondConfig));
     }
 
     #[test]
     fn rejects_a_config_packet_below_data_that_came() {
         let mut reorder = Reorder::new(8);
         take(&mut reorder, 3, false);
-        assert_eq!(reorder.claim(1, true, 8), Err(Problem::ConfigBeforeData));
+        assert_eq!(claim(&mut reorder, 1, true, 8), Err(Problem::ConfigBeforeData));
     }
 
     #[test]
     fn what_is_missing_is_the_first_packet_that_was_not_claimed() {
         let mut reorder = Reorder::new(2);
-        assert_eq!(reorder.missing(), Some(0));
+        assert_eq!(reorder.missing(), Some(PacketIdx(0)));
         take(&mut reorder, 1, true);
-        assert_eq!((reorder.missing(), reorder.is_next_claimed()), (Some(0), false));
-        reorder.claim(0, false, u64::MAX).unwrap();
+        assert_eq!((reorder.missing(), reorder.is_next_claimed()), (Some(PacketIdx(0)), false));
+        claim(&mut reorder, 0, false, u64::MAX).unwrap();
         assert_eq!((reorder.missing(), reorder.is_next_claimed()), (None, true));
-        reorder.fill(0, 0);
+        reorder.fill(PacketIdx(0), 0);
         while reorder.pop().is_some() {}
         assert_eq!((reorder.missing(), reorder.is_complete()), (None, true));
     }
@@ -224,13 +235,13 @@ mod tests {
             for (idx, pop) in arrivals {
                 let limit = expected + window as u64;
                 let wanted = idx >= expected && idx < limit && !oracle.contains_key(&idx);
-                prop_assert_eq!(reorder.claim(idx, false, limit).is_ok(), wanted);
+                prop_assert_eq!(claim(&mut reorder, idx, false, limit).is_ok(), wanted);
                 if wanted {
                     oracle.insert(idx, idx);
-                    reorder.fill(idx, idx);
+                    reorder.fill(PacketIdx(idx), idx);
                 }
                 if pop {
-                    let next = oracle.remove(&expected).map(|handle| (expected, handle));
+                    let next = oracle.remove(&expected).map(|handle| (PacketIdx(expected), handle));
                     prop_assert_eq!(reorder.pop(), next);
                     expected += u64::from(next.is_some());
                 }

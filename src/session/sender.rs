@@ -1,6 +1,6 @@
 //! The sender's side of the protocol: numbers packets, spends credit, and keeps its half of the hand-over.
 
-use crate::numbers::DeviceIdx;
+use crate::numbers::{DeviceIdx, PacketIdx};
 use std::collections::VecDeque;
 
 use super::credit::Allowance;
@@ -111,7 +111,7 @@ impl<H> SenderSession<H> {
         assert!(!self.config_queued.contains(device), "the config packet is the last");
         self.config_queued.set(device, config);
         let outgoing = &mut self.devices[device.index()];
-        let idx = outgoing.totals.packets;
+        let idx = outgoing.totals.next().0;
         let header =
             DataHeader { device: device.0, idx, config, len, crc32c, read_at_ns: read_at, sent_at_ns: 0 };
         outgoing.totals.add(&header);
@@ -123,7 +123,7 @@ impl<H> SenderSession<H> {
     /// Whether a device has packets, and whether the first may be sent.
     fn refresh(&mut self, device: DeviceIdx) {
         let outgoing = &self.devices[device.index()];
-        let first = outgoing.queue.front().map(|packet| packet.header.idx);
+        let first = outgoing.queue.front().map(|packet| PacketIdx(packet.header.idx));
         self.waiting.set(device, first.is_some());
         self.sendable.set(device, first.is_some_and(|idx| outgoing.allowance.allows(idx)));
     }
@@ -213,7 +213,9 @@ impl<H> SenderSession<H> {
         match message {
             Control::Heartbeat => return Ok(()),
             // P-24
-            Control::Credit { device, limit } if self.stage == Stage::Ready => self.raise(device, limit)?,
+            Control::Credit { device, limit } if self.stage == Stage::Ready => {
+                self.raise(device, PacketIdx(limit))?
+            }
             Control::Accept if self.stage == Stage::Offered => self.stage = Stage::Accepted,
             Control::Ready if self.stage == Stage::Accepted => self.stage = Stage::Ready,
             Control::Refuse { code, text } if self.stage < Stage::Ready => {
@@ -241,7 +243,7 @@ impl<H> SenderSession<H> {
         Ok(())
     }
 
-    fn raise(&mut self, device: u16, limit: u64) -> Result<(), PeerError> {
+    fn raise(&mut self, device: u16, limit: PacketIdx) -> Result<(), PeerError> {
         let wrong = |problem| PeerError::Credit { device: device.into(), problem };
         let outgoing = self.devices.get_mut(usize::from(device));
         let outgoing = outgoing.ok_or(wrong(CreditProblem::UnknownDevice))?;

@@ -1,5 +1,6 @@
 //! Totals of one device's state so far.
 
+use crate::numbers::PacketIdx;
 use crate::wire::{self, DataHeader};
 
 /// How much of a device's state has passed so far, in idx order.
@@ -12,6 +13,11 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
+    /// The number of the packet that comes next.
+    pub(crate) fn next(&self) -> PacketIdx {
+        PacketIdx(self.packets)
+    }
+
     /// Adds one packet.
     pub(crate) fn add(&mut self, header: &DataHeader) {
         let len = u64::from(header.len);

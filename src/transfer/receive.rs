@@ -5,8 +5,7 @@
 
 mod ending;
 
-use crate::numbers::ChannelIdx;
-use crate::numbers::DeviceIdx;
+use crate::numbers::{ChannelIdx, DeviceIdx};
 use std::collections::VecDeque;
 
 use super::control_link::Link;
@@ -19,7 +18,7 @@ use crate::net::listener::Busy;
 use crate::phase::Phase;
 use crate::ring::{Completion, Ring};
 use crate::session::credit::window;
-use crate::session::receiver::{ReceiverSession, Terms, agree};
+use crate::session::receiver::{Agreed, ReceiverSession, Terms, agree};
 use crate::sink::Sink;
 use crate::time::Nanos;
 use crate::time::nanos;
@@ -129,20 +128,20 @@ impl<R: Ring> Receiving<R> {
         let names = self.writers.devices.names().map(|(name, instance)| (name.into(), instance));
         let devices: Vec<(Box<str>, u32)> = names.collect();
         let terms = Terms { devices: &devices, pool_max: self.pool_max };
-        let order = agree(offer, &terms).map_err(|reason| self.refuse(reason))?;
-        let slots = Pool::slots_in(offer.pool_size, slot_size(offer.packet_size));
+        let Agreed { sinks, packet_size } = agree(offer, &terms).map_err(|reason| self.refuse(reason))?;
+        let slots = Pool::slots_in(offer.pool_size, slot_size(packet_size));
         let Some(window) = window(slots as usize, offer.devices.len()) else {
             let text =
                 format!("a pool of {} bytes holds {slots} packets, fewer than devices", offer.pool_size);
             return Err(self.refuse(Refusal::Settings { text: text.into() }));
         };
-        self.provide((slots, slot_size(offer.packet_size)))?;
-        self.worker.report.packet_size(offer.packet_size, offer.checksum);
-        self.writers.devices.sort(&order);
+        self.provide((slots, slot_size(packet_size)))?;
+        self.worker.report.packet_size(packet_size, offer.checksum);
+        self.writers.devices.sort(&sinks);
         let known = offer.devices.iter().map(|device| (device.estimate > 0).then_some(device.estimate));
         self.estimate = known.sum();
         self.checksum = offer.checksum;
-        self.session.accept(offer, window);
+        self.session.accept(offer, packet_size, window);
         self.headers.reserve(self.connections.len());
         for (channel, connection) in self.connections.drain(..).enumerate() {
             let buffer = self.control_buffers.take().expect("there is a control buffer for each channel");

@@ -14,7 +14,7 @@ use crate::channel::{Tx, TxEvent, ZeroCopy};
 use crate::error::{Errno, Error, KernelError, PeerError, Place};
 use crate::limits::PRECOPY_TIME_MAX;
 use crate::net::Connection;
-use crate::numbers::{ChannelIdx, DeviceIdx};
+use crate::numbers::{ChannelIdx, DeviceIdx, PacketSize};
 use crate::phase::Phase;
 use crate::report::Stage;
 use crate::ring::{Completion, Ring};
@@ -41,7 +41,7 @@ pub(super) struct Parts {
     pub(super) control: Connection,
     pub(super) data: Vec<Connection>,
     pub(super) devices: Vec<Device>,
-    pub(super) packet_size: u32,
+    pub(super) packet_size: PacketSize,
     pub(super) pool_size: u64,
     pub(super) checksum: Checksum,
     pub(super) zero_copy: ZeroCopy,
@@ -83,7 +83,7 @@ impl<R: Ring> Sending<R> {
         });
         let offer = Offer {
             features: 0,
-            packet_size: parts.packet_size,
+            packet_size: parts.packet_size.get(),
             pool_size: parts.pool_size,
             checksum: parts.checksum,
             devices: offers.collect(),

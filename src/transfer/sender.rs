@@ -9,12 +9,10 @@ use crate::buffer::Pool;
 use crate::cancel::Cancel;
 use crate::channel::ZeroCopy;
 use crate::error::{Error, Misuse};
-use crate::limits::{
-    CHANNELS_DEFAULT, CHANNELS_MAX, PACKET_SIZE_DEFAULT, PACKET_SIZE_MAX, PACKET_SIZE_MIN, POOL_SIZE_DEFAULT,
-    POOL_SIZE_MAX,
-};
+use crate::limits::{CHANNELS_DEFAULT, CHANNELS_MAX, PACKET_SIZE_DEFAULT, POOL_SIZE_DEFAULT, POOL_SIZE_MAX};
 use crate::net::listener;
 use crate::net::listener::Connections;
+use crate::numbers::PacketSize;
 use crate::report::Role;
 use crate::ring;
 use crate::ring::HostRing;
@@ -51,13 +49,13 @@ pub(super) enum Peer {
 pub struct Sender {
     devices: Vec<Device>,
     peer: Peer,
+    packet_size: PacketSize,
     options: Options,
     settings: Settings,
 }
 
 struct Options {
     channels: u16,
-    packet_size: u32,
     pool_size: u64,
     zero_copy: ZeroCopy,
     checksum: Checksum,
@@ -68,6 +66,7 @@ struct Options {
 pub struct SenderBuilder {
     devices: Vec<Device>,
     peer: Option<Peer>,
+    packet_size: u32,
     options: Options,
     settings: Settings,
 }
@@ -77,20 +76,25 @@ impl Sender {
     pub fn builder() -> SenderBuilder {
         let options = Options {
             channels: u16::try_from(CHANNELS_DEFAULT).expect("a small number"),
-            packet_size: PACKET_SIZE_DEFAULT,
             pool_size: POOL_SIZE_DEFAULT,
             zero_copy: ZeroCopy::default(),
             checksum: Checksum::default(),
             before_switchover: None,
         };
-        SenderBuilder { devices: Vec::new(), peer: None, options, settings: Settings::default() }
+        SenderBuilder {
+            devices: Vec::new(),
+            peer: None,
+            packet_size: PACKET_SIZE_DEFAULT,
+            options,
+            settings: Settings::default(),
+        }
     }
 
     /// Runs the transfer on this thread, to whatever end. Afterwards the devices are released (complete), back where
     /// they were (aborted), or stopped with their state intact (in doubt).
     pub fn run(self) -> Finished {
         let mut report = ReportBuilder::new(now(), self.devices.len());
-        report.packet_size(self.options.packet_size, self.options.checksum);
+        report.packet_size(self.packet_size, self.options.checksum);
         match self.begin(report.started_at) {
             Ok(sending) => sending.run(),
             Err(error) => report.not_begun(Role::Sender, error),
@@ -99,8 +103,7 @@ impl Sender {
 
     /// The worker, whose connections are there.
     fn begin(mut self, begun: Nanos) -> Result<Sending<HostRing>, Error> {
-        let Options { channels, packet_size, pool_size, zero_copy, checksum, before_switchover } =
-            self.options;
+        let Options { channels, pool_size, zero_copy, checksum, before_switchover } = self.options;
         let mut caller = self.settings.connecting_caller(begun);
         let connections = meet(self.peer, channels, self.settings.congestion(), &caller)?;
         let peer = connections.peer();
@@ -112,7 +115,7 @@ impl Sender {
             control: connections.control,
             data: connections.data,
             devices: self.devices,
-            packet_size,
+            packet_size: self.packet_size,
             pool_size,
             checksum,
             zero_copy,
@@ -120,7 +123,7 @@ impl Sender {
             caller,
         };
         let mut sending = Sending::new(ring, parts)?;
-        sending.report_builder().packet_size(packet_size, checksum);
+        sending.report_builder().packet_size(self.packet_size, checksum);
         sending.report_builder().congestion(congestion, loopback);
         Ok(sending)
     }
@@ -178,7 +181,7 @@ impl SenderBuilder {
 
     /// Most payload bytes of a packet, 4 KiB to 16 MiB. 1 MiB unless set.
     pub fn packet_size(mut self, bytes: u32) -> SenderBuilder {
-        self.options.packet_size = bytes;
+        self.packet_size = bytes;
         self
     }
 
@@ -234,20 +237,25 @@ impl SenderBuilder {
 
     /// Checks what was described.
     pub fn build(self) -> Result<Sender, Misuse> {
-        let Options { channels, packet_size, pool_size, .. } = self.options;
+        let Options { channels, pool_size, .. } = self.options;
         check_devices(self.devices.iter().map(|device| (&*device.name, device.instance)))?;
         if !(1..=CHANNELS_MAX).contains(&usize::from(channels)) {
             return Err(Misuse::BadChannels { given: channels.into() });
         }
-        if !(PACKET_SIZE_MIN..=PACKET_SIZE_MAX).contains(&packet_size) {
-            return Err(Misuse::BadPacketSize { given: packet_size.into() });
-        }
+        let bad_size = Misuse::BadPacketSize { given: self.packet_size.into() };
+        let packet_size = PacketSize::new(self.packet_size).ok_or(bad_size)?;
         let needed = Pool::bytes_for(self.devices.len() as u64, slot_size(packet_size));
         if !(needed..=POOL_SIZE_MAX).contains(&pool_size) {
             return Err(Misuse::BadPool { given: pool_size, needed });
         }
         let peer = self.peer.ok_or(Misuse::NoPeer)?;
-        Ok(Sender { devices: self.devices, peer, options: self.options, settings: self.settings })
+        Ok(Sender {
+            devices: self.devices,
+            peer,
+            packet_size,
+            options: self.options,
+            settings: self.settings,
+        })
     }
 }
 

@@ -16,6 +16,7 @@ use crate::channel::ZeroCopy;
 use crate::error::{DeviceError, DeviceOperation, Errno, Error, PeerError};
 use crate::limits::LINGER_MAX;
 use crate::net::Connection;
+use crate::numbers::PacketSize;
 use crate::ring::sim::{Cut, Dice, SimFile, SimRing, World};
 use crate::session::handover::Outcome;
 use crate::sink::{FdKind, Sink};
@@ -165,7 +166,7 @@ fn scenario(seed: u64) -> Scenario {
     }
 }
 
-const PACKET_SIZE: u32 = 8192;
+const PACKET_SIZE: PacketSize = PacketSize::new(8192).unwrap();
 
 fn simulate(scenario: &Scenario) -> Played {
     let world = World::new(scenario.seed);

@@ -21,6 +21,7 @@ use self::report_builder::ReportBuilder;
 use crate::buffer::{Pool, Slot};
 use crate::error::{Error, KernelError, Misuse};
 use crate::limits::{CONFIG_SIZE_MAX, CONTROL_BUFFER_SIZE, DEVICES_MAX, NAME_MAX};
+use crate::numbers::PacketSize;
 use crate::report::{Recorder, Role};
 use crate::ring::Ring;
 use crate::session::handover::Outcome;
@@ -115,8 +116,8 @@ pub(crate) fn check_devices<'a>(devices: impl Iterator<Item = (&'a str, u32)>) -
 }
 
 /// Payload bytes that a slot must hold: a data packet or a config state, whichever is longer.
-pub(crate) fn slot_size(packet_size: u32) -> u32 {
-    packet_size.max(u32::try_from(CONFIG_SIZE_MAX).expect("config state is short"))
+pub(crate) fn slot_size(packet_size: PacketSize) -> u32 {
+    packet_size.get().max(u32::try_from(CONFIG_SIZE_MAX).expect("config state is short"))
 }
 
 /// Control buffers for a control connection and `more` others.

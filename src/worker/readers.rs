@@ -7,7 +7,7 @@
 
 mod precopy;
 
-use crate::numbers::DeviceIdx;
+use crate::numbers::{DeviceIdx, PacketSize};
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -84,7 +84,7 @@ pub(crate) struct Readers {
     pub(crate) devices: Devices<dyn Source>,
     /// One for each device.
     all: Vec<Reader>,
-    packet_size: u32,
+    packet_size: PacketSize,
     checksum: Checksum,
     /// Devices still run: a read of nothing means "nothing now" and not "the end".
     running: bool,
@@ -107,7 +107,7 @@ pub(crate) struct Readers {
 }
 
 impl Readers {
-    pub(crate) fn new(devices: Vec<Device>, packet_size: u32, checksum: Checksum) -> Readers {
+    pub(crate) fn new(devices: Vec<Device>, packet_size: PacketSize, checksum: Checksum) -> Readers {
         let reader = |device: &Device| Reader {
             estimate: device.source.estimate(),
             reading: Reading::Idle,
@@ -251,7 +251,7 @@ impl Readers {
         let reader = &mut self.all[device.index()];
         reader.read_at = worker.ring.now();
         let (fd, io_mode) = reader.fd.expect("only devices with a descriptor are read by the ring");
-        let range = HEADER_ROOM..HEADER_ROOM + self.packet_size as usize;
+        let range = HEADER_ROOM..HEADER_ROOM + self.packet_size.bytes();
         worker.ring.read(Operation::DeviceState { device }.tag(), fd, slot, range, io_mode);
     }
 
@@ -262,7 +262,7 @@ impl Readers {
         device: DeviceIdx,
         mut slot: Slot,
     ) -> Result<Option<ReadPacket<Slot>>, Error> {
-        let size = self.packet_size as usize;
+        let size = self.packet_size.bytes();
         self.all[device.index()].read_at = worker.ring.now();
         let source = self.devices.here(device).expect("no step is under way while a device is read");
         match unless_panicked(|| source.fill(&mut slot.payload_mut()[..size])) {

@@ -9,6 +9,7 @@ use crate::channel::ZeroCopy;
 use crate::channel::{Framing, Rx, Tx};
 use crate::error::{DeviceError, Error, KernelError};
 use crate::net::socket::Congestion;
+use crate::numbers::PacketSize;
 use crate::report::{
     self, ChannelReport, DeviceReport, Downtime, Recorder, Report, Role, Schema, Settings, TransferOutcome,
     WarningCode,
@@ -51,8 +52,8 @@ impl ReportBuilder {
         }
     }
 
-    pub(crate) fn packet_size(&mut self, packet_size: u32, checksum: Checksum) {
-        self.settings.packet_size = packet_size.into();
+    pub(crate) fn packet_size(&mut self, packet_size: PacketSize, checksum: Checksum) {
+        self.settings.packet_size = packet_size.get().into();
         self.settings.checksum = checksum.into();
     }
 

@@ -6,6 +6,7 @@ use crate::error::{
     Refusal, Side, UnexpectedState,
 };
 use crate::limits::{DEVICES_MAX, QEMU_AHEAD_MAX};
+use crate::numbers::PacketIdx;
 use crate::session::reorder::Reorder;
 use crate::wire::qemu::DevicePacket;
 
@@ -59,11 +60,11 @@ type At = (Place, u64);
 /// For streams whose packets are seen as they come. An inspection reads one connection after the other, so it sorts
 /// instead.
 pub(crate) fn check_order<H>(order: &Reorder<H>, packet: &DevicePacket, at: At) -> Result<(), QemuError> {
-    let idx = u64::from(packet.idx);
+    let idx = PacketIdx::from(packet.idx);
     order
         .check(idx, packet.config)
         .map_err(|problem| disorder(packet, at, PacketProblem::Number(problem)))?;
-    match idx - order.next() > QEMU_AHEAD_MAX as u64 {
+    match idx.ahead_of(order.next()) > QEMU_AHEAD_MAX as u64 {
         true => Err(disorder(packet, at, PacketProblem::TooFarAhead)),
         false => Ok(()),
     }
@@ -72,7 +73,7 @@ pub(crate) fn check_order<H>(order: &Reorder<H>, packet: &DevicePacket, at: At) 
 /// Checks a packet as [`check_order`] does, and claims its place.
 pub(crate) fn claim<H>(order: &mut Reorder<H>, packet: &DevicePacket, at: At) -> Result<(), QemuError> {
     check_order(order, packet, at)?;
-    let claimed = order.claim(packet.idx.into(), packet.config, u64::MAX);
+    let claimed = order.claim(packet.idx.into(), packet.config, PacketIdx::UNLIMITED);
     claimed.map_err(|problem| disorder(packet, at, PacketProblem::Number(problem)))
 }
 

@@ -76,7 +76,7 @@ impl Recorded {
     pub(super) fn missing(&self) -> Option<QemuError> {
         self.follower.devices.iter().find_map(|device| {
             let order = device.state.order.as_ref().filter(|order| !order.is_complete())?;
-            Some(QemuError::Missing { device: device.id.idstr.as_str().into(), idx: order.next() })
+            Some(QemuError::Missing { device: device.id.idstr.as_str().into(), idx: order.next().0 })
         })
     }
 

@@ -17,7 +17,7 @@
 //! A source that breaks that order cannot make the receiver hang: when every connection waits or has ended and no
 //! device is being written, nothing more can come, and that is an error that names what is missing.
 
-use crate::numbers::DeviceIdx;
+use crate::numbers::{DeviceIdx, PacketIdx};
 use std::collections::VecDeque;
 
 use super::unexpected;
@@ -146,7 +146,7 @@ impl<H> Devices<H> {
 
     /// Whether a packet may be received now, whose header came at this place or waited there.
     pub(crate) fn admit(&mut self, packet: &DevicePacket, at: (Place, u64)) -> Result<Admission, Error> {
-        let (idx, has_more) = (u64::from(packet.idx), self.free > self.owed());
+        let (idx, has_more) = (PacketIdx::from(packet.idx), self.free > self.owed());
         let incoming = &mut self.follower.device(packet.into()).map_err(|wrong| wrong.on(at.0))?.state;
         if incoming.way == Some(Way::Main) {
             return Err(PeerError::from(disorder(packet, at, PacketProblem::AfterMainState)).into());
@@ -225,7 +225,7 @@ impl<H> Devices<H> {
 
     /// The first device that lacks a packet, and which one. A device with no packet on channels counts only once the
     /// main connection is over.
-    pub(super) fn missing(&self, main_is_over: bool) -> Option<(DeviceId, u64)> {
+    pub(super) fn missing(&self, main_is_over: bool) -> Option<(DeviceId, PacketIdx)> {
         self.follower.devices.iter().find_map(|device| {
             let Incoming { way, reorder, .. } = &device.state;
             let is_known = main_is_over || *way == Some(Way::Channels);

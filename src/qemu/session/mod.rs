@@ -138,7 +138,7 @@ impl<H> QemuSession<H> {
     /// have ended, or the others wait.
     pub(crate) fn find_missing(&self, all_ended: bool) -> Result<(), Error> {
         let Some((id, idx)) = self.devices.missing(self.main_is_over) else { return Ok(()) };
-        let device = id.to_string().into();
+        let (device, idx) = (id.to_string().into(), idx.0);
         Err(PeerError::from(match all_ended {
             true => QemuError::Missing { device, idx },
             false => QemuError::Disorder { device, idx },

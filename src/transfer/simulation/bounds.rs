@@ -256,7 +256,7 @@ fn pre_copy_of_a_device_that_makes_state_for_ever_ends_at_a_multiple_of_its_esti
     struct Busy(FakeSource);
     impl Source for Busy {
         fn estimate(&self) -> Option<u64> {
-            Some(5 * u64::from(PACKET_SIZE))
+            Some(5 * PACKET_SIZE.bytes() as u64)
         }
         fn precopy_remaining(&mut self) -> Result<u64, DeviceError> {
             Ok(u64::MAX)
@@ -282,7 +282,7 @@ fn pre_copy_of_a_device_that_makes_state_for_ever_ends_at_a_multiple_of_its_esti
     }
     let world = World::new(1);
     let from = descriptor();
-    let content = vec![7; 50 * PACKET_SIZE as usize];
+    let content = vec![7; 50 * PACKET_SIZE.bytes()];
     world.add_file(from.as_raw_fd(), SimFile { content, ..SimFile::default() });
     let source = FakeSource { fd: from, flow: Flow::PreCopy, log: Log::default(), fails: None };
     let to = descriptor();
@@ -292,9 +292,9 @@ fn pre_copy_of_a_device_that_makes_state_for_ever_ends_at_a_multiple_of_its_esti
     let (sender, _) = run(&world, sending, receiving);
     assert_eq!(sender.outcome, Outcome::Complete, "{:?}", sender.error);
     let early = sender.report.devices[0].precopy_bytes;
-    let least = PRECOPY_FACTOR_MAX * 5 * u64::from(PACKET_SIZE);
+    let least = PRECOPY_FACTOR_MAX * 5 * PACKET_SIZE.bytes() as u64;
     // and one read that was under way
-    assert!((least..=least + 2 * u64::from(PACKET_SIZE)).contains(&early), "{early} bytes, not {least}");
+    assert!((least..=least + 2 * PACKET_SIZE.bytes() as u64).contains(&early), "{early} bytes, not {least}");
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn a_side_that_was_busy_itself_does_not_blame_its_peer() {
         let device = DeviceOffer { name: "another".into(), instance: 0, estimate: 0 };
         let offer = Offer {
             features: 0,
-            packet_size: PACKET_SIZE,
+            packet_size: PACKET_SIZE.get(),
             pool_size: 1 << 20,
             checksum: Checksum::None,
             devices: vec![device],

@@ -4,7 +4,8 @@
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::limits::{DEVICES_MAX, NAME_MAX, PACKET_SIZE_MAX, PACKET_SIZE_MIN, POOL_SIZE_MAX};
+use crate::limits::{DEVICES_MAX, NAME_MAX, POOL_SIZE_MAX};
+use crate::numbers::PacketSize;
 use crate::wire::cursor::{Reader, Writer};
 use crate::wire::text::check_name;
 use crate::wire::{Checksum, Malformed, reserved_is_zero};
@@ -93,7 +94,7 @@ impl Offer {
         let fixed: OfferLayout = body.take()?;
         reserved_is_zero(&fixed.reserved)?;
         let (packet_size, pool_size) = (fixed.packet_size.get(), fixed.pool_size.get());
-        if !(PACKET_SIZE_MIN..=PACKET_SIZE_MAX).contains(&packet_size) {
+        if PacketSize::new(packet_size).is_none() {
             return Err(Malformed::Value { field: "packet size", found: packet_size.into() });
         }
         if !(u64::from(packet_size)..=POOL_SIZE_MAX).contains(&pool_size) {

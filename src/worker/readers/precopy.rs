@@ -51,7 +51,7 @@ impl Readers {
 
     /// Whether pre-copy has done what it can: little is left, or it gives more than it ever expected to.
     pub(super) fn judge(&mut self, device: DeviceIdx, read: u64) {
-        let packet_size = u64::from(self.packet_size);
+        let packet_size = u64::from(self.packet_size.get());
         let reader = &mut self.all[device.index()];
         reader.precopy_bytes += read;
         let expected = reader.estimate.unwrap_or(0).max(packet_size);

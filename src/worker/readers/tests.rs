@@ -34,7 +34,7 @@ fn readers(slots: u32) -> (Worker<SimRing>, Readers) {
     worker.adopt_unreported(Pool::new(slots, 4096).unwrap());
     let device =
         |number| Device { name: format!("dev{number}").into(), instance: 0, source: Box::new(Endless) };
-    let mut readers = Readers::new((0..DEVICES_MAX).map(device).collect(), 4096, Checksum::None);
+    let mut readers = Readers::new((0..DEVICES_MAX).map(device).collect(), PacketSize::MIN, Checksum::None);
     readers.switch_over();
     readers.begin_stop_copy();
     (worker, readers)
