@@ -14,6 +14,8 @@ pub(crate) enum Deadline {
     Silence,
     /// Data has not moved for too long.
     Standstill,
+    /// A connection of a QEMU has ended, and what is missing on the others has not come for too long.
+    Leftovers,
     /// The caller wants it to be over.
     Caller,
     /// A device in pre-copy that had nothing new is asked again.

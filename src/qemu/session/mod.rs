@@ -18,6 +18,7 @@ use crate::qemu::follow::{DeviceId, Violation};
 use crate::session::handover::{Outcome, ReceiverHandover};
 use crate::session::queue::{NextPacket, PacketQueue};
 use crate::time::Nanos;
+use crate::time::deadlines::{Deadline, Deadlines};
 use crate::time::nanos;
 use crate::wire::qemu::{Command, Event, Idstr, Reply};
 
@@ -151,27 +152,34 @@ impl<H> QemuSession<H> {
         if self.is_committed() {
             return Ok(());
         }
-        if now >= self.moved + nanos(STANDSTILL_MAX) {
+        let deadlines = self.deadlines();
+        if deadlines.has_expired(Deadline::Standstill, now) {
             return Err(PeerError::Standstill { phase: self.phase }.into());
         }
-        match self.leftovers_end() {
-            Some((place, end)) if now >= end => Err(PeerError::Closed { place, phase: self.phase }.into()),
+        match self.ended {
+            Some((place, _)) if deadlines.has_expired(Deadline::Leftovers, now) => {
+                Err(PeerError::Closed { place, phase: self.phase }.into())
+            }
             _ => Ok(()),
         }
     }
 
-    /// Once a connection has ended: which one, and until when the rest must have come.
-    fn leftovers_end(&self) -> Option<(Place, Nanos)> {
-        let (place, at) = self.ended?;
-        let since = if self.main_is_over { at.max(self.state_moved) } else { at };
+    /// When it is given up, unless something comes before. Whether leftovers are waited for changes with every packet,
+    /// so this is found when it is asked for.
+    fn deadlines(&self) -> Deadlines {
+        let mut deadlines = Deadlines::NONE;
+        deadlines.set(Deadline::Standstill, self.moved + nanos(STANDSTILL_MAX));
         let waits = !self.main_is_over || self.devices.missing(true).is_some();
-        waits.then_some((place, since + nanos(QEMU_LEFTOVERS_MAX)))
+        if let Some((_, at)) = self.ended.filter(|_| waits) {
+            let since = if self.main_is_over { at.max(self.state_moved) } else { at };
+            deadlines.set(Deadline::Leftovers, since + nanos(QEMU_LEFTOVERS_MAX));
+        }
+        deadlines
     }
 
     /// The latest time at which `check` must be called again.
     pub(crate) fn next_deadline(&self) -> Nanos {
-        let standstill = self.moved + nanos(STANDSTILL_MAX);
-        self.leftovers_end().map_or(standstill, |(_, end)| standstill.min(end))
+        self.deadlines().next()
     }
 
     pub(crate) fn is_loaded(&self) -> bool {
