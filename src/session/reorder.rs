@@ -22,6 +22,8 @@ pub(crate) struct Reorder<H> {
     next: PacketIdx,
     /// One past the highest idx that was claimed.
     claimed: PacketIdx,
+    /// How many were claimed.
+    count: u64,
     /// The config packet's idx, once claimed.
     config: Option<PacketIdx>,
     /// `idx % window` is the place of idx. Claims are below `next + window`, so no two share one.
@@ -32,7 +34,8 @@ impl<H> Reorder<H> {
     /// For packets that are less than `window` (at least one) ahead of the next one.
     pub(crate) fn new(window: usize) -> Reorder<H> {
         let places = (0..window.max(1)).map(|_| Place::Empty).collect();
-        Reorder { next: PacketIdx::default(), claimed: PacketIdx::default(), config: None, places }
+        let first = PacketIdx::default();
+        Reorder { next: first, claimed: first, count: 0, config: None, places }
     }
 
     fn at(&self, idx: PacketIdx) -> usize {
@@ -82,6 +85,7 @@ impl<H> Reorder<H> {
         }
         *place = Place::Claimed;
         self.claimed = self.claimed.max(idx.next());
+        self.count += 1;
         if config {
             self.config = Some(idx);
         }
@@ -109,14 +113,22 @@ impl<H> Reorder<H> {
 
     /// The first packet that has not been claimed; `None` when none is missing.
     pub(crate) fn missing(&self) -> Option<PacketIdx> {
+        if self.has_claimed_all() {
+            return None;
+        }
         let is_claimed = |idx: PacketIdx| !matches!(self.places[self.at(idx)], Place::Empty);
         let end = self.next.plus(self.places.len() as u64);
         let mut missing = self.next;
         while missing < end && is_claimed(missing) {
             missing = missing.next();
         }
-        let is_end = self.config.is_some_and(|config| config.next() == missing);
-        (!is_end).then_some(missing)
+        Some(missing)
+    }
+
+    /// Whether every packet has been claimed. Each is claimed once and the config packet has the highest idx, so it is
+    /// enough to count.
+    pub(crate) fn has_claimed_all(&self) -> bool {
+        self.config.is_some_and(|config| PacketIdx(self.count) == config.next())
     }
 
     /// Whether every packet has been popped, the config packet last.

@@ -13,8 +13,12 @@ mod device_id;
 mod main_connection;
 mod violation;
 
+use std::collections::HashMap;
+
 use self::acknowledgement::Rounds;
 use crate::limits::DEVICES_MAX;
+use crate::numbers::DeviceIdx;
+use crate::session::index_set::IndexSet;
 use crate::wire::qemu::{Command, Event, Reply, Section};
 
 pub use self::device_id::DeviceId;
@@ -43,6 +47,12 @@ pub(crate) struct Device<D> {
 #[derive(Debug)]
 pub(crate) struct Follower<D> {
     pub(crate) devices: Vec<Device<D>>,
+    /// The place of each device, by its name.
+    names: HashMap<DeviceId, usize>,
+    /// The place of each announced device, by the number of its sections.
+    sections: HashMap<u32, usize>,
+    /// Devices that have not been announced.
+    unannounced: IndexSet<DeviceIdx>,
     /// Makes the caller's state for a device that the stream brings; none when the list is closed.
     make: Option<fn(DeviceId) -> D>,
     /// The device whose section is open.
@@ -62,8 +72,12 @@ impl<D> Follower<D> {
 
     /// With these devices and no others.
     pub(crate) fn closed(devices: impl Iterator<Item = (DeviceId, D)>) -> Follower<D> {
+        let devices: Vec<_> = devices.map(|(id, state)| Device::new(id, state)).collect();
         Follower {
-            devices: devices.map(|(id, state)| Device::new(id, state)).collect(),
+            names: devices.iter().enumerate().map(|(place, device)| (device.id, place)).collect(),
+            sections: HashMap::with_capacity(devices.len()),
+            unannounced: IndexSet::below(devices.len()),
+            devices,
             make: None,
             open: None,
             is_end: false,
@@ -94,18 +108,22 @@ impl<D> Follower<D> {
         if !section.idstr.is_vfio() {
             return Ok(());
         }
-        let device = self.device(section.into())?;
+        let place = self.place(section.into())?;
+        let device = &mut self.devices[place];
         if let Some((_, first)) = device.announced {
             return Err(Violation::SecondStart { device: device.id.to_string().into(), first });
         }
         device.announced = Some((section.id, begin));
+        self.unannounced.remove(DeviceIdx::from_index(place));
+        // of devices with the same number of sections, the first in the list has them
+        let of_section = self.sections.entry(section.id).or_insert(place);
+        *of_section = place.min(*of_section);
         self.on_section(section.id, false);
         Ok(())
     }
 
     fn on_section(&mut self, id: u32, is_end: bool) {
-        let is_it = |device: &Device<D>| device.announced.is_some_and(|(section, _)| section == id);
-        self.open = self.devices.iter().position(is_it);
+        self.open = self.sections.get(&id).copied();
         self.is_end = is_end;
     }
 
@@ -122,25 +140,38 @@ impl<D> Follower<D> {
 
     /// The place of the device of this name.
     pub(crate) fn position(&self, id: DeviceId) -> Option<usize> {
-        self.devices.iter().position(|device| device.id == id)
+        self.names.get(&id).copied()
     }
 
     pub(crate) fn find(&mut self, id: DeviceId) -> Option<&mut Device<D>> {
-        self.devices.iter_mut().find(|device| device.id == id)
+        self.position(id).map(|place| &mut self.devices[place])
     }
 
     /// The device with this name; a new one if the list may grow.
     pub(crate) fn device(&mut self, id: DeviceId) -> Result<&mut Device<D>, Violation> {
-        let known = self.devices.iter().position(|device| device.id == id);
-        let idx = known.unwrap_or(self.devices.len());
-        if known.is_none() {
-            let make = self.make.ok_or_else(|| Violation::Unknown { device: id.to_string().into() })?;
-            if idx >= DEVICES_MAX {
-                return Err(Violation::TooMany);
-            }
-            self.devices.push(Device::new(id, make(id)));
+        let place = self.place(id)?;
+        Ok(&mut self.devices[place])
+    }
+
+    /// The place of the device with this name; of a new one if the list may grow.
+    pub(crate) fn place(&mut self, id: DeviceId) -> Result<usize, Violation> {
+        if let Some(place) = self.position(id) {
+            return Ok(place);
         }
-        Ok(&mut self.devices[idx])
+        let make = self.make.ok_or_else(|| Violation::Unknown { device: id.to_string().into() })?;
+        let place = self.devices.len();
+        if place >= DEVICES_MAX {
+            return Err(Violation::TooMany);
+        }
+        self.devices.push(Device::new(id, make(id)));
+        self.names.insert(id, place);
+        self.unannounced.insert(DeviceIdx::from_index(place));
+        Ok(place)
+    }
+
+    /// The first device that has not been announced.
+    pub(crate) fn unannounced(&self) -> Option<DeviceId> {
+        self.unannounced.first().map(|device| self.devices[device.index()].id)
     }
 }
 
@@ -205,6 +236,19 @@ mod tests {
         assert!(follower.open().is_none());
         follower.on_main(&Event::Part(8), 300).unwrap();
         assert!(follower.open().is_none());
+    }
+
+    #[test]
+    fn of_two_devices_that_announce_the_same_sections_the_first_in_the_list_has_them() {
+        for order in [[0, 1], [1, 0]] {
+            let mut follower = Follower::closed([(id(0), ()), (id(1), ())].into_iter());
+            for instance in order {
+                assert!(follower.unannounced().is_some());
+                follower.on_main(&start(7, instance), 0).unwrap();
+            }
+            follower.on_main(&Event::Part(7), 100).unwrap();
+            assert_eq!((follower.open().unwrap().0.id, follower.unannounced()), (id(0), None));
+        }
     }
 
     #[test]

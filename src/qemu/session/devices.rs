@@ -24,6 +24,7 @@ use super::unexpected;
 use crate::error::{Error, PacketProblem, PeerError, Place, UnexpectedState};
 use crate::limits::QEMU_WINDOW_MAX;
 use crate::qemu::follow::{DeviceId, Follower, check_order, claim, disorder};
+use crate::session::index_set::IndexSet;
 use crate::session::queue::NextPacket;
 use crate::session::reorder::Reorder;
 use crate::session::totals::Totals;
@@ -48,6 +49,9 @@ struct Incoming<H> {
     writing: Option<Way>,
     totals: Totals,
     precopy_bytes: u64,
+    /// How often it was asked whether a slot is reserved for it.
+    #[cfg(test)]
+    looked_at: std::cell::Cell<usize>,
 }
 
 impl<H> Incoming<H> {
@@ -59,13 +63,22 @@ impl<H> Incoming<H> {
             writing: None,
             totals: Totals::default(),
             precopy_bytes: 0,
+            #[cfg(test)]
+            looked_at: std::cell::Cell::default(),
         }
     }
 
     /// Whether a slot is reserved for its next packet.
     fn is_owed(&self) -> bool {
+        #[cfg(test)]
+        self.looked_at.set(self.looked_at.get() + 1);
         let has_one = self.reorder.is_next_claimed() || self.writing == Some(Way::Channels);
         !has_one && self.way != Some(Way::Main) && !self.reorder.is_complete()
+    }
+
+    /// Whether a packet that travels on a channel has not come.
+    fn lacks_packets(&self) -> bool {
+        self.way != Some(Way::Main) && !self.reorder.has_claimed_all()
     }
 }
 
@@ -102,15 +115,44 @@ pub(crate) struct Devices<H> {
     free: usize,
     /// Slots that hold state from the main connection.
     main_has: usize,
+    /// What is true of which devices, so that a packet is work for its own device only.
+    standing: Standing,
+}
+
+/// What is true of which devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Standing {
+    /// A slot is reserved for their next packet.
+    owed: IndexSet<DeviceIdx>,
+    /// Packets of theirs came on channels.
+    on_channels: IndexSet<DeviceIdx>,
+    /// A packet of theirs that travels on a channel has not come.
+    lacking: IndexSet<DeviceIdx>,
+}
+
+impl Standing {
+    /// Nothing has come of this many devices.
+    fn new(devices: usize) -> Standing {
+        let all = IndexSet::below(devices);
+        Standing { owed: all, on_channels: IndexSet::default(), lacking: all }
+    }
+
+    /// A device has changed.
+    fn update<H>(&mut self, device: DeviceIdx, incoming: &Incoming<H>) {
+        self.owed.set(device, incoming.is_owed());
+        self.on_channels.set(device, incoming.way == Some(Way::Channels));
+        self.lacking.set(device, incoming.lacks_packets());
+    }
 }
 
 impl<H> Devices<H> {
     pub(super) fn new(names: Vec<(Idstr, u32)>, slots: usize) -> Devices<H> {
         assert!(slots > names.len(), "a slot for each device and one for the main connection");
+        let standing = Standing::new(names.len());
         let window = slots.min(QEMU_WINDOW_MAX);
         let all =
             names.into_iter().map(|(idstr, instance)| (DeviceId { idstr, instance }, Incoming::new(window)));
-        Devices { follower: Follower::closed(all), free: slots, main_has: 0 }
+        Devices { follower: Follower::closed(all), free: slots, main_has: 0, standing }
     }
 
     /// What a device has been given so far, and how many bytes of that are from before it stopped.
@@ -126,38 +168,36 @@ impl<H> Devices<H> {
 
     /// A device that the source has not announced.
     pub(super) fn never_began(&self) -> Option<DeviceId> {
-        self.follower.devices.iter().find(|device| device.announced.is_none()).map(|device| device.id)
+        self.follower.unannounced()
     }
 
     /// A device whose packets came on channels.
     pub(super) fn on_channels(&self) -> Option<DeviceId> {
-        self.follower
-            .devices
-            .iter()
-            .find(|device| device.state.way == Some(Way::Channels))
-            .map(|device| device.id)
+        self.standing.on_channels.first().map(|device| self.follower.devices[device.index()].id)
     }
 
     /// How many slots are reserved.
     fn owed(&self) -> usize {
-        self.follower.devices.iter().filter(|device| device.state.is_owed()).count()
-            + usize::from(self.main_has == 0)
+        self.standing.owed.len() + usize::from(self.main_has == 0)
     }
 
     /// Whether a packet may be received now, whose header came at this place or waited there.
     pub(crate) fn admit(&mut self, packet: &DevicePacket, at: (Place, u64)) -> Result<Admission, Error> {
         let (idx, has_more) = (PacketIdx::from(packet.idx), self.free > self.owed());
-        let incoming = &mut self.follower.device(packet.into()).map_err(|wrong| wrong.on(at.0))?.state;
+        let place = self.follower.place(packet.into()).map_err(|wrong| wrong.on(at.0))?;
+        let device = DeviceIdx::from_index(place);
+        let incoming = &mut self.follower.devices[place].state;
         if incoming.way == Some(Way::Main) {
             return Err(PeerError::from(disorder(packet, at, PacketProblem::AfterMainState)).into());
         }
         check_order(&incoming.reorder, packet, at).map_err(PeerError::from)?;
-        let is_owed = idx == incoming.reorder.next() && incoming.is_owed();
+        let is_owed = idx == incoming.reorder.next() && self.standing.owed.contains(device);
         if !incoming.reorder.is_near(idx) || !(is_owed || has_more) {
             return Ok(Admission::Wait);
         }
         claim(&mut incoming.reorder, packet, at).map_err(PeerError::from)?;
         incoming.way = Some(Way::Channels);
+        self.standing.update(device, incoming);
         self.free -= 1;
         Ok(Admission::Slot)
     }
@@ -190,15 +230,19 @@ impl<H> Devices<H> {
     pub(crate) fn fill_main(&mut self, handle: H, len: usize, now: Nanos) -> Result<DeviceIdx, Error> {
         let open = self.follower.open_position().expect("state travels in a device's section");
         let (device, has_stopped) = self.follower.open().expect("state travels in a device's section");
+        let open = DeviceIdx::from_index(open);
         let incoming = &mut device.state;
-        if has_stopped && incoming.way.replace(Way::Main) == Some(Way::Channels) {
-            return Err(unexpected(device.id, UnexpectedState::MainAfterChannels));
-        }
-        if !has_stopped {
+        if has_stopped {
+            let before = incoming.way.replace(Way::Main);
+            self.standing.update(open, incoming);
+            if before == Some(Way::Channels) {
+                return Err(unexpected(device.id, UnexpectedState::MainAfterChannels));
+            }
+        } else {
             incoming.precopy_bytes += len as u64;
         }
         incoming.main.push_back(NextPacket { handle, len, config: false, read_at: 0, arrived_at: now });
-        Ok(DeviceIdx::from_index(open))
+        Ok(open)
     }
 
     /// Devices whose config state may be on the main connection, because none of their packets came on channels.
@@ -220,18 +264,22 @@ impl<H> Devices<H> {
     pub(crate) fn fill_config(&mut self, device: DeviceIdx, handle: H, len: usize, now: Nanos) {
         let incoming = &mut self.follower.devices[device.index()].state;
         incoming.way = Some(Way::Main);
+        self.standing.update(device, incoming);
         incoming.main.push_back(NextPacket { handle, len, config: true, read_at: 0, arrived_at: now });
     }
 
     /// The first device that lacks a packet, and which one. A device with no packet on channels counts only once the
     /// main connection is over.
     pub(super) fn missing(&self, main_is_over: bool) -> Option<(DeviceId, PacketIdx)> {
-        self.follower.devices.iter().find_map(|device| {
-            let Incoming { way, reorder, .. } = &device.state;
-            let is_known = main_is_over || *way == Some(Way::Channels);
-            let idx = reorder.missing().filter(|_| is_known && *way != Some(Way::Main))?;
-            Some((device.id, idx))
-        })
+        let Standing { on_channels, lacking, .. } = &self.standing;
+        let known = if main_is_over { *lacking } else { lacking.intersection(on_channels) };
+        let device = &self.follower.devices[known.first()?.index()];
+        Some((device.id, device.state.reorder.missing()?))
+    }
+
+    /// Whether any device lacks a packet, once the main connection is over.
+    pub(super) fn lacks_packets(&self) -> bool {
+        !self.standing.lacking.is_empty()
     }
 
     pub(super) fn pop(&mut self, device: DeviceIdx) -> Option<NextPacket<H>> {
@@ -243,6 +291,7 @@ impl<H> Devices<H> {
             None => return None,
         };
         incoming.writing = Some(way);
+        self.standing.update(device, incoming);
         incoming.totals.packets += 1;
         incoming.totals.bytes += turn.len as u64;
         if turn.config {
@@ -252,9 +301,30 @@ impl<H> Devices<H> {
     }
 
     pub(super) fn written(&mut self, device: DeviceIdx) {
-        if self.follower.devices[device.index()].state.writing.take() == Some(Way::Main) {
+        let incoming = &mut self.follower.devices[device.index()].state;
+        if incoming.writing.take() == Some(Way::Main) {
             self.main_has -= 1;
         }
+        self.standing.update(device, incoming);
         self.free += 1;
+    }
+}
+
+/// What tests look at.
+#[cfg(test)]
+impl<H> Devices<H> {
+    /// Checks what is known of the devices against the devices themselves.
+    pub(super) fn check_standing(&self) {
+        let mut found = Standing::new(0);
+        for (place, device) in self.follower.devices.iter().enumerate() {
+            found.update(DeviceIdx::from_index(place), &device.state);
+        }
+        assert_eq!(self.standing, found);
+    }
+
+    /// The devices that were looked at since the last call.
+    pub(super) fn looked_at(&self) -> Vec<usize> {
+        let devices = self.follower.devices.iter().enumerate();
+        devices.filter(|(_, device)| device.state.looked_at.take() > 0).map(|(place, _)| place).collect()
     }
 }

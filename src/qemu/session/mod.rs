@@ -169,7 +169,7 @@ impl<H> QemuSession<H> {
     fn deadlines(&self) -> Deadlines {
         let mut deadlines = Deadlines::NONE;
         deadlines.set(Deadline::Standstill, self.moved + nanos(STANDSTILL_MAX));
-        let waits = !self.main_is_over || self.devices.missing(true).is_some();
+        let waits = !self.main_is_over || self.devices.lacks_packets();
         if let Some((_, at)) = self.ended.filter(|_| waits) {
             let since = if self.main_is_over { at.max(self.state_moved) } else { at };
             deadlines.set(Deadline::Leftovers, since + nanos(QEMU_LEFTOVERS_MAX));

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::devices::Admission;
 use super::*;
-use crate::limits::QEMU_AHEAD_MAX;
+use crate::limits::{DEVICES_MAX, QEMU_AHEAD_MAX};
 use crate::numbers::DeviceIdx;
 use crate::wire::qemu::{DevicePacket, Section};
 
@@ -142,6 +142,25 @@ fn a_next_packet_has_its_slot_and_others_take_only_what_is_left() {
     assert_eq!(arrive(&mut session, packet(0, 0, false)), Admission::Slot);
     assert!(session.devices.admit_main(), "whatever the channels brought");
     assert!(!session.devices.admit_main());
+}
+
+#[test]
+fn one_packet_among_256_devices_touches_one_device() {
+    // Every packet, admitted or not, asked each of the devices whether a slot is reserved for it.
+    let device = 100;
+    let mut session = switched_over(DEVICES_MAX, DEVICES_MAX + 2);
+    session.devices.looked_at();
+    assert_eq!(arrive(&mut session, packet(device, 1, false)), Admission::Slot);
+    session.on_packet(0).unwrap();
+    assert_eq!(arrive(&mut session, packet(device, 2, true)), Admission::Wait);
+    assert_eq!(arrive(&mut session, packet(device, 0, false)), Admission::Slot);
+    session.on_packet(0).unwrap();
+    assert!((0..2).all(|_| write(&mut session, device).is_some()));
+    session.on_main(&Event::Part(section(7)), 0, 0).unwrap();
+    assert!(session.devices.admit_main());
+    session.check(0).unwrap();
+    assert!(session.find_missing(true).is_err());
+    assert_eq!(session.devices.looked_at(), [device]);
 }
 
 #[test]
@@ -335,8 +354,11 @@ impl Play {
     fn run(&mut self, dice: &[u8]) {
         for &number in dice {
             self.step(usize::from(number) % self.actions());
+            self.session.devices.check_standing();
         }
-        while (0..self.actions()).any(|number| self.step(number)) {}
+        while (0..self.actions()).any(|number| self.step(number)) {
+            self.session.devices.check_standing();
+        }
     }
 }
 
