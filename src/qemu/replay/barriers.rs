@@ -22,6 +22,8 @@
 
 use std::ops::Range;
 
+use crate::numbers::ConnectionIdx;
+
 /// Bytes of a flush flag.
 const FLUSH_LEN: u64 = 8;
 /// Bytes of the command SWITCHOVER_START.
@@ -63,16 +65,17 @@ struct Position {
 /// for it in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Circle {
-    /// 0 is main; channel n is n + 1.
-    pub(super) connection: usize,
+    pub(super) connection: ConnectionIdx,
     pub(super) offset: u64,
 }
 
-/// The connections of a capture, and how far each may go. Connection 0 is main; channel n is connection n + 1.
+/// The connections of a capture, and how far each may go.
 #[derive(Debug)]
 pub(super) struct Barriers {
     main: MainMilestones,
+    /// By channel.
     channels: Vec<ChannelMilestones>,
+    /// By connection.
     positions: Vec<Position>,
     acknowledged: bool,
 }
@@ -85,7 +88,7 @@ impl Barriers {
         begins: u64,
     ) -> Result<Barriers, Circle> {
         let mut positions = vec![Position { sent: begins, barriers: 0 }; channels.len() + 1];
-        positions[0].sent = 0;
+        positions[ConnectionIdx::MAIN.index()].sent = 0;
         let mut barriers = Barriers { acknowledged: true, main, channels, positions: positions.clone() };
         barriers.rehearse()?;
         barriers.positions = positions;
@@ -97,7 +100,7 @@ impl Barriers {
     fn rehearse(&mut self) -> Result<(), Circle> {
         loop {
             let mut moved = false;
-            for connection in 0..self.positions.len() {
+            for connection in ConnectionIdx::below(self.positions.len()) {
                 let limit = self.limit(connection);
                 moved |= limit > self.sent(connection);
                 self.advance(connection, limit);
@@ -106,26 +109,31 @@ impl Barriers {
                 break;
             }
         }
-        match (0..self.positions.len()).find(|&connection| !self.is_over(connection)) {
+        match self.first_unsent() {
             Some(connection) => Err(Circle { connection, offset: self.sent(connection) }),
             None => Ok(()),
         }
     }
 
-    pub(super) fn len(&self, connection: usize) -> u64 {
-        match connection.checked_sub(1) {
+    pub(super) fn len(&self, connection: ConnectionIdx) -> u64 {
+        match connection.channel() {
             None => self.main.len,
-            Some(channel) => self.channels[channel].len,
+            Some(channel) => self.channels[channel.index()].len,
         }
     }
 
-    pub(super) fn sent(&self, connection: usize) -> u64 {
-        self.positions[connection].sent
+    pub(super) fn sent(&self, connection: ConnectionIdx) -> u64 {
+        self.positions[connection.index()].sent
     }
 
     /// Whether all of a connection has been sent.
-    pub(super) fn is_over(&self, connection: usize) -> bool {
+    pub(super) fn is_over(&self, connection: ConnectionIdx) -> bool {
         self.sent(connection) >= self.len(connection)
+    }
+
+    /// The first connection of which something is still to be sent.
+    pub(super) fn first_unsent(&self) -> Option<ConnectionIdx> {
+        ConnectionIdx::below(self.positions.len()).find(|&connection| !self.is_over(connection))
     }
 
     /// The destination has acknowledged, or its acknowledgement is no longer waited for.
@@ -135,12 +143,12 @@ impl Barriers {
 
     /// Whether SWITCHOVER_START waits only for the destination's acknowledgement.
     pub(super) fn awaits_ack(&self) -> bool {
-        !self.acknowledged && self.main.switchover == Some(self.sent(0))
+        !self.acknowledged && self.main.switchover == Some(self.sent(ConnectionIdx::MAIN))
     }
 
     /// Whether SWITCHOVER_START has been sent.
     pub(super) fn is_switched(&self) -> bool {
-        self.main.switchover.is_some_and(|begin| self.sent(0) >= begin + SWITCHOVER_LEN)
+        self.main.switchover.is_some_and(|begin| self.sent(ConnectionIdx::MAIN) >= begin + SWITCHOVER_LEN)
     }
 
     /// Whether all device state on the channels has been sent.
@@ -152,12 +160,12 @@ impl Barriers {
     }
 
     /// The first `sent` bytes of a connection have been handed to its socket.
-    pub(super) fn advance(&mut self, connection: usize, sent: u64) {
-        let barriers = match connection.checked_sub(1) {
+    pub(super) fn advance(&mut self, connection: ConnectionIdx, sent: u64) {
+        let barriers = match connection.channel() {
             None => &self.main.flushes,
-            Some(channel) => &self.channels[channel].syncs,
+            Some(channel) => &self.channels[channel.index()].syncs,
         };
-        let position = &mut self.positions[connection];
+        let position = &mut self.positions[connection.index()];
         position.sent = sent;
         while barriers.get(position.barriers).is_some_and(|&end| end <= sent) {
             position.barriers += 1;
@@ -166,15 +174,17 @@ impl Barriers {
 
     /// The offset up to which a connection may be sent; if nothing more may be sent, how much already was. It never
     /// goes past a place that others wait for: only when a send ends is it known that the place was sent.
-    pub(super) fn limit(&self, connection: usize) -> u64 {
-        match connection.checked_sub(1) {
+    pub(super) fn limit(&self, connection: ConnectionIdx) -> u64 {
+        match connection.channel() {
             None => self.main_limit(),
-            Some(channel) => self.channel_limit(&self.channels[channel], self.positions[connection]),
+            Some(channel) => {
+                self.channel_limit(&self.channels[channel.index()], self.positions[connection.index()])
+            }
         }
     }
 
     fn main_limit(&self) -> u64 {
-        let Position { sent, barriers } = self.positions[0];
+        let Position { sent, barriers } = self.positions[ConnectionIdx::MAIN.index()];
         let mut limit = self.main.len;
         if let Some(&end) = self.main.flushes.get(barriers) {
             let is_open = self.positions[1..].iter().all(|channel| channel.barriers > barriers);
@@ -190,7 +200,7 @@ impl Barriers {
     }
 
     fn channel_limit(&self, milestones: &ChannelMilestones, at: Position) -> u64 {
-        if at.barriers > self.positions[0].barriers {
+        if at.barriers > self.positions[ConnectionIdx::MAIN.index()].barriers {
             return at.sent;
         }
         let mut limit = milestones.len;

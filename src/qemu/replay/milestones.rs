@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::barriers::{Barriers, ChannelMilestones, Circle, MainMilestones};
 use crate::error::{CaptureError, CaptureProblem};
+use crate::numbers::{ChannelIdx, ConnectionIdx};
 use crate::qemu::capture::Inspection;
 use crate::wire::qemu::INIT_LEN;
 
@@ -23,22 +24,22 @@ pub(super) fn barriers(capture: &Inspection) -> Result<Barriers, CaptureError> {
         // a source reports that its initial state is sent only if it waits for the acknowledgement
         awaits_ack: is_ready && stream.return_path_at.is_some(),
     };
-    let channel = |(place, connection): (usize, &crate::qemu::capture::Connection)| ChannelMilestones {
+    let channel = |(channel, connection): (usize, &crate::qemu::capture::Connection)| ChannelMilestones {
         len: connection.bytes,
         syncs: connection.barriers.clone(),
-        device: device_state(capture, place),
+        device: device_state(capture, ChannelIdx::from_index(channel).into()),
     };
-    let channels = (1..).zip(channels).map(channel).collect();
+    let channels = channels.iter().enumerate().map(channel).collect();
     Barriers::new(milestones, channels, INIT_LEN as u64).map_err(|Circle { connection, offset }| {
-        let file = capture.connections[connection].file.clone();
+        let file = capture.connections[connection.index()].file.clone();
         CaptureError { file, offset, problem: CaptureProblem::Circle }
     })
 }
 
 /// From the first packet of device state on a connection to the end of the last.
-fn device_state(capture: &Inspection, place: usize) -> Option<Range<u64>> {
+fn device_state(capture: &Inspection, connection: ConnectionIdx) -> Option<Range<u64>> {
     let packets = capture.devices.iter().flat_map(|device| &device.packets);
-    let here = packets.filter(|packet| usize::from(packet.state.connection) == place);
+    let here = packets.filter(|packet| ConnectionIdx(packet.state.connection) == connection);
     here.map(|packet| packet.offset()..packet.state.offset + u64::from(packet.state.len))
         .reduce(|all, packet| all.start.min(packet.start)..all.end.max(packet.end))
 }

@@ -1,6 +1,7 @@
 //! How fast a capture is replayed: at full speed, or with the recorded timing.
 
 use crate::error::CaptureError;
+use crate::numbers::ConnectionIdx;
 use crate::qemu::capture::{Inspection, Times};
 use crate::time::Nanos;
 
@@ -43,12 +44,12 @@ impl Recording {
     }
 
     /// How much of a connection had come after `elapsed`.
-    pub(super) fn reached(&mut self, connection: usize, elapsed: Nanos) -> Result<u64, CaptureError> {
-        self.connections[connection].reached(elapsed)
+    pub(super) fn reached(&mut self, connection: ConnectionIdx, elapsed: Nanos) -> Result<u64, CaptureError> {
+        self.connections[connection.index()].reached(elapsed)
     }
 
     /// When the next bytes of it came.
-    pub(super) fn next(&self, connection: usize) -> Option<Nanos> {
-        self.connections[connection].next()
+    pub(super) fn next(&self, connection: ConnectionIdx) -> Option<Nanos> {
+        self.connections[connection.index()].next()
     }
 }

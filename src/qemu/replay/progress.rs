@@ -1,6 +1,7 @@
 //! Tracks what was sent when. Pure: positions and `now` in, figures out.
 
 use crate::limits::QEMU_ANSWERS_MAX;
+use crate::numbers::{ConnectionIdx, DeviceIdx};
 use crate::qemu::capture::{Device, Inspection};
 use crate::time::Nanos;
 use crate::wire::qemu::Reply;
@@ -24,7 +25,7 @@ struct Connection {
     first_at: Option<Nanos>,
     last_at: Nanos,
     /// For each device with state on this connection, where the last of it ends; ascending.
-    ends: Vec<(u64, usize)>,
+    ends: Vec<(u64, DeviceIdx)>,
     /// How many of `ends` were sent.
     passed: usize,
 }
@@ -37,8 +38,10 @@ impl Progress {
             .map(|&begins| Connection { begins, sent: begins, ..Connection::default() })
             .collect();
         for (number, device) in inspection.devices.iter().enumerate() {
+            let number = DeviceIdx::from_index(number);
             for (place, connection) in connections.iter_mut().enumerate() {
-                connection.ends.extend(last_on(device, place).map(|end| (end, number)));
+                let end = last_on(device, ConnectionIdx::from_index(place));
+                connection.ends.extend(end.map(|end| (end, number)));
             }
         }
         connections.iter_mut().for_each(|connection| connection.ends.sort_unstable());
@@ -53,20 +56,20 @@ impl Progress {
     }
 
     /// A connection has sent everything before the offset `sent`.
-    pub(super) fn advance(&mut self, connection: usize, sent: u64, now: Nanos) {
-        let connection = &mut self.connections[connection];
+    pub(super) fn advance(&mut self, connection: ConnectionIdx, sent: u64, now: Nanos) {
+        let connection = &mut self.connections[connection.index()];
         connection.sent = sent;
         connection.last_at = now;
         while let Some(&(_, device)) = connection.ends.get(connection.passed).filter(|(end, _)| *end <= sent)
         {
-            self.devices[device] = Some(now);
+            self.devices[device.index()] = Some(now);
             connection.passed += 1;
         }
     }
 
     /// A connection begins to send.
-    pub(super) fn begin(&mut self, connection: usize, now: Nanos) {
-        self.connections[connection].first_at.get_or_insert(now);
+    pub(super) fn begin(&mut self, connection: ConnectionIdx, now: Nanos) {
+        self.connections[connection.index()].first_at.get_or_insert(now);
     }
 
     pub(super) fn answer(&mut self, reply: Reply, now: Nanos) {
@@ -75,8 +78,8 @@ impl Progress {
         }
     }
 
-    pub(super) fn sent(&self, connection: usize) -> u64 {
-        self.connections[connection].sent
+    pub(super) fn sent(&self, connection: ConnectionIdx) -> u64 {
+        self.connections[connection.index()].sent
     }
 
     /// Bytes sent on all connections.
@@ -90,14 +93,14 @@ impl Progress {
     }
 
     /// How many bytes a connection sent, and in how many nanoseconds.
-    pub(super) fn pace(&self, connection: usize) -> (u64, Nanos) {
-        let Connection { begins, sent, first_at, last_at, .. } = self.connections[connection];
+    pub(super) fn pace(&self, connection: ConnectionIdx) -> (u64, Nanos) {
+        let Connection { begins, sent, first_at, last_at, .. } = self.connections[connection.index()];
         (sent - begins, first_at.map_or(0, |first| last_at.saturating_sub(first)))
     }
 
     /// From SWITCHOVER_START to the last of a device's state.
-    pub(super) fn device_ns(&self, device: usize) -> Option<Nanos> {
-        Some(self.devices[device]?.saturating_sub(self.switchover_at?))
+    pub(super) fn device_ns(&self, device: DeviceIdx) -> Option<Nanos> {
+        Some(self.devices[device.index()]?.saturating_sub(self.switchover_at?))
     }
 
     /// From SWITCHOVER_START to the last of all devices' state.
@@ -108,9 +111,9 @@ impl Progress {
 }
 
 /// Where the state that a device sent after it had stopped ends on one connection.
-fn last_on(device: &Device, connection: usize) -> Option<u64> {
+fn last_on(device: &Device, connection: ConnectionIdx) -> Option<u64> {
     let packets = device.packets.iter().map(|packet| packet.state);
     let stopped = packets.chain(device.main_data.iter().copied()).chain(device.main_config);
-    let here = stopped.filter(|piece| usize::from(piece.connection) == connection);
+    let here = stopped.filter(|piece| ConnectionIdx(piece.connection) == connection);
     here.map(|piece| piece.offset + u64::from(piece.len)).max()
 }

@@ -6,6 +6,7 @@ use super::Pace;
 use super::worker::ReplayWorker;
 use crate::buffer::Pool;
 use crate::error::{Error, KernelError};
+use crate::numbers::{ConnectionIdx, DeviceIdx};
 use crate::qemu::capture::{Connection, Device, Inspection, Piece};
 use crate::qemu::gather::Gathered;
 use crate::qemu::{answer_report, outcome};
@@ -78,12 +79,13 @@ impl ReportBuilder {
         report.shut_ns = shut.map(|(shut, begin)| shut.saturating_sub(begin));
         let connections = std::iter::once(&mut report.main).chain(&mut report.channels);
         for (number, connection) in connections.enumerate() {
+            let number = ConnectionIdx::from_index(number);
             let (bytes, ns) = progress.pace(number);
             connection.bytes = progress.sent(number);
             connection.throughput_bytes_per_s = rate(bytes, ns);
         }
         for (number, device) in report.devices.iter_mut().enumerate() {
-            device.switchover_ns = progress.device_ns(number);
+            device.switchover_ns = progress.device_ns(DeviceIdx::from_index(number));
         }
         report.answers =
             progress.answers.iter().map(|answer| answer_report(answer, progress.began)).collect();

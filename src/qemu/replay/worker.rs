@@ -25,7 +25,7 @@ use crate::worker::ending::await_abort_reason;
 use crate::worker::event_loop::Loop;
 use crate::worker::operation::Operation;
 
-/// The worker. Connection 0 is main; channel n is connection n + 1.
+/// The worker. Its lists of connections are in the order of `ConnectionIdx`.
 pub(super) struct ReplayWorker<R: Ring> {
     // in the order in which they are dropped: operations end (ring) before anything that they use goes
     pub(super) ring: R,
@@ -59,7 +59,7 @@ impl<R: Ring> ReplayWorker<R> {
 
     fn replay(&mut self) -> Result<(), Error> {
         self.caller.tell(&Event::Phase(Phase::PreCopy));
-        while (0..self.connections.len()).any(|connection| !self.barriers.is_over(connection)) {
+        while self.barriers.first_unsent().is_some() {
             self.turn(Phase::Replaying)?;
         }
         self.caller.hasten();
@@ -117,17 +117,17 @@ impl<R: Ring> ReplayWorker<R> {
             self.return_paths[connection.index()].listen(&mut self.ring);
             let replay = &mut self.connections[connection.index()];
             replay.read_ahead(&mut self.ring, &mut self.pool);
-            let mut limit = self.barriers.limit(connection.index());
+            let mut limit = self.barriers.limit(connection);
             if let Some(recording) = &mut self.recording {
-                limit = limit.min(recording.reached(connection.index(), elapsed)?);
-                if let Some(next) = recording.next(connection.index()) {
+                limit = limit.min(recording.reached(connection, elapsed)?);
+                if let Some(next) = recording.next(connection) {
                     let next = self.progress.began.saturating_add(next);
                     self.deadlines.set(Deadline::Pace, next.min(self.deadlines.due(Deadline::Pace)));
                 }
             }
-            let sent = self.barriers.sent(connection.index());
+            let sent = self.barriers.sent(connection);
             if replay.send(&mut self.ring, limit.saturating_sub(sent)) {
-                self.progress.begin(connection.index(), now);
+                self.progress.begin(connection, now);
             }
         }
         if self.recording.is_some()
@@ -166,20 +166,20 @@ impl<R: Ring> ReplayWorker<R> {
             Ok(false) => CaptureProblem::Cut { within: StreamPart::ExaminedBytes },
             Err(errno) => CaptureProblem::Io { operation: CaptureOperation::Read, errno },
         };
-        let offset = self.barriers.sent(connection.index());
+        let offset = self.barriers.sent(connection);
         Err(CaptureError { file: self.files[connection.index()].clone(), offset, problem }.into())
     }
 
     fn on_sent(&mut self, connection: ConnectionIdx, sent: Result<u64, Errno>) -> Result<(), Error> {
         let count = sent.map_err(|errno| self.left(connection, Some(errno)))?;
         let now = self.ring.now();
-        let sent = self.barriers.sent(connection.index()) + count;
-        self.barriers.advance(connection.index(), sent);
+        let sent = self.barriers.sent(connection) + count;
+        self.barriers.advance(connection, sent);
         if self.progress.switchover_at.is_none() && self.barriers.is_switched() {
             self.progress.switchover_at = Some(now);
             self.caller.tell(&Event::Phase(Phase::StopCopy));
         }
-        self.progress.advance(connection.index(), sent, now);
+        self.progress.advance(connection, sent, now);
         self.moved(now);
         Ok(())
     }
@@ -208,7 +208,7 @@ impl<R: Ring> ReplayWorker<R> {
         let is_end = match connection {
             ConnectionIdx::MAIN if self.expects_answer => self.progress.shut_at.is_some(),
             ConnectionIdx::MAIN => self.is_sent() && received.is_ok(),
-            _ => self.barriers.is_over(connection.index()),
+            _ => self.barriers.is_over(connection),
         };
         match received {
             Ok(true) => Ok(()),
@@ -244,10 +244,8 @@ impl<R: Ring> ReplayWorker<R> {
 
     /// The destination went away.
     fn left(&self, connection: ConnectionIdx, errno: Option<Errno>) -> Error {
-        let (place, sent) =
-            (self.connections[connection.index()].place, self.barriers.sent(connection.index()));
-        let left =
-            QemuError::DestinationLeft { place, sent, total: self.barriers.len(connection.index()), errno };
+        let (place, sent) = (self.connections[connection.index()].place, self.barriers.sent(connection));
+        let left = QemuError::DestinationLeft { place, sent, total: self.barriers.len(connection), errno };
         PeerError::from(left).into()
     }
 

@@ -3,6 +3,8 @@ use proptest::prelude::*;
 use super::*;
 
 const INIT: u64 = 64;
+/// The only channel, where there is one.
+const CHANNEL: ConnectionIdx = ConnectionIdx(1);
 
 /// A step of a source, in its own order.
 #[derive(Debug, Clone)]
@@ -87,12 +89,12 @@ fn carry_out(act: &Act, device: bool, main: &mut MainMilestones, channels: &mut 
 }
 
 /// The rules again, for one byte: whether it may be sent, given what the others have sent.
-fn may_leave(barriers: &Barriers, connection: usize, byte: u64) -> bool {
-    let sent = |connection: usize| barriers.sent(connection);
+fn may_leave(barriers: &Barriers, connection: ConnectionIdx, byte: u64) -> bool {
+    let sent = |connection: ConnectionIdx| barriers.sent(connection);
     let main = &barriers.main;
     let switchover = main.switchover.unwrap();
-    let mut channels = barriers.channels.iter().zip(1..);
-    let Some(channel) = connection.checked_sub(1) else {
+    let mut channels = barriers.channels.iter().zip((1..).map(ConnectionIdx::from_index));
+    let Some(channel) = connection.channel() else {
         let flushed = main.flushes.iter().zip(0..).filter(|&(end, _)| byte >= end - FLUSH_LEN);
         let mut synced = flushed
             .flat_map(|(_, k)| channels.clone().map(move |(milestones, at)| (milestones.syncs[k], at)));
@@ -101,11 +103,11 @@ fn may_leave(barriers: &Barriers, connection: usize, byte: u64) -> bool {
             .all(|(milestones, at)| milestones.device.as_ref().is_none_or(|device| sent(at) >= device.end));
         return all_synced && (byte < main.tail.unwrap() || all_loaded);
     };
-    let milestones = &barriers.channels[channel];
+    let milestones = &barriers.channels[channel.index()];
     let behind = milestones.syncs.iter().zip(&main.flushes).filter(|&(end, _)| byte >= *end);
     let is_device = milestones.device.as_ref().is_some_and(|device| device.contains(&byte));
-    behind.into_iter().all(|(_, flush)| sent(0) >= *flush)
-        && (!is_device || sent(0) >= switchover + SWITCHOVER_LEN)
+    behind.into_iter().all(|(_, flush)| sent(ConnectionIdx::MAIN) >= *flush)
+        && (!is_device || sent(ConnectionIdx::MAIN) >= switchover + SWITCHOVER_LEN)
 }
 
 /// A QEMU destination, whose sockets hold `room` bytes each.
@@ -116,11 +118,11 @@ struct Destination {
 
 impl Destination {
     /// How far a connection's reader would read now if everything had been sent.
-    fn wants(&self, barriers: &Barriers, connection: usize) -> u64 {
+    fn wants(&self, barriers: &Barriers, connection: ConnectionIdx) -> u64 {
         let channels = barriers.channels.iter().zip(&self.read[1..]);
-        let read = self.read[connection];
+        let read = self.read[connection.index()];
         let all_read = |k: usize| channels.clone().all(|(milestones, read)| *read >= milestones.syncs[k]);
-        let Some(channel) = connection.checked_sub(1) else {
+        let Some(channel) = connection.channel() else {
             let mut waits = barriers.main.flushes.iter().zip(0..);
             let barrier =
                 waits.find(|&(end, k)| *end > read || !all_read(k)).map_or(u64::MAX, |(end, _)| *end);
@@ -129,7 +131,7 @@ impl Destination {
             });
             return barrier.min(if is_loaded { barriers.main.len } else { barriers.main.tail.unwrap() });
         };
-        let milestones = &barriers.channels[channel];
+        let milestones = &barriers.channels[channel.index()];
         let mut pairs = milestones.syncs.iter().zip(&barriers.main.flushes).zip(0..);
         let stops = pairs.find(|&((end, flush), k)| *end > read || self.read[0] < *flush || !all_read(k));
         stops.map_or(milestones.len, |((end, _), _)| *end)
@@ -155,24 +157,24 @@ proptest! {
             let (index, piece) = choices.next().unwrap();
             let mut moved = false;
             for turn in 0..count {
-                let connection = (index.index(count) + turn) % count;
+                let connection = ConnectionIdx::from_index((index.index(count) + turn) % count);
                 let limit = barriers.limit(connection);
                 let sent = barriers.sent(connection);
-                let room = destination.read[connection] + destination.room - sent;
+                let room = destination.read[connection.index()] + destination.room - sent;
                 let next = limit.min(sent + (*piece).min(room));
                 for byte in sent..next {
                     prop_assert!(may_leave(&barriers, connection, byte), "byte {byte} of {connection}: {barriers:?}");
                 }
                 barriers.advance(connection, next);
-                let reads = destination.wants(&barriers, connection).min(next).max(destination.read[connection]);
-                moved |= next > sent || reads > destination.read[connection];
-                destination.read[connection] = reads;
+                let reads = destination.wants(&barriers, connection).min(next).max(destination.read[connection.index()]);
+                moved |= next > sent || reads > destination.read[connection.index()];
+                destination.read[connection.index()] = reads;
             }
             idle = if moved { 0 } else { idle + 1 };
         }
-        for connection in 0..count {
+        for connection in ConnectionIdx::below(count) {
             prop_assert!(barriers.is_over(connection), "{connection} of {barriers:?}");
-            prop_assert_eq!(destination.read[connection], barriers.len(connection));
+            prop_assert_eq!(destination.read[connection.index()], barriers.len(connection));
         }
     }
 
@@ -192,7 +194,7 @@ proptest! {
         flushes.sort_unstable();
         let main = MainMilestones { len: 300, flushes, switchover: Some(switchover), tail: Some(tail), awaits_ack: false };
         if let Ok(mut barriers) = Barriers::new(main, channels.collect(), 0) {
-            prop_assert!((0..barriers.positions.len()).all(|connection| barriers.sent(connection) == 0));
+            prop_assert!(ConnectionIdx::below(barriers.positions.len()).all(|connection| barriers.sent(connection) == 0));
             prop_assert_eq!(barriers.rehearse(), Ok(()));
         }
     }
@@ -215,34 +217,46 @@ fn main_milestones() -> MainMilestones {
 #[test]
 fn nothing_is_sent_past_a_place_that_others_wait_for() {
     let mut barriers = Barriers::new(main_milestones(), vec![channel(&[100, 200], 300..400)], 64).unwrap();
-    assert_eq!((barriers.limit(0), barriers.limit(1)), (100, 100), "flush 0 waits for SYNC 0");
-    barriers.advance(1, 100);
-    assert_eq!((barriers.limit(0), barriers.limit(1)), (108, 100), "what follows SYNC 0 waits for flush 0");
-    barriers.advance(0, 108);
     assert_eq!(
-        (barriers.limit(0), barriers.limit(1)),
+        (barriers.limit(ConnectionIdx::MAIN), barriers.limit(CHANNEL)),
+        (100, 100),
+        "flush 0 waits for SYNC 0"
+    );
+    barriers.advance(CHANNEL, 100);
+    assert_eq!(
+        (barriers.limit(ConnectionIdx::MAIN), barriers.limit(CHANNEL)),
+        (108, 100),
+        "what follows SYNC 0 waits for flush 0"
+    );
+    barriers.advance(ConnectionIdx::MAIN, 108);
+    assert_eq!(
+        (barriers.limit(ConnectionIdx::MAIN), barriers.limit(CHANNEL)),
         (155, 200),
         "others wait for SWITCHOVER_START and for SYNC 1"
     );
-    barriers.advance(1, 200);
-    barriers.advance(0, 155);
-    assert_eq!((barriers.limit(0), barriers.limit(1)), (208, 200));
-    barriers.advance(0, 208);
-    assert_eq!((barriers.limit(0), barriers.limit(1)), (300, 400), "the tail waits for the device");
-    barriers.advance(1, 400);
-    assert_eq!((barriers.limit(0), barriers.limit(1)), (500, 1000));
+    barriers.advance(CHANNEL, 200);
+    barriers.advance(ConnectionIdx::MAIN, 155);
+    assert_eq!((barriers.limit(ConnectionIdx::MAIN), barriers.limit(CHANNEL)), (208, 200));
+    barriers.advance(ConnectionIdx::MAIN, 208);
+    assert_eq!(
+        (barriers.limit(ConnectionIdx::MAIN), barriers.limit(CHANNEL)),
+        (300, 400),
+        "the tail waits for the device"
+    );
+    barriers.advance(CHANNEL, 400);
+    assert_eq!((barriers.limit(ConnectionIdx::MAIN), barriers.limit(CHANNEL)), (500, 1000));
 }
 
 #[test]
 fn device_state_waits_for_the_switchover() {
     let mut barriers = Barriers::new(main_milestones(), vec![channel(&[100, 900], 300..400)], 64).unwrap();
-    barriers.advance(1, 100);
-    barriers.advance(0, 108);
-    assert_eq!(barriers.limit(1), 300);
+    barriers.advance(CHANNEL, 100);
+    barriers.advance(ConnectionIdx::MAIN, 108);
+    assert_eq!(barriers.limit(CHANNEL), 300);
     assert!(!barriers.is_switched() && !barriers.device_state_is_sent());
-    barriers.advance(0, 155);
-    assert_eq!(barriers.limit(1), 400);
-    barriers.advance(1, 400);
+    barriers.advance(ConnectionIdx::MAIN, 155);
+    assert_eq!(barriers.limit(CHANNEL), 400);
+    barriers.advance(CHANNEL, 400);
     assert!(barriers.is_switched() && barriers.device_state_is_sent());
 }
 
@@ -250,23 +264,27 @@ fn device_state_waits_for_the_switchover() {
 fn the_switchover_waits_for_the_destination_where_it_is_asked() {
     let main = MainMilestones { flushes: vec![], awaits_ack: true, ..main_milestones() };
     let mut barriers = Barriers::new(main, vec![channel(&[], 64..400)], 64).unwrap();
-    assert_eq!((barriers.limit(0), barriers.awaits_ack()), (150, false), "there is something to send before");
-    barriers.advance(0, 150);
-    assert_eq!((barriers.limit(0), barriers.awaits_ack()), (150, true));
+    assert_eq!(
+        (barriers.limit(ConnectionIdx::MAIN), barriers.awaits_ack()),
+        (150, false),
+        "there is something to send before"
+    );
+    barriers.advance(ConnectionIdx::MAIN, 150);
+    assert_eq!((barriers.limit(ConnectionIdx::MAIN), barriers.awaits_ack()), (150, true));
     barriers.acknowledge();
-    assert_eq!((barriers.limit(0), barriers.awaits_ack()), (155, false));
+    assert_eq!((barriers.limit(ConnectionIdx::MAIN), barriers.awaits_ack()), (155, false));
 }
 
 #[test]
 fn device_state_before_a_barrier_before_the_switchover_is_a_circle() {
     let circle = Barriers::new(main_milestones(), vec![channel(&[100, 200], 70..90)], 64).unwrap_err();
-    assert_eq!(circle, Circle { connection: 0, offset: 100 });
+    assert_eq!(circle, Circle { connection: ConnectionIdx::MAIN, offset: 100 });
 }
 
 #[test]
 fn a_capture_without_channels_is_not_held_at_all() {
     let barriers =
         Barriers::new(MainMilestones { switchover: None, ..main_milestones() }, vec![], 64).unwrap();
-    assert_eq!(barriers.limit(0), 108);
+    assert_eq!(barriers.limit(ConnectionIdx::MAIN), 108);
     assert!(barriers.device_state_is_sent());
 }
