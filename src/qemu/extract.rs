@@ -21,6 +21,7 @@ use crate::session::queue::{NextPacket, PacketQueue};
 use crate::session::totals::Totals;
 use crate::sink::Sink;
 use crate::time::Nanos;
+use crate::time::deadlines::{Deadline, Deadlines};
 use crate::time::nanos;
 use crate::time::now;
 use crate::wire::Checksum;
@@ -217,7 +218,8 @@ impl<'a, R: Ring> Extracting<'a, R> {
         self.writers.begin(&mut self.worker, &mut self.pieces)?;
         self.report_progress(now);
         if self.writers.devices.is_any_away() || self.writers.is_any_under_way() {
-            self.worker.ring.wait(Some(now + nanos(PROGRESS_INTERVAL)))?;
+            self.worker.deadlines.set(Deadline::Progress, now + nanos(PROGRESS_INTERVAL));
+            self.worker.ring.wait(Some(self.worker.deadlines.next()))?;
         }
         while let Some(completion) = self.worker.ring.next() {
             self.on_completion(completion)?;
@@ -265,6 +267,10 @@ impl<R: Ring> Loop for Extracting<'_, R> {
 
     fn ring(&mut self) -> &mut R {
         &mut self.worker.ring
+    }
+
+    fn deadlines(&mut self) -> &mut Deadlines {
+        &mut self.worker.deadlines
     }
 
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {

@@ -27,6 +27,7 @@ use crate::phase::Phase;
 use crate::ring::{Completion, Ring};
 use crate::sink::Sink;
 use crate::time::Nanos;
+use crate::time::deadlines::Deadlines;
 use crate::wire::Checksum;
 use crate::wire::qemu::{DevicePacket, INIT_LEN, Idstr};
 use crate::worker::caller::{Caller, Event};
@@ -312,6 +313,10 @@ impl<R: Ring> Loop for Receiving<R> {
 
     fn ring(&mut self) -> &mut R {
         &mut self.worker.ring
+    }
+
+    fn deadlines(&mut self) -> &mut Deadlines {
+        &mut self.worker.deadlines
     }
 
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {

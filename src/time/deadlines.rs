@@ -24,6 +24,18 @@ pub(crate) enum Deadline {
     PreCopyMax,
     /// A switchover that waits for the destination's acknowledgement goes on without it.
     Acknowledgement,
+    /// Progress is due to be reported, by a worker that nothing else wakes.
+    Progress,
+    /// What is under way on this host, steps of devices included, has to have ended.
+    Settle,
+    /// The reason of a failure is no longer waited for.
+    AbortReason,
+    /// The final message has to be sent.
+    FinalMessage,
+    /// The peer's kernel has to have confirmed the final message.
+    Confirmation,
+    /// The peer has to have closed, or read what it was sent.
+    Close,
     /// The clock of a recording lets the next bytes go. The last of the reasons: it says how many there are.
     Pace,
 }

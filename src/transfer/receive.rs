@@ -21,6 +21,7 @@ use crate::session::credit::window;
 use crate::session::receiver::{Agreed, ReceiverSession, Terms, agree};
 use crate::sink::Sink;
 use crate::time::Nanos;
+use crate::time::deadlines::Deadlines;
 use crate::time::nanos;
 use crate::wire::{Checksum, DataHeader, Offer};
 use crate::worker::caller::{Caller, Event};
@@ -327,6 +328,10 @@ impl<R: Ring> Loop for Receiving<R> {
 
     fn ring(&mut self) -> &mut R {
         &mut self.worker.ring
+    }
+
+    fn deadlines(&mut self) -> &mut Deadlines {
+        &mut self.worker.deadlines
     }
 
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {

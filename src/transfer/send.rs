@@ -22,7 +22,7 @@ use crate::session::queue::ReadPacket;
 use crate::session::sender::SenderSession;
 use crate::source::Source;
 use crate::time::Nanos;
-use crate::time::deadlines::Deadline;
+use crate::time::deadlines::{Deadline, Deadlines};
 use crate::wire::{Checksum, DeviceOffer, Offer};
 use crate::worker::caller::{Caller, Event};
 use crate::worker::ending::{run, step_all};
@@ -147,10 +147,9 @@ impl<R: Ring> Sending<R> {
         }
         self.enter(Phase::PreCopy);
         let end = within(self, PRECOPY_TIME_MAX);
-        self.worker.deadlines.set(Deadline::PreCopyMax, end);
         self.readers.begin_precopy();
-        run_until(self, end, |sending| !sending.readers.is_converging(), |sending, _| sending.turn())?;
-        self.worker.deadlines.stop(Deadline::PreCopyMax);
+        let has_converged = |sending: &mut Sending<R>| !sending.readers.is_converging();
+        run_until(self, (Deadline::PreCopyMax, end), has_converged, |sending, _| sending.turn())?;
         // nothing reads while a device changes its state
         self.readers.pause(&mut self.worker);
         while self.readers.is_any_under_way() {
@@ -307,6 +306,10 @@ impl<R: Ring> Loop for Sending<R> {
 
     fn ring(&mut self) -> &mut R {
         &mut self.worker.ring
+    }
+
+    fn deadlines(&mut self) -> &mut Deadlines {
+        &mut self.worker.deadlines
     }
 
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {

@@ -13,6 +13,7 @@ use crate::limits::{FINAL_MESSAGE_MAX, LINGER_MAX, REASON_PATIENCE};
 use crate::numbers::DeviceIdx;
 use crate::ring::Ring;
 use crate::time::Nanos;
+use crate::time::deadlines::Deadline;
 use crate::worker::finished::Finished;
 
 /// Runs a transfer to whatever end.
@@ -47,7 +48,7 @@ pub(crate) fn await_abort_reason<L: Loop>(
     let end = within(owner, REASON_PATIENCE);
     let waited = run_until(
         owner,
-        end,
+        (Deadline::AbortReason, end),
         |owner| !may_come(owner),
         |owner, until| {
             owner.ring().wait(Some(until))?;
@@ -71,7 +72,7 @@ pub(crate) fn send_final_message<L: Loop>(
 ) {
     let end = within(owner, FINAL_MESSAGE_MAX);
     // a ring that cannot wait cannot send
-    let _ = run_until(owner, end, is_sent, |owner, until| {
+    let _ = run_until(owner, (Deadline::FinalMessage, end), is_sent, |owner, until| {
         send(owner);
         drain(owner, until)
     });
@@ -81,7 +82,7 @@ pub(crate) fn send_final_message<L: Loop>(
 /// message with it.
 pub(crate) fn drain_close<L: Loop>(owner: &mut L, has_closed: impl FnMut(&mut L) -> bool) {
     let end = within(owner, LINGER_MAX);
-    let _ = run_until(owner, end, has_closed, drain);
+    let _ = run_until(owner, (Deadline::Close, end), has_closed, drain);
 }
 
 /// Runs one step of every device, in parallel, and waits for all of them. Devices that are not back by `deadline` are
@@ -95,7 +96,7 @@ pub(crate) fn step_all<L: Loop, D: ?Sized + Send + 'static>(
 ) -> Result<(), Error> {
     let (worker, devices) = parts(owner);
     devices.begin_all(&mut worker.ring, step);
-    run_until(owner, deadline, |owner| !parts(owner).1.is_any_away(), turn)?;
+    run_until(owner, (Deadline::Settle, deadline), |owner| !parts(owner).1.is_any_away(), turn)?;
     parts(owner).1.check_results()
 }
 
@@ -109,7 +110,7 @@ pub(crate) fn finish_devices<L: Loop, D: ?Sized + Send + 'static>(
 ) -> bool {
     let (worker, devices) = parts(owner);
     let begun = devices.begin_all(&mut worker.ring, step);
-    let _ = run_until(owner, deadline, |owner| !parts(owner).1.is_any_away(), drain);
+    let _ = run_until(owner, (Deadline::Settle, deadline), |owner| !parts(owner).1.is_any_away(), drain);
     let (worker, devices) = parts(owner);
     let mut all = true;
     for device in DeviceIdx::below(devices.len()) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::ring::{Completion, Ring};
+use crate::time::deadlines::{Deadline, Deadlines};
 use crate::time::{Nanos, nanos};
 
 /// What waits for a ring's completions.
@@ -13,6 +14,9 @@ pub(crate) trait Loop {
     type Ring: Ring;
 
     fn ring(&mut self) -> &mut Self::Ring;
+
+    /// The worker's reasons to wake.
+    fn deadlines(&mut self) -> &mut Deadlines;
 
     /// An operation has ended.
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error>;
@@ -23,21 +27,29 @@ pub(crate) fn within(owner: &mut impl Loop, patience: Duration) -> Nanos {
     owner.ring().now() + nanos(patience)
 }
 
-/// Turns until something `is_done`, or `deadline` has passed. Each turn gets the deadline and waits no longer. False
-/// when the deadline came first.
+/// Turns until something `is_done`, or `deadline` has passed; meanwhile it is in the worker's table as `reason`. Each
+/// turn gets the deadline and waits no longer. False when the deadline came first.
 pub(crate) fn run_until<L: Loop>(
     owner: &mut L,
-    deadline: Nanos,
+    (reason, deadline): (Deadline, Nanos),
     mut is_done: impl FnMut(&mut L) -> bool,
     mut turn: impl FnMut(&mut L, Nanos) -> Result<(), Error>,
 ) -> Result<bool, Error> {
-    while !is_done(owner) {
-        if owner.ring().now() >= deadline {
-            return Ok(false);
+    owner.deadlines().set(reason, deadline);
+    let ended = loop {
+        if is_done(owner) {
+            break Ok(true);
         }
-        turn(owner, deadline)?;
-    }
-    Ok(true)
+        let now = owner.ring().now();
+        if owner.deadlines().has_expired(reason, now) {
+            break Ok(false);
+        }
+        if let Err(error) = turn(owner, deadline) {
+            break Err(error);
+        }
+    };
+    owner.deadlines().stop(reason);
+    ended
 }
 
 /// A turn that begins nothing, for when errors do not matter any more: waits, and takes what has ended.

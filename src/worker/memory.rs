@@ -11,6 +11,7 @@ use crate::buffer::Pool;
 use crate::error::{Error, KernelError, KernelOperation};
 use crate::ring::Ring;
 use crate::time::Nanos;
+use crate::time::deadlines::Deadline;
 
 type Made = Arc<Mutex<Option<Result<Pool, KernelError>>>>;
 
@@ -28,7 +29,7 @@ pub(crate) fn make_pool<L: Loop>(
     };
     worker(owner).ring.spawn(Operation::MakePool.tag(), Box::new(job));
     // the job is dropped, and its half of `made` with it, before its end is reported
-    run_until(owner, Nanos::MAX, |_| Arc::strong_count(&made) == 1, turn)?;
+    run_until(owner, (Deadline::Settle, Nanos::MAX), |_| Arc::strong_count(&made) == 1, turn)?;
     let pool = made.lock().unwrap_or_else(PoisonError::into_inner).take();
     let out_of_memory = || Err(KernelError::new(KernelOperation::MapPool, nix::errno::Errno::ENOMEM));
     worker(owner).adopt(pool.unwrap_or_else(out_of_memory)?);

@@ -23,6 +23,7 @@ use crate::session::index_set::IndexSet;
 use crate::session::queue::{NextPacket, PacketQueue};
 use crate::sink::Sink;
 use crate::time::Nanos;
+use crate::time::deadlines::Deadline;
 
 /// A device at the destination.
 pub(crate) struct Device {
@@ -337,7 +338,7 @@ pub(crate) fn roll_back<L: Loop>(owner: &mut L, parts: Parts<L>) -> bool {
         !writers.devices.is_any_away() && !writers.is_any_under_way()
     };
     // a ring that cannot wait has nothing under way any more that could end
-    let _ = run_until(owner, end, is_settled, drain);
+    let _ = run_until(owner, (Deadline::Settle, end), is_settled, drain);
     let reset: fn(&mut (dyn Sink + 'static)) -> StepResult =
         |sink| sink.rollback().map(|()| StepOutput::Nothing);
     let all = finish_devices(owner, |owner| devices(parts(owner)), reset, end);

@@ -9,6 +9,7 @@ use crate::phase::Phase;
 use crate::report::Role;
 use crate::ring::{Directions, Ring};
 use crate::session::handover::Outcome;
+use crate::time::deadlines::Deadline;
 use crate::time::{Nanos, nanos};
 use crate::wire::Checksum;
 use crate::wire::qemu::Reply;
@@ -33,7 +34,7 @@ impl<R: Ring> Receiving<R> {
         self.answers.queue(Reply::Shut(0))?;
         let is_told = |receiving: &mut Receiving<R>| !receiving.answers.is_open() || receiving.is_confirmed;
         let end = within(self, FINAL_MESSAGE_MAX);
-        if run_until(self, end, is_told, Receiving::await_confirmation)? {
+        if run_until(self, (Deadline::Confirmation, end), is_told, Receiving::await_confirmation)? {
             return Ok(());
         }
         let (place, errno) = (Place::Main, nix::errno::Errno::ETIMEDOUT.into());

@@ -20,6 +20,7 @@ use crate::qemu::answer::Answers;
 use crate::report::PacketHistograms;
 use crate::ring::{Completion, Ring};
 use crate::time::Nanos;
+use crate::time::deadlines::{Deadline, Deadlines};
 use crate::time::nanos;
 use crate::wire::qemu::Reply;
 use crate::worker::caller::{Caller, Event};
@@ -48,6 +49,7 @@ pub(super) struct Recording<R: Ring> {
     pub(super) observer: StreamObserver,
     record: Option<(Folder, Vec<Files>)>,
     caller: Caller,
+    deadlines: Deadlines,
     /// What comes is looked at.
     follows: bool,
     pub(super) began_at: Option<Nanos>,
@@ -74,6 +76,7 @@ impl<R: Ring> Recording<R> {
             observer,
             record: parts.record,
             caller: parts.caller,
+            deadlines: Deadlines::NONE,
             follows: true,
             began_at: None,
             moved_at,
@@ -92,7 +95,8 @@ impl<R: Ring> Recording<R> {
             }
             self.answers.go_on(&mut self.ring);
             self.tell_progress(now);
-            self.ring.wait(Some(now + nanos(PROGRESS_INTERVAL)))?;
+            self.deadlines.set(Deadline::Progress, now + nanos(PROGRESS_INTERVAL));
+            self.ring.wait(Some(self.deadlines.next()))?;
             while let Some(completion) = self.ring.next() {
                 self.on_completion(completion)?;
             }
@@ -220,7 +224,7 @@ impl<R: Ring> Recording<R> {
         for recorder in &mut self.recorders {
             recorder.shut_down(&mut self.ring);
         }
-        let end = within(self, SETTLE_MAX);
+        let end = (Deadline::Settle, within(self, SETTLE_MAX));
         let is_idle =
             |recording: &mut Recording<R>| recording.recorders.iter().all(ConnectionRecorder::is_idle);
         let settled = self.collect_until(end, is_idle, |_| {});
@@ -241,16 +245,16 @@ impl<R: Ring> Recording<R> {
             return Ok(());
         }
         let send = |recording: &mut Recording<R>| recording.answers.go_on(&mut recording.ring);
-        let end = within(self, FINAL_MESSAGE_MAX);
+        let end = (Deadline::FinalMessage, within(self, FINAL_MESSAGE_MAX));
         let sent = self.collect_until(end, |recording| recording.answers.is_all_sent(), send);
-        let end = within(self, REASON_PATIENCE);
+        let end = (Deadline::Close, within(self, REASON_PATIENCE));
         sent.and(self.collect_until(end, |_| false, send))
     }
 
     /// Takes completions until `is_done` or `deadline`, whatever goes wrong. Gives the first thing that did.
     fn collect_until(
         &mut self,
-        deadline: Nanos,
+        deadline: (Deadline, Nanos),
         is_done: impl FnMut(&mut Self) -> bool,
         mut send: impl FnMut(&mut Self),
     ) -> Result<(), Error> {
@@ -284,6 +288,10 @@ impl<R: Ring> Loop for Recording<R> {
 
     fn ring(&mut self) -> &mut R {
         &mut self.ring
+    }
+
+    fn deadlines(&mut self) -> &mut Deadlines {
+        &mut self.deadlines
     }
 
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {

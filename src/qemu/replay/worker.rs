@@ -272,6 +272,10 @@ impl<R: Ring> Loop for ReplayWorker<R> {
         &mut self.ring
     }
 
+    fn deadlines(&mut self) -> &mut Deadlines {
+        &mut self.deadlines
+    }
+
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
         match completion {
             Completion::Moved { tag, slot, result } => match Operation::of(tag) {

@@ -11,6 +11,7 @@ use crate::ring::Ring;
 use crate::session::abort_code::AbortCode;
 use crate::session::handover::Outcome;
 use crate::source::Source;
+use crate::time::deadlines::Deadline;
 use crate::transfer::control_link::await_abort_reason;
 use crate::wire::Control;
 use crate::worker::caller::Event;
@@ -73,7 +74,7 @@ impl<R: Ring> Sending<R> {
         };
         let end = within(self, SETTLE_MAX);
         // a device that does not come back is reported, whatever the reason
-        let _ = run_until(self, end, is_settled, drain);
+        let _ = run_until(self, (Deadline::Settle, end), is_settled, drain);
     }
 
     /// Sends no more, and closes when the peer does.
