@@ -6,6 +6,7 @@ use crate::error::{Errno, Error, PeerError, Place};
 use crate::net::Connection;
 use crate::phase::Phase;
 use crate::ring::{Directions, Ring};
+use crate::session::abort_code::AbortCode;
 use crate::wire::Control;
 use crate::worker::ending;
 use crate::worker::event_loop::Loop;
@@ -22,6 +23,14 @@ pub(super) fn await_abort_reason<L: Loop>(owner: &mut L, error: Error, link: fn(
             ending::await_abort_reason(owner, error, is_reason, |owner| !link(owner).is_closed())
         }
         _ => error,
+    }
+}
+
+/// What tells the peer that this side ends with an error.
+pub(super) fn final_message(error: &Error) -> Control {
+    match error {
+        Error::Cancelled => Control::Cancel,
+        other => Control::Abort { code: AbortCode::from(other).code(), text: other.to_string().into() },
     }
 }
 

@@ -6,10 +6,8 @@ use crate::numbers::DeviceIdx;
 use crate::phase::Phase;
 use crate::report::Role;
 use crate::ring::Ring;
-use crate::session::abort_code::AbortCode;
 use crate::session::handover::Outcome;
-use crate::transfer::control_link::await_abort_reason;
-use crate::wire::Control;
+use crate::transfer::control_link::{await_abort_reason, final_message};
 use crate::worker::caller::Event;
 use crate::worker::ending::{drain_close, send_final_message};
 use crate::worker::finished::Finished;
@@ -43,11 +41,7 @@ impl<R: Ring> Receiving<R> {
         match error {
             Error::Peer(error) if error.is_last_word() => return,
             _ if self.refused => {}
-            Error::Cancelled => self.session.send_last(Control::Cancel),
-            other => {
-                let text = other.to_string().into();
-                self.session.send_last(Control::Abort { code: AbortCode::from(other).code(), text });
-            }
+            error => self.session.send_last(final_message(error)),
         }
         self.send_all();
     }

@@ -8,12 +8,10 @@ use crate::numbers::DeviceIdx;
 use crate::phase::Phase;
 use crate::report::Role;
 use crate::ring::Ring;
-use crate::session::abort_code::AbortCode;
 use crate::session::handover::Outcome;
 use crate::source::Source;
 use crate::time::deadlines::Deadline;
-use crate::transfer::control_link::await_abort_reason;
-use crate::wire::Control;
+use crate::transfer::control_link::{await_abort_reason, final_message};
 use crate::worker::caller::Event;
 use crate::worker::ending::{drain_close, finish_devices, send_final_message};
 use crate::worker::event_loop::{drain, run_until, within};
@@ -50,11 +48,7 @@ impl<R: Ring> Sending<R> {
         match error {
             Error::Peer(error) if error.is_last_word() => return,
             Error::Refused { .. } => return,
-            Error::Cancelled => self.session.send_last(Control::Cancel),
-            other => {
-                let text = other.to_string().into();
-                self.session.send_last(Control::Abort { code: AbortCode::from(other).code(), text });
-            }
+            error => self.session.send_last(final_message(error)),
         }
         let is_sent = |sending: &mut Sending<R>| {
             let has_sent_all = sending.session.has_sent_all() && sending.link.has_sent_all();
