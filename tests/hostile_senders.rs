@@ -7,16 +7,17 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use common::content;
 use common::peer::{
-    Connections, agree, an_offer, await_end, config_header, control_bytes, dial, forged_control, header,
-    hello_bytes, welcome_of, with,
+    Connections, agree, an_offer, await_end, config_header, control_bytes, dial, forged_control, greet,
+    header, hello_bytes, read_message, welcome_of, with,
 };
-use common::victim::{Victim, assert_found, assert_takes_the_next, attack, whole_state};
-use ringlift::Outcome;
+use common::victim::{Victim, assert_found, assert_takes_the_next, attack, move_state, whole_state};
+use common::{content, listen, receive};
 use ringlift::error::{Error, PeerError, Refusal, Side};
 use ringlift::limits::{PACKET_SIZE_MAX, POOL_SIZE_MAX};
+use ringlift::sink::Verify;
 use ringlift::wire::{Control, Offer, Role, SessionId};
+use ringlift::{Outcome, Receiver};
 
 const CONTROL: &str = "the peer sent what is no message of this protocol on the control connection: ";
 
@@ -330,4 +331,70 @@ fn offers_that_do_not_fit_are_refused_with_the_reason() {
         );
         assert!(error.hint().is_some());
     }
+}
+
+#[test]
+fn estimates_that_no_sum_can_hold_are_only_estimates() {
+    let (listener, names) = (listen(), ["net0", "net1"]);
+    let receiver =
+        names.iter().fold(Receiver::builder(), |builder, name| builder.device(name, Verify::new()));
+    let receiving = receive(receiver.listener(&listener));
+    let mut offer = an_offer(&names);
+    offer.devices.iter_mut().for_each(|device| device.estimate = u64::MAX);
+    let mut peer = agree(greet(listener.local_addr(), 1), &offer);
+    peer.send(&Control::Cancel);
+    drop(peer);
+    let error = receiving.finish().error.expect("it was cancelled");
+    assert!(matches!(error, Error::Peer(PeerError::Cancelled)), "{error}");
+}
+
+// ── after everything is loaded ───────────────────────────────────────────────────────────────────────────────────────
+
+/// Closes a connection by a reset.
+fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).expect("TCP");
+    drop(stream);
+}
+
+/// Moves all state up to *loaded*.
+fn all_loaded(victim: &Victim) -> Connections {
+    let mut peer = victim.greet_and_agree();
+    move_state(&mut peer);
+    peer
+}
+
+#[test]
+fn a_data_connection_that_is_reset_when_everything_is_loaded_is_not_needed_any_more() {
+    let victim = Victim::start();
+    let mut peer = all_loaded(&victim);
+    peer.data.drain(..).for_each(reset);
+    // by its next heartbeat the receiver has seen the reset
+    while matches!(read_message(&mut peer.control).expect("it goes on"), Control::Credit { .. }) {}
+    peer.send(&Control::Commit);
+    assert_eq!(peer.next_message(), Some(Control::Committed));
+    drop(peer);
+    assert_eq!(victim.receiving.finish().outcome, Outcome::Complete);
+}
+
+#[test]
+fn whatever_comes_with_commit_or_after_it_changes_nothing() {
+    let commit = control_bytes(&Control::Commit);
+    for more in [commit.clone(), b"garbage that is no message".to_vec(), commit[..7].to_vec()] {
+        let victim = Victim::start();
+        let mut peer = all_loaded(&victim);
+        peer.write(&[&commit[..], &more].concat());
+        peer.data.drain(..).for_each(reset);
+        assert_eq!(peer.next_message(), Some(Control::Committed), "{more:?}");
+        drop(peer);
+        assert_eq!(victim.receiving.finish().outcome, Outcome::Complete);
+    }
+}
+
+#[test]
+fn a_control_connection_that_is_reset_after_commit_has_delivered_it() {
+    let victim = Victim::start();
+    let mut peer = all_loaded(&victim);
+    peer.send(&Control::Commit);
+    reset(peer.control);
+    assert_eq!(victim.receiving.finish().outcome, Outcome::Complete);
 }

@@ -224,6 +224,11 @@ impl<H> ReceiverSession<H> {
         self.handover.is_committed()
     }
 
+    /// Whether no packet of any device is missing: every device is loaded.
+    pub(crate) fn has_everything(&self) -> bool {
+        self.is_loaded() || self.is_committed()
+    }
+
     /// Every device runs.
     pub(crate) fn committed(&mut self) {
         self.handover.committed();

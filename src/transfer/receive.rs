@@ -33,7 +33,7 @@ use crate::worker::operation::Operation;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::steps::StepOutput;
 use crate::worker::writers::{Device, Writers, start_devices, step_all_sinks};
-use crate::worker::{Worker, control_buffers, slot_size};
+use crate::worker::{Worker, control_buffers, slot_size, total_estimate};
 
 /// What the worker is made of.
 pub(super) struct Parts {
@@ -136,13 +136,13 @@ impl<R: Ring> Receiving<R> {
                 format!("a pool of {} bytes holds {slots} packets, fewer than devices", offer.pool_size);
             return Err(self.refuse(Refusal::Settings { text: text.into() }));
         };
-        self.provide((slots, slot_size(packet_size)))?;
         self.worker.report.packet_size(packet_size, offer.checksum);
         self.writers.devices.sort(&sinks);
         let known = offer.devices.iter().map(|device| (device.estimate > 0).then_some(device.estimate));
-        self.estimate = known.sum();
+        self.estimate = total_estimate(known);
         self.checksum = offer.checksum;
         self.session.accept(offer, packet_size, window);
+        self.provide((slots, slot_size(packet_size)))?;
         self.headers.reserve(self.connections.len());
         for (channel, connection) in self.connections.drain(..).enumerate() {
             let buffer = self.control_buffers.take().expect("there is a control buffer for each channel");
@@ -257,11 +257,19 @@ impl<R: Ring> Receiving<R> {
         // whatever has arrived by now is taken before the peer is judged
         let now = self.worker.ring.now();
         while let Some(completion) = self.worker.ring.next() {
-            self.on_completion(completion)?;
+            self.on_completion(completion).or_else(|error| self.unless_committed(error))?;
             // at once: the packet's bytes are in this processor's cache now
             self.writers.begin(&mut self.worker, &mut self.session)?;
         }
         self.session.check(now)
+    }
+
+    /// Once the devices are ours, nothing that the peer does or that befalls its connections matters (P-37).
+    fn unless_committed(&self, error: Error) -> Result<(), Error> {
+        match error {
+            Error::Peer(_) if self.session.is_committed() => Ok(()),
+            other => Err(other),
+        }
     }
 
     /// Receives one of the payloads whose headers came.
@@ -278,7 +286,7 @@ impl<R: Ring> Receiving<R> {
         }
         // after commit nothing is sent to a peer that is gone, and nothing waits for it
         if self.link.is_closed() && self.session.is_committed() {
-            return now + nanos(HEARTBEAT_INTERVAL);
+            return (now + nanos(HEARTBEAT_INTERVAL)).min(self.worker.deadlines.next());
         }
         self.session.next_deadline().min(self.worker.deadlines.next())
     }
@@ -314,8 +322,8 @@ impl<R: Ring> Receiving<R> {
                     error.into()
                 })
             }
-            // a connection that has nothing more to bring may end
-            RxEvent::Closed if self.session.is_loaded() || self.session.is_committed() => Ok(()),
+            // a connection that has nothing more to bring may end as it likes
+            RxEvent::Closed | RxEvent::Cut | RxEvent::Failed(_) if self.session.has_everything() => Ok(()),
             RxEvent::Closed | RxEvent::Cut => Err(PeerError::Closed { place, phase }.into()),
             RxEvent::Failed(errno) => Err(PeerError::Lost { place, phase, errno }.into()),
             RxEvent::Malformed(what) => Err(PeerError::Malformed { place, what }.into()),

@@ -34,7 +34,7 @@ pub(super) use crate::worker::readers::Device;
 use crate::worker::readers::{Begun, Readers};
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::steps::{Devices, StepOutput, StepResult};
-use crate::worker::{Worker, control_buffers, slot_size};
+use crate::worker::{Worker, control_buffers, slot_size, total_estimate};
 
 /// What the worker is made of.
 pub(super) struct Parts {
@@ -251,7 +251,7 @@ impl<R: Ring> Sending<R> {
         self.worker.report_progress(now, || {
             let bytes =
                 DeviceIdx::below(readers.devices.len()).map(|device| session.totals(device).bytes).sum();
-            (bytes, readers.estimates().sum())
+            (bytes, total_estimate(readers.estimates()))
         });
     }
 

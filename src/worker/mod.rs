@@ -115,6 +115,12 @@ pub(crate) fn check_devices<'a>(devices: impl Iterator<Item = (&'a str, u32)>) -
     }
 }
 
+/// Bytes that devices expect together, when all of them know. An estimate is a peer's or a device's word, as large as it
+/// likes.
+pub(crate) fn total_estimate(mut estimates: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    estimates.try_fold(0, |sum: u64, estimate| Some(sum.saturating_add(estimate?)))
+}
+
 /// Payload bytes that a slot must hold: a data packet or a config state, whichever is longer.
 pub(crate) fn slot_size(packet_size: PacketSize) -> u32 {
     packet_size.get().max(u32::try_from(CONFIG_SIZE_MAX).expect("config state is short"))

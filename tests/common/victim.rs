@@ -102,6 +102,12 @@ pub(crate) fn assert_found(expected: &str, what: impl FnOnce(&mut Connections)) 
 
 /// A state of 5000 bytes in two packets that arrive in the wrong order, up to commit.
 pub(crate) fn whole_state(peer: &mut Connections) {
+    move_state(peer);
+    peer.send(&Control::Commit);
+}
+
+/// The same, up to *loaded*.
+pub(crate) fn move_state(peer: &mut Connections) {
     let state = content(5000);
     let (head, tail) = state.split_at(PACKET as usize);
     peer.send(&Control::Switchover);
@@ -110,5 +116,4 @@ pub(crate) fn whole_state(peer: &mut Connections) {
     peer.packet(0, &header(0, 0, head), head);
     let loaded = peer.next_message().expect("loaded");
     assert!(matches!(loaded, Control::Loaded { device: 0, packets: 3, bytes: 5006, .. }), "{loaded:?}");
-    peer.send(&Control::Commit);
 }
