@@ -9,7 +9,7 @@
 //! | [`Error::Device`] | a source or a sink, named | 1 |
 //! | [`Error::File`] | an output file, named | 1 |
 //! | [`Error::Kernel`] | this host: io_uring, memory, sockets | 1 |
-//! | [`Error::Cancelled`], [`Error::Deadline`] | the caller | 130, 1 |
+//! | [`Error::Cancelled`], [`Error::Deadline`], [`Error::Downtime`] | the caller | 130, 1, 1 |
 //! | [`Error::InDoubt`] | neither side can tell which one runs the devices | 3 |
 //!
 //! No variant holds another's text; each keeps the operation and the errno.
@@ -28,6 +28,7 @@ mod refusal;
 mod stream;
 
 use std::fmt;
+use std::time::Duration;
 
 pub use crate::wire::Refusal;
 pub use capture::{CaptureError, CaptureProblem, DeviceProblem, TailDifference};
@@ -90,6 +91,12 @@ pub enum Error {
     /// The deadline passed before the hand-over.
     #[error("the deadline passed before every device was loaded")]
     Deadline,
+    /// The source's devices stood still for longer than the caller allows, and were not all loaded yet.
+    #[error("the devices were not loaded within {} s of being stopped", max.as_secs_f64())]
+    Downtime {
+        /// The bound.
+        max: Duration,
+    },
     /// Commit was sent and no answer came: the destination may or may not be running the devices.
     #[error("commit was sent and no answer came ({cause}): the destination may be running the devices")]
     InDoubt {
@@ -117,6 +124,9 @@ impl Error {
             Error::Cancelled => None,
             Error::Deadline => Some(
                 "the source devices are back where they were; raise the deadline, or find what is slow in the report's latency",
+            ),
+            Error::Downtime { .. } => Some(
+                "the source devices are back where they were; raise the bound of the downtime, or find what is slow in the report's latency",
             ),
             Error::InDoubt { .. } => Some(
                 "look at the destination: if its devices run, discard the source; if it is down or says aborted, resume the source, whose state is intact",

@@ -66,6 +66,9 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// A transfer in which no data has moved for this long has failed, even if heartbeats arrive. This bounds the time that
 /// a slow device may take for one read, one write or one state change (seconds, for the slowest known).
 pub const STANDSTILL_MAX: Duration = Duration::from_secs(60);
+/// How long the source's devices stand still at most, unless the caller sets another bound: what takes longer is rolled
+/// back. A guest notices seconds; 60 s move 64 GiB of state over a link of 10 Gbit/s.
+pub const DOWNTIME_MAX_DEFAULT: Duration = Duration::from_secs(60);
 /// How long a side that gives up tries to send its final message.
 pub const FINAL_MESSAGE_MAX: Duration = Duration::from_secs(1);
 /// How often to poll for the peer kernel's acknowledgement of our final message: a fraction of a round trip.

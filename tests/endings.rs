@@ -16,6 +16,7 @@ use ringlift::error::{DeviceError, Error, Misuse, PeerError, Refusal, Side};
 use ringlift::report::WarningCode;
 use ringlift::sink::{Discard, FdSink, FileSink, Verify};
 use ringlift::source::{FdSource, Null, Synthetic};
+use ringlift::wire::Control;
 use ringlift::{Cancel, Event, Outcome, Phase, Receiver, Sender};
 
 /// Cancels a transfer on the sender while `step` of one of the devices is under way, and checks how it ends.
@@ -191,11 +192,26 @@ fn what_takes_longer_than_its_deadline_is_rolled_back() {
     let received = receiving.finish();
     let error = assert_aborted(&received);
     assert!(
-        matches!(error, Error::Peer(PeerError::Aborted { text }) if text.contains("deadline")),
+        matches!(error, Error::Peer(PeerError::Aborted { text, .. }) if text.contains("deadline")),
         "{error}"
     );
     assert_eq!(from.steps().last(), Some(&"rollback"));
     assert_eq!(to.steps().last(), Some(&"rollback"));
+}
+
+#[test]
+fn a_receiver_whose_sender_takes_too_long_resets_its_devices() {
+    let (sink, journal) = TestSink::new();
+    let listener = listen();
+    let receiver = Receiver::builder().device("net0", sink).listener(&listener);
+    let receiving = receive(receiver.deadline(Duration::from_millis(1500)));
+    // the deadline counts from when the sender has come
+    let mut peer = common::peer::greet_and_agree(listener.local_addr(), 1, &["net0"]);
+    while common::peer::read_message(&mut peer.control).is_ok_and(|message| message == Control::Heartbeat) {}
+    let received = receiving.finish();
+    assert!(matches!(received.error, Some(Error::Deadline)), "{:?}", received.error);
+    assert_eq!(received.outcome, Outcome::Aborted);
+    assert_eq!(journal.steps().last(), Some(&"rollback"));
 }
 
 #[test]
@@ -233,7 +249,7 @@ fn trouble_at_the_source(step: &'static str, trouble: Trouble) {
     assert!(error.hint().is_some());
     let error = assert_aborted(&received);
     assert!(
-        matches!(error, Error::Peer(PeerError::Aborted { text }) if text.contains("net0")),
+        matches!(error, Error::Peer(PeerError::Aborted { text, .. }) if text.contains("net0")),
         "{step}: {error}"
     );
     assert_eq!(from.steps().last(), Some(&"rollback"), "{step}: {:?}", from.steps());
@@ -282,7 +298,7 @@ fn trouble_at_the_sink(step: &'static str, trouble: Trouble) {
         Error::Refused { by: Side::Receiver, reason: Refusal::NotReady { text } } if step == "prepare" => {
             assert!(text.contains("net0"), "{text}");
         }
-        Error::Peer(PeerError::Aborted { text }) => assert!(text.contains("net0"), "{text}"),
+        Error::Peer(PeerError::Aborted { text, .. }) => assert!(text.contains("net0"), "{text}"),
         other => unreachable!("{step}: {other}"),
     }
     for journal in [&to, &beside, &from] {

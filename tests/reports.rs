@@ -109,7 +109,7 @@ fn full_transfer() -> Report {
         settings: Settings {
             dialect: "qemu".to_owned(),
             checksum: report::Checksum::Crc32c,
-            zero_copy: report::ZeroCopy::Auto,
+            zero_copy: Some(report::ZeroCopy::Auto),
             ..Settings::default()
         },
         host: Host::default(),
@@ -117,7 +117,7 @@ fn full_transfer() -> Report {
         channels: vec![ChannelReport::default()],
         latency_ns: Latency::default(),
         backpressure: Backpressure::default(),
-        downtime: Downtime::default(),
+        downtime: Downtime { rollback_ns: 1, simulated: true, ..Downtime::default() },
         warnings: vec![a_warning()],
     }
 }

@@ -38,7 +38,10 @@ fn synthetic_state_of_another_seed_is_seen_and_nothing_runs() {
     assert_eq!(error.to_string(), "device net0: content differs from the generator's at byte 0");
     assert!(error.hint().expect("a hint").contains("synthetic"));
     let error = assert_aborted(&sent);
-    assert!(matches!(error, Error::Peer(PeerError::Aborted { text }) if text.contains("net0")), "{error}");
+    assert!(
+        matches!(error, Error::Peer(PeerError::Aborted { text, .. }) if text.contains("net0")),
+        "{error}"
+    );
 }
 
 #[test]

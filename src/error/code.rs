@@ -186,6 +186,7 @@ codes! {
     Cancelled = 9001, "The caller cancelled";
     Deadline = 9002, "The deadline passed before the hand-over";
     InDoubt = 9003, "Commit was sent and no answer came";
+    Downtime = 9004, "The devices stood still for longer than the caller allows";
 }
 
 impl ErrorCode {
@@ -207,6 +208,7 @@ impl From<&Error> for ErrorCode {
             Error::Kernel(error) => of_kernel(error.operation),
             Error::Cancelled => ErrorCode::Cancelled,
             Error::Deadline => ErrorCode::Deadline,
+            Error::Downtime { .. } => ErrorCode::Downtime,
             Error::InDoubt { .. } => ErrorCode::InDoubt,
         }
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use super::{Errno, QemuError};
 use crate::limits;
 use crate::phase::Phase;
-use crate::wire::ControlKind;
+use crate::wire::{AbortCode, ControlKind};
 
 /// The peer broke the protocol, fell silent or went away.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -131,6 +131,8 @@ pub enum PeerError {
     /// The peer gave up and sent the reason.
     #[error("the peer aborted: {text}")]
     Aborted {
+        /// What it blames.
+        code: AbortCode,
         /// The peer's text, made printable.
         text: Box<str>,
     },

@@ -1,6 +1,7 @@
 //! The live receiver's public interface: like the native receiver's, with a QEMU at the other end.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use super::Listener;
 use super::gather::Gathered;
@@ -14,7 +15,7 @@ use crate::report::Role;
 use crate::ring;
 use crate::ring::HostRing;
 use crate::sink::Sink;
-use crate::time::{Nanos, now};
+use crate::time::now;
 use crate::wire::qemu::Idstr;
 use crate::worker::caller::{Caller, Event};
 use crate::worker::check_devices;
@@ -72,17 +73,18 @@ impl Receiver {
     pub fn run(self) -> Finished {
         let mut builder = ReportBuilder::new(now(), self.devices.len());
         builder.dialect(DIALECT);
-        match self.begin(builder.started_at) {
+        match self.begin() {
             Ok(receiving) => receiving.run(),
             Err(error) => builder.not_begun(Role::Receiver, error),
         }
     }
 
     /// Gathers the connections and creates the worker.
-    fn begin(mut self, begun: Nanos) -> Result<Receiving<HostRing>, Error> {
+    fn begin(mut self) -> Result<Receiving<HostRing>, Error> {
         let Options { channels, pool_size } = self.options;
-        let mut caller = self.settings.connecting_caller(begun);
+        let mut caller = self.settings.waiting_caller();
         let gathered = meet(self.peer, channels, self.settings.congestion(), &mut caller)?;
+        caller.deadline = self.settings.deadline_from(now());
         let ring = ring::open(&caller.cancel)?;
         let congestion = gathered.congestion();
         let Gathered { main, multifd, .. } = gathered;
@@ -128,6 +130,13 @@ impl ReceiverBuilder {
     /// Adds a device whose kind is known only at run time.
     pub fn boxed_device(mut self, idstr: impl AsRef<str>, sink: Box<dyn Sink>) -> ReceiverBuilder {
         self.devices.push(Device { name: idstr.as_ref().into(), instance: 0, sink });
+        self
+    }
+
+    /// How long everything up to SHUT may take, from when all connections are there. What takes longer is reset. No bound
+    /// unless set.
+    pub fn deadline(mut self, deadline: Duration) -> ReceiverBuilder {
+        self.settings.set_deadline(deadline);
         self
     }
 

@@ -92,8 +92,8 @@ pub struct Settings {
     pub pool_slots: u64,
     /// How payloads were checked.
     pub checksum: Checksum,
-    /// The mode that was requested.
-    pub zero_copy: ZeroCopy,
+    /// The mode that was requested; none on the side that receives, and where no transfer began.
+    pub zero_copy: Option<ZeroCopy>,
     /// Congestion control of the data connections, as the kernel reports it.
     pub congestion: String,
     /// What kind of memory backs the pool.
@@ -112,7 +112,7 @@ impl Default for Settings {
             pool: 0,
             pool_slots: 0,
             checksum: Checksum::None,
-            zero_copy: ZeroCopy::Off,
+            zero_copy: None,
             congestion: String::new(),
             huge_pages: HugePages::None,
             registered_buffers: false,
@@ -218,6 +218,22 @@ pub struct Downtime {
     pub load_ns: u64,
     /// From Commit to running.
     pub commit_ns: u64,
+    /// Going back to where the devices were, in a transfer that was not completed. Absent when it took no time.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rollback_ns: u64,
+    /// No device of this side can stop: the times are those of the protocol, and no guest stood still. Absent when false.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub simulated: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 shown_as_written!(Role, TransferOutcome, Checksum, ZeroCopy);

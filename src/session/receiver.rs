@@ -305,7 +305,9 @@ impl<H> ReceiverSession<H> {
             }
             // P-33
             Control::Commit if self.switched_over.is_some() && self.handover.commit() => {}
-            Control::Abort { text, .. } => return Err(PeerError::Aborted { text }.into()),
+            Control::Abort { code, text } => {
+                return Err(PeerError::Aborted { code: code.into(), text }.into());
+            }
             Control::Cancel => return Err(PeerError::Cancelled.into()),
             // P-10
             other => return Err(PeerError::Unexpected { message: other.kind(), phase: self.phase }.into()),

@@ -228,9 +228,9 @@ impl<H> SenderSession<H> {
             // P-33
             Control::Committed if self.handover.committed() => {}
             // P-34
-            Control::Abort { text, .. } => {
+            Control::Abort { code, text } => {
                 self.promised = true;
-                return Err(PeerError::Aborted { text }.into());
+                return Err(PeerError::Aborted { code: code.into(), text }.into());
             }
             Control::Cancel => {
                 self.promised = true;

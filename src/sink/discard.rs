@@ -25,6 +25,10 @@ impl Sink for Discard {
         Ok(())
     }
 
+    fn is_simulated(&self) -> bool {
+        true
+    }
+
     fn rollback(&mut self) -> Result<(), DeviceError> {
         Ok(())
     }

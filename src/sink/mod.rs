@@ -88,6 +88,11 @@ pub trait Sink: Send {
     /// phase, also when [`prepare`](Sink::prepare) never ran or failed.
     fn rollback(&mut self) -> Result<(), DeviceError>;
 
+    /// Whether there is no device behind it that could stop or run, so that its downtime is only the protocol's.
+    fn is_simulated(&self) -> bool {
+        false
+    }
+
     /// Whether written bytes stay where they are even after [`rollback`](Sink::rollback), as those in a pipe do. The
     /// report of an aborted transfer warns of it.
     fn keeps_written(&self) -> bool {

@@ -76,6 +76,10 @@ impl Sink for Verify {
         Ok(())
     }
 
+    fn is_simulated(&self) -> bool {
+        true
+    }
+
     fn rollback(&mut self) -> Result<(), DeviceError> {
         self.reset();
         Ok(())

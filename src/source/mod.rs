@@ -106,6 +106,11 @@ pub trait Source: Send {
     /// also when [`start`](Source::start) never ran or failed.
     fn rollback(&mut self) -> Result<(), DeviceError>;
 
+    /// Whether there is no device behind it that could stop, so that its downtime is only the protocol's.
+    fn is_simulated(&self) -> bool {
+        false
+    }
+
     /// It is unknown which side runs: the device stays stopped with its state intact.
     fn park(&mut self) -> Result<(), DeviceError> {
         Ok(())

@@ -41,6 +41,10 @@ impl Source for Null {
         Ok(())
     }
 
+    fn is_simulated(&self) -> bool {
+        true
+    }
+
     fn rollback(&mut self) -> Result<(), DeviceError> {
         self.offset = 0;
         Ok(())

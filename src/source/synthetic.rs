@@ -59,6 +59,10 @@ impl Source for Synthetic {
         Ok(())
     }
 
+    fn is_simulated(&self) -> bool {
+        true
+    }
+
     fn rollback(&mut self) -> Result<(), DeviceError> {
         self.offset = 0;
         Ok(())

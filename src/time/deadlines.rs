@@ -18,6 +18,8 @@ pub(crate) enum Deadline {
     Leftovers,
     /// The caller wants it to be over.
     Caller,
+    /// The devices have been stopped for as long as the caller allows.
+    Downtime,
     /// A device in pre-copy that had nothing new is asked again.
     PreCopyPoll,
     /// Pre-copy ends, whether it has converged or not.

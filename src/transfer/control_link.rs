@@ -6,8 +6,7 @@ use crate::error::{Errno, Error, PeerError, Place};
 use crate::net::Connection;
 use crate::phase::Phase;
 use crate::ring::{Directions, Ring};
-use crate::session::abort_code::AbortCode;
-use crate::wire::Control;
+use crate::wire::{AbortCode, Control};
 use crate::worker::ending;
 use crate::worker::event_loop::Loop;
 use crate::worker::operation::Operation;
@@ -30,7 +29,7 @@ pub(super) fn await_abort_reason<L: Loop>(owner: &mut L, error: Error, link: fn(
 pub(super) fn final_message(error: &Error) -> Control {
     match error {
         Error::Cancelled => Control::Cancel,
-        other => Control::Abort { code: AbortCode::from(other).code(), text: other.to_string().into() },
+        other => Control::Abort { code: AbortCode::from(other).number(), text: other.to_string().into() },
     }
 }
 

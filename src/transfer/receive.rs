@@ -78,6 +78,7 @@ impl<R: Ring> Receiving<R> {
         let mut control_buffers = control_buffers(parts.data.len())?;
         let link = Link::new(&mut worker.ring, parts.control, &mut control_buffers);
         worker.report.clocks(parts.same_clock);
+        worker.report.simulated(parts.devices.iter().all(|device| device.sink.is_simulated()));
         Ok(Receiving {
             session: ReceiverSession::new(worker.ring.now()),
             worker,

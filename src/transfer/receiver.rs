@@ -1,6 +1,7 @@
 //! The receiver as an embedder sees it: the mirror image of the sender.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use super::receive::{Parts, Receiving};
 use crate::cancel::Cancel;
@@ -12,7 +13,7 @@ use crate::report::Role;
 use crate::ring;
 use crate::ring::HostRing;
 use crate::sink::Sink;
-use crate::time::{Nanos, now};
+use crate::time::now;
 use crate::worker::caller::{Caller, Event};
 use crate::worker::check_devices;
 use crate::worker::finished::Finished;
@@ -66,16 +67,17 @@ impl Receiver {
     /// (complete), or are reset (aborted).
     pub fn run(self) -> Finished {
         let report = ReportBuilder::new(now(), self.devices.len());
-        match self.begin(report.started_at) {
+        match self.begin() {
             Ok(receiving) => receiving.run(),
             Err(error) => report.not_begun(Role::Receiver, error),
         }
     }
 
     /// The worker, whose connections are there.
-    fn begin(mut self, begun: Nanos) -> Result<Receiving<HostRing>, Error> {
-        let mut caller = self.settings.connecting_caller(begun);
+    fn begin(mut self) -> Result<Receiving<HostRing>, Error> {
+        let mut caller = self.settings.waiting_caller();
         let connections = meet(self.peer, self.settings.congestion(), &mut caller)?;
+        caller.deadline = self.settings.deadline_from(now());
         caller.tell(&Event::Connected { peer: connections.peer(), channels: connections.channels() });
         let ring = ring::open(&caller.cancel)?;
         let congestion = connections.congestion();
@@ -152,6 +154,13 @@ impl ReceiverBuilder {
     /// The TCP congestion control. The host's own unless set.
     pub fn congestion(mut self, name: impl AsRef<str>) -> ReceiverBuilder {
         self.settings.set_congestion(name.as_ref());
+        self
+    }
+
+    /// How long everything up to Commit may take, from when the sender's connections are there. What takes longer is reset.
+    /// No bound unless set.
+    pub fn deadline(mut self, deadline: Duration) -> ReceiverBuilder {
+        self.settings.set_deadline(deadline);
         self
     }
 

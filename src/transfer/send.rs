@@ -7,6 +7,8 @@
 mod channels;
 mod ending;
 
+use std::time::Duration;
+
 use self::channels::Channels;
 use super::control_link::Link;
 use crate::buffer::{Pool, Slot};
@@ -21,8 +23,8 @@ use crate::ring::{Completion, Ring};
 use crate::session::queue::ReadPacket;
 use crate::session::sender::SenderSession;
 use crate::source::Source;
-use crate::time::Nanos;
 use crate::time::deadlines::{Deadline, Deadlines};
+use crate::time::{Nanos, nanos};
 use crate::wire::{Checksum, DeviceOffer, Offer};
 use crate::worker::caller::{Caller, Event};
 use crate::worker::ending::{run, step_all};
@@ -45,6 +47,7 @@ pub(super) struct Parts {
     pub(super) pool_size: u64,
     pub(super) checksum: Checksum,
     pub(super) zero_copy: ZeroCopy,
+    pub(super) downtime_max: Duration,
     pub(super) before_switchover: Option<Box<dyn FnOnce() + Send>>,
     pub(super) caller: Caller,
 }
@@ -58,6 +61,7 @@ pub(super) struct Sending<R: Ring> {
     link: Link,
     session: SenderSession<Slot>,
     before_switchover: Option<Box<dyn FnOnce() + Send>>,
+    downtime_max: Duration,
     /// How many slots of which capacity the pool has.
     pool: (u32, u32),
     checksum: Checksum,
@@ -66,6 +70,7 @@ pub(super) struct Sending<R: Ring> {
 impl<R: Ring> Sending<R> {
     pub(super) fn new(ring: R, parts: Parts) -> Result<Sending<R>, KernelError> {
         let mut worker = Worker::new(ring, parts.caller, parts.devices.len());
+        worker.report.simulated(parts.devices.iter().all(|device| device.source.is_simulated()));
         let slot_size = slot_size(parts.packet_size);
         let slots = Pool::slots_in(parts.pool_size, slot_size);
         let mut control_buffers = control_buffers(0)?;
@@ -96,6 +101,7 @@ impl<R: Ring> Sending<R> {
             link,
             session,
             before_switchover: parts.before_switchover,
+            downtime_max: parts.downtime_max,
             pool: (slots, slot_size),
             checksum: parts.checksum,
         })
@@ -164,7 +170,9 @@ impl<R: Ring> Sending<R> {
             pause();
         }
         self.readers.switch_over();
-        self.worker.report.switchover(self.worker.ring.now());
+        let now = self.worker.ring.now();
+        self.worker.report.switchover(now);
+        self.worker.deadlines.set(Deadline::Downtime, now.saturating_add(nanos(self.downtime_max)));
         self.session.switch_over();
         self.step_all(|source| source.quiesce().map(|()| StepOutput::Nothing))?;
         self.step_all(|source| source.stop().map(|()| StepOutput::Nothing))?;
@@ -197,8 +205,9 @@ impl<R: Ring> Sending<R> {
 
     fn commit(&mut self) -> Result<(), Error> {
         // the last moment at which the caller can change their mind
-        self.worker.caller.check(self.worker.ring.now())?;
+        self.check_caller(self.worker.ring.now())?;
         self.worker.deadlines.stop(Deadline::Caller);
+        self.worker.deadlines.stop(Deadline::Downtime);
         self.enter(Phase::Commit);
         self.session.commit();
         while !self.session.is_over() {
@@ -226,7 +235,7 @@ impl<R: Ring> Sending<R> {
     fn turn(&mut self) -> Result<(), Error> {
         let now = self.worker.ring.now();
         if !self.session.is_committed() {
-            self.worker.caller.check(now)?;
+            self.check_caller(now)?;
         }
         self.send_packets();
         // what this thread read is sent before it reads more
@@ -244,6 +253,14 @@ impl<R: Ring> Sending<R> {
             self.on_completion(completion)?;
         }
         self.session.check(now)
+    }
+
+    /// Whether the caller still wants it, within the bounds that the caller set.
+    fn check_caller(&self, now: Nanos) -> Result<(), Error> {
+        if self.worker.deadlines.has_expired(Deadline::Downtime, now) {
+            return Err(Error::Downtime { max: self.downtime_max });
+        }
+        self.worker.caller.check(now)
     }
 
     fn report_progress(&mut self, now: Nanos) {

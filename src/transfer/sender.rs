@@ -9,7 +9,10 @@ use crate::buffer::Pool;
 use crate::cancel::Cancel;
 use crate::channel::ZeroCopy;
 use crate::error::{Error, Misuse};
-use crate::limits::{CHANNELS_DEFAULT, CHANNELS_MAX, PACKET_SIZE_DEFAULT, POOL_SIZE_DEFAULT, POOL_SIZE_MAX};
+use crate::limits::{
+    CHANNELS_DEFAULT, CHANNELS_MAX, DOWNTIME_MAX_DEFAULT, PACKET_SIZE_DEFAULT, POOL_SIZE_DEFAULT,
+    POOL_SIZE_MAX,
+};
 use crate::net::listener;
 use crate::net::listener::Connections;
 use crate::numbers::PacketSize;
@@ -59,6 +62,7 @@ struct Options {
     pool_size: u64,
     zero_copy: ZeroCopy,
     checksum: Checksum,
+    downtime_max: Duration,
     before_switchover: Option<Box<dyn FnOnce() + Send>>,
 }
 
@@ -79,6 +83,7 @@ impl Sender {
             pool_size: POOL_SIZE_DEFAULT,
             zero_copy: ZeroCopy::default(),
             checksum: Checksum::default(),
+            downtime_max: DOWNTIME_MAX_DEFAULT,
             before_switchover: None,
         };
         SenderBuilder {
@@ -103,7 +108,8 @@ impl Sender {
 
     /// The worker, whose connections are there.
     fn begin(mut self, begun: Nanos) -> Result<Sending<HostRing>, Error> {
-        let Options { channels, pool_size, zero_copy, checksum, before_switchover } = self.options;
+        let Options { channels, pool_size, zero_copy, checksum, downtime_max, before_switchover } =
+            self.options;
         let mut caller = self.settings.connecting_caller(begun);
         let connections = meet(self.peer, channels, self.settings.congestion(), &caller)?;
         let peer = connections.peer();
@@ -119,6 +125,7 @@ impl Sender {
             pool_size,
             checksum,
             zero_copy,
+            downtime_max,
             before_switchover,
             caller,
         };
@@ -212,6 +219,13 @@ impl SenderBuilder {
     /// How long everything up to Commit may take, from the call of `run`. What takes longer is rolled back.
     pub fn deadline(mut self, deadline: Duration) -> SenderBuilder {
         self.settings.set_deadline(deadline);
+        self
+    }
+
+    /// How long the devices may stand still before everything is loaded. What takes longer is rolled back, and the devices go
+    /// back to where they were. 60 s unless set.
+    pub fn downtime_max(mut self, max: Duration) -> SenderBuilder {
+        self.options.downtime_max = max;
         self
     }
 

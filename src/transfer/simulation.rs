@@ -14,7 +14,7 @@ use crate::buffer::Pool;
 use crate::cancel::Cancel;
 use crate::channel::ZeroCopy;
 use crate::error::{DeviceError, DeviceOperation, Errno, Error, PeerError};
-use crate::limits::LINGER_MAX;
+use crate::limits::{DOWNTIME_MAX_DEFAULT, LINGER_MAX};
 use crate::net::Connection;
 use crate::numbers::PacketSize;
 use crate::ring::sim::{Cut, Dice, SimFile, SimRing, World};
@@ -217,6 +217,7 @@ fn simulate(scenario: &Scenario) -> Played {
         pool_size,
         checksum: Checksum::Crc32c,
         zero_copy: if scenario.seed.is_multiple_of(2) { ZeroCopy::On } else { ZeroCopy::Off },
+        downtime_max: DOWNTIME_MAX_DEFAULT,
         before_switchover: None,
         caller: Caller::new(Cancel::new(), None),
     };
@@ -261,6 +262,7 @@ fn one_device(
         pool_size: 1 << 20,
         checksum: Checksum::Crc32c,
         zero_copy: ZeroCopy::Off,
+        downtime_max: DOWNTIME_MAX_DEFAULT,
         before_switchover: None,
         caller: Caller::new(Cancel::new(), None),
     };

@@ -1,6 +1,7 @@
 //! Stations 2 and 3: bytes to packets and messages and back. Pure: no descriptor, no clock, and no allocation on the
 //! data path. `docs/PROTOCOL.md` draws every message; its numbered rules are cited here as `P-n`.
 
+mod abort_code;
 mod check;
 mod control;
 mod cursor;
@@ -11,6 +12,7 @@ mod refusal;
 mod text;
 pub(crate) mod vfio;
 
+pub use abort_code::AbortCode;
 pub use check::{crc32c, crc32c_combine};
 pub use control::{CONTROL_HEADER_LEN, Control, ControlHeader, ControlKind, DeviceOffer, Offer};
 pub(crate) use cursor::{be32, be64};

@@ -32,6 +32,8 @@ pub(crate) struct ReportBuilder {
     /// When the devices began to stop, were stopped, all state was moved, it was loaded, and they ran on the other
     /// side.
     moments: [Option<Nanos>; 5],
+    /// No device of this side can stop.
+    simulated: bool,
 }
 
 const SWITCHOVER: usize = 0;
@@ -49,12 +51,18 @@ impl ReportBuilder {
             devices: Vec::with_capacity(devices),
             channels: Vec::new(),
             moments: [None; 5],
+            simulated: false,
         }
     }
 
     pub(crate) fn packet_size(&mut self, packet_size: PacketSize, checksum: Checksum) {
         self.settings.packet_size = packet_size.get().into();
         self.settings.checksum = checksum.into();
+    }
+
+    /// Whether no device of this side can stop.
+    pub(crate) fn simulated(&mut self, simulated: bool) {
+        self.simulated = simulated;
     }
 
     /// The name of the protocol.
@@ -68,7 +76,7 @@ impl ReportBuilder {
     }
 
     pub(crate) fn zero_copy(&mut self, wanted: ZeroCopy, possible: bool) {
-        self.settings.zero_copy = wanted.into();
+        self.settings.zero_copy = Some(wanted.into());
         if wanted == ZeroCopy::On && !possible {
             let text = "this kernel has no zero-copy send";
             self.header.warn(WarningCode::ZeroCopyUnavailable, text, "boot Linux 6.0 or later");
@@ -193,8 +201,11 @@ impl ReportBuilder {
         };
         let (stop_ns, transfer_ns, load_ns) = (phase(STOPPED), phase(TRANSFERRED), phase(LOADED));
         let commit_ns = phase(COMMITTED);
-        let end = self.moments[COMMITTED].unwrap_or(end);
-        Downtime { total_ns: end.saturating_sub(begin), stop_ns, transfer_ns, load_ns, commit_ns }
+        let total_ns = self.moments[COMMITTED].unwrap_or(end).saturating_sub(begin);
+        // what is left of a transfer that was not completed is the way back
+        let rollback_ns = total_ns.saturating_sub(stop_ns + transfer_ns + load_ns + commit_ns);
+        let simulated = self.simulated;
+        Downtime { total_ns, stop_ns, transfer_ns, load_ns, commit_ns, rollback_ns, simulated }
     }
 
     /// The end of a transfer whose worker was never made: no device was touched.
@@ -291,18 +302,26 @@ mod tests {
         let downtime = builder.downtime(700);
         assert_eq!(
             downtime,
-            Downtime { total_ns: 400, stop_ns: 50, transfer_ns: 250, load_ns: 50, commit_ns: 50 }
+            Downtime {
+                total_ns: 400,
+                stop_ns: 50,
+                transfer_ns: 250,
+                load_ns: 50,
+                commit_ns: 50,
+                ..Downtime::default()
+            }
         );
     }
 
     #[test]
-    fn a_phase_that_never_came_takes_no_time() {
+    fn a_phase_that_never_came_takes_no_time_and_what_is_left_is_the_way_back() {
         let mut builder = ReportBuilder::new(0, 1);
         assert_eq!(builder.downtime(700), Downtime::default());
         builder.switchover(100);
         builder.transferred(300);
         let downtime = builder.downtime(700);
         assert_eq!((downtime.total_ns, downtime.transfer_ns, downtime.commit_ns), (600, 200, 0));
+        assert_eq!(downtime.rollback_ns, 400);
     }
 
     #[test]

@@ -40,14 +40,26 @@ impl Settings {
         self.congestion.as_deref()
     }
 
+    /// When it has to be over, if it begins at `begun`.
+    pub(crate) fn deadline_from(&self, begun: Nanos) -> Option<Nanos> {
+        self.deadline.map(|deadline| begun.saturating_add(nanos(deadline)))
+    }
+
     /// The caller of a worker that began at `begun`. Called once: the event handler goes with it.
     pub(crate) fn caller(&mut self, begun: Nanos) -> Caller {
         let mut caller = Caller::new(self.cancel.clone(), self.on_event.take());
-        caller.deadline = self.deadline.map(|deadline| begun.saturating_add(nanos(deadline)));
+        caller.deadline = self.deadline_from(begun);
         caller
     }
 
-    /// The same, after reporting that connecting begins.
+    /// The caller of a worker that waits for its peer: until it has come, nothing can be late.
+    pub(crate) fn waiting_caller(&mut self) -> Caller {
+        let mut caller = Caller::new(self.cancel.clone(), self.on_event.take());
+        caller.tell(&Event::Phase(Phase::Connecting));
+        caller
+    }
+
+    /// The caller of a worker that connects.
     pub(crate) fn connecting_caller(&mut self, begun: Nanos) -> Caller {
         let mut caller = self.caller(begun);
         caller.tell(&Event::Phase(Phase::Connecting));

@@ -145,7 +145,7 @@ fn collect_words(schema: &Value, at: &str, found: &mut BTreeMap<String, BTreeSet
     for (name, one) in schema.as_object().into_iter().flatten() {
         match one.as_array() {
             Some(words) if name == "enum" => {
-                let words = words.iter().map(|word| word.as_str().unwrap().to_owned());
+                let words = words.iter().filter_map(|word| word.as_str().map(str::to_owned));
                 found.insert(at.to_owned(), words.collect());
             }
             _ => collect_words(one, &format!("{at}/{name}"), found),

@@ -1,13 +1,15 @@
 //! How long a side waits for something that never happens, on the simulator's clock: as long as its bound allows, and
 //! no longer.
 
+use std::time::Duration;
+
 use super::*;
 use crate::limits::{HEADER_ROOM, PRECOPY_FACTOR_MAX, REASON_PATIENCE, SETTLE_MAX, SILENCE_MAX};
 use crate::phase::Phase;
 use crate::ring::sim::Hang;
 use crate::ring::{Completion, Directions, Ring, Tag};
 use crate::time::{Nanos, nanos};
-use crate::wire::{Control, DeviceOffer, Offer};
+use crate::wire::{AbortCode, Control, DeviceOffer, Offer};
 use crate::worker::caller::Event;
 
 const SECOND: Nanos = 1_000_000_000;
@@ -45,6 +47,7 @@ impl Peer {
                 }
             }
         }
+        self.pool.put(flight.land().unwrap());
     }
 
     /// Does nothing for a while: neither sends nor closes.
@@ -128,8 +131,10 @@ fn the_reason_for_a_cut_connection_is_waited_for_and_told() {
         peer.stay(nanos(REASON_PATIENCE) / 2);
         peer.send(control, &Control::Abort { code: 2, text: "the disk is full".into() });
     });
-    let told = matches!(&sender.error, Some(Error::Peer(PeerError::Aborted { text })) if &**text == "the disk is full");
-    assert!(told, "{:?}", sender.error);
+    let Some(Error::Peer(PeerError::Aborted { code, text })) = sender.error else {
+        panic!("{:?}", sender.error)
+    };
+    assert_eq!((code, &*text), (AbortCode::Device, "the disk is full"));
 }
 
 #[test]
@@ -356,4 +361,35 @@ fn a_side_that_was_busy_itself_does_not_blame_its_peer() {
         receiver.join().unwrap()
     });
     assert!(matches!(receiver.error, Some(Error::Refused { .. })), "{:?}", receiver.error);
+}
+
+#[test]
+fn devices_that_stand_still_for_too_long_go_back_whatever_the_receiver_says() {
+    // it grants one packet every five seconds, which is neither silence nor standstill
+    let world = World::new(1);
+    let (mut sending, receiving, _) = one_file(&world, 500_000);
+    sending.downtime_max = Duration::from_secs(30);
+    let control = sending.control.fd();
+    let sender = thread::scope(|scope| {
+        let (near, far) = (world.ring(0), world.ring(1));
+        scope.spawn(move || {
+            far.arrive();
+            let mut peer = Peer::new(far);
+            peer.send(&receiving.control, &Control::Accept);
+            peer.send(&receiving.control, &Control::Ready);
+            for limit in 1..=6 {
+                peer.send(&receiving.control, &Control::Credit { device: 0, limit });
+                peer.stay(5 * SECOND);
+            }
+            peer.stay_for_ever();
+        });
+        send::Sending::new(near, sending).unwrap().run()
+    });
+    assert!(matches!(sender.error, Some(Error::Downtime { .. })), "{:?}", sender.error);
+    assert_eq!(sender.outcome, Outcome::Aborted);
+    assert_took(&sender, 30 * SECOND + nanos(LINGER_MAX));
+    assert_eq!(last_word(&world.tape(control, 0)), DEADLINE_PASSED);
+    let downtime = sender.report.downtime;
+    let phases = downtime.stop_ns + downtime.transfer_ns + downtime.load_ns + downtime.commit_ns;
+    assert_eq!(phases + downtime.rollback_ns, downtime.total_ns, "{downtime:?}");
 }

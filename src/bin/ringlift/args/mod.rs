@@ -145,6 +145,9 @@ pub(crate) struct Recv {
     /// Congestion control of the connections: one of net.ipv4.tcp_available_congestion_control
     #[arg(long, value_name = "NAME")]
     pub(crate) congestion: Option<String>,
+    /// Resets the devices unless they are loaded within this time after a sender came, such as 30s or 2m
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) deadline: Option<Duration>,
     /// Largest pool that a sender may ask for [default: 1GiB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) pool_max: Option<Size>,
@@ -202,6 +205,9 @@ pub(crate) struct Send {
     /// Rolls back unless the devices are loaded within this time, such as 300ms, 30s or 2m
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) deadline: Option<Duration>,
+    /// Rolls back when the devices have stood still for this long and are not loaded
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
+    pub(crate) downtime_max: Duration,
     /// Writes the report to FILE; - is stdout, and replaces the tables
     #[arg(long, value_name = "FILE", value_parser = json())]
     pub(crate) json: Option<JsonTarget>,

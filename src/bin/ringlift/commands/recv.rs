@@ -100,6 +100,9 @@ fn receiver(
             if let Some(pool_max) = args.pool_max {
                 builder = builder.pool_max(pool_max.0);
             }
+            if let Some(deadline) = args.deadline {
+                builder = builder.deadline(deadline);
+            }
             Ok(Worker::Native(builder.build()?))
         }
         AnyListener::Qemu(listener) => {
@@ -116,6 +119,9 @@ fn receiver(
             }
             if let Some(pool) = args.pool {
                 builder = builder.pool_size(pool.0);
+            }
+            if let Some(deadline) = args.deadline {
+                builder = builder.deadline(deadline);
             }
             Ok(Worker::Qemu(builder.build()?))
         }

@@ -55,6 +55,7 @@ fn sender(args: &Send, cancel: &Cancel, progress: &Progress) -> Result<Sender, E
         .pool_size(args.pool.0)
         .zero_copy(args.zero_copy.into())
         .checksum(args.checksum.into())
+        .downtime_max(args.downtime_max)
         .on_event(move |event| shown.show(event))
         .cancel(cancel);
     for device in &args.devices {

@@ -7,11 +7,12 @@ use ringlift::error::{Error, ErrorCode};
 use ringlift::report::{Warning, WarningCode};
 
 /// The first and the last code, the library's text, and the option to add.
-const ERRORS: [(ErrorCode, ErrorCode, &str, &str); 17] = {
+const ERRORS: [(ErrorCode, ErrorCode, &str, &str); 18] = {
     use ErrorCode::{
         CaptureDeviceNoSetup, CaptureIo, CaptureNoFiles, CaptureNoTimes, CaptureNotAFile, Deadline,
-        DeviceContent, DeviceLength, DeviceUnsupported, KernelConnect, KernelMapPool, KernelPopulatePool,
-        KernelRegisterPool, PeerHelloTimeout, QemuBeyondLast, QemuGather, RefusedSettings,
+        DeviceContent, DeviceLength, DeviceUnsupported, Downtime, KernelConnect, KernelMapPool,
+        KernelPopulatePool, KernelRegisterPool, PeerHelloTimeout, QemuBeyondLast, QemuGather,
+        RefusedSettings,
     };
     [
         (RefusedSettings, RefusedSettings, "packet size", "--packet-size"),
@@ -31,6 +32,7 @@ const ERRORS: [(ErrorCode, ErrorCode, &str, &str); 17] = {
         (QemuBeyondLast, QemuBeyondLast, "multifd connections", "--channels"),
         (QemuGather, QemuGather, "multifd connections", "--channels"),
         (Deadline, Deadline, "raise the deadline", "--deadline"),
+        (Downtime, Downtime, "raise the bound of the downtime", "--downtime-max"),
     ]
 };
 
@@ -90,6 +92,7 @@ mod tests {
             PeerError::from(QemuError::BeyondLast { id: 1, channels: 1 }).into(),
             PeerError::from(QemuError::Gather { main: true, came: 1, channels: 2 }).into(),
             Error::Deadline,
+            Error::Downtime { max: std::time::Duration::from_secs(60) },
         ]
     }
 

@@ -30,7 +30,7 @@ pub(crate) fn report() -> Report {
             packet_size: 1 << 20,
             pool: 64 << 20,
             checksum: Checksum::Crc32c,
-            zero_copy: ZeroCopy::Auto,
+            zero_copy: Some(ZeroCopy::Auto),
             congestion: "cubic".to_owned(),
             ..Default::default()
         },

@@ -53,11 +53,17 @@ fn overview(sides: &[&Report]) -> String {
     row("packets", &|side| side.packets.to_string());
     row("time", &|side| time(side.duration_ns));
     row("throughput", &|side| rate(side.throughput_bytes_per_s));
-    row("downtime", &|side| time(side.downtime.total_ns));
+    row("downtime", &|side| match side.downtime.simulated {
+        true => format!("{} (simulated)", time(side.downtime.total_ns)),
+        false => time(side.downtime.total_ns),
+    });
     row("  stop", &|side| time(side.downtime.stop_ns));
     row("  transfer", &|side| time(side.downtime.transfer_ns));
     row("  load", &|side| time(side.downtime.load_ns));
     row("  commit", &|side| time(side.downtime.commit_ns));
+    if sides.iter().any(|side| side.downtime.rollback_ns > 0) {
+        row("  rollback", &|side| time(side.downtime.rollback_ns));
+    }
     row("stalls for credit", &|side| side.backpressure.credit_stalls.to_string());
     row("stalls for slots", &|side| side.backpressure.pool_stalls.to_string());
     row("stalled", &|side| time(side.backpressure.stalled_ns));
@@ -74,7 +80,7 @@ fn overview(sides: &[&Report]) -> String {
 fn zero_copy(report: &Report) -> String {
     let sent: u64 = report.channels.iter().map(|channel| channel.zero_copy_sent).sum();
     let copied: u64 = report.channels.iter().map(|channel| channel.zero_copy_copied).sum();
-    let setting = &report.settings.zero_copy;
+    let Some(setting) = report.settings.zero_copy else { return "-".to_owned() };
     match (sent, copied) {
         (0, _) => format!("{setting}: none"),
         (_, 0) => format!("{setting}: {sent} sent, none copied by the kernel"),
