@@ -47,6 +47,7 @@ codes! {
     MisuseFolderNotEmpty = 1008, "A folder for a capture has something in it";
     MisuseBadMultifd = 1009, "More multifd connections than a migration can have";
     MisuseNoPeer = 1010, "Neither an address nor sockets, or both";
+    MisuseSharedFile = 1011, "Two devices that write the same file";
     // refusal: the peers do not fit together
     RefusedVersion = 2001, "No common protocol version";
     RefusedFeature = 2002, "A feature bit that the receiver does not know";
@@ -89,6 +90,10 @@ codes! {
     DeviceStuck = 4013, "A step never ended";
     DeviceLength = 4014, "The content ends elsewhere than the generator's";
     DeviceFull = 4015, "The sink takes no more";
+    DeviceFileInUse = 4016, "Another sink writes this file";
+    DeviceForeignFile = 4017, "A file that another user may have put there";
+    DeviceFileChanged = 4018, "The file or its folder was replaced during the transfer";
+    DeviceInterrupted = 4019, "A killed process left several files half renamed, and that cannot be ended";
     // this host's kernel: 5000 and the operation's number
     KernelSocket = 5001, "Makes a socket";
     KernelListen = 5002, "Listens on an address";
@@ -226,6 +231,7 @@ fn of_misuse(error: &Misuse) -> ErrorCode {
         Misuse::FolderNotEmpty { .. } => ErrorCode::MisuseFolderNotEmpty,
         Misuse::BadMultifd { .. } => ErrorCode::MisuseBadMultifd,
         Misuse::NoPeer => ErrorCode::MisuseNoPeer,
+        Misuse::SharedFile { .. } => ErrorCode::MisuseSharedFile,
     }
 }
 
@@ -281,6 +287,10 @@ fn of_device(error: &DeviceError) -> ErrorCode {
         DeviceError::Stuck => ErrorCode::DeviceStuck,
         DeviceError::Length { .. } => ErrorCode::DeviceLength,
         DeviceError::Full { .. } => ErrorCode::DeviceFull,
+        DeviceError::FileInUse { .. } => ErrorCode::DeviceFileInUse,
+        DeviceError::ForeignFile { .. } => ErrorCode::DeviceForeignFile,
+        DeviceError::FileChanged { .. } => ErrorCode::DeviceFileChanged,
+        DeviceError::Interrupted { .. } => ErrorCode::DeviceInterrupted,
     }
 }
 

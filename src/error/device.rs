@@ -121,6 +121,32 @@ pub enum DeviceError {
         /// Where in the device's state.
         offset: u64,
     },
+    /// Another sink writes this file, in this process or in another.
+    #[error("another device or transfer writes the file {path}")]
+    FileInUse {
+        /// Which file.
+        path: Box<str>,
+    },
+    /// Another user may have put this file there, to read what is written to it.
+    #[error("the file {path} belongs to another user, and others can create files in its folder")]
+    ForeignFile {
+        /// Which file.
+        path: Box<str>,
+    },
+    /// The file, or its folder, was replaced during the transfer.
+    #[error("the file {path} or its folder was moved or replaced during the transfer")]
+    FileChanged {
+        /// Which file.
+        path: Box<str>,
+    },
+    /// A killed process left several files half renamed, and that cannot be ended.
+    #[error("an earlier transfer was interrupted, and its journal {journal} cannot be carried out: {errno}")]
+    Interrupted {
+        /// Where its journal is, or was.
+        journal: Box<str>,
+        /// The kernel's error number.
+        errno: Errno,
+    },
 }
 
 impl DeviceError {
@@ -158,6 +184,18 @@ impl DeviceError {
             }
             DeviceError::Io { .. } | DeviceError::Stuck => "the kernel log may say more",
             DeviceError::Panicked => "this is a defect of that device's source or sink",
+            DeviceError::FileInUse { .. } => {
+                "name a file of its own for each device, or wait for the other transfer"
+            }
+            DeviceError::ForeignFile { .. } => {
+                "name a file in a folder that nobody else can write to, or remove that file first"
+            }
+            DeviceError::FileChanged { .. } => {
+                "let nothing else touch the file and its folder, and transfer again"
+            }
+            DeviceError::Interrupted { .. } => {
+                "make the folders in it reachable and its files what they were; to keep all as it is, delete it and the locks"
+            }
             DeviceError::Full { .. } => "both sides need the same device, and a file needs room",
         })
     }

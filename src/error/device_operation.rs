@@ -16,6 +16,16 @@ pub enum DeviceOperation {
     OpenForWriting,
     /// Creates a file in a folder.
     CreateIn,
+    /// Opens the folder of an output file.
+    OpenFolder,
+    /// Locks an output file.
+    Lock,
+    /// Removes what a killed process left of an output file.
+    RemoveLeftOver,
+    /// Tries whether a new file can be given the owner and group of the one that it replaces.
+    KeepOwner,
+    /// Writes, changes or removes the journal of files that get their names together.
+    WriteJournal,
     /// Checks that a descriptor can be read.
     ReadFromDescriptor,
     /// Checks that a descriptor can be written.
@@ -24,7 +34,7 @@ pub enum DeviceOperation {
     Seek,
     /// Makes a file durable.
     Sync,
-    /// Gives a file the permissions of the one that it replaces.
+    /// Gives a file the owner and the permissions of the one that it replaces.
     SetPermissions,
     /// Renames a complete file to its final name.
     Rename,
@@ -93,7 +103,16 @@ pub enum DeviceOperation {
 impl DeviceOperation {
     /// Whether it is an operation on a file of this host and not on a device.
     pub(super) fn is_on_a_file(self) -> bool {
-        matches!(self, DeviceOperation::Open | DeviceOperation::OpenForWriting | DeviceOperation::CreateIn)
+        matches!(
+            self,
+            DeviceOperation::Open
+                | DeviceOperation::OpenForWriting
+                | DeviceOperation::CreateIn
+                | DeviceOperation::OpenFolder
+                | DeviceOperation::Lock
+                | DeviceOperation::RemoveLeftOver
+                | DeviceOperation::KeepOwner
+        )
     }
 }
 
@@ -105,11 +124,16 @@ impl fmt::Display for DeviceOperation {
             DeviceOperation::Open => "open",
             DeviceOperation::OpenForWriting => "write",
             DeviceOperation::CreateIn => "create a file in",
+            DeviceOperation::OpenFolder => "open the folder",
+            DeviceOperation::Lock => "lock",
+            DeviceOperation::RemoveLeftOver => "remove the leftover",
+            DeviceOperation::KeepOwner => "keep owner and group of",
+            DeviceOperation::WriteJournal => "write the journal of the files",
             DeviceOperation::ReadFromDescriptor => "read from descriptor",
             DeviceOperation::WriteToDescriptor => "write to descriptor",
             DeviceOperation::Seek => "seek",
             DeviceOperation::Sync => "fsync",
-            DeviceOperation::SetPermissions => "chmod",
+            DeviceOperation::SetPermissions => "chown or chmod",
             DeviceOperation::Rename => "rename",
             DeviceOperation::RestoreFile => "bring the old file back",
             DeviceOperation::RemoveFile => "remove the unfinished file",

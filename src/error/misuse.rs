@@ -66,12 +66,23 @@ pub enum Misuse {
     /// Neither an address nor sockets, or both.
     #[error("a transfer needs either an address or connected sockets")]
     NoPeer,
+    /// Two devices that write the same file: one state would be lost.
+    #[error("devices {one} and {other} write the same file")]
+    SharedFile {
+        /// A device.
+        one: Box<str>,
+        /// Another device.
+        other: Box<str>,
+    },
 }
 
 impl Misuse {
     pub(super) fn hint(&self) -> Option<&'static str> {
         match self {
             Misuse::FolderNotEmpty { .. } => Some("name a new one: a capture never overwrites another"),
+            Misuse::SharedFile { .. } => {
+                Some("give each device a file or descriptor of its own; hard links are one file")
+            }
             _ => None,
         }
     }

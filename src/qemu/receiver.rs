@@ -18,11 +18,11 @@ use crate::sink::Sink;
 use crate::time::now;
 use crate::wire::qemu::Idstr;
 use crate::worker::caller::{Caller, Event};
-use crate::worker::check_devices;
 use crate::worker::finished::Finished;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::settings::Settings;
 use crate::worker::writers::Device;
+use crate::worker::{check_devices, join_sinks};
 
 /// Where the connections come from.
 enum Peer {
@@ -194,7 +194,7 @@ impl ReceiverBuilder {
     }
 
     /// Checks the settings.
-    pub fn build(self) -> Result<Receiver, Misuse> {
+    pub fn build(mut self) -> Result<Receiver, Misuse> {
         check_devices(self.devices.iter().map(|device| (&*device.name, device.instance)))?;
         if self.devices.iter().any(|device| Idstr::try_from(&*device.name).is_err()) {
             return Err(Misuse::BadName);
@@ -207,6 +207,7 @@ impl ReceiverBuilder {
         if !(needed..=POOL_SIZE_MAX).contains(&pool_size) {
             return Err(Misuse::BadPool { given: pool_size, needed });
         }
+        join_sinks(&mut self.devices)?;
         let peer = self.peer.ok_or(Misuse::NoPeer)?;
         Ok(Receiver { devices: self.devices, peer, options: self.options, settings: self.settings })
     }

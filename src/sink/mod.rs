@@ -4,14 +4,20 @@
 //! descriptor, or hands it the bytes. [`crate::source`] is the mirror image of this folder.
 
 mod discard;
+mod durable;
 mod fd;
+mod file;
+mod together;
 mod verify;
 mod vfio;
 
 use std::os::fd::BorrowedFd;
 
 pub use self::discard::Discard;
-pub use self::fd::{FdSink, FileSink};
+pub use self::fd::FdSink;
+pub use self::file::FileSink;
+#[doc(hidden)]
+pub use self::together::Together;
 pub use self::verify::Verify;
 use crate::error::DeviceError;
 pub use crate::source::FdKind;
@@ -97,5 +103,12 @@ pub trait Sink: Send {
     /// report of an aborted transfer warns of it.
     fn keeps_written(&self) -> bool {
         false
+    }
+
+    /// Called once, when a receiver is built: the sink makes known which file it writes. One that wraps another sink
+    /// passes this on.
+    #[doc(hidden)]
+    fn join(&mut self, together: &mut Together) {
+        let _ = together;
     }
 }

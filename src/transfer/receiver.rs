@@ -15,11 +15,11 @@ use crate::ring::HostRing;
 use crate::sink::Sink;
 use crate::time::now;
 use crate::worker::caller::{Caller, Event};
-use crate::worker::check_devices;
 use crate::worker::finished::Finished;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::settings::Settings;
 use crate::worker::writers::Device;
+use crate::worker::{check_devices, join_sinks};
 
 /// How the peer comes.
 enum Peer {
@@ -177,11 +177,12 @@ impl ReceiverBuilder {
     }
 
     /// Checks what was described.
-    pub fn build(self) -> Result<Receiver, Misuse> {
+    pub fn build(mut self) -> Result<Receiver, Misuse> {
         check_devices(self.devices.iter().map(|device| (&*device.name, device.instance)))?;
         if self.pool_max > POOL_SIZE_MAX {
             return Err(Misuse::BadPool { given: self.pool_max, needed: 0 });
         }
+        join_sinks(&mut self.devices)?;
         let peer = self.peer.ok_or(Misuse::NoPeer)?;
         Ok(Receiver { devices: self.devices, peer, pool_max: self.pool_max, settings: self.settings })
     }

@@ -25,9 +25,11 @@ use crate::numbers::PacketSize;
 use crate::report::{Recorder, Role};
 use crate::ring::Ring;
 use crate::session::handover::Outcome;
+use crate::sink::Together;
 use crate::time::Nanos;
 use crate::time::deadlines::{Deadline, Deadlines};
 use crate::worker::finished::Finished;
+use crate::worker::writers::Device;
 
 /// What one thread has. Whoever has one keeps it in their first field, so that it is dropped first.
 pub(crate) struct Worker<R: Ring> {
@@ -119,6 +121,18 @@ pub(crate) fn check_devices<'a>(devices: impl Iterator<Item = (&'a str, u32)>) -
 /// likes.
 pub(crate) fn total_estimate(mut estimates: impl Iterator<Item = Option<u64>>) -> Option<u64> {
     estimates.try_fold(0, |sum: u64, estimate| Some(sum.saturating_add(estimate?)))
+}
+
+/// Lets the sinks of one receiver know of each other. Two that write the same file cannot be in one session.
+pub(crate) fn join_sinks(devices: &mut [Device]) -> Result<(), Misuse> {
+    let mut together = Together::default();
+    for idx in 0..devices.len() {
+        if let Some((one, other)) = together.join(&mut *devices[idx].sink) {
+            let name = |idx: usize| devices[idx].name.clone();
+            return Err(Misuse::SharedFile { one: name(one), other: name(other) });
+        }
+    }
+    Ok(())
 }
 
 /// Payload bytes that a slot must hold: a data packet or a config state, whichever is longer.
