@@ -93,6 +93,12 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
+/// Documents, one per line.
+fn lines(text: &[u8]) -> Vec<serde_json::Value> {
+    let lines = std::str::from_utf8(text).unwrap().lines();
+    lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 #[test]
 fn the_demo_moves_verifies_and_measures() {
     let folder = tempfile::tempdir().unwrap();
@@ -107,18 +113,22 @@ fn the_demo_moves_verifies_and_measures() {
     assert!(out.contains("sender") && out.contains("receiver"), "{out}");
     assert!(out.contains("latency, end to end: "), "{out}");
     assert!(out.ends_with("\nverified: 3 devices, 9437184 bytes\n"), "{out}");
-    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
-    assert_eq!(report["schema"], "ringlift.report.v1");
-    assert_eq!((&report["role"], &report["outcome"]), (&"sender".into(), &"complete".into()));
-    assert_eq!(report["devices"].as_array().unwrap().len(), 3);
+    let reports = lines(&std::fs::read(report).unwrap());
+    assert_eq!(reports.len(), 2);
+    for (report, role) in reports.iter().zip(["sender", "receiver"]) {
+        assert_eq!(report["schema"], "ringlift.report.v1");
+        assert_eq!((&report["role"], &report["outcome"]), (&role.into(), &"complete".into()));
+        assert_eq!(report["devices"].as_array().unwrap().len(), 3);
+    }
 }
 
 #[test]
 fn the_demo_prints_json_alone_when_asked_to() {
     let output = ringlift(&["demo", "--size", "64KiB", "--json", "-"]).output().unwrap();
     assert_eq!(code(&output), 0);
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(report["outcome"], "complete");
+    let reports = lines(&output.stdout);
+    assert_eq!(reports.len(), 2);
+    assert!(reports.iter().all(|report| report["outcome"] == "complete"));
 }
 
 #[test]
@@ -176,15 +186,12 @@ fn made_up_content_of_another_size_than_said_is_seen() {
     );
 }
 
+/// Only the last report was kept.
 #[test]
-fn a_serving_receiver_serves_on_and_writes_its_report_anew() {
+fn a_serving_receiver_serves_on_and_adds_a_report_for_each_transfer() {
     let folder = tempfile::tempdir().unwrap();
-    let report = folder.path().join("report.json");
+    let report = folder.path().join("reports.json");
     let recv = Recv::start(&["--device", "net0=verify", "--json", &report.display().to_string()]);
-    let bytes = || {
-        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
-        report["bytes"].as_u64().unwrap()
-    };
 
     for size in [1u64, 2] {
         let source = format!("net0=synthetic:{size}MiB");
@@ -200,7 +207,9 @@ fn a_serving_receiver_serves_on_and_writes_its_report_anew() {
     recv.signal("INT");
     let (status, _, words) = recv.end();
     assert_eq!(status, 130, "{words}");
-    assert!(bytes() < 4096, "the report of the transfer that was cancelled is the last one");
+    let reports = lines(&std::fs::read(&report).unwrap());
+    let mib = |report: &serde_json::Value| report["bytes"].as_u64().unwrap() >> 20;
+    assert_eq!(reports.iter().map(mib).collect::<Vec<_>>(), [1, 2, 0, 3, 0], "the last one was cancelled");
 }
 
 #[test]

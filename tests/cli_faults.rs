@@ -411,7 +411,7 @@ fn demo_with_locked_memory(kib: u32) -> End {
 fn a_pool_that_cannot_be_pinned_is_used_as_it_is_and_warned_of() {
     let end = demo_with_locked_memory(2048);
     assert_eq!(end.status, 0, "{end:?}");
-    let report = json(&end.out);
+    let report = json(end.out.lines().next().unwrap());
     assert_eq!(report["settings"]["registered_buffers"], false);
     let codes: Vec<&Value> = report["warnings"].as_array().unwrap().iter().map(|one| &one["code"]).collect();
     assert!(codes.contains(&&"no_registered_buffers".into()), "{codes:?}");

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ringlift::error::{DeviceError, DeviceOperation, Errno, Error};
 use ringlift::sink::{Discard, FdSink, FileSink, Sink, Verify, VfioSink};
@@ -52,6 +52,15 @@ impl Named<SinkSpec> {
 }
 
 impl SourceSpec {
+    /// The file that is read, if it is one.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        match self {
+            SourceSpec::File(path) => Some(path.clone()),
+            SourceSpec::Fd(fd) => Some(of_fd(*fd)),
+            SourceSpec::Vfio(_) | SourceSpec::Synthetic(_) | SourceSpec::Null(_) => None,
+        }
+    }
+
     fn open(&self) -> Result<Box<dyn Source>, DeviceError> {
         Ok(match self {
             SourceSpec::Vfio(path) => Box::new(VfioSource::open(path)?),
@@ -64,6 +73,15 @@ impl SourceSpec {
 }
 
 impl SinkSpec {
+    /// The file that is written, if it is one.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        match self {
+            SinkSpec::File(path) => Some(path.clone()),
+            SinkSpec::Fd(fd) => Some(of_fd(*fd)),
+            SinkSpec::Vfio(_) | SinkSpec::Verify | SinkSpec::Discard => None,
+        }
+    }
+
     fn open(&self) -> Result<Box<dyn Sink>, DeviceError> {
         Ok(match self {
             SinkSpec::Vfio(path) => Box::new(VfioSink::open(path)?),
@@ -79,7 +97,7 @@ impl SinkSpec {
 /// because no safe code turns a number into a descriptor: a file is then put at the position of the first one, a pipe
 /// is the same pipe, and a socket cannot be opened.
 fn inherited(fd: u32, options: &mut OpenOptions) -> Result<OwnedFd, DeviceError> {
-    let path = format!("/proc/self/fd/{fd}");
+    let path = of_fd(fd);
     let opened = match fd {
         0 => io::stdin().as_fd().try_clone_to_owned(),
         1 => io::stdout().as_fd().try_clone_to_owned(),
@@ -88,12 +106,17 @@ fn inherited(fd: u32, options: &mut OpenOptions) -> Result<OwnedFd, DeviceError>
     };
     opened.map_err(|error| DeviceError::Open {
         operation: DeviceOperation::Open,
-        path: path.into(),
+        path: path.display().to_string().into(),
         errno: Errno::from(error),
     })
 }
 
-fn reopen(fd: u32, options: &OpenOptions, path: &str) -> io::Result<OwnedFd> {
+/// What leads to an open descriptor.
+fn of_fd(fd: u32) -> PathBuf {
+    format!("/proc/self/fd/{fd}").into()
+}
+
+fn reopen(fd: u32, options: &OpenOptions, path: &Path) -> io::Result<OwnedFd> {
     let mut file: File = options.open(path)?;
     if file.metadata()?.is_file() {
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;

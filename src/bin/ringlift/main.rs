@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod ends;
 mod exit;
+mod files;
 mod peer;
 mod show;
 mod signals;

@@ -83,7 +83,7 @@ pub(crate) struct Demo {
     /// State size of each device, such as 4096, 64KiB, 1MiB or 2GiB
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     pub(crate) size: Size,
-    /// Writes the sender's report to FILE; - is stdout, and replaces the tables
+    /// Writes the reports of sender and receiver to FILE, one per line; - is stdout, and replaces the tables
     #[arg(long, value_name = "FILE", value_parser = json())]
     pub(crate) json: Option<JsonTarget>,
 }
@@ -114,7 +114,7 @@ Examples:
   ringlift recv --listen 127.0.0.1:0 --device net0=file:net0.state \\
       --device net1=verify
   ringlift recv --listen 0.0.0.0:4321 --plaintext --device net0=discard \\
-      --json last.json
+      --json reports.json
   ringlift recv --dialect qemu --listen 127.0.0.1:4444 --channels 4 --once \\
       --device 0000:00:01.0/vfio=vfio:0000:41:00.1";
 
@@ -151,7 +151,7 @@ pub(crate) struct Recv {
     /// Largest pool that a sender may ask for [default: 1GiB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) pool_max: Option<Size>,
-    /// Writes the report to FILE, replacing it after each transfer; - is stdout, with one line per transfer instead of the tables
+    /// Writes the report to FILE with --once, and otherwise adds a line after each transfer; - is stdout, with one line per transfer instead of the tables
     #[arg(long, value_name = "FILE", value_parser = json())]
     pub(crate) json: Option<JsonTarget>,
     /// For the demo: ends with process PID, and prints only the report and the histogram

@@ -22,7 +22,7 @@ pub(crate) fn run(args: &Demo) -> Exit {
 
 fn transfer(args: &Demo) -> Result<Exit, Exit> {
     if let Some(json) = &args.json {
-        json.check()?;
+        json.check([])?;
     }
     let (cancel, progress) = (Cancel::new(), Progress::new());
     let names: Vec<String> = (0..args.devices).map(|idx| format!("dev{idx}")).collect();
@@ -57,7 +57,8 @@ fn sender(
 
 fn conclude(args: &Demo, finished: &Finished, received: Result<Received, Failure>) -> Result<Exit, Exit> {
     if let Some(json) = &args.json {
-        json.write(&finished.report);
+        let received = received.as_ref().ok().map(|received| &received.report);
+        json.write_all(&[Some(&finished.report), received].into_iter().flatten().collect::<Vec<_>>());
     }
     let exit = results::complain(finished);
     if exit == Exit::Cancelled {

@@ -1,6 +1,7 @@
 //! `ringlift recv`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
@@ -137,9 +138,10 @@ fn comes_from_a_peer(finished: &Finished, progress: &Progress) -> bool {
 }
 
 fn conclude(args: &Recv, finished: &Finished) -> Exit {
+    let json = args.json.as_ref();
     let exit = match stdout_is_a_device(args) {
-        true => results::conclude(finished, args.json.as_ref(), |text| output::say(text.trim_end())),
-        false => results::conclude(finished, args.json.as_ref(), output::result),
+        true => results::conclude(finished, json, args.once, |text| output::say(text.trim_end())),
+        false => results::conclude(finished, json, args.once, output::result),
     };
     if args.with_parent.is_some() {
         output::result(&results::histogram_of(&finished.histograms));
@@ -169,7 +171,9 @@ fn check(args: &Recv) -> Result<(), Exit> {
             "name a file with --json",
         ));
     }
-    args.json.as_ref().map_or(Ok(()), JsonTarget::check)
+    let Some(json) = &args.json else { return Ok(()) };
+    let written: Vec<PathBuf> = args.devices.iter().filter_map(|device| device.end.path()).collect();
+    json.check(written.iter().map(PathBuf::as_path))
 }
 
 /// Refuses options that only the other protocol has.

@@ -1,5 +1,7 @@
 //! `ringlift send`.
 
+use std::path::PathBuf;
+
 use ringlift::error::Error;
 use ringlift::{Cancel, Checksum, Parked, Sender, ZeroCopy};
 
@@ -17,7 +19,8 @@ pub(crate) fn run(args: &Send) -> Exit {
 
 fn transfer(args: &Send) -> Result<Exit, Exit> {
     if let Some(json) = &args.json {
-        json.check()?;
+        let read: Vec<PathBuf> = args.devices.iter().filter_map(|device| device.end.path()).collect();
+        json.check(read.iter().map(PathBuf::as_path))?;
     }
     warnings::warn_of_plaintext(args.to);
     let (cancel, progress) = (Cancel::new(), Progress::new());
@@ -25,7 +28,7 @@ fn transfer(args: &Send) -> Result<Exit, Exit> {
     signals::cancel_on_signals(&cancel, &progress)?;
     let finished = sender.run();
     progress.end();
-    let exit = results::conclude(&finished, args.json.as_ref(), output::result);
+    let exit = results::conclude(&finished, args.json.as_ref(), true, output::result);
     if args.devices.iter().any(|device| matches!(device.end, SourceSpec::Vfio(_))) {
         hold(finished.parked)?;
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::exit::Exit;
+use crate::files;
 use crate::show::{output, warnings};
 
 /// Where reports go.
@@ -14,7 +15,7 @@ use crate::show::{output, warnings};
 pub(crate) enum JsonTarget {
     /// One report per line.
     Stdout,
-    /// Only the latest report. A regular file is replaced by renaming, so that no reader sees half a report.
+    /// A regular file is replaced by renaming, so that no reader sees half a report, or appended to.
     File(PathBuf),
 }
 
@@ -25,9 +26,14 @@ impl From<PathBuf> for JsonTarget {
 }
 
 impl JsonTarget {
-    /// Before a transfer: detects that a report cannot be written while nothing has been moved yet.
-    pub(crate) fn check(&self) -> Result<(), Exit> {
+    /// Before a transfer: detects that a report cannot be written, or would overwrite one of these files, while nothing
+    /// has been moved yet.
+    pub(crate) fn check<'a>(&self, kept: impl IntoIterator<Item = &'a Path>) -> Result<(), Exit> {
         let JsonTarget::File(path) = self else { return Ok(()) };
+        if let Some(kept) = kept.into_iter().find(|kept| files::overwrites(path, kept)) {
+            let text = format!("the report in {} would overwrite {}", path.display(), kept.display());
+            return Err(warnings::usage(&text, "name another file with --json"));
+        }
         let checked = match is_special(path) {
             true => OpenOptions::new().write(true).open(path).map(drop),
             false => part(path).and_then(|(part, _)| fs::remove_file(part)),
@@ -38,32 +44,58 @@ impl JsonTarget {
         })
     }
 
-    /// Writes a report. A failure is printed but does not change the exit status: the outcome for the devices matters
-    /// more.
+    /// Writes the only report of a run. A failure is printed but does not change the exit status: the outcome for the
+    /// devices matters more.
     pub(crate) fn write(&self, report: &impl Serialize) {
-        if let Err(error) = self.try_write(report) {
-            let text = format!("the report was not written: {error}");
-            warnings::warning(&text, "look at the disk's free space and the folder's permissions");
-        }
+        let json = if *self == JsonTarget::Stdout { line(report) } else { pretty(report) };
+        warn_unless(json.and_then(|json| self.put(&json)));
     }
 
-    fn try_write(&self, report: &impl Serialize) -> io::Result<()> {
-        match self {
-            JsonTarget::Stdout => output::result(&(serde_json::to_string(report)? + "\n")),
-            JsonTarget::File(path) => {
-                let json = serde_json::to_string_pretty(report)? + "\n";
-                if is_special(path) {
-                    return OpenOptions::new().write(true).open(path)?.write_all(json.as_bytes());
-                }
-                let (part, mut file) = part(path)?;
-                let written = file.write_all(json.as_bytes()).and_then(|()| fs::rename(&part, path));
-                if written.is_err() {
-                    let _ = fs::remove_file(&part);
-                }
-                return written;
+    /// Writes all reports of a run, one per line.
+    pub(crate) fn write_all(&self, reports: &[&impl Serialize]) {
+        let lines = reports.iter().map(|report| line(report)).collect::<io::Result<String>>();
+        warn_unless(lines.and_then(|lines| self.put(&lines)));
+    }
+
+    /// Adds one of many reports, as a line.
+    pub(crate) fn append(&self, report: &impl Serialize) {
+        warn_unless(line(report).and_then(|json| match self {
+            JsonTarget::File(path) if !is_special(path) => {
+                OpenOptions::new().append(true).create(true).open(path)?.write_all(json.as_bytes())
             }
+            _ => self.put(&json),
+        }));
+    }
+
+    fn put(&self, json: &str) -> io::Result<()> {
+        let JsonTarget::File(path) = self else {
+            output::result(json);
+            return Ok(());
+        };
+        if is_special(path) {
+            return OpenOptions::new().write(true).open(path)?.write_all(json.as_bytes());
         }
-        Ok(())
+        let (part, mut file) = part(path)?;
+        let written = file.write_all(json.as_bytes()).and_then(|()| fs::rename(&part, path));
+        if written.is_err() {
+            let _ = fs::remove_file(&part);
+        }
+        written
+    }
+}
+
+fn line(report: &impl Serialize) -> io::Result<String> {
+    Ok(serde_json::to_string(report)? + "\n")
+}
+
+fn pretty(report: &impl Serialize) -> io::Result<String> {
+    Ok(serde_json::to_string_pretty(report)? + "\n")
+}
+
+fn warn_unless(written: io::Result<()>) {
+    if let Err(error) = written {
+        let text = format!("the report was not written: {error}");
+        warnings::warning(&text, "look at the disk's free space and the folder's permissions");
     }
 }
 
@@ -91,11 +123,11 @@ mod tests {
     use crate::show::samples::report;
 
     #[test]
-    fn a_file_holds_the_latest_report_and_nothing_stays_beside_it() {
+    fn a_file_holds_the_latest_report_or_all_of_them_and_nothing_stays_beside_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.json");
         let target = JsonTarget::from(path.clone());
-        target.check().unwrap();
+        target.check([]).unwrap();
         assert!(!path.exists());
 
         for bytes in [1, 2] {
@@ -103,20 +135,26 @@ mod tests {
             let found: Report = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
             assert_eq!(found.bytes, bytes);
         }
+        target.append(&Report { bytes: 3, ..report() });
+        target.write_all(&[&Report { bytes: 4, ..report() }, &Report { bytes: 5, ..report() }]);
+        target.append(&Report { bytes: 6, ..report() });
+        let text = fs::read_to_string(&path).unwrap();
+        let bytes = text.lines().map(|line| serde_json::from_str::<Report>(line).unwrap().bytes);
+        assert_eq!(bytes.collect::<Vec<_>>(), [4, 5, 6]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
     fn a_folder_or_a_missing_folder_is_seen_before_the_transfer() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(JsonTarget::File(folder.path().to_owned()).check(), Err(Exit::Usage));
-        assert_eq!(JsonTarget::File(folder.path().join("missing/report.json")).check(), Err(Exit::Usage));
+        assert_eq!(JsonTarget::File(folder.path().to_owned()).check([]), Err(Exit::Usage));
+        assert_eq!(JsonTarget::File(folder.path().join("missing/report.json")).check([]), Err(Exit::Usage));
     }
 
     #[test]
     fn a_device_is_written_to_and_never_replaced() {
         let target = JsonTarget::File("/dev/null".into());
-        target.check().unwrap();
+        target.check([Path::new("/dev/null")]).unwrap();
         target.write(&report());
         assert!(is_special(Path::new("/dev/null")));
     }

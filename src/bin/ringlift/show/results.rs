@@ -7,13 +7,21 @@ use crate::exit::Exit;
 use crate::show::json::JsonTarget;
 use crate::show::{histogram, output, table, warnings};
 
-/// Prints tables and histogram, or JSON in their place; then the warnings, and finally the error.
-pub(crate) fn conclude(finished: &Finished, json: Option<&JsonTarget>, print: fn(&str)) -> Exit {
+/// Prints tables and histogram, or JSON in their place; then the warnings, and finally the error. A report that is one of
+/// many is added to the others.
+pub(crate) fn conclude(
+    finished: &Finished,
+    json: Option<&JsonTarget>,
+    is_only: bool,
+    print: fn(&str),
+) -> Exit {
     if json != Some(&JsonTarget::Stdout) && is_worth_a_table(finished) {
         print(&format!("{}\n{}", table::summary(&finished.report), histogram_of(&finished.histograms)));
     }
-    if let Some(json) = json {
-        json.write(&finished.report);
+    match json {
+        Some(json) if is_only => json.write(&finished.report),
+        Some(json) => json.append(&finished.report),
+        None => {}
     }
     complain(finished)
 }

@@ -23,7 +23,8 @@ pub(crate) fn run(args: &args::Capture) -> Exit {
 
 fn take(args: &args::Capture) -> Result<Exit, Exit> {
     recv::check_listen(args.listen, args.plaintext)?;
-    args.json.as_ref().map_or(Ok(()), JsonTarget::check)?;
+    let out = args.out.as_deref().filter(|_| !args.discard);
+    args.json.as_ref().map_or(Ok(()), |json| json.check(out))?;
     let (cancel, progress) = (Cancel::new(), Progress::new());
     let said = |error: Error| warnings::error(&error);
     // before announcing that it listens: an unsuitable folder is detected first

@@ -7,6 +7,7 @@ use ringlift::{Cancel, Finished, Outcome};
 use crate::args::{DeviceId, Extract};
 use crate::ends::{Named, SinkSpec};
 use crate::exit::Exit;
+use crate::files;
 use crate::show::progress::Progress;
 use crate::show::{output, results, warnings};
 use crate::signals;
@@ -17,6 +18,7 @@ pub(crate) fn run(args: &Extract) -> Exit {
 }
 
 fn extract(args: &Extract) -> Result<Exit, Exit> {
+    check(args)?;
     let inspection = capture::inspect(&args.paths);
     if !inspection.is_ok() {
         return Err(broken(&inspection));
@@ -39,6 +41,18 @@ fn extract(args: &Extract) -> Result<Exit, Exit> {
         if args.to == SinkSpec::Fd(1) { output::say(text.trim_end()) } else { output::result(&text) }
     }
     Ok(results::complain(&finished))
+}
+
+/// Refuses to write over what it reads.
+fn check(args: &Extract) -> Result<(), Exit> {
+    let Some(to) = args.to.path() else { return Ok(()) };
+    match args.paths.iter().find(|path| files::overwrites(&to, path)) {
+        None => Ok(()),
+        Some(path) => {
+            let text = format!("{} would overwrite the capture in {}", to.display(), path.display());
+            Err(warnings::usage(&text, "name another file with --to"))
+        }
+    }
 }
 
 fn broken(inspection: &Inspection) -> Exit {

@@ -1,5 +1,7 @@
 //! `ringlift qemu inspect`.
 
+use std::path::PathBuf;
+
 use ringlift::qemu::capture::{self, Stream};
 use ringlift::report::{
     ConnectionKind, InspectReport, InspectedConnection, InspectedDevice, InspectedPiece, PieceKind,
@@ -17,7 +19,8 @@ const LISTED: usize = 4;
 
 /// Shows a capture, and what is wrong with it.
 pub(crate) fn run(args: &Inspect) -> Exit {
-    if let Some(Err(exit)) = args.json.as_ref().map(JsonTarget::check) {
+    let kept = args.paths.iter().map(PathBuf::as_path);
+    if let Some(Err(exit)) = args.json.as_ref().map(|json| json.check(kept)) {
         return exit;
     }
     let inspection = capture::inspect(&args.paths);

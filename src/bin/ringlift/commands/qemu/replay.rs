@@ -1,5 +1,7 @@
 //! `ringlift qemu replay`.
 
+use std::path::PathBuf;
+
 use ringlift::Cancel;
 use ringlift::qemu::capture::{Inspection, inspect};
 use ringlift::qemu::{Pace, Replay, Replayed};
@@ -21,7 +23,7 @@ pub(crate) fn run(args: &args::Replay) -> Exit {
 }
 
 fn play(args: &args::Replay) -> Result<Exit, Exit> {
-    args.json.as_ref().map_or(Ok(()), JsonTarget::check)?;
+    args.json.as_ref().map_or(Ok(()), |json| json.check(args.paths.iter().map(PathBuf::as_path)))?;
     let capture = whole(args)?;
     warnings::warn_of_plaintext(args.to);
     let (cancel, progress) = (Cancel::new(), Progress::new());
