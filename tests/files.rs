@@ -34,7 +34,11 @@ struct Recv {
 impl Recv {
     fn start(args: &[String]) -> Recv {
         let first = ["recv", "--listen", "127.0.0.1:0"].map(str::to_owned);
-        let mut child = ringlift(&[&first[..], args].concat()).spawn().unwrap();
+        Recv::running(ringlift(&[&first[..], args].concat()))
+    }
+
+    fn running(mut command: Command) -> Recv {
+        let mut child = command.spawn().unwrap();
         let words = BufReader::new(child.stderr.take().unwrap());
         Recv { child, words }
     }
@@ -186,4 +190,23 @@ fn a_receiver_that_is_killed_leaves_all_files_new_or_all_old() {
         assert!(found.iter().all(|is_new| *is_new), "the sender committed: {found:?}");
         drop(next);
     }
+}
+
+/// SIGXFSZ killed the receiver, and a hidden file stayed.
+#[test]
+fn a_file_beyond_the_limit_is_an_error_of_the_receiver_and_nothing_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = file_of("a", &folder.path().join("state"));
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -f 1024 && exec \"$0\" recv --listen 127.0.0.1:0 --once \"$@\""]);
+    command.arg(program()).args(sink).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut recv = Recv::running(command);
+    let address = recv.address().unwrap();
+    let send = ["send", "--to", &address, "--device", "a=null:4MiB"].map(str::to_owned);
+    assert_eq!(ringlift(&send).status().unwrap().code(), Some(1));
+    let mut said = String::new();
+    recv.words.read_to_string(&mut said).unwrap();
+    assert_eq!(recv.child.wait().unwrap().code(), Some(1), "{said}");
+    assert!(said.contains("EFBIG"), "{said}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }

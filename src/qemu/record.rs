@@ -33,6 +33,7 @@ use crate::wire::qemu::Init;
 use crate::worker::caller::Event;
 use crate::worker::report_builder::header::{Header, host, rate};
 use crate::worker::settings::Settings;
+use crate::worker::write_signals::WriteSignals;
 
 /// Slots per connection when the pool allows: one that fills while another is written, and some in between.
 const SHARE: u64 = 8;
@@ -86,6 +87,7 @@ impl Capture {
 
     /// Waits for one migration and records it on this thread, until it completes or fails.
     pub fn run(self) -> Captured {
+        let _blocked = WriteSignals::block();
         let mut builder = ReportBuilder::new(self.options.channels);
         match self.prepare(&mut builder) {
             Err(error) => builder.finish(Some(error)),

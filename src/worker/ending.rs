@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use super::Worker;
 use super::event_loop::{Loop, drain, run_until, within};
 use super::steps::{Devices, StepResult};
+use super::write_signals::WriteSignals;
 use crate::error::{DeviceError, Error};
 use crate::limits::{FINAL_MESSAGE_MAX, LINGER_MAX, REASON_PATIENCE};
 use crate::numbers::DeviceIdx;
@@ -23,6 +24,7 @@ pub(crate) fn run<L: Loop>(
     transfer: fn(&mut L) -> Result<(), Error>,
     conclude: fn(L, Result<(), Error>) -> Finished,
 ) -> Finished {
+    let _blocked = WriteSignals::block();
     match catch_unwind(AssertUnwindSafe(|| transfer(&mut owner))) {
         Ok(result) => conclude(owner, result),
         Err(panic) => {

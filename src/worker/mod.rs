@@ -14,6 +14,7 @@ pub(crate) mod readers;
 pub(crate) mod report_builder;
 pub(crate) mod settings;
 pub(crate) mod steps;
+pub(crate) mod write_signals;
 pub(crate) mod writers;
 
 use self::caller::Caller;

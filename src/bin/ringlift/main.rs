@@ -18,6 +18,7 @@ use args::Command;
 use commands::{demo, devices, qemu, recv, send};
 
 fn main() -> ExitCode {
+    signals::survive_large_files();
     let exit = match args::typed() {
         Command::Demo(demo) => demo::run(&demo),
         Command::Recv(recv) => recv::run(&recv),

@@ -1,12 +1,22 @@
-//! SIGINT and SIGTERM: they request a rollback and never cut it short.
+//! SIGINT and SIGTERM request a rollback and never cut it short; SIGXFSZ does not end the process.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use ringlift::Cancel;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::exit::Exit;
 use crate::show::progress::Progress;
 use crate::show::warnings;
+
+/// A file that becomes larger than its limit is an error (`EFBIG`) and not the end of the process, as Rust has it for
+/// pipes without a reader.
+pub(crate) fn survive_large_files() {
+    // without it a write beyond the limit still ends the process, as it does anywhere
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
+}
 
 /// Waits for the next signal.
 pub(crate) fn await_one() -> Result<(), Exit> {
