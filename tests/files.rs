@@ -2,9 +2,11 @@
 //! that is killed.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::disallowed_methods, reason = "a test that kills a process has to pick its moment")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -209,4 +211,42 @@ fn a_file_beyond_the_limit_is_an_error_of_the_receiver_and_nothing_stays() {
     assert_eq!(recv.child.wait().unwrap().code(), Some(1), "{said}");
     assert!(said.contains("EFBIG"), "{said}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_serving_receiver_replaces_its_file_again_and_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let mut recv = Recv::start(&file_of("a", &path));
+    let address = recv.address().unwrap();
+    for size in [1, 2, 3] {
+        let device = format!("a=null:{size}");
+        let send = ["send", "--to", &address, "--device", &device].map(str::to_owned);
+        assert_eq!(ringlift(&send).status().unwrap().code(), Some(0));
+        assert_eq!(fs::metadata(&path).unwrap().len(), size);
+    }
+}
+
+#[test]
+fn a_file_whose_owner_cannot_be_kept_is_refused_before_anything_listens() {
+    const SOMEBODY: u32 = 65534;
+    let folder = tempfile::tempdir().unwrap();
+    let (copy, inner) = (folder.path().join("ringlift"), folder.path().join("inner"));
+    fs::copy(program(), &copy).unwrap();
+    fs::create_dir(&inner).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    if chown(&inner, Some(SOMEBODY), Some(SOMEBODY)).is_err() {
+        println!("SKIPPED: only root can play two users");
+        return;
+    }
+    let path = inner.join("state");
+    fs::write(&path, b"old").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&copy);
+    command.args(["recv", "--listen", "127.0.0.1:0"]).args(file_of("a", &path));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let said = Recv::running(command).address().expect_err("it listens");
+    assert!(said.contains("keep owner and group of") && said.contains("EPERM"), "{said}");
+    assert_eq!(fs::read_dir(&inner).unwrap().count(), 1);
 }

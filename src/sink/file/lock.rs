@@ -37,7 +37,7 @@ pub(super) struct Lock {
     folder: Arc<Folder>,
     name: OsString,
     file: Flock<File>,
-    /// A journal may need it: the file stays.
+    /// A journal may need what is in it: the file stays.
     kept: bool,
 }
 
@@ -70,7 +70,8 @@ impl Lock {
                 return Err(foreign(folder, &name));
             }
             if folder.identity_of(&name).map_err(failed)? == Some(Identity::of(&opened)) {
-                return Ok(Lock { folder: Arc::clone(folder), name, file, kept: false });
+                let kept = opened.len() > 0;
+                return Ok(Lock { folder: Arc::clone(folder), name, file, kept });
             }
         }
         Err(in_use(folder, target))
@@ -93,12 +94,14 @@ impl Lock {
         durable::sync(&self.file)
     }
 
-    /// There is no journal any more, or none yet.
-    pub(super) fn clear(&self) -> io::Result<()> {
-        self.file.set_len(0)
+    /// The journal that it pointed to is gone.
+    pub(super) fn clear(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.kept = false;
+        Ok(())
     }
 
-    /// Leaves the file when the lock is given back: the journal needs its pointer.
+    /// Leaves the file when the lock is given back: somebody has to end the journal.
     pub(super) fn keep(&mut self) {
         self.kept = true;
     }

@@ -58,6 +58,8 @@ pub struct FileSink {
     /// The receiver's other files.
     commit: Commit,
     ticket: Option<Ticket>,
+    /// Roll-back failed: whatever is there stays.
+    is_stuck: bool,
     ours: Ours,
     // dropped last: until then no other sink touches these names
     lock: Lock,
@@ -81,8 +83,8 @@ impl FileSink {
         let target = Target::of(path.as_ref())?;
         target.old()?;
         let ours = Ours::probe(&target.folder).map_err(|error| target.cannot_create(&error))?;
-        let lock = Lock::take(&target.folder, &target.name, &ours)?;
-        end_interrupted(&target, &lock, &ours)?;
+        let mut lock = Lock::take(&target.folder, &target.name, &ours)?;
+        end_interrupted(&target, &mut lock, &ours)?;
 
         let old = target.old()?;
         if let Some(old) = &old {
@@ -100,6 +102,7 @@ impl FileSink {
             placed: Placed::No,
             commit: Commit::default(),
             ticket: None,
+            is_stuck: false,
             ours,
             lock,
         })
@@ -131,22 +134,48 @@ impl FileSink {
             },
             Some(_) => Placed::Over(folder.replace(&self.part_name, name).map_err(renaming)?),
         };
-        folder.sync().map_err(renaming)
+        if self.placed == Placed::Over(Replaced::Exchanged) {
+            self.check_exchanged()?;
+        }
+        self.target.folder.sync().map_err(renaming)
+    }
+
+    /// What has the hidden name now is the file that was there at seal, and not one that took its place just before.
+    fn check_exchanged(&mut self) -> Result<(), DeviceError> {
+        let Target { folder, name } = &self.target;
+        let renaming = |error: io::Error| failed(DeviceOperation::Rename, error);
+        if folder.identity_of(&self.part_name).map_err(renaming)? == self.old {
+            return Ok(());
+        }
+        folder.exchange(&self.part_name, name).map_err(renaming)?;
+        self.placed = Placed::No;
+        Err(self.target.changed())
     }
 
     fn unplace(&mut self) -> io::Result<()> {
         let Target { folder, name } = &self.target;
+        let new = self.part.as_ref().map(File::metadata).transpose()?.as_ref().map(Identity::of);
+        let is_ours = self.placed != Placed::No && self.target.identity()? == new;
         match self.placed {
             Placed::No => return Ok(()),
-            Placed::Over(Replaced::Exchanged) => folder.exchange(&self.part_name, name)?,
+            Placed::Over(Replaced::Exchanged) if is_ours => folder.exchange(&self.part_name, name)?,
+            Placed::Over(Replaced::Exchanged) => return Err(Number::EEXIST.into()),
             Placed::Over(Replaced::Gone) => return Err(Number::EOPNOTSUPP.into()),
-            Placed::New => {
-                folder.remove(name)?;
-                self.part = None;
-            }
+            Placed::New if is_ours => folder.remove(name)?,
+            // something else was put in its place
+            Placed::New => {}
         }
         self.placed = Placed::No;
         folder.sync()
+    }
+
+    fn go_back(&mut self) -> Result<(), DeviceError> {
+        self.commit.turn_back().map_err(|error| failed(DeviceOperation::WriteJournal, error))?;
+        self.unplace().map_err(|error| failed(DeviceOperation::RestoreFile, error))?;
+        self.discard_part().map_err(|error| failed(DeviceOperation::RemoveFile, error))?;
+        let back = self.ticket.map_or(Ok(()), |ticket| self.commit.is_back(ticket));
+        self.ticket = None;
+        back.map_err(|error| failed(DeviceOperation::WriteJournal, error))
     }
 
     fn discard_part(&mut self) -> io::Result<()> {
@@ -212,12 +241,9 @@ impl Sink for FileSink {
     }
 
     fn rollback(&mut self) -> Result<(), DeviceError> {
-        self.commit.turn_back().map_err(|error| failed(DeviceOperation::WriteJournal, error))?;
-        self.unplace().map_err(|error| failed(DeviceOperation::RestoreFile, error))?;
-        self.discard_part().map_err(|error| failed(DeviceOperation::RemoveFile, error))?;
-        let back = self.ticket.map_or(Ok(()), |ticket| self.commit.is_back(ticket));
-        self.ticket = None;
-        back.map_err(|error| failed(DeviceOperation::WriteJournal, error))
+        let result = self.go_back();
+        self.is_stuck = result.is_err();
+        result
     }
 
     fn join(&mut self, together: &mut Together) {
@@ -231,8 +257,8 @@ impl Sink for FileSink {
 
 impl Drop for FileSink {
     fn drop(&mut self) {
-        if self.ticket.is_some() && self.commit.is_open() {
-            // only a device that never came back from its last step gets here: whoever ends the journal needs all of it
+        if self.is_stuck || (self.ticket.is_some() && self.commit.is_open()) {
+            // whoever ends the journal needs all of it
             self.lock.keep();
         } else if matches!(self.placed, Placed::No | Placed::Over(Replaced::Exchanged)) {
             // The unfinished file, or the old one that the new one replaced. A failure here can no longer be reported.
@@ -242,7 +268,7 @@ impl Drop for FileSink {
 }
 
 /// Ends what a killed process began: several files that were getting their names.
-fn end_interrupted(target: &Target, lock: &Lock, ours: &Ours) -> Result<(), DeviceError> {
+fn end_interrupted(target: &Target, lock: &mut Lock, ours: &Ours) -> Result<(), DeviceError> {
     let Target { folder, name } = target;
     let own = Pointer {
         folder: folder.path().as_os_str().to_owned(),

@@ -49,11 +49,12 @@ impl Ours {
         Ok(fchmod(file, Mode::from_bits_truncate(old.mode() & 0o777 & self.allowed))?)
     }
 
-    /// Whether another user may have put this file here: it belongs neither to this process, nor to root, nor to the
-    /// owner of the folder, and others can create files in it. The kernel's own rule is `fs.protected_regular`.
+    /// Whether another user may have put this file here: others can create files in the folder, and it belongs neither to
+    /// this process, nor to root, nor to the owner of the folder, or has other names elsewhere. The kernel's own rules are
+    /// `fs.protected_regular` and `fs.protected_hardlinks`.
     pub(super) fn may_be_planted(&self, found: &Metadata, folder: &Metadata) -> bool {
         let is_shared = folder.mode() & 0o022 != 0;
-        is_shared && ![self.uid, 0, folder.uid()].contains(&found.uid())
+        is_shared && (found.nlink() > 1 || ![self.uid, 0, folder.uid()].contains(&found.uid()))
     }
 
     /// Whether this is a hidden file that only this process's user can have written.

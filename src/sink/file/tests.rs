@@ -564,3 +564,43 @@ fn a_killed_process_leaves_all_files_new_or_all_old() {
         assert_tidy(folder.path(), &paths);
     }
 }
+
+#[test]
+fn an_interrupted_commit_whose_folder_is_away_is_refused_until_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    old_files(folder.path());
+    let (mut sinks, paths) = group(folder.path());
+    load(&mut sinks);
+    sinks[..12].iter_mut().for_each(|sink| sink.run().unwrap());
+    // as a process that is killed
+    drop(sinks);
+    let (two, away) = (folder.path().join("two"), folder.path().join("away"));
+    fs::rename(&two, &away).unwrap();
+    for _ in 0..2 {
+        let error = FileSink::create(&paths[0]).unwrap_err();
+        assert!(matches!(error, DeviceError::Interrupted { .. }), "{error}");
+    }
+    fs::rename(&away, &two).unwrap();
+    // by any of its files
+    drop(FileSink::create(&paths[7]).unwrap());
+    assert_eq!(contents(&paths), all_new(&paths));
+}
+
+#[test]
+fn a_file_that_was_put_in_the_place_of_the_new_one_is_not_undone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    for old in [None, Some("old")] {
+        let _ = fs::remove_file(&path);
+        old.iter().for_each(|old| fs::write(&path, old).unwrap());
+        let mut sink = written(folder.path());
+        sink.seal().unwrap();
+        start(&mut sink).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, b"theirs").unwrap();
+        assert_eq!(sink.rollback().is_ok(), old.is_none(), "an old file cannot be restored");
+        drop(sink);
+        assert_eq!(fs::read(&path).unwrap(), b"theirs");
+        calls();
+    }
+}

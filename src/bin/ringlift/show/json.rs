@@ -53,7 +53,7 @@ impl JsonTarget {
 
     /// Writes all reports of a run, one per line.
     pub(crate) fn write_all(&self, reports: &[&impl Serialize]) {
-        let lines = reports.iter().map(|report| line(report)).collect::<io::Result<String>>();
+        let lines = reports.iter().map(line).collect::<io::Result<String>>();
         warn_unless(lines.and_then(|lines| self.put(&lines)));
     }
 
