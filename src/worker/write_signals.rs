@@ -1,10 +1,10 @@
 //! The signals that a failed write sends: SIGPIPE for a pipe without a reader, SIGXFSZ for a file beyond its limit.
 //!
 //! A write gives `EPIPE` or `EFBIG`, and that is what is reported; but where the program leaves these signals as they
-//! are, as a C program does, they end the process. The kernel sends them to the thread that writes: the worker, its
-//! threads for device steps, which inherit the mask, or its own workers, which block all signals. The invariant: while a
-//! worker runs both are blocked on its thread, and afterwards the thread's mask is what it was, and neither is pending
-//! because of us.
+//! are, as a C program does, they end the process. The kernel sends them to the thread that writes: the worker, the
+//! ring's threads or the kernel's own workers, and the latter two block all signals. The invariant: while a worker runs
+//! both are blocked on its thread, and afterwards the thread's mask is what it was, and neither is pending because of
+//! us.
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 

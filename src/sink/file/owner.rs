@@ -41,8 +41,9 @@ impl Ours {
 
     /// Gives a new file the owner and group of `old`, and then as many of its permissions as are allowed.
     pub(super) fn adopt(&self, file: &File, old: &Metadata) -> io::Result<()> {
-        let uid = (old.uid() != self.uid).then(|| old.uid());
-        let gid = (old.gid() != self.gid).then(|| old.gid());
+        let now = file.metadata()?;
+        let uid = (old.uid() != now.uid()).then(|| old.uid());
+        let gid = (old.gid() != now.gid()).then(|| old.gid());
         if uid.is_some() || gid.is_some() {
             fchown(file, uid, gid)?;
         }

@@ -6,6 +6,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::PathBuf;
 
 use super::super::durable::log::{Call, calls};
+use super::folder::Folder;
+use super::journal::{Direction, Journal};
 use super::*;
 
 /// Writes as the engine does: to the descriptor, at its position.
@@ -603,4 +605,40 @@ fn a_file_that_was_put_in_the_place_of_the_new_one_is_not_undone() {
         assert_eq!(fs::read(&path).unwrap(), b"theirs");
         calls();
     }
+}
+
+/// A journal of ours that is out of date, or that somebody could make us trust: no file is the one that it lists.
+#[test]
+fn a_journal_about_other_files_touches_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let identity = |name: &str| Identity::of(&fs::metadata(path(name)).unwrap());
+    for name in ["one", "another", ".state.ringlift.part"] {
+        fs::write(path(name), name).unwrap();
+    }
+    let (one, another, part) = (identity("one"), identity("another"), identity(".state.ringlift.part"));
+    let opened = Folder::open(folder.path()).unwrap();
+    let entry = |target: &str, new, old| Entry {
+        folder: folder.path().canonicalize().unwrap().into(),
+        folder_identity: opened.identity(),
+        target: target.into(),
+        new,
+        old,
+    };
+    for direction in [Direction::Finish, Direction::Undo] {
+        for entry in [
+            entry("one", another, None),
+            entry("one", another, Some(another)),
+            entry("../one", one, None),
+            entry("state", another, Some(one)),
+        ] {
+            drop(
+                Journal::write(&opened, OsStr::new(".free.ringlift.journal"), direction, &[&entry]).unwrap(),
+            );
+            drop(FileSink::create(path("free")).unwrap());
+            assert_eq!(all_names(folder.path()), [".state.ringlift.part", "another", "one"], "{entry:?}");
+            assert_eq!((identity("one"), identity("another")), (one, another));
+        }
+    }
+    assert_eq!(identity(".state.ringlift.part"), part);
 }
