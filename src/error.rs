@@ -10,6 +10,7 @@
 //! | [`Error::File`] | an output file, named | 1 |
 //! | [`Error::Kernel`] | this host: io_uring, memory, sockets | 1 |
 //! | [`Error::Cancelled`], [`Error::Deadline`], [`Error::Downtime`] | the caller | 130, 1, 1 |
+//! | [`Error::HookPanicked`], [`Error::HookRefused`] | the caller's own code | 1 |
 //! | [`Error::InDoubt`] | neither side can tell which one runs the devices | 3 |
 //!
 //! No variant holds another's text; each keeps the operation and the errno.
@@ -20,6 +21,7 @@ mod device;
 mod device_operation;
 mod errno;
 mod file_operation;
+mod hook;
 mod kernel;
 mod misuse;
 mod peer;
@@ -37,6 +39,7 @@ pub use device::DeviceError;
 pub use device_operation::DeviceOperation;
 pub use errno::Errno;
 pub use file_operation::{CaptureOperation, FileOperation};
+pub use hook::{CallerError, Hook};
 pub use kernel::{KernelError, KernelOperation};
 pub use misuse::Misuse;
 pub use peer::{CreditProblem, OrderProblem, PeerError, Place};
@@ -97,6 +100,23 @@ pub enum Error {
         /// The bound.
         max: Duration,
     },
+    /// Code that the caller set panicked, before the hand-over. [`Finished::panic`](crate::Finished::panic) has the panic.
+    #[error("{hook} panicked: {message}")]
+    HookPanicked {
+        /// Which code.
+        hook: Hook,
+        /// What it panicked with, if that was a text.
+        message: Box<str>,
+    },
+    /// Code that the caller set refused to go on.
+    #[error("{hook} refused: {error}")]
+    HookRefused {
+        /// Which code.
+        hook: Hook,
+        /// Its error.
+        #[source]
+        error: CallerError,
+    },
     /// Commit was sent and no answer came: the destination may or may not be running the devices.
     #[error("commit was sent and no answer came ({cause}): the destination may be running the devices")]
     InDoubt {
@@ -128,6 +148,13 @@ impl Error {
             Error::Downtime { .. } => Some(
                 "the source devices are back where they were; raise the bound of the downtime, or find what is slow in the report's latency",
             ),
+            Error::HookPanicked { hook: Hook::Internal, .. } => {
+                Some("this is a defect of ringlift; the devices are back where they were")
+            }
+            Error::HookPanicked { .. } => {
+                Some("this is a defect of the code that was set; the devices are back where they were")
+            }
+            Error::HookRefused { .. } => None,
             Error::InDoubt { .. } => Some(
                 "look at the destination: if its devices run, discard the source; if it is down or says aborted, resume the source, whose state is intact",
             ),

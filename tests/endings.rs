@@ -327,32 +327,6 @@ fn a_sink_that_panics_while_it_is_written_is_an_error_and_no_crash() {
 }
 
 #[test]
-fn a_panic_in_the_callers_code_continues_after_the_devices_are_back() {
-    for hook in [true, false] {
-        let (source, from) = TestSource::new(content(300_000));
-        let (sink, to) = TestSink::new();
-        let listener = listen();
-        let (sender, receiver) = pair(&listener, source, sink);
-        let sender = if hook {
-            sender.before_switchover(|| panic!("a deliberate panic"))
-        } else {
-            sender.on_event(|event| {
-                assert!(!matches!(event, Event::Phase(Phase::StopCopy)), "a deliberate panic")
-            })
-        };
-        let sender = sender.build().expect("a sender");
-        let receiver = receiver.build().expect("a receiver");
-        let receiving = std::thread::spawn(move || receiver.run());
-        let sent = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sender.run()));
-        assert!(sent.is_err(), "the panic reaches the caller");
-        let received = receiving.join().expect("the receiver ends");
-        let error = assert_aborted(&received);
-        assert!(matches!(error, Error::Peer(PeerError::Cancelled)), "{error}");
-        assert_eq!((from.steps().last(), to.steps().last()), (Some(&"rollback"), Some(&"rollback")));
-    }
-}
-
-#[test]
 fn a_sink_that_cannot_be_reset_after_commit_leaves_the_sender_in_doubt() {
     let (source, from) = TestSource::new(content(1000));
     let (sink, to) = TestSink::new();

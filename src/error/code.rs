@@ -94,6 +94,7 @@ codes! {
     DeviceForeignFile = 4017, "A file that another user may have put there";
     DeviceFileChanged = 4018, "The file or its folder was replaced during the transfer";
     DeviceInterrupted = 4019, "A killed process left several files half renamed, and that cannot be ended";
+    DeviceCustom = 4020, "An error of an embedder's own source or sink";
     // this host's kernel: 5000 and the operation's number
     KernelSocket = 5001, "Makes a socket";
     KernelListen = 5002, "Listens on an address";
@@ -192,6 +193,8 @@ codes! {
     Deadline = 9002, "The deadline passed before the hand-over";
     InDoubt = 9003, "Commit was sent and no answer came";
     Downtime = 9004, "The devices stood still for longer than the caller allows";
+    HookPanicked = 9005, "Code that the caller set panicked";
+    HookRefused = 9006, "Code that the caller set refused to go on";
 }
 
 impl ErrorCode {
@@ -215,6 +218,8 @@ impl From<&Error> for ErrorCode {
             Error::Deadline => ErrorCode::Deadline,
             Error::Downtime { .. } => ErrorCode::Downtime,
             Error::InDoubt { .. } => ErrorCode::InDoubt,
+            Error::HookPanicked { .. } => ErrorCode::HookPanicked,
+            Error::HookRefused { .. } => ErrorCode::HookRefused,
         }
     }
 }
@@ -291,6 +296,7 @@ fn of_device(error: &DeviceError) -> ErrorCode {
         DeviceError::ForeignFile { .. } => ErrorCode::DeviceForeignFile,
         DeviceError::FileChanged { .. } => ErrorCode::DeviceFileChanged,
         DeviceError::Interrupted { .. } => ErrorCode::DeviceInterrupted,
+        DeviceError::Custom(_) => ErrorCode::DeviceCustom,
     }
 }
 

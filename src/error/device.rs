@@ -1,6 +1,6 @@
 //! A device could not be read, written or brought to a state. Knows nothing of the device's name: the session adds it.
 
-use super::{DeviceOperation, Errno};
+use super::{CallerError, DeviceOperation, Errno};
 use crate::limits;
 
 /// A device could not be read, written or brought to a state. The session adds the device's name.
@@ -115,6 +115,9 @@ pub enum DeviceError {
         /// Bytes that the source reports to have made.
         expected: u64,
     },
+    /// An error of an embedder's own source or sink, made with [`custom`](DeviceError::custom).
+    #[error("{0}")]
+    Custom(#[source] CallerError),
     /// The sink takes no more.
     #[error("the device took no more bytes at byte {offset} of its state")]
     Full {
@@ -150,6 +153,20 @@ pub enum DeviceError {
 }
 
 impl DeviceError {
+    /// An error of an embedder's own source or sink, kept as it is: [`source`](std::error::Error::source) gives it back.
+    ///
+    /// ```
+    /// use std::error::Error as _;
+    /// use ringlift::error::DeviceError;
+    ///
+    /// let read = std::fs::read("/nowhere/at/all").map_err(DeviceError::custom);
+    /// let error = read.unwrap_err();
+    /// assert!(error.source().unwrap().is::<std::io::Error>());
+    /// ```
+    pub fn custom(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> DeviceError {
+        DeviceError::Custom(CallerError::new(error))
+    }
+
     pub(super) fn hint(&self) -> Option<&'static str> {
         Some(match self {
             DeviceError::Transition { .. } => {
@@ -196,6 +213,7 @@ impl DeviceError {
             DeviceError::Interrupted { .. } => {
                 "make the folders in it reachable and its files what they were; to keep all as it is, delete it and the locks"
             }
+            DeviceError::Custom(_) => return None,
             DeviceError::Full { .. } => "both sides need the same device, and a file needs room",
         })
     }

@@ -82,10 +82,10 @@ impl<'a> Extract<'a> {
     /// Loads the device on this thread. Afterwards it runs what was loaded (complete), or is reset (aborted). A capture
     /// with errors is loaded into nothing: the sink is not touched.
     pub fn run(self) -> Finished {
-        let report = ReportBuilder::new(now(), 1);
+        let (report, panics) = (ReportBuilder::new(now(), 1), self.settings.panics());
         match self.begin(report.started_at) {
             Ok(extracting) => extracting.run(),
-            Err(error) => report.not_begun(Role::Receiver, error),
+            Err(error) => report.not_begun(Role::Receiver, error, &panics),
         }
     }
 
@@ -95,7 +95,7 @@ impl<'a> Extract<'a> {
         let reader = StateReader::new(self.inspection, self.device)?;
         let ring = ring::open(&caller.cancel)?;
         let id = self.device.id;
-        let device = Device { name: id.idstr.as_str().into(), instance: id.instance, sink: self.sink };
+        let device = Device::new(id.idstr.as_str(), id.instance, self.sink);
         let (precopy, data) = (self.device.precopy_bytes(), self.device.data_bytes());
         let expected = Expected { precopy, all: precopy + data + self.device.config_bytes() };
         Ok(Extracting::new(ring, device, caller, reader, expected))
@@ -186,6 +186,7 @@ impl<'a, R: Ring> Extracting<'a, R> {
         self.enter(Phase::Loading);
         self.load()?;
         self.enter(Phase::Commit);
+        self.worker.caller.check(self.worker.ring.now())?;
         self.committed = true;
         start_devices(self, Extracting::writers, Extracting::turn)
     }
@@ -194,7 +195,7 @@ impl<'a, R: Ring> Extracting<'a, R> {
     fn load(&mut self) -> Result<(), Error> {
         // where it cannot be registered the kernel pins the pages anew for each write; nothing else changes
         self.worker.adopt_unreported(Pool::new(SLOTS, QEMU_STATE_MAX)?);
-        self.writers.open();
+        self.writers.open()?;
         while !self.pieces.loaded {
             self.turn()?;
         }

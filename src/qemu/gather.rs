@@ -103,9 +103,11 @@ impl Listener {
         channels: usize,
         congestion: Option<&str>,
     ) -> Result<Gathered, Error> {
-        let cancel = caller.cancel.clone();
+        let (cancel, panics) = (caller.cancel.clone(), caller.panics.clone());
+        let wants_end = || cancel.is_cancelled() || panics.check().is_err();
         let mut reject = |peer, error| caller.tell(&Event::Rejected { peer, error });
-        let gathered = self.gather(channels, &|| cancel.is_cancelled(), &mut reject)?;
+        let gathered = self.gather(channels, &wants_end, &mut reject);
+        let gathered = gathered.map_err(|error| caller.reason(error))?;
         gathered.begin_for(caller, congestion)?;
         Ok(gathered)
     }

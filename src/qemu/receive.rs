@@ -152,7 +152,7 @@ impl<R: Ring> Receiving<R> {
         make_pool(self, |receiving| &mut receiving.worker, pool, |receiving, _| receiving.turn())?;
         let prepare = |sink: &mut (dyn Sink + 'static)| sink.prepare().map(|()| StepOutput::Nothing);
         step_all_sinks(self, Receiving::writers, prepare, |receiving, _| receiving.turn())?;
-        self.writers.open();
+        self.writers.open()?;
         self.is_ready = true;
         Ok(())
     }

@@ -73,9 +73,10 @@ impl Receiver {
     pub fn run(self) -> Finished {
         let mut builder = ReportBuilder::new(now(), self.devices.len());
         builder.dialect(DIALECT);
+        let panics = self.settings.panics();
         match self.begin() {
             Ok(receiving) => receiving.run(),
-            Err(error) => builder.not_begun(Role::Receiver, error),
+            Err(error) => builder.not_begun(Role::Receiver, error, &panics),
         }
     }
 
@@ -129,7 +130,7 @@ impl ReceiverBuilder {
 
     /// Adds a device whose kind is known only at run time.
     pub fn boxed_device(mut self, idstr: impl AsRef<str>, sink: Box<dyn Sink>) -> ReceiverBuilder {
-        self.devices.push(Device { name: idstr.as_ref().into(), instance: 0, sink });
+        self.devices.push(Device::new(idstr.as_ref(), 0, sink));
         self
     }
 

@@ -31,6 +31,7 @@ use crate::ring::{HostRing, Ring};
 use crate::time::now;
 use crate::wire::qemu::Init;
 use crate::worker::caller::Event;
+use crate::worker::hook::HookPanic;
 use crate::worker::report_builder::header::{Header, host, rate};
 use crate::worker::settings::Settings;
 use crate::worker::write_signals::WriteSignals;
@@ -76,6 +77,8 @@ pub struct Captured {
     pub report: CaptureReport,
     /// The figures' distributions.
     pub histograms: PacketHistograms,
+    /// The first panic of the caller's own code, which ends the capture.
+    pub panic: Option<HookPanic>,
 }
 
 impl Capture {
@@ -89,7 +92,8 @@ impl Capture {
     pub fn run(self) -> Captured {
         let _blocked = WriteSignals::block();
         let mut builder = ReportBuilder::new(self.options.channels);
-        match self.prepare(&mut builder) {
+        let panics = self.settings.panics();
+        let captured = match self.prepare(&mut builder) {
             Err(error) => builder.finish(Some(error)),
             Ok(mut recording) => {
                 let result = recording.record();
@@ -97,7 +101,8 @@ impl Capture {
                 builder.see(recording);
                 builder.finish(error)
             }
-        }
+        };
+        Captured { panic: panics.take(), ..captured }
     }
 
     fn prepare(mut self, builder: &mut ReportBuilder) -> Result<Recording<HostRing>, Error> {
@@ -285,7 +290,7 @@ impl ReportBuilder {
             warnings: header.warnings,
             ..report
         };
-        Captured { error, report, histograms }
+        Captured { error, report, histograms, panic: None }
     }
 }
 

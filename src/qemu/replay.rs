@@ -41,6 +41,8 @@ use crate::time::deadlines::{Deadline, Deadlines};
 use crate::time::{nanos, now};
 use crate::wire::qemu::{INIT_LEN, Init, Reply};
 use crate::worker::caller::{Caller, Event};
+use crate::worker::guard::Guarded;
+use crate::worker::hook::HookPanic;
 use crate::worker::settings::Settings;
 
 /// Replays a capture to a QEMU destination.
@@ -68,7 +70,7 @@ pub struct Answer {
 }
 
 /// Called with each answer.
-type OnAnswer = Box<dyn FnMut(&Answer) + Send>;
+type OnAnswer = Guarded<Box<dyn FnMut(&Answer) + Send>>;
 
 /// Builds a [`Replay`]. Each method documents the default of its setting.
 pub struct ReplayBuilder(Replay);
@@ -87,6 +89,8 @@ pub struct Replayed {
     pub error: Option<Error>,
     /// The figures.
     pub report: ReplayReport,
+    /// The first panic of the caller's own code, which ends the replay.
+    pub panic: Option<HookPanic>,
 }
 
 impl Replay {
@@ -114,7 +118,7 @@ impl Replay {
                 error
             }
         };
-        Replayed { report: builder.finish(error.as_ref()), error }
+        Replayed { report: builder.finish(error.as_ref()), error, panic: self.settings.panics().take() }
     }
 
     /// Checks everything that can be checked without the destination, and then connects.
@@ -201,7 +205,8 @@ impl Replay {
         let init = |connection: &Connection| Some(Init { id: connection.id?, uuid: connection.uuid?.0 });
         let inits: Vec<_> = self.capture.connections.iter().filter_map(init).collect();
         let wants_end = || caller.check(now()).is_err();
-        connect(self.to, &inits, self.settings.congestion(), &wants_end)
+        let connected = connect(self.to, &inits, self.settings.congestion(), &wants_end);
+        connected.map_err(|error| caller.reason(error))
     }
 }
 
@@ -252,7 +257,7 @@ impl ReplayBuilder {
 
     /// Is called with every answer of the destination, on the thread that runs the replay, so it must return quickly.
     pub fn on_answer(mut self, on_answer: impl FnMut(&Answer) + Send + 'static) -> ReplayBuilder {
-        self.0.on_answer = Some(Box::new(on_answer));
+        self.0.on_answer = Some(Guarded::new(Box::new(on_answer)));
         self
     }
 

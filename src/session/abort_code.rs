@@ -10,9 +10,12 @@ impl From<&Error> for AbortCode {
             Error::Capture(_) | Error::Device { .. } => AbortCode::Device,
             Error::Kernel(_) | Error::File { .. } => AbortCode::Host,
             Error::Deadline | Error::Downtime { .. } => AbortCode::Deadline,
-            Error::Misuse(_) | Error::Refused { .. } | Error::Cancelled | Error::InDoubt { .. } => {
-                AbortCode::Other
-            }
+            Error::Misuse(_)
+            | Error::Refused { .. }
+            | Error::Cancelled
+            | Error::HookPanicked { .. }
+            | Error::HookRefused { .. }
+            | Error::InDoubt { .. } => AbortCode::Other,
         }
     }
 }

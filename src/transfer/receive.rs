@@ -78,7 +78,7 @@ impl<R: Ring> Receiving<R> {
         let mut control_buffers = control_buffers(parts.data.len())?;
         let link = Link::new(&mut worker.ring, parts.control, &mut control_buffers);
         worker.report.clocks(parts.same_clock);
-        worker.report.simulated(parts.devices.iter().all(|device| device.sink.is_simulated()));
+        worker.report.simulated(parts.devices.iter().all(Device::is_simulated));
         Ok(Receiving {
             session: ReceiverSession::new(worker.ring.now()),
             worker,
@@ -190,7 +190,7 @@ impl<R: Ring> Receiving<R> {
         let prepare = |sink: &mut (dyn Sink + 'static)| sink.prepare().map(|()| StepOutput::Nothing);
         step_all_sinks(self, Receiving::writers, prepare, |receiving, _| receiving.turn())
             .map_err(|error| self.not_ready_if_own(error))?;
-        self.overlaps = self.writers.open();
+        self.overlaps = self.writers.open().map_err(|error| self.not_ready(error))?;
         self.session.ready();
         Ok(())
     }

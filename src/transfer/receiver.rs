@@ -67,9 +67,10 @@ impl Receiver {
     /// (complete), or are reset (aborted).
     pub fn run(self) -> Finished {
         let report = ReportBuilder::new(now(), self.devices.len());
+        let panics = self.settings.panics();
         match self.begin() {
             Ok(receiving) => receiving.run(),
-            Err(error) => report.not_begun(Role::Receiver, error),
+            Err(error) => report.not_begun(Role::Receiver, error, &panics),
         }
     }
 
@@ -97,17 +98,18 @@ impl Receiver {
 }
 
 fn meet(peer: Peer, congestion: Option<&str>, caller: &mut Caller) -> Result<Connections, Error> {
-    let cancel = caller.cancel.clone();
-    let wants_end = || cancel.is_cancelled();
+    let (cancel, panics) = (caller.cancel.clone(), caller.panics.clone());
+    let wants_end = || cancel.is_cancelled() || panics.check().is_err();
     let connections = match peer {
         Peer::Listener(listener) => {
             if let Some(name) = congestion {
                 listener.check_congestion(name)?;
             }
-            listener.next(&wants_end, &mut |peer, error| caller.tell(&Event::Rejected { peer, error }))?
+            listener.next(&wants_end, &mut |peer, error| caller.tell(&Event::Rejected { peer, error }))
         }
-        Peer::Sockets { control, data } => listener::welcome(control, data, &wants_end)?,
+        Peer::Sockets { control, data } => listener::welcome(control, data, &wants_end),
     };
+    let connections = connections.map_err(|error| caller.reason(error))?;
     if let Some(name) = congestion {
         connections.set_congestion(name)?;
     }
@@ -122,7 +124,7 @@ impl ReceiverBuilder {
 
     /// Adds a device whose kind is known only at run time.
     pub fn boxed_device(mut self, name: impl AsRef<str>, sink: Box<dyn Sink>) -> ReceiverBuilder {
-        self.devices.push(Device { name: name.as_ref().into(), instance: 0, sink });
+        self.devices.push(Device::new(name.as_ref(), 0, sink));
         self
     }
 

@@ -13,7 +13,7 @@ use self::channels::Channels;
 use super::control_link::Link;
 use crate::buffer::{Pool, Slot};
 use crate::channel::{Tx, TxEvent, ZeroCopy};
-use crate::error::{Errno, Error, KernelError, PeerError, Place};
+use crate::error::{Errno, Error, Hook, PeerError, Place};
 use crate::limits::PRECOPY_TIME_MAX;
 use crate::net::Connection;
 use crate::numbers::{ChannelIdx, DeviceIdx, PacketSize};
@@ -30,6 +30,7 @@ use crate::worker::caller::{Caller, Event};
 use crate::worker::ending::{run, step_all};
 use crate::worker::event_loop::{Loop, run_until, within};
 use crate::worker::finished::Finished;
+use crate::worker::guard::caught;
 use crate::worker::memory::make_pool;
 use crate::worker::operation::Operation;
 pub(super) use crate::worker::readers::Device;
@@ -68,9 +69,9 @@ pub(super) struct Sending<R: Ring> {
 }
 
 impl<R: Ring> Sending<R> {
-    pub(super) fn new(ring: R, parts: Parts) -> Result<Sending<R>, KernelError> {
+    pub(super) fn new(ring: R, parts: Parts) -> Result<Sending<R>, Error> {
         let mut worker = Worker::new(ring, parts.caller, parts.devices.len());
-        worker.report.simulated(parts.devices.iter().all(|device| device.source.is_simulated()));
+        worker.report.simulated(parts.devices.iter().all(Device::is_simulated));
         let slot_size = slot_size(parts.packet_size);
         let slots = Pool::slots_in(parts.pool_size, slot_size);
         let mut control_buffers = control_buffers(0)?;
@@ -82,7 +83,7 @@ impl<R: Ring> Sending<R> {
             Tx::new(connection, Operation::Packet { channel }.tag(), zero_copy, slots)
         });
         let channels = Channels::new(channels);
-        let readers = Readers::new(parts.devices, parts.packet_size, parts.checksum);
+        let readers = Readers::new(parts.devices, parts.packet_size, parts.checksum)?;
         let offers = readers.devices.names().zip(readers.estimates()).map(|((name, instance), estimate)| {
             DeviceOffer { name: name.into(), instance, estimate: estimate.unwrap_or(0) }
         });
@@ -153,7 +154,7 @@ impl<R: Ring> Sending<R> {
         }
         self.enter(Phase::PreCopy);
         let end = within(self, PRECOPY_TIME_MAX);
-        self.readers.begin_precopy();
+        self.readers.begin_precopy()?;
         let has_converged = |sending: &mut Sending<R>| !sending.readers.is_converging();
         run_until(self, (Deadline::PreCopyMax, end), has_converged, |sending, _| sending.turn())?;
         // nothing reads while a device changes its state
@@ -167,7 +168,8 @@ impl<R: Ring> Sending<R> {
     fn switch_over(&mut self) -> Result<(), Error> {
         self.enter(Phase::Switchover);
         if let Some(pause) = self.before_switchover.take() {
-            pause();
+            caught(pause)
+                .map_err(|payload| self.worker.caller.panics.keep(Hook::BeforeSwitchover, payload))?;
         }
         self.readers.switch_over();
         let now = self.worker.ring.now();
@@ -183,7 +185,7 @@ impl<R: Ring> Sending<R> {
     /// Reads every device to its end, then its config state, and sends all of it.
     fn stop_copy(&mut self) -> Result<(), Error> {
         self.enter(Phase::StopCopy);
-        self.readers.begin_stop_copy();
+        self.readers.begin_stop_copy()?;
         while !(self.session.is_drained() && self.channels.is_idle()) {
             self.turn()?;
         }
@@ -204,11 +206,11 @@ impl<R: Ring> Sending<R> {
     }
 
     fn commit(&mut self) -> Result<(), Error> {
+        self.enter(Phase::Commit);
         // the last moment at which the caller can change their mind
         self.check_caller(self.worker.ring.now())?;
         self.worker.deadlines.stop(Deadline::Caller);
         self.worker.deadlines.stop(Deadline::Downtime);
-        self.enter(Phase::Commit);
         self.session.commit();
         while !self.session.is_over() {
             self.turn()?;

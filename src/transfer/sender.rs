@@ -100,9 +100,10 @@ impl Sender {
     pub fn run(self) -> Finished {
         let mut report = ReportBuilder::new(now(), self.devices.len());
         report.packet_size(self.packet_size, self.options.checksum);
+        let panics = self.settings.panics();
         match self.begin(report.started_at) {
             Ok(sending) => sending.run(),
-            Err(error) => report.not_begun(Role::Sender, error),
+            Err(error) => report.not_begun(Role::Sender, error, &panics),
         }
     }
 
@@ -142,11 +143,7 @@ fn meet(peer: Peer, channels: u16, congestion: Option<&str>, caller: &Caller) ->
         Peer::Address(addr) => listener::connect(addr, channels, congestion, &wants_end),
         Peer::Sockets { control, data } => listener::greet(control, data, &wants_end),
     };
-    // "cancelled" may be the deadline
-    connections.map_err(|error| match error {
-        Error::Cancelled => caller.check(now()).err().unwrap_or(Error::Cancelled),
-        other => other,
-    })
+    connections.map_err(|error| caller.reason(error))
 }
 
 impl SenderBuilder {
@@ -157,7 +154,7 @@ impl SenderBuilder {
 
     /// Adds a device whose kind is known only at run time.
     pub fn boxed_device(mut self, name: impl AsRef<str>, source: Box<dyn Source>) -> SenderBuilder {
-        self.devices.push(Device { name: name.as_ref().into(), instance: 0, source });
+        self.devices.push(Device::new(name.as_ref(), 0, source));
         self
     }
 

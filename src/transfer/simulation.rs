@@ -203,8 +203,8 @@ fn simulate(scenario: &Scenario) -> Played {
             fails: first(scenario.sink_fails),
             config: b"config".to_vec(),
         };
-        sources.push(send::Device { name: name.clone(), instance: 0, source: Box::new(source) });
-        sinks.insert(0, Device { name, instance: 0, sink: Box::new(sink) });
+        sources.push(send::Device::new(name.clone(), 0, Box::new(source)));
+        sinks.insert(0, Device::new(name, 0, Box::new(sink)));
     }
     let (mut near, mut far): (Vec<OwnedFd>, Vec<OwnedFd>) =
         sockets.into_iter().map(<(OwnedFd, OwnedFd)>::from).unzip();
@@ -257,7 +257,7 @@ fn one_device(
     let sending = send::Parts {
         control: near.remove(0).into(),
         data: near.into_iter().map(Connection::from).collect(),
-        devices: vec![send::Device { name: "dev".into(), instance: 0, source: Box::new(source) }],
+        devices: vec![send::Device::new("dev", 0, Box::new(source))],
         packet_size: PACKET_SIZE,
         pool_size: 1 << 20,
         checksum: Checksum::Crc32c,
@@ -269,7 +269,7 @@ fn one_device(
     let receiving = receive::Parts {
         control: far.remove(0).into(),
         data: far.into_iter().map(Connection::from).collect(),
-        devices: vec![Device { name: "dev".into(), instance: 0, sink: Box::new(sink) }],
+        devices: vec![Device::new("dev", 0, Box::new(sink))],
         pool_max: 1 << 30,
         same_clock: true,
         busy: None,

@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::guard::{Guarded, caught};
+use super::hook::Panics;
 use crate::cancel::Cancel;
-use crate::error::Error;
+use crate::error::{Error, Hook};
 use crate::limits::PROGRESS_INTERVAL;
 use crate::phase::Phase;
 use crate::time::Nanos;
-use crate::time::nanos;
+use crate::time::{nanos, now};
 
 /// Something that happened during a transfer.
 #[derive(Debug, Clone)]
@@ -48,18 +50,24 @@ pub(crate) type OnEvent = Box<dyn FnMut(&Event) + Send>;
 pub(crate) struct Caller {
     pub(crate) cancel: Cancel,
     pub(crate) deadline: Option<Nanos>,
-    pub(crate) on_event: Option<OnEvent>,
-    pub(crate) told_at: Nanos,
+    on_event: Option<Guarded<OnEvent>>,
+    /// Panics of the caller's code.
+    pub(crate) panics: Panics,
+    told_at: Nanos,
 }
 
 impl Caller {
     pub(crate) fn new(cancel: Cancel, on_event: Option<OnEvent>) -> Caller {
-        Caller { cancel, deadline: None, on_event, told_at: 0 }
+        let on_event = on_event.map(Guarded::new);
+        Caller { cancel, deadline: None, on_event, panics: Panics::default(), told_at: 0 }
     }
 
+    /// Tells of an event. A handler that panics is told of no other one.
     pub(crate) fn tell(&mut self, event: &Event) {
-        if let Some(on_event) = &mut self.on_event {
-            on_event(event);
+        let Some(on_event) = &mut self.on_event else { return };
+        if let Err(payload) = caught(|| on_event(event)) {
+            self.panics.keep(Hook::OnEvent, payload);
+            self.on_event = None;
         }
     }
 
@@ -87,7 +95,15 @@ impl Caller {
         self.told_at = 0;
     }
 
-    /// Whether the caller wants it to end now.
+    /// Why what was begun for the caller was ended as cancelled: their deadline, or a panic of their code, ends it like that.
+    pub(crate) fn reason(&self, error: Error) -> Error {
+        match error {
+            Error::Cancelled => self.check(now()).err().unwrap_or(Error::Cancelled),
+            other => other,
+        }
+    }
+
+    /// Whether the caller wants it to end now, or their code has panicked.
     pub(crate) fn check(&self, now: Nanos) -> Result<(), Error> {
         if self.cancel.is_cancelled() {
             return Err(Error::Cancelled);
@@ -95,6 +111,6 @@ impl Caller {
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             return Err(Error::Deadline);
         }
-        Ok(())
+        self.panics.check()
     }
 }

@@ -3,13 +3,12 @@
 //! Nothing here knows what a message means. The invariant: each device that is here begins its last step exactly once,
 //! and whatever does not end in time is reported, not waited for.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
 use super::Worker;
 use super::event_loop::{Loop, drain, run_until, within};
+use super::guard::caught;
 use super::steps::{Devices, StepResult};
 use super::write_signals::WriteSignals;
-use crate::error::{DeviceError, Error};
+use crate::error::{DeviceError, Error, Hook};
 use crate::limits::{FINAL_MESSAGE_MAX, LINGER_MAX, REASON_PATIENCE};
 use crate::numbers::DeviceIdx;
 use crate::ring::Ring;
@@ -25,17 +24,10 @@ pub(crate) fn run<L: Loop>(
     conclude: fn(L, Result<(), Error>) -> Finished,
 ) -> Finished {
     let _blocked = WriteSignals::block();
-    match catch_unwind(AssertUnwindSafe(|| transfer(&mut owner))) {
-        Ok(result) => conclude(owner, result),
-        Err(panic) => {
-            // the caller's own code, a hook or an event: the devices come first, then the panic goes on
-            worker(&mut owner).caller.on_event = None;
-            let finished = conclude(owner, Err(Error::Cancelled));
-            // no one is left to hold a device in doubt: it stays open until the process ends
-            std::mem::forget(finished.parked);
-            resume_unwind(panic)
-        }
-    }
+    // the caller's code is guarded where it is called, so what arrives here is a defect of ours: the devices come first
+    let result = caught(|| transfer(&mut owner))
+        .unwrap_or_else(|payload| Err(worker(&mut owner).caller.panics.keep(Hook::Internal, payload)));
+    conclude(owner, result)
 }
 
 /// A connection that fails is often the second sign of a failure whose reason is on its way on another one. Waits for

@@ -6,6 +6,7 @@ use crate::error::{DeviceError, Error};
 use crate::report::{Histograms, Report};
 use crate::session::handover::Outcome;
 use crate::source::Source;
+use crate::worker::hook::HookPanic;
 
 /// How a transfer ended, on one side.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Finished {
     /// In doubt: the devices, stopped and with their state intact. Dropping one closes it, and the kernel may reset it
     /// then, so keep them until somebody has looked at the destination.
     pub parked: Vec<Parked>,
+    /// The first panic of the caller's own code. Before Commit it aborts the transfer; afterwards it changes nothing.
+    pub panic: Option<HookPanic>,
 }
 
 /// A device of a transfer that is in doubt.

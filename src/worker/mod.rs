@@ -7,6 +7,8 @@ pub(crate) mod caller;
 pub(crate) mod ending;
 pub(crate) mod event_loop;
 pub(crate) mod finished;
+pub(crate) mod guard;
+pub(crate) mod hook;
 pub(crate) mod io_mode;
 pub(crate) mod memory;
 pub(crate) mod operation;
@@ -93,10 +95,10 @@ impl<R: Ring> Worker<R> {
 
     /// Ends: the ring first, so that nothing uses what is given away afterwards.
     pub(crate) fn finish(self, role: Role, outcome: Outcome, error: Option<Error>) -> Finished {
-        let Worker { ring, recorder, report, .. } = self;
+        let Worker { ring, recorder, report, caller, .. } = self;
         let now = ring.now();
         drop(ring);
-        report.finish(role, outcome, error, recorder, now)
+        Finished { panic: caller.panics.take(), ..report.finish(role, outcome, error, recorder, now) }
     }
 }
 
@@ -128,7 +130,7 @@ pub(crate) fn total_estimate(mut estimates: impl Iterator<Item = Option<u64>>) -
 pub(crate) fn join_sinks(devices: &mut [Device]) -> Result<(), Misuse> {
     let mut together = Together::default();
     for idx in 0..devices.len() {
-        if let Some((one, other)) = together.join(&mut *devices[idx].sink) {
+        if let Some((one, other)) = together.join(&mut **devices[idx].sink) {
             let name = |idx: usize| devices[idx].name.clone();
             return Err(Misuse::SharedFile { one: name(one), other: name(other) });
         }

@@ -12,9 +12,10 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::Worker;
+use super::guard::{Guarded, unless_panicked};
 use super::io_mode::{self, Direction};
 use super::operation::Operation;
-use super::steps::{Devices, StepOutput, unless_panicked};
+use super::steps::{Devices, StepOutput};
 use crate::buffer::Slot;
 use crate::error::{DeviceError, DeviceOperation, Errno, Error};
 use crate::limits::{CONFIG_SIZE_MAX, HEADER_ROOM, PRECOPY_POLL};
@@ -36,7 +37,18 @@ const READ_AHEAD: usize = 2;
 pub(crate) struct Device {
     pub(crate) name: Box<str>,
     pub(crate) instance: u32,
-    pub(crate) source: Box<dyn Source>,
+    pub(crate) source: Guarded<Box<dyn Source>>,
+}
+
+impl Device {
+    pub(crate) fn new(name: impl Into<Box<str>>, instance: u32, source: Box<dyn Source>) -> Device {
+        Device { name: name.into(), instance, source: Guarded::new(source) }
+    }
+
+    /// Whether its state is made up; one that panics when it is asked is not.
+    pub(crate) fn is_simulated(&self) -> bool {
+        unless_panicked(|| Ok(self.source.is_simulated())).unwrap_or(false)
+    }
 }
 
 /// What is done with a device at the moment.
@@ -107,18 +119,25 @@ pub(crate) struct Readers {
 }
 
 impl Readers {
-    pub(crate) fn new(devices: Vec<Device>, packet_size: PacketSize, checksum: Checksum) -> Readers {
-        let reader = |device: &Device| Reader {
-            estimate: device.source.estimate(),
-            reading: Reading::Idle,
-            fd: None,
-            flow: Flow::StopCopyOnly,
-            precopy_bytes: 0,
-            read_at: 0,
-            queued: 0,
+    pub(crate) fn new(
+        devices: Vec<Device>,
+        packet_size: PacketSize,
+        checksum: Checksum,
+    ) -> Result<Readers, Error> {
+        let reader = |Device { name, source, .. }: &Device| {
+            let estimate = unless_panicked(|| Ok(source.estimate()));
+            Ok(Reader {
+                estimate: estimate.map_err(|error| Error::Device { device: name.clone(), error })?,
+                reading: Reading::Idle,
+                fd: None,
+                flow: Flow::StopCopyOnly,
+                precopy_bytes: 0,
+                read_at: 0,
+                queued: 0,
+            })
         };
-        let all: Vec<Reader> = devices.iter().map(reader).collect();
-        Readers {
+        let all: Vec<Reader> = devices.iter().map(reader).collect::<Result<_, Error>>()?;
+        Ok(Readers {
             devices: Devices::new(
                 devices.into_iter().map(|device| (device.name, device.instance, device.source)),
             ),
@@ -134,7 +153,7 @@ impl Readers {
             next: 0,
             queued: 0,
             all,
-        }
+        })
     }
 
     /// Bytes that each device expects, if it knows.
@@ -164,20 +183,24 @@ impl Readers {
     }
 
     /// From now on every device is read to its end, and then its config state.
-    pub(crate) fn begin_stop_copy(&mut self) {
+    pub(crate) fn begin_stop_copy(&mut self) -> Result<(), Error> {
         self.quiet.clear();
         for device in DeviceIdx::below(self.all.len()) {
-            self.open(device);
+            self.open(device)?;
             self.enter(device, Reading::Wanted);
         }
         self.paused = false;
+        Ok(())
     }
 
     /// Looks where a device's state is to be read from.
-    fn open(&mut self, device: DeviceIdx) {
+    fn open(&mut self, device: DeviceIdx) -> Result<(), Error> {
         let source = self.devices.here(device).expect("no step is under way between phases");
-        self.all[device.index()].fd =
-            source.fd().map(|(fd, kind)| (fd.as_raw_fd(), io_mode::of(fd, kind, Direction::Read)));
+        let fd = unless_panicked(|| {
+            Ok(source.fd().map(|(fd, kind)| (fd.as_raw_fd(), io_mode::of(fd, kind, Direction::Read))))
+        });
+        self.all[device.index()].fd = fd.map_err(|error| self.devices.error(device, error))?;
+        Ok(())
     }
 
     /// Something else is done with a device from now on.
@@ -266,7 +289,7 @@ impl Readers {
         self.all[device.index()].read_at = worker.ring.now();
         let source = self.devices.here(device).expect("no step is under way while a device is read");
         match unless_panicked(|| source.fill(&mut slot.payload_mut()[..size])) {
-            Ok(read) => Ok(self.on_read(worker, device, slot, read.min(size))),
+            Ok(read) => self.on_read(worker, device, slot, read.min(size)),
             Err(error) => {
                 worker.put(slot);
                 self.enter(device, Reading::Idle);
@@ -293,10 +316,10 @@ impl Readers {
         result: Result<usize, Errno>,
     ) -> Result<Option<ReadPacket<Slot>>, Error> {
         match result {
-            Ok(read) => Ok(self.on_read(worker, device, slot, read)),
+            Ok(read) => self.on_read(worker, device, slot, read),
             // the end of what pre-copy has, by the kernel's rules; some drivers return 0 instead
             Err(errno) if errno.raw() == nix::libc::ENOMSG && self.running => {
-                Ok(self.on_read(worker, device, slot, 0))
+                self.on_read(worker, device, slot, 0)
             }
             Err(errno) if errno.is_retryable() => {
                 worker.put(slot);
@@ -319,7 +342,7 @@ impl Readers {
         device: DeviceIdx,
         slot: Slot,
         read: usize,
-    ) -> Option<ReadPacket<Slot>> {
+    ) -> Result<Option<ReadPacket<Slot>>, Error> {
         let now = worker.ring.now();
         if read == 0 {
             worker.put(slot);
@@ -330,15 +353,19 @@ impl Readers {
             } else {
                 self.enter(device, Reading::Drained);
             }
-            return None;
+            return Ok(None);
         }
-        if self.running {
-            self.judge(device, read as u64);
+        if self.running
+            && let Err(error) = self.judge(device, read as u64)
+        {
+            worker.put(slot);
+            self.enter(device, Reading::Idle);
+            return Err(self.devices.error(device, error));
         }
         worker.recorder.record(Stage::Read, self.all[device.index()].read_at, now);
         let packet = self.packet(device, slot, read, false);
         self.enter(device, Reading::Wanted);
-        Some(packet)
+        Ok(Some(packet))
     }
 
     /// What was read, which waits from now on.

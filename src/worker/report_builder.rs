@@ -19,6 +19,7 @@ use crate::session::totals::Totals;
 use crate::time::Nanos;
 use crate::wire::Checksum;
 use crate::worker::finished::Finished;
+use crate::worker::hook::Panics;
 
 /// What is known about a transfer besides what the recorder counts.
 pub(crate) struct ReportBuilder {
@@ -209,9 +210,10 @@ impl ReportBuilder {
     }
 
     /// The end of a transfer whose worker was never made: no device was touched.
-    pub(crate) fn not_begun(self, role: Role, error: Error) -> Finished {
+    pub(crate) fn not_begun(self, role: Role, error: Error, panics: &Panics) -> Finished {
         let begun = self.started_at;
-        self.finish(role, Outcome::Aborted, Some(error), Recorder::default(), begun)
+        let finished = self.finish(role, Outcome::Aborted, Some(error), Recorder::default(), begun);
+        Finished { panic: panics.take(), ..finished }
     }
 
     pub(crate) fn finish(
@@ -253,7 +255,7 @@ impl ReportBuilder {
             downtime,
             warnings: header.warnings,
         };
-        Finished { outcome, error, report, histograms: recorder.histograms, parked: Vec::new() }
+        Finished { outcome, error, report, histograms: recorder.histograms, parked: Vec::new(), panic: None }
     }
 }
 

@@ -5,6 +5,8 @@
 use std::time::Duration;
 
 use super::caller::{Caller, Event, OnEvent};
+use super::guard::Guarded;
+use super::hook::Panics;
 use crate::cancel::Cancel;
 use crate::phase::Phase;
 use crate::time::{Nanos, nanos};
@@ -14,8 +16,9 @@ use crate::time::{Nanos, nanos};
 pub(crate) struct Settings {
     congestion: Option<Box<str>>,
     deadline: Option<Duration>,
-    on_event: Option<OnEvent>,
+    on_event: Option<Guarded<OnEvent>>,
     cancel: Cancel,
+    panics: Panics,
 }
 
 impl Settings {
@@ -28,11 +31,16 @@ impl Settings {
     }
 
     pub(crate) fn set_on_event(&mut self, on_event: impl FnMut(&Event) + Send + 'static) {
-        self.on_event = Some(Box::new(on_event));
+        self.on_event = Some(Guarded::new(Box::new(on_event)));
     }
 
     pub(crate) fn set_cancel(&mut self, cancel: &Cancel) {
         self.cancel = cancel.clone();
+    }
+
+    /// Panics of the caller's code, before and while there is a worker.
+    pub(crate) fn panics(&self) -> Panics {
+        self.panics.clone()
     }
 
     /// The TCP congestion control, unless it is the host's default.
@@ -47,14 +55,20 @@ impl Settings {
 
     /// The caller of a worker that began at `begun`. Called once: the event handler goes with it.
     pub(crate) fn caller(&mut self, begun: Nanos) -> Caller {
-        let mut caller = Caller::new(self.cancel.clone(), self.on_event.take());
+        let mut caller = self.without_deadline();
         caller.deadline = self.deadline_from(begun);
+        caller
+    }
+
+    fn without_deadline(&mut self) -> Caller {
+        let mut caller = Caller::new(self.cancel.clone(), self.on_event.take().map(Guarded::into_inner));
+        caller.panics = self.panics.clone();
         caller
     }
 
     /// The caller of a worker that waits for its peer: until it has come, nothing can be late.
     pub(crate) fn waiting_caller(&mut self) -> Caller {
-        let mut caller = Caller::new(self.cancel.clone(), self.on_event.take());
+        let mut caller = self.without_deadline();
         caller.tell(&Event::Phase(Phase::Connecting));
         caller
     }

@@ -5,9 +5,9 @@
 //! back even when the step panics.
 
 use crate::numbers::DeviceIdx;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::guard::{Guarded, unless_panicked};
 use super::operation::Operation;
 use crate::buffer::Slot;
 use crate::error::{DeviceError, Error, KernelError};
@@ -26,18 +26,13 @@ pub(crate) enum StepOutput {
 
 pub(crate) type StepResult = Result<StepOutput, DeviceError>;
 
-type HandBack<D> = Arc<Mutex<Option<(Box<D>, StepResult)>>>;
-
-/// An embedder's device may panic; it is ours to bring back all the same.
-pub(crate) fn unless_panicked<T>(step: impl FnOnce() -> Result<T, DeviceError>) -> Result<T, DeviceError> {
-    catch_unwind(AssertUnwindSafe(step)).unwrap_or(Err(DeviceError::Panicked))
-}
+type HandBack<D> = Arc<Mutex<Option<(Guarded<Box<D>>, StepResult)>>>;
 
 /// A device that is either here or lent to a step; never to two.
 struct Lent<D: ?Sized> {
     name: Box<str>,
     instance: u32,
-    device: Option<Box<D>>,
+    device: Option<Guarded<Box<D>>>,
     back: HandBack<D>,
     /// What the last step gave.
     result: Option<StepResult>,
@@ -52,7 +47,7 @@ pub(crate) struct Devices<D: ?Sized> {
 
 impl<D: ?Sized + Send + 'static> Devices<D> {
     /// Names, instances, and the devices themselves.
-    pub(crate) fn new(devices: impl Iterator<Item = (Box<str>, u32, Box<D>)>) -> Devices<D> {
+    pub(crate) fn new(devices: impl Iterator<Item = (Box<str>, u32, Guarded<Box<D>>)>) -> Devices<D> {
         let all = devices.map(|(name, instance, device)| Lent {
             name,
             instance,
@@ -90,12 +85,12 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
 
     /// A device, unless a step has it.
     pub(crate) fn here(&mut self, device: DeviceIdx) -> Option<&mut D> {
-        self.all[device.index()].device.as_deref_mut()
+        self.all[device.index()].device.as_mut().map(|device| &mut ***device)
     }
 
     /// Devices for good, with their names; without those that a step has.
     pub(crate) fn into_devices(self) -> impl Iterator<Item = (Box<str>, Box<D>)> {
-        self.all.into_iter().filter_map(|lent| Some((lent.name, lent.device?)))
+        self.all.into_iter().filter_map(|lent| Some((lent.name, lent.device?.into_inner())))
     }
 
     /// Whether a step of some device is under way.
@@ -118,7 +113,7 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
         ring.spawn(
             Operation::DeviceStep { device }.tag(),
             Box::new(move || {
-                let result = unless_panicked(|| step(&mut *here));
+                let result = unless_panicked(|| step(&mut **here));
                 *back.lock().unwrap_or_else(PoisonError::into_inner) = Some((here, result));
             }),
         );

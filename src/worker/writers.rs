@@ -11,9 +11,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use super::Worker;
 use super::ending::{finish_devices, step_all};
 use super::event_loop::{Loop, drain, run_until, within};
+use super::guard::{Guarded, unless_panicked};
 use super::io_mode::{self, Direction};
 use super::operation::Operation;
-use super::steps::{Devices, StepOutput, StepResult, unless_panicked};
+use super::steps::{Devices, StepOutput, StepResult};
 use crate::buffer::Slot;
 use crate::error::{DeviceError, DeviceOperation, Errno, Error};
 use crate::limits::{HEADER_ROOM, SETTLE_MAX};
@@ -29,7 +30,18 @@ use crate::time::deadlines::Deadline;
 pub(crate) struct Device {
     pub(crate) name: Box<str>,
     pub(crate) instance: u32,
-    pub(crate) sink: Box<dyn Sink>,
+    pub(crate) sink: Guarded<Box<dyn Sink>>,
+}
+
+impl Device {
+    pub(crate) fn new(name: impl Into<Box<str>>, instance: u32, sink: Box<dyn Sink>) -> Device {
+        Device { name: name.into(), instance, sink: Guarded::new(sink) }
+    }
+
+    /// Whether its state is made up; one that panics when it is asked is not.
+    pub(crate) fn is_simulated(&self) -> bool {
+        unless_panicked(|| Ok(self.sink.is_simulated())).unwrap_or(false)
+    }
 }
 
 /// What is done with a device at the moment.
@@ -88,12 +100,15 @@ impl Writers {
     }
 
     /// Looks where each device's state is to be written. True when writing overlaps with other things.
-    pub(crate) fn open(&mut self) -> bool {
+    pub(crate) fn open(&mut self) -> Result<bool, Error> {
         for (device, writer) in DeviceIdx::below(self.all.len()).zip(&mut self.all) {
             let sink = self.devices.here(device).expect("no step is under way between phases");
-            writer.fd = sink.fd().map(|(fd, kind)| (fd.as_raw_fd(), io_mode::of(fd, kind, Direction::Write)));
+            let fd = unless_panicked(|| {
+                Ok(sink.fd().map(|(fd, kind)| (fd.as_raw_fd(), io_mode::of(fd, kind, Direction::Write))))
+            });
+            writer.fd = fd.map_err(|error| self.devices.error(device, error))?;
         }
-        self.all.iter().any(|writer| matches!(writer.fd, Some((_, IoMode::Ring | IoMode::Thread))))
+        Ok(self.all.iter().any(|writer| matches!(writer.fd, Some((_, IoMode::Ring | IoMode::Thread)))))
     }
 
     /// A packet of this device has come, or may be written from now on.
@@ -344,10 +359,15 @@ pub(crate) fn roll_back<L: Loop>(owner: &mut L, parts: Parts<L>) -> bool {
     let all = finish_devices(owner, |owner| devices(parts(owner)), reset, end);
     let (worker, writers) = parts(owner);
     for device in DeviceIdx::below(writers.devices.len()) {
-        let keeps = writers.devices.here(device).is_some_and(|sink| sink.keeps_written());
+        let keeps = writers.devices.here(device).is_some_and(keeps_written);
         worker.report.kept(writers.devices.name(device), keeps && writers.all[device.index()].written > 0);
     }
     all
+}
+
+/// A sink that cannot even say it counts as one that keeps what was written.
+fn keeps_written(sink: &mut (dyn Sink + 'static)) -> bool {
+    unless_panicked(|| Ok(sink.keeps_written())).unwrap_or(true)
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ impl<R: Ring> Receiving<R> {
     pub(super) fn report_loaded(&mut self) -> Result<(), Error> {
         self.session.enter(Phase::Commit, self.worker.ring.now());
         self.worker.caller.tell(&Event::Phase(Phase::Commit));
+        // the last moment at which the caller can change their mind
+        self.worker.caller.check(self.worker.ring.now())?;
         if self.answers.is_open() && self.main.is_closed() {
             // it does not wait for the message: it has given up, and runs its devices
             let (place, phase) = (Place::Main, Phase::Answering);

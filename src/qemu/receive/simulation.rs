@@ -176,7 +176,7 @@ fn play_streams(scenario: &Scenario, mut streams: Vec<Vec<u8>>) -> Played {
         files.push(fd.as_raw_fd());
         logs.push(Arc::clone(&log));
         let sink = FakeSink { fd, log, fails: scenario.sink_fails, config: device.config.clone() };
-        devices.push(Device { name: device.name.as_str().into(), instance: 0, sink: Box::new(sink) });
+        devices.push(Device::new(device.name.as_str(), 0, Box::new(sink)));
     }
     let (near, mut far): (Vec<OwnedFd>, Vec<OwnedFd>) =
         sockets.into_iter().map(<(OwnedFd, OwnedFd)>::from).unzip();

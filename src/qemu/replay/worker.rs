@@ -10,7 +10,8 @@ use super::return_path::ReturnPathReader;
 use super::{Answer, OnAnswer};
 use crate::buffer::Pool;
 use crate::error::{
-    CaptureError, CaptureOperation, CaptureProblem, Errno, Error, PeerError, Place, QemuError, StreamPart,
+    CaptureError, CaptureOperation, CaptureProblem, Errno, Error, Hook, PeerError, Place, QemuError,
+    StreamPart,
 };
 use crate::limits::{SILENCE_MAX, STANDSTILL_MAX};
 use crate::numbers::ConnectionIdx;
@@ -23,6 +24,7 @@ use crate::wire::qemu::Reply;
 use crate::worker::caller::{Caller, Event};
 use crate::worker::ending::await_abort_reason;
 use crate::worker::event_loop::Loop;
+use crate::worker::guard::caught;
 use crate::worker::operation::Operation;
 
 /// The worker. Its lists of connections are in the order of `ConnectionIdx`.
@@ -225,7 +227,10 @@ impl<R: Ring> ReplayWorker<R> {
         self.progress.answer(reply, now);
         if let Some(on_answer) = &mut self.on_answer {
             let since = Duration::from_nanos(now.saturating_sub(self.progress.began));
-            on_answer(&Answer { reply, since });
+            if let Err(payload) = caught(|| on_answer(&Answer { reply, since })) {
+                self.on_answer = None;
+                return Err(self.caller.panics.keep(Hook::OnAnswer, payload));
+            }
         }
         match reply {
             Reply::SwitchoverAck => self.acknowledge(),

@@ -1,6 +1,7 @@
 //! Pre-copy: which devices are read while they run, when they are asked again, and when it has done what it can.
 
-use super::{Readers, Reading};
+use super::{Readers, Reading, unless_panicked};
+use crate::error::{DeviceError, Error};
 use crate::limits::PRECOPY_FACTOR_MAX;
 use crate::numbers::DeviceIdx;
 use crate::ring::Ring;
@@ -22,14 +23,15 @@ impl Readers {
     }
 
     /// From now on devices that can be read while they run are.
-    pub(crate) fn begin_precopy(&mut self) {
+    pub(crate) fn begin_precopy(&mut self) -> Result<(), Error> {
         for device in DeviceIdx::below(self.all.len()) {
             if self.all[device.index()].flow == Flow::PreCopy {
-                self.open(device);
+                self.open(device)?;
                 self.converging.insert(device);
                 self.enter(device, Reading::Wanted);
             }
         }
+        Ok(())
     }
 
     /// Whether pre-copy of some device has not done what it can.
@@ -49,8 +51,9 @@ impl Readers {
         }
     }
 
-    /// Whether pre-copy has done what it can: little is left, or it gives more than it ever expected to.
-    pub(super) fn judge(&mut self, device: DeviceIdx, read: u64) {
+    /// Whether pre-copy has done what it can: little is left, or it gives more than it ever expected to. A device that
+    /// cannot tell goes on; only one that panics has failed.
+    pub(super) fn judge(&mut self, device: DeviceIdx, read: u64) -> Result<(), DeviceError> {
         let packet_size = u64::from(self.packet_size.get());
         let reader = &mut self.all[device.index()];
         reader.precopy_bytes += read;
@@ -58,8 +61,13 @@ impl Readers {
         if reader.precopy_bytes >= expected.saturating_mul(PRECOPY_FACTOR_MAX) {
             self.converging.remove(device);
         } else if read < packet_size {
-            let left = self.devices.here(device).map(|source| source.precopy_remaining());
-            self.converging.set(device, !matches!(left, Some(Ok(left)) if left <= packet_size));
+            let source = self.devices.here(device).expect("no step is under way while a device is read");
+            let left = match unless_panicked(|| source.precopy_remaining()) {
+                Err(DeviceError::Panicked) => return Err(DeviceError::Panicked),
+                left => left.unwrap_or(u64::MAX),
+            };
+            self.converging.set(device, left > packet_size);
         }
+        Ok(())
     }
 }

@@ -32,11 +32,11 @@ impl Source for Endless {
 fn readers(slots: u32) -> (Worker<SimRing>, Readers) {
     let mut worker = Worker::new(World::new(1).ring(0), Caller::new(Cancel::new(), None), DEVICES_MAX);
     worker.adopt_unreported(Pool::new(slots, 4096).unwrap());
-    let device =
-        |number| Device { name: format!("dev{number}").into(), instance: 0, source: Box::new(Endless) };
-    let mut readers = Readers::new((0..DEVICES_MAX).map(device).collect(), PacketSize::MIN, Checksum::None);
+    let device = |number| Device::new(format!("dev{number}"), 0, Box::new(Endless));
+    let devices = (0..DEVICES_MAX).map(device).collect();
+    let mut readers = Readers::new(devices, PacketSize::MIN, Checksum::None).unwrap();
     readers.switch_over();
-    readers.begin_stop_copy();
+    readers.begin_stop_copy().unwrap();
     (worker, readers)
 }
 

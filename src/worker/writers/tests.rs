@@ -36,8 +36,7 @@ impl PacketQueue<Slot> for Counting {
 fn writers() -> (Worker<SimRing>, Writers) {
     let mut worker = Worker::new(World::new(1).ring(0), Caller::new(Cancel::new(), None), DEVICES_MAX);
     worker.adopt_unreported(Pool::new(4, 4096).unwrap());
-    let device =
-        |number| Device { name: format!("dev{number}").into(), instance: 0, sink: Box::new(Discard) };
+    let device = |number| Device::new(format!("dev{number}"), 0, Box::new(Discard));
     (worker, Writers::new((0..DEVICES_MAX).map(device).collect(), false))
 }
 
