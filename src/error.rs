@@ -73,6 +73,7 @@ pub enum Error {
         /// The device's name in this session.
         device: Box<str>,
         /// What failed.
+        #[source]
         error: DeviceError,
     },
     /// A file or a folder could not be created or written.

@@ -47,7 +47,7 @@ pub use session::handover::Outcome;
 pub use transfer::{Receiver, ReceiverBuilder, Sender, SenderBuilder};
 pub use wire::Checksum;
 pub use worker::caller::Event;
-pub use worker::finished::{Finished, Parked};
+pub use worker::finished::{DeviceEnd, EndState, Finished, Parked};
 pub use worker::hook::HookPanic;
 
 /// Code that unit tests share with the integration tests names the crate `ringlift`.

@@ -34,7 +34,7 @@ use crate::worker::operation::Operation;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::settings::Settings;
 use crate::worker::steps::StepOutput;
-use crate::worker::writers::{Device, Writers, roll_back, start_devices, step_all_sinks};
+use crate::worker::writers::{Device, Writers, note_running, roll_back, start_devices, step_all_sinks};
 
 /// Pieces of state that may be on their way from file to device: one is written while the next is read.
 const SLOTS: u32 = 2;
@@ -82,7 +82,8 @@ impl<'a> Extract<'a> {
     /// Loads the device on this thread. Afterwards it runs what was loaded (complete), or is reset (aborted). A capture
     /// with errors is loaded into nothing: the sink is not touched.
     pub fn run(self) -> Finished {
-        let (report, panics) = (ReportBuilder::new(now(), 1), self.settings.panics());
+        let (mut report, panics) = (ReportBuilder::new(now(), 1), self.settings.panics());
+        report.untouched([(self.device.id.idstr.as_str(), self.device.id.instance)].into_iter());
         match self.begin(report.started_at) {
             Ok(extracting) => extracting.run(),
             Err(error) => report.not_begun(Role::Receiver, error, &panics),
@@ -253,6 +254,8 @@ impl<'a, R: Ring> Extracting<'a, R> {
         if error.is_some() {
             self.enter(Phase::RollingBack);
             roll_back(&mut self, Extracting::writers);
+        } else {
+            note_running(self.writers());
         }
         self.enter(Phase::Done);
         let Extracting { mut worker, writers, pieces, expected, .. } = self;

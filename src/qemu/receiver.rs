@@ -73,6 +73,7 @@ impl Receiver {
     pub fn run(self) -> Finished {
         let mut builder = ReportBuilder::new(now(), self.devices.len());
         builder.dialect(DIALECT);
+        builder.untouched(self.devices.iter().map(|device| (&*device.name, device.instance)));
         let panics = self.settings.panics();
         match self.begin() {
             Ok(receiving) => receiving.run(),

@@ -105,6 +105,13 @@ pub trait Sink: Send {
         false
     }
 
+    /// Whether the device was reset on the way, so that whoever uses it has to set it up again (its interrupts, its
+    /// registers). Asked after [`rollback`](Sink::rollback); the transfer then ends with
+    /// [`EndState::Reset`](crate::EndState::Reset) for it.
+    fn was_reset(&self) -> bool {
+        false
+    }
+
     /// Called once, when a receiver is built: the sink makes known which file it writes. One that wraps another sink
     /// passes this on.
     #[doc(hidden)]

@@ -107,6 +107,10 @@ impl Sink for VfioSink {
         self.prepared = false;
         Ok(())
     }
+
+    fn was_reset(&self) -> bool {
+        self.device.was_reset()
+    }
 }
 
 #[cfg(test)]
@@ -231,6 +235,7 @@ mod tests {
                 sink.rollback().unwrap();
 
                 assert_eq!(kernel.take_log(), [Call::Reset], "{flags:#b}, after {count} steps");
+                assert!(sink.was_reset());
                 assert_eq!(kernel.device_state(), Running);
                 assert!(sink.fd().is_none());
             }
@@ -241,8 +246,10 @@ mod tests {
     fn rollback_of_a_sink_that_was_never_prepared_touches_nothing() {
         let kernel = FakeKernel::in_state(ALL, StopCopy);
 
-        sink(&kernel).rollback().unwrap();
+        let mut sink = sink(&kernel);
+        sink.rollback().unwrap();
 
+        assert!(!sink.was_reset());
         assert_eq!((kernel.device_state(), kernel.take_log()), (StopCopy, vec![]));
     }
 

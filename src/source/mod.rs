@@ -9,6 +9,7 @@ pub(crate) mod pattern;
 mod synthetic;
 mod vfio;
 
+use std::any::Any;
 use std::os::fd::BorrowedFd;
 
 pub use self::fd::{FdSource, FileSource};
@@ -58,7 +59,7 @@ pub enum Flow {
 ///     fn rollback(&mut self) -> Result<(), DeviceError> { Ok(()) }
 /// }
 /// ```
-pub trait Source: Send {
+pub trait Source: Any + Send {
     /// Bytes of state that the device expects to produce, if known. For progress and pre-copy, never for correctness.
     fn estimate(&self) -> Option<u64> {
         None

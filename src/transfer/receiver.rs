@@ -66,7 +66,8 @@ impl Receiver {
     /// Waits for one transfer and runs it on this thread, to whatever end. Afterwards the devices run what was loaded
     /// (complete), or are reset (aborted).
     pub fn run(self) -> Finished {
-        let report = ReportBuilder::new(now(), self.devices.len());
+        let mut report = ReportBuilder::new(now(), self.devices.len());
+        report.untouched(self.devices.iter().map(|device| (&*device.name, device.instance)));
         let panics = self.settings.panics();
         match self.begin() {
             Ok(receiving) => receiving.run(),

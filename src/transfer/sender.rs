@@ -100,6 +100,7 @@ impl Sender {
     pub fn run(self) -> Finished {
         let mut report = ReportBuilder::new(now(), self.devices.len());
         report.packet_size(self.packet_size, self.options.checksum);
+        report.untouched(self.devices.iter().map(|device| (&*device.name, device.instance)));
         let panics = self.settings.panics();
         match self.begin(report.started_at) {
             Ok(sending) => sending.run(),

@@ -31,6 +31,7 @@ pub struct Device {
     features: Features,
     state: State,
     poison: Option<Poison>,
+    was_reset: bool,
 }
 
 /// What made a device unusable.
@@ -73,7 +74,8 @@ impl Device {
     /// A device over any kernel: the real one, or that of the tests.
     pub(crate) fn with_kernel(kernel: Box<dyn Kernel>) -> Result<Device, DeviceError> {
         let features = read_features(kernel.as_ref())?;
-        let mut device = Device { data: None, kernel, features, state: State::Error, poison: None };
+        let mut device =
+            Device { data: None, kernel, features, state: State::Error, poison: None, was_reset: false };
         device.state = device.ask_state().map_err(|errno| io(DeviceOperation::MigrationState, errno))?;
         Ok(device)
     }
@@ -122,6 +124,11 @@ impl Device {
     /// Whether a failed change could not be undone, and no reset has helped since.
     pub fn is_poisoned(&self) -> bool {
         self.poison.is_some()
+    }
+
+    /// Whether it was reset since it was opened here, when asked to or after a failed change.
+    pub fn was_reset(&self) -> bool {
+        self.was_reset
     }
 
     /// Resets the device if it is poisoned, and then reports what was lost.
@@ -225,6 +232,7 @@ impl Device {
 
     fn try_reset(&mut self) -> Result<(), Errno> {
         self.kernel.reset()?;
+        self.was_reset = true;
         self.data = None;
         self.state = self.ask_state()?;
         if self.state != State::Running {

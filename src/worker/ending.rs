@@ -6,7 +6,7 @@
 use super::Worker;
 use super::event_loop::{Loop, drain, run_until, within};
 use super::guard::caught;
-use super::steps::{Devices, StepResult};
+use super::steps::{Devices, StepOutput, StepResult};
 use super::write_signals::WriteSignals;
 use crate::error::{DeviceError, Error, Hook};
 use crate::limits::{FINAL_MESSAGE_MAX, LINGER_MAX, REASON_PATIENCE};
@@ -14,7 +14,7 @@ use crate::numbers::DeviceIdx;
 use crate::ring::Ring;
 use crate::time::Nanos;
 use crate::time::deadlines::Deadline;
-use crate::worker::finished::Finished;
+use crate::worker::finished::{EndState, Finished};
 
 /// Runs a transfer to whatever end.
 pub(crate) fn run<L: Loop>(
@@ -103,16 +103,24 @@ pub(crate) fn finish_devices<L: Loop, D: ?Sized + Send + 'static>(
     deadline: Nanos,
 ) -> bool {
     let (worker, devices) = parts(owner);
+    let untouched: Vec<bool> =
+        DeviceIdx::below(devices.len()).map(|device| !devices.is_touched(device)).collect();
     let begun = devices.begin_all(&mut worker.ring, step);
     let _ = run_until(owner, (Deadline::Settle, deadline), |owner| !parts(owner).1.is_any_away(), drain);
     let (worker, devices) = parts(owner);
-    let mut all = true;
-    for device in DeviceIdx::below(devices.len()) {
+    let mut are_all = true;
+    for (device, untouched) in DeviceIdx::below(devices.len()).zip(untouched) {
         // a device that came back too late to begin its last step has a result, but of another one
         let result = devices.take_result(device).filter(|_| begun.contains(device));
-        let result = result.unwrap_or(Err(DeviceError::Stuck));
-        all &= result.is_ok();
-        worker.report.parted(devices.name(device), result.err());
+        are_all &= matches!(result, Some(Ok(_)));
+        let end = match result {
+            Some(Ok(_)) if untouched => EndState::Untouched,
+            Some(Ok(StepOutput::End(end))) => end,
+            Some(Ok(_)) => EndState::Back,
+            Some(Err(error)) => EndState::Unknown(error),
+            None => EndState::Unknown(DeviceError::Stuck),
+        };
+        worker.report.parted(devices.name(device), end);
     }
-    all
+    are_all
 }

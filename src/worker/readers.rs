@@ -391,7 +391,7 @@ impl Readers {
         let result = self.devices.take_result(device).unwrap_or(Err(DeviceError::Panicked));
         match result.map_err(|error| self.devices.error(device, error))? {
             StepOutput::Slot(slot, len) => Ok(Some(self.packet(device, slot, len, true))),
-            StepOutput::Nothing | StepOutput::Flow(_) => Ok(None),
+            StepOutput::Nothing | StepOutput::Flow(_) | StepOutput::End(_) => Ok(None),
         }
     }
 

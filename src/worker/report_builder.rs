@@ -7,7 +7,7 @@ use self::header::{Header, host, rate};
 use crate::buffer::Pool;
 use crate::channel::ZeroCopy;
 use crate::channel::{Framing, Rx, Tx};
-use crate::error::{DeviceError, Error, KernelError};
+use crate::error::{Error, KernelError};
 use crate::net::socket::Congestion;
 use crate::numbers::PacketSize;
 use crate::report::{
@@ -18,7 +18,7 @@ use crate::session::handover::Outcome;
 use crate::session::totals::Totals;
 use crate::time::Nanos;
 use crate::wire::Checksum;
-use crate::worker::finished::Finished;
+use crate::worker::finished::{DeviceEnd, EndState, Finished};
 use crate::worker::hook::Panics;
 
 /// What is known about a transfer besides what the recorder counts.
@@ -30,6 +30,7 @@ pub(crate) struct ReportBuilder {
     settings: Settings,
     devices: Vec<DeviceReport>,
     channels: Vec<ChannelReport>,
+    ends: Vec<DeviceEnd>,
     /// When the devices began to stop, were stopped, all state was moved, it was loaded, and they ran on the other
     /// side.
     moments: [Option<Nanos>; 5],
@@ -51,6 +52,7 @@ impl ReportBuilder {
             settings: Settings::default(),
             devices: Vec::with_capacity(devices),
             channels: Vec::new(),
+            ends: Vec::with_capacity(devices),
             moments: [None; 5],
             simulated: false,
         }
@@ -122,13 +124,19 @@ impl ReportBuilder {
         self.moments[COMMITTED] = Some(now);
     }
 
-    /// The result of a device's last step.
-    pub(crate) fn parted(&mut self, name: &str, error: Option<DeviceError>) {
-        if let Some(error) = error {
+    /// Nothing was done with these devices.
+    pub(crate) fn untouched<'a>(&mut self, devices: impl Iterator<Item = (&'a str, u32)>) {
+        devices.for_each(|device| self.parted(device, EndState::Untouched));
+    }
+
+    /// Where a device's last step has brought it.
+    pub(crate) fn parted(&mut self, (name, instance): (&str, u32), end: EndState) {
+        if let EndState::Unknown(error) = &end {
             let text = format!("device {name} could not be brought to where it belongs: {error}");
             let hint = "look at the device before its virtual machine runs on";
             self.header.warn(WarningCode::RollbackFailed, text, hint);
         }
+        self.ends.push(DeviceEnd { name: name.into(), instance, end });
     }
 
     /// Whether a sink keeps bytes of an aborted transfer.
@@ -228,7 +236,7 @@ impl ReportBuilder {
         let duration_ns = now.saturating_sub(self.started_at);
         let bytes: u64 = self.devices.iter().map(|device| device.bytes).sum();
         let downtime = self.downtime(now);
-        let ReportBuilder { header, settings, devices, channels, .. } = self;
+        let ReportBuilder { header, settings, devices, channels, ends, .. } = self;
         let report = Report {
             schema: Schema::default(),
             role,
@@ -255,7 +263,8 @@ impl ReportBuilder {
             downtime,
             warnings: header.warnings,
         };
-        Finished { outcome, error, report, histograms: recorder.histograms, parked: Vec::new(), panic: None }
+        let (histograms, parked) = (recorder.histograms, Vec::new());
+        Finished { outcome, error, report, histograms, devices: ends, parked, panic: None }
     }
 }
 

@@ -14,12 +14,15 @@ use crate::error::{DeviceError, Error, KernelError};
 use crate::ring::Ring;
 use crate::session::index_set::IndexSet;
 use crate::source::Flow;
+use crate::worker::finished::EndState;
 
 /// What a step gives.
 #[derive(Debug)]
 pub(crate) enum StepOutput {
     Nothing,
     Flow(Flow),
+    /// Where the device's last step has brought it.
+    End(EndState),
     /// The slot that went with it, and bytes of payload in it.
     Slot(Slot, usize),
 }
@@ -36,6 +39,8 @@ struct Lent<D: ?Sized> {
     back: HandBack<D>,
     /// What the last step gave.
     result: Option<StepResult>,
+    /// It has been in a step.
+    touched: bool,
 }
 
 /// The devices of one side, by their number in the session.
@@ -54,6 +59,7 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
             device: Some(device),
             back: HandBack::default(),
             result: None,
+            touched: false,
         });
         Devices { all: all.collect(), away: IndexSet::default() }
     }
@@ -62,8 +68,10 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
         self.all.len()
     }
 
-    pub(crate) fn name(&self, device: DeviceIdx) -> &str {
-        &self.all[device.index()].name
+    /// A device's name and instance.
+    pub(crate) fn name(&self, device: DeviceIdx) -> (&str, u32) {
+        let lent = &self.all[device.index()];
+        (&lent.name, lent.instance)
     }
 
     /// Names and instances, in order.
@@ -88,9 +96,14 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
         self.all[device.index()].device.as_mut().map(|device| &mut ***device)
     }
 
-    /// Devices for good, with their names; without those that a step has.
-    pub(crate) fn into_devices(self) -> impl Iterator<Item = (Box<str>, Box<D>)> {
-        self.all.into_iter().filter_map(|lent| Some((lent.name, lent.device?.into_inner())))
+    /// Devices for good, with their names and instances; without those that a step has.
+    pub(crate) fn into_devices(self) -> impl Iterator<Item = (Box<str>, u32, Box<D>)> {
+        self.all.into_iter().filter_map(|lent| Some((lent.name, lent.instance, lent.device?.into_inner())))
+    }
+
+    /// Whether a device has been in a step.
+    pub(crate) fn is_touched(&self, device: DeviceIdx) -> bool {
+        self.all[device.index()].touched
     }
 
     /// Whether a step of some device is under way.
@@ -109,6 +122,7 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
         let mut here = lent.device.take().expect("one step at a time");
         let back = Arc::clone(&lent.back);
         lent.result = None;
+        lent.touched = true;
         self.away.insert(device);
         ring.spawn(
             Operation::DeviceStep { device }.tag(),

@@ -25,6 +25,7 @@ use crate::session::queue::{NextPacket, PacketQueue};
 use crate::sink::Sink;
 use crate::time::Nanos;
 use crate::time::deadlines::Deadline;
+use crate::worker::finished::EndState;
 
 /// A device at the destination.
 pub(crate) struct Device {
@@ -343,6 +344,13 @@ pub(crate) fn start_devices<L: Loop>(
     step_all_sinks(owner, parts, |sink| sink.run().map(|()| StepOutput::Nothing), persist)
 }
 
+/// Every device runs what was loaded: notes it.
+pub(crate) fn note_running<R: Ring>((worker, writers): (&mut Worker<R>, &mut Writers)) {
+    for device in writers.devices.names() {
+        worker.report.parted(device, EndState::Runs);
+    }
+}
+
 /// Resets every device. True when all of them are.
 pub(crate) fn roll_back<L: Loop>(owner: &mut L, parts: Parts<L>) -> bool {
     let end = within(owner, SETTLE_MAX);
@@ -354,13 +362,15 @@ pub(crate) fn roll_back<L: Loop>(owner: &mut L, parts: Parts<L>) -> bool {
     };
     // a ring that cannot wait has nothing under way any more that could end
     let _ = run_until(owner, (Deadline::Settle, end), is_settled, drain);
-    let reset: fn(&mut (dyn Sink + 'static)) -> StepResult =
-        |sink| sink.rollback().map(|()| StepOutput::Nothing);
+    let reset: fn(&mut (dyn Sink + 'static)) -> StepResult = |sink| {
+        sink.rollback()?;
+        Ok(StepOutput::End(if sink.was_reset() { EndState::Reset } else { EndState::Back }))
+    };
     let all = finish_devices(owner, |owner| devices(parts(owner)), reset, end);
     let (worker, writers) = parts(owner);
     for device in DeviceIdx::below(writers.devices.len()) {
         let keeps = writers.devices.here(device).is_some_and(keeps_written);
-        worker.report.kept(writers.devices.name(device), keeps && writers.all[device.index()].written > 0);
+        worker.report.kept(writers.devices.name(device).0, keeps && writers.all[device.index()].written > 0);
     }
     all
 }

@@ -17,7 +17,7 @@ use crate::worker::caller::Event;
 use crate::worker::ending::{drain_close, send_final_message};
 use crate::worker::event_loop::{Loop, run_until, within};
 use crate::worker::finished::Finished;
-use crate::worker::writers::roll_back;
+use crate::worker::writers::{note_running, roll_back};
 
 impl<R: Ring> Receiving<R> {
     /// Tells the source that it may let go. This counts once the source's kernel has confirmed it; nothing runs
@@ -82,6 +82,8 @@ impl<R: Ring> Receiving<R> {
                 });
             }
             roll_back(&mut self, Receiving::writers);
+        } else {
+            note_running(self.writers());
         }
         // without a way back a source notices a failure by the end of its connections alone
         if result.is_ok() || self.answers.is_open() {

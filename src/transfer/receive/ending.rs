@@ -11,7 +11,7 @@ use crate::transfer::control_link::{await_abort_reason, final_message};
 use crate::worker::caller::Event;
 use crate::worker::ending::{drain_close, send_final_message};
 use crate::worker::finished::Finished;
-use crate::worker::writers::roll_back;
+use crate::worker::writers::{note_running, roll_back};
 
 impl<R: Ring> Receiving<R> {
     /// Tells the peer, and leaves every device running what was loaded, or reset.
@@ -31,6 +31,8 @@ impl<R: Ring> Receiving<R> {
                 self.send_final_message(error);
                 roll_back(&mut self, Receiving::writers);
             }
+        } else {
+            note_running(self.writers());
         }
         self.close();
         self.worker.caller.tell(&Event::Phase(Phase::Done));

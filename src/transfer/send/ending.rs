@@ -15,7 +15,7 @@ use crate::transfer::control_link::{await_abort_reason, final_message};
 use crate::worker::caller::Event;
 use crate::worker::ending::{drain_close, finish_devices, send_final_message};
 use crate::worker::event_loop::{drain, run_until, within};
-use crate::worker::finished::{Finished, Parked};
+use crate::worker::finished::{EndState, Finished, Parked};
 use crate::worker::steps::{StepOutput, StepResult};
 
 impl<R: Ring> Sending<R> {
@@ -29,9 +29,9 @@ impl<R: Ring> Sending<R> {
         }
         self.settle();
         let step: fn(&mut (dyn Source + 'static)) -> StepResult = match outcome {
-            Outcome::Complete => |source| source.release().map(|()| StepOutput::Nothing),
-            Outcome::Aborted => |source| source.rollback().map(|()| StepOutput::Nothing),
-            Outcome::InDoubt => |source| source.park().map(|()| StepOutput::Nothing),
+            Outcome::Complete => |source| source.release().map(|()| StepOutput::End(EndState::Released)),
+            Outcome::Aborted => |source| source.rollback().map(|()| StepOutput::End(EndState::Back)),
+            Outcome::InDoubt => |source| source.park().map(|()| StepOutput::End(EndState::Parked)),
         };
         let end = within(&mut self, SETTLE_MAX);
         finish_devices(&mut self, Sending::devices, step, end);
@@ -91,8 +91,9 @@ impl<R: Ring> Sending<R> {
         channels.iter().for_each(|channel| worker.report.tx(channel));
         let mut finished = worker.finish(Role::Sender, outcome, error);
         if outcome == Outcome::InDoubt {
-            let parked = readers.devices.into_devices().map(|(name, source)| Parked { name, source });
-            finished.parked = parked.collect();
+            let parked = readers.devices.into_devices();
+            finished.parked =
+                parked.map(|(name, instance, source)| Parked::new(name, instance, source)).collect();
         }
         finished
     }
