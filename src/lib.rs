@@ -39,14 +39,14 @@ pub mod vfio;
 pub mod wire;
 mod worker;
 
-pub use cancel::Cancel;
+pub use cancel::{Cancel, PreCopyHold};
 pub use channel::ZeroCopy;
 pub use net::Listener;
 pub use phase::Phase;
 pub use session::handover::Outcome;
 pub use transfer::{Receiver, ReceiverBuilder, Sender, SenderBuilder};
 pub use wire::Checksum;
-pub use worker::caller::Event;
+pub use worker::caller::{DeviceMoment, DeviceStep, Event};
 pub use worker::finished::{DeviceEnd, EndState, Finished, Parked};
 pub use worker::hook::HookPanic;
 

@@ -69,6 +69,10 @@ pub const STANDSTILL_MAX: Duration = Duration::from_secs(60);
 /// How long the source's devices stand still at most, unless the caller sets another bound: what takes longer is rolled
 /// back. A guest notices seconds; 60 s move 64 GiB of state over a link of 10 Gbit/s.
 pub const DOWNTIME_MAX_DEFAULT: Duration = Duration::from_secs(60);
+/// How long a side waits for a hook of its peer's caller, during which heartbeats arrive and nothing moves: before the
+/// switchover, before the last loaded, and before commit. It restores the rest of a virtual machine there, or waits for
+/// its memory to converge, which takes minutes at the most.
+pub const HOOK_MAX: Duration = Duration::from_secs(60 * 60);
 /// How long a side that gives up tries to send its final message.
 pub const FINAL_MESSAGE_MAX: Duration = Duration::from_secs(1);
 /// How often to poll for the peer kernel's acknowledgement of our final message: a fraction of a round trip.
@@ -146,3 +150,4 @@ const _: () =
 const _: () = assert!(DEVICES_MAX <= u16::MAX as usize);
 const _: () = assert!(SILENCE_MAX.as_secs() >= 5 * HEARTBEAT_INTERVAL.as_secs());
 const _: () = assert!(STANDSTILL_MAX.as_secs() > SILENCE_MAX.as_secs());
+const _: () = assert!(HOOK_MAX.as_secs() > STANDSTILL_MAX.as_secs());

@@ -1,290 +1,246 @@
-//! The caller's own code inside a transfer: it may panic, and the devices end where they belong anyway.
+//! The caller's say: hooks that agree, refuse, take long or are cancelled, pre-copy that is held, and what is told of it.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "hooks that take their time, and a clock beside the library's"
+)]
 
 mod common;
 
-use std::io::Write;
-use std::net::TcpStream;
-use std::os::fd::BorrowedFd;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use common::device::{TestSink, TestSource, Trouble};
+use common::device::{Journal, TestSink, TestSource};
 use common::outcome::{assert_aborted, assert_complete};
-use common::{content, listen, pair, receive, run, send};
-use ringlift::error::{DeviceError, Error, Hook, PeerError};
-use ringlift::sink::Sink;
-use ringlift::source::{FdKind, Flow, Source};
-use ringlift::{Event, Finished, Outcome, Phase};
+use common::{PATIENCE, content, listen, pair, receive, run, send};
+use ringlift::error::{Error, Hook, PeerError};
+use ringlift::sink::Verify;
+use ringlift::source::{Null, Synthetic};
+use ringlift::{
+    Cancel, DeviceMoment, Event, Finished, Listener, Phase, PreCopyHold, ReceiverBuilder, SenderBuilder,
+};
 
-const TOLD: &str = "a deliberate panic";
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("no memory for {0} pages")]
+struct NoMemory(u32);
 
-/// The panic that a transfer gives back.
-fn assert_panicked(finished: &Finished, hook: Hook) {
-    let panic = finished.panic.as_ref().expect("the panic is given back");
-    assert_eq!((panic.hook(), panic.message()), (hook, TOLD));
-}
+type Outcome = Result<(), NoMemory>;
 
-fn assert_ended_by_panic(finished: &Finished, hook: Hook) {
-    let error = assert_aborted(finished);
-    let is_it = |by: Hook, message: &str| (by, message) == (hook, TOLD);
-    assert!(matches!(error, Error::HookPanicked { hook, message } if is_it(*hook, message)), "{error}");
-    assert_panicked(finished, hook);
-}
-
-/// Panics at the first event that `meant` means.
-fn panicking(meant: impl Fn(&Event) -> bool + Send + 'static) -> impl FnMut(&Event) + Send + 'static {
-    let mut calls_left = true;
-    move |event| {
-        assert!(calls_left, "a handler that panicked is not called again");
-        if meant(event) {
-            calls_left = false;
-            std::panic::resume_unwind(Box::new(TOLD.to_owned()));
-        }
+/// Sets one of the hooks of either side.
+fn set(
+    (sender, receiver): (SenderBuilder, ReceiverBuilder),
+    which: Hook,
+    hook: impl FnOnce() -> Outcome + Send + 'static,
+) -> (SenderBuilder, ReceiverBuilder) {
+    match which {
+        Hook::BeforeSwitchover => (sender.before_switchover(hook), receiver),
+        Hook::BeforeCommit => (sender.before_commit(hook), receiver),
+        _ => (sender, receiver.before_run(hook)),
     }
 }
 
-type Meant = Box<dyn Fn(&Event) -> bool + Send>;
+const HOOKS: [Hook; 3] = [Hook::BeforeSwitchover, Hook::BeforeCommit, Hook::BeforeRun];
 
-fn is_phase(phase: Phase) -> impl Fn(&Event) -> bool + Send + 'static {
-    move |event| matches!(event, Event::Phase(now) if *now == phase)
-}
-
-#[test]
-fn an_event_handler_of_a_sender_that_panics_before_commit_ends_the_transfer_and_the_devices_come_back() {
-    let meant: [(&str, Meant); 4] = [
-        ("connected", Box::new(|event| matches!(event, Event::Connected { .. }))),
-        ("settings", Box::new(is_phase(Phase::Settings))),
-        ("stop-copy", Box::new(is_phase(Phase::StopCopy))),
-        ("commit", Box::new(is_phase(Phase::Commit))),
-    ];
-    for (when, meant) in meant {
-        let (source, from) = TestSource::new(content(300_000));
-        let (sink, to) = TestSink::new();
-        let listener = listen();
-        let (sender, receiver) = pair(&listener, source, sink);
-        let (sent, received) = run(sender.on_event(panicking(meant)), receiver);
-        assert_ended_by_panic(&sent, Hook::OnEvent);
-        let told = matches!(assert_aborted(&received), Error::Peer(PeerError::Aborted { text, .. }) if text.contains(TOLD));
-        assert!(told, "{when}: {:?}", received.error);
-        assert!(received.panic.is_none());
-        assert_eq!((from.steps().last(), to.did("run")), (Some(&"rollback"), false), "{when}");
-    }
-}
-
-#[test]
-fn an_event_handler_of_a_receiver_that_panics_before_commit_ends_the_transfer_and_the_devices_are_reset() {
-    for phase in [Phase::Settings, Phase::StopCopy, Phase::Loading] {
-        let (source, from) = TestSource::new(content(300_000));
-        let (sink, to) = TestSink::new();
-        let listener = listen();
-        let (sender, receiver) = pair(&listener, source, sink);
-        let (sent, received) = run(sender, receiver.on_event(panicking(is_phase(phase))));
-        if received.outcome == Outcome::Complete {
-            // Commit came in the same turn: it goes through
-            assert_complete(&sent, &received);
-            assert_panicked(&received, Hook::OnEvent);
-            continue;
-        }
-        assert_ended_by_panic(&received, Hook::OnEvent);
-        assert_aborted(&sent);
-        let last = (from.steps().last().copied(), to.steps().last().copied());
-        assert_eq!(last, (Some("rollback"), Some("rollback")), "{phase:?}");
-    }
-}
-
-#[test]
-fn a_receiver_whose_event_handler_panics_while_it_waits_for_a_sender_waits_no_longer() {
+fn transfer(listener: &Listener) -> ((SenderBuilder, ReceiverBuilder), Journal, Journal) {
+    let (source, from) = TestSource::new(content(300_000));
     let (sink, to) = TestSink::new();
-    let listener = listen();
-    let (_, receiver) = pair(&listener, TestSource::new(content(1)).0, sink);
-    let receiving = receive(receiver.on_event(panicking(|event| matches!(event, Event::Rejected { .. }))));
-    let mut unmatched = TcpStream::connect(listener.local_addr()).expect("the listener listens");
-    unmatched.write_all(&[b'x'; 64]).expect("the socket takes it");
-    let received = receiving.finish();
-    assert_ended_by_panic(&received, Hook::OnEvent);
-    assert!(to.steps().is_empty());
+    (pair(listener, source, sink), from, to)
+}
+
+/// The end of the side that has the hook, and of the other.
+fn sides(which: Hook, (sent, received): (Finished, Finished)) -> (Finished, Finished) {
+    if which == Hook::BeforeRun { (received, sent) } else { (sent, received) }
 }
 
 #[test]
-fn an_event_handler_that_panics_after_commit_changes_nothing_but_is_reported() {
-    for phase in [Phase::Commit, Phase::Done] {
-        let (sink, to) = TestSink::new();
-        let (source, from) = TestSource::new(content(300_000));
-        to.expect("run", Trouble::Wait);
-        let (held, mut committed) = (to.clone(), false);
-        let on_event = move |event: &Event| {
-            committed |= is_phase(Phase::Commit)(event);
-            let meant = match phase {
-                // the first progress after Commit
-                Phase::Commit => committed && matches!(event, Event::Progress { .. }),
-                phase => is_phase(phase)(event),
-            };
-            if committed && matches!(event, Event::Progress { .. }) {
-                held.let_go("run");
+fn a_hook_that_refuses_brings_the_devices_back_and_its_error_arrives_as_it_is() {
+    for which in HOOKS {
+        let listener = listen();
+        let (builders, from, to) = transfer(&listener);
+        let (sender, receiver) = set(builders, which, || Err(NoMemory(7)));
+        let (own, other) = sides(which, run(sender, receiver));
+        let error = assert_aborted(&own);
+        assert_eq!(error.to_string(), format!("{which} refused: no memory for 7 pages"));
+        let Error::HookRefused { hook, error } = error else { unreachable!("{error}") };
+        assert_eq!((*hook, error.downcast_ref()), (which, Some(&NoMemory(7))));
+        let told = matches!(assert_aborted(&other), Error::Peer(PeerError::Aborted { text, .. }) if text.contains("7 pages"));
+        assert!(told, "{which}: {:?}", other.error);
+        assert_eq!((from.steps().last(), to.steps().last()), (Some(&"rollback"), Some(&"rollback")));
+        assert!(own.panic.is_none() && !to.did("run"));
+    }
+}
+
+#[test]
+fn a_hook_that_panics_brings_the_devices_back_and_the_panic_is_given_back() {
+    for which in HOOKS {
+        let listener = listen();
+        let (builders, from, to) = transfer(&listener);
+        let (sender, receiver) = set(builders, which, || std::panic::resume_unwind(Box::new("as told")));
+        let (own, other) = sides(which, run(sender, receiver));
+        let error = assert_aborted(&own);
+        assert!(matches!(error, Error::HookPanicked { hook, .. } if *hook == which), "{error}");
+        let panic = own.panic.as_ref().expect("it is given back");
+        assert_eq!((panic.hook(), panic.message()), (which, "as told"));
+        assert_aborted(&other);
+        assert_eq!((from.steps().last(), to.did("run")), (Some(&"rollback"), false));
+    }
+}
+
+#[test]
+fn a_transfer_that_is_cancelled_during_a_hook_waits_for_it_before_it_touches_a_device() {
+    for which in HOOKS {
+        let listener = listen();
+        let (builders, from, to) = transfer(&listener);
+        let own = if which == Hook::BeforeRun { to.clone() } else { from.clone() };
+        let cancel = Cancel::new();
+        let (tell, begun) = mpsc::channel();
+        let (watched, seen) = (cancel.clone(), own.clone());
+        let hook = move || {
+            tell.send(()).expect("the test waits");
+            // a hook that watches the cancel of its own transfer, and takes a while to react
+            while !watched.is_cancelled() {
+                std::thread::sleep(Duration::from_millis(5));
             }
-            assert!(!meant, "{TOLD}");
+            std::thread::sleep(Duration::from_millis(300));
+            assert!(!seen.did("rollback"), "no device is touched while a hook runs");
+            Ok(())
         };
-        let listener = listen();
-        let (sender, receiver) = pair(&listener, source, sink);
-        let (sent, received) = run(sender.on_event(on_event), receiver);
-        assert_complete(&sent, &received);
-        assert_panicked(&sent, Hook::OnEvent);
-        assert_eq!((from.steps().last(), to.steps().last()), (Some(&"release"), Some(&"run")));
-    }
-}
-
-#[test]
-fn a_panic_that_was_given_back_goes_on_when_the_caller_says_so() {
-    let listener = listen();
-    let (sender, receiver) = pair(&listener, TestSource::new(content(10)).0, TestSink::new().0);
-    let (sent, _) = run(sender.on_event(panicking(is_phase(Phase::Done))), receiver);
-    let panic = sent.panic.expect("the panic is given back");
-    fn is_sync(_: &(impl Send + Sync)) {}
-    is_sync(&panic);
-    let resumed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| panic.resume()));
-    let payload = resumed.expect_err("it goes on");
-    assert_eq!(payload.downcast_ref::<String>().map(String::as_str), Some(TOLD));
-}
-
-/// A device that panics in one of the methods that a worker calls itself.
-struct Fragile<D> {
-    device: D,
-    panics_in: &'static str,
-}
-
-impl<D> Fragile<D> {
-    fn new(device: D, panics_in: &'static str) -> Fragile<D> {
-        Fragile { device, panics_in }
-    }
-
-    fn at(&self, method: &'static str) {
-        assert!(self.panics_in != method, "{TOLD}");
-    }
-}
-
-impl<D> Drop for Fragile<D> {
-    fn drop(&mut self) {
-        self.at("drop");
-    }
-}
-
-impl Source for Fragile<TestSource> {
-    fn estimate(&self) -> Option<u64> {
-        self.at("estimate");
-        self.device.estimate()
-    }
-    fn start(&mut self) -> Result<Flow, DeviceError> {
-        self.device.start()
-    }
-    fn fd(&self) -> Option<(BorrowedFd<'_>, FdKind)> {
-        self.at("fd");
-        None
-    }
-    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, DeviceError> {
-        self.device.fill(buffer)
-    }
-    fn precopy_remaining(&mut self) -> Result<u64, DeviceError> {
-        self.at("precopy_remaining");
-        self.device.precopy_remaining()
-    }
-    fn stop(&mut self) -> Result<(), DeviceError> {
-        self.device.stop()
-    }
-    fn release(&mut self) -> Result<(), DeviceError> {
-        self.device.release()
-    }
-    fn rollback(&mut self) -> Result<(), DeviceError> {
-        self.device.rollback()
-    }
-}
-
-impl Sink for Fragile<TestSink> {
-    fn prepare(&mut self) -> Result<(), DeviceError> {
-        self.device.prepare()
-    }
-    fn fd(&self) -> Option<(BorrowedFd<'_>, FdKind)> {
-        self.at("fd");
-        None
-    }
-    fn drain(&mut self, bytes: &[u8]) -> Result<usize, DeviceError> {
-        self.at("drain");
-        self.device.drain(bytes)
-    }
-    fn seal(&mut self) -> Result<(), DeviceError> {
-        self.device.seal()
-    }
-    fn run(&mut self) -> Result<(), DeviceError> {
-        self.device.run()
-    }
-    fn rollback(&mut self) -> Result<(), DeviceError> {
-        self.device.rollback()
-    }
-    fn keeps_written(&self) -> bool {
-        self.at("keeps_written");
-        false
-    }
-}
-
-fn has_panicked(finished: &Finished) -> bool {
-    matches!(finished.error, Some(Error::Device { error: DeviceError::Panicked, .. }))
-}
-
-#[test]
-fn a_source_whose_own_code_panics_has_failed_and_is_brought_back() {
-    for method in ["estimate", "fd", "precopy_remaining"] {
-        let (mut source, from) = TestSource::new(content(300_000));
-        source.early = 1000;
-        let (sink, to) = TestSink::new();
-        let listener = listen();
-        let (sender, receiver) = pair(&listener, Fragile::new(source, method), sink);
-        let (sent, received) = run(sender, receiver);
-        assert!(has_panicked(&sent), "{method}: {:?}", sent.error);
-        assert_aborted(&received);
+        let (sender, receiver) = set(builders, which, hook);
+        let receiving = receive(if which == Hook::BeforeRun { receiver.cancel(&cancel) } else { receiver });
+        let sending = send(if which == Hook::BeforeRun { sender } else { sender.cancel(&cancel) });
+        begun.recv_timeout(PATIENCE).expect("the hook is called");
+        cancel.cancel();
+        let (own_end, other) = sides(which, (sending.finish(), receiving.finish()));
+        assert!(matches!(assert_aborted(&own_end), Error::Cancelled), "{which}: {:?}", own_end.error);
+        assert!(own_end.panic.is_none(), "{which}: {:?}", own_end.panic);
+        assert!(matches!(assert_aborted(&other), Error::Peer(PeerError::Cancelled)), "{which}");
+        assert_eq!(own.steps().last(), Some(&"rollback"), "{which}");
         assert!(!to.did("run"));
-        // a source that cannot even be asked for its size was not touched
-        assert_eq!(from.steps().last().copied(), (method != "estimate").then_some("rollback"), "{method}");
+    }
+}
+
+/// Longer than a peer may be silent: heartbeats go on during a hook.
+#[test]
+fn hooks_of_12_seconds_on_both_sides_complete() {
+    let listener = listen();
+    let (sender, receiver) = pair(&listener, Synthetic::new(100_000), Verify::new());
+    let wait = || -> Outcome {
+        std::thread::sleep(Duration::from_secs(12));
+        Ok(())
+    };
+    let (sent, received) = run(sender.before_switchover(wait), receiver.before_run(wait));
+    assert_complete(&sent, &received);
+}
+
+#[test]
+fn the_receivers_machine_has_agreed_when_the_sender_is_asked_before_commit() {
+    let listener = listen();
+    let (builders, from, to) = transfer(&listener);
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let note = |name: &'static str, own: &Journal| {
+        let (order, own) = (Arc::clone(&order), own.clone());
+        move || -> Outcome {
+            let mut order = order.lock().expect("no thread panics while holding it");
+            order.push((name, own.steps().last().copied()));
+            Ok(())
+        }
+    };
+    let (before_switchover, before_run) = (note("before_switchover", &from), note("before_run", &to));
+    let before_commit = note("before_commit", &to);
+    let sender = builders.0.before_switchover(before_switchover).before_commit(before_commit);
+    let (sent, received) = run(sender, builders.1.before_run(before_run));
+    assert_complete(&sent, &received);
+    assert_eq!(
+        *order.lock().expect("no thread panics while holding it"),
+        [("before_switchover", Some("start")), ("before_run", Some("seal")), ("before_commit", Some("seal"))]
+    );
+}
+
+#[test]
+fn pre_copy_is_held_until_the_caller_lets_go() {
+    for early in [100_000, 0] {
+        let (mut source, from) = TestSource::new(content(300_000));
+        source.early = early;
+        let listener = listen();
+        let (sender, receiver) = pair(&listener, source, TestSink::new().0);
+        let hold = PreCopyHold::new();
+        let receiving = receive(receiver);
+        let sending = send(sender.hold_pre_copy(&hold));
+        from.await_step("start");
+        std::thread::sleep(Duration::from_millis(400));
+        assert!(!from.did("quiesce") && !from.did("stop"), "{:?}", from.steps());
+        assert_eq!(hold.remaining(), (early > 0).then_some(0), "everything was read");
+        let before = std::time::Instant::now();
+        hold.release();
+        from.await_step("stop");
+        assert!(before.elapsed() < Duration::from_millis(500), "it is woken, and waits for no heartbeat");
+        let (sent, received) = (sending.finish(), receiving.finish());
+        assert_complete(&sent, &received);
+        assert_eq!(sent.report.devices[0].precopy_bytes, early as u64);
     }
 }
 
 #[test]
-fn a_sink_whose_own_code_panics_has_failed_and_is_reset() {
-    let (sink, to) = TestSink::new();
-    let (source, from) = TestSource::new(content(1000));
+fn a_transfer_that_is_held_in_pre_copy_can_be_cancelled() {
     let listener = listen();
-    let (sender, receiver) = pair(&listener, source, Fragile::new(sink, "fd"));
-    let (sent, received) = run(sender, receiver);
-    assert!(has_panicked(&received), "{:?}", received.error);
-    assert_aborted(&sent);
-    assert_eq!((from.steps().last(), to.steps().last()), (Some(&"rollback"), Some(&"rollback")));
+    let (sender, receiver) = pair(&listener, Null::new(1000), Verify::new());
+    let (cancel, hold) = (Cancel::new(), PreCopyHold::new());
+    let (tell, told) = mpsc::channel();
+    let on_event = move |event: &Event| {
+        if matches!(event, Event::Phase(Phase::PreCopy)) {
+            tell.send(()).expect("the test waits");
+        }
+    };
+    let receiving = receive(receiver);
+    let sending = send(sender.cancel(&cancel).hold_pre_copy(&hold).on_event(on_event));
+    told.recv_timeout(PATIENCE).expect("it is held in pre-copy");
+    cancel.cancel();
+    assert!(matches!(assert_aborted(&sending.finish()), Error::Cancelled));
+    assert!(matches!(assert_aborted(&receiving.finish()), Error::Peer(PeerError::Cancelled)));
+}
 
-    // asked when it is over: the reset has happened, and the outcome stays
-    let (sink, to) = TestSink::new();
-    to.expect("seal", Trouble::Fail);
-    let listener = listen();
-    let (sender, receiver) =
-        pair(&listener, TestSource::new(content(1000)).0, Fragile::new(sink, "keeps_written"));
-    let (_, received) = run(sender, receiver);
-    assert_aborted(&received);
-    assert_eq!(to.steps().last(), Some(&"rollback"));
+/// Phases and moments of one side, in order.
+type Told = Arc<Mutex<Vec<String>>>;
+
+fn listening(told: &Told) -> impl FnMut(&Event) + Send + 'static {
+    let told = Arc::clone(told);
+    move |event| {
+        let line = match event {
+            Event::Phase(phase) => format!("{phase:?}"),
+            Event::Stopped => "stopped".to_owned(),
+            Event::Device { device, instance: 0, moment } => match moment {
+                DeviceMoment::Begins(step) => format!("{device} begins {step:?}"),
+                DeviceMoment::Ends(step) => format!("{device} ends {step:?}"),
+                other => format!("{device} {other:?}"),
+            },
+            _ => return,
+        };
+        told.lock().expect("no thread panics while holding it").push(line);
+    }
 }
 
 #[test]
-fn devices_that_panic_while_they_are_dropped_change_no_outcome() {
-    let (source, from) = TestSource::new(content(1000));
-    let (sink, to) = TestSink::new();
+fn events_tell_of_each_device_in_order() {
     let listener = listen();
-    let (sender, receiver) = pair(&listener, Fragile::new(source, "drop"), Fragile::new(sink, "drop"));
-    let (sent, received) = run(sender, receiver);
+    let (mut source, _) = TestSource::new(content(300_000));
+    source.early = 100_000;
+    let (sender, receiver) = pair(&listener, source, TestSink::new().0);
+    let (near, far) = (Told::default(), Told::default());
+    let (sent, received) = run(sender.on_event(listening(&near)), receiver.on_event(listening(&far)));
     assert_complete(&sent, &received);
-    assert!(from.did("release") && to.did("run"));
-
-    // and where there never was a worker
-    let (sender, receiver) =
-        pair(&listener, Fragile::new(TestSource::new(content(1)).0, "drop"), TestSink::new().0);
-    let cancel = ringlift::Cancel::new();
-    cancel.cancel();
-    drop(receiver);
-    let sent = send(sender.cancel(&cancel)).finish();
-    assert!(matches!(assert_aborted(&sent), Error::Cancelled), "{:?}", sent.error);
-    let receiver = ringlift::Receiver::builder().listener(&listener);
-    let receiver = receiver.device("net0", Fragile::new(TestSink::new().0, "drop")).cancel(&cancel);
-    assert!(matches!(assert_aborted(&receive(receiver).finish()), Error::Cancelled));
+    let told = |told: &Told| told.lock().expect("no thread panics while holding it").join(", ");
+    assert_eq!(
+        told(&near),
+        "Connecting, Settings, PreCopy, net0 FirstByte, Switchover, net0 begins Quiesce, net0 ends Quiesce, \
+         net0 begins Stop, net0 ends Stop, stopped, StopCopy, net0 LastByte, net0 begins Config, \
+         net0 ends Config, Loading, Commit, Done"
+    );
+    let far = told(&far);
+    let steps = far.split(", ").filter(|line| line.starts_with("net0")).collect::<Vec<_>>().join(", ");
+    assert_eq!(
+        steps,
+        "net0 FirstByte, net0 LastByte, net0 begins Load, net0 ends Load, net0 begins Run, net0 ends Run"
+    );
+    assert!(far.ends_with("Loading, Commit, net0 begins Run, net0 ends Run, Done"), "{far}");
 }

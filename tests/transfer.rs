@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::net::{TcpListener, TcpStream};
@@ -436,6 +437,7 @@ fn the_caller_is_called_once_before_the_devices_stop() {
     let sender = sender.before_switchover(move || {
         counted.fetch_add(1, Ordering::SeqCst);
         assert!(journal.did("start") && !journal.did("quiesce") && !journal.did("stop"));
+        Ok::<_, Infallible>(())
     });
     let (sent, received) = run(sender, receiver);
     assert_complete(&sent, &received);

@@ -66,8 +66,11 @@ fn move_away(address: SocketAddr, cancels: bool) -> Result<ExitCode, Box<dyn Err
     Ok(conclude(&machine, &finished))
 }
 
+/// Pauses the guest, or fails: then the transfer is aborted.
+type Pause = Box<dyn FnOnce() -> Result<(), mpsc::RecvError> + Send>;
+
 /// The caller's side, on a thread of its own: pauses the guest when asked to, and may cancel from there.
-fn pauser(machine: &Arc<Machine>, cancel: &Cancel, cancels: bool) -> impl FnOnce() + Send + use<> {
+fn pauser(machine: &Arc<Machine>, cancel: &Cancel, cancels: bool) -> Pause {
     let (ask, asked) = mpsc::channel::<mpsc::Sender<()>>();
     let (machine, cancel) = (Arc::clone(machine), cancel.clone());
     thread::spawn(move || {
@@ -80,12 +83,12 @@ fn pauser(machine: &Arc<Machine>, cancel: &Cancel, cancels: bool) -> impl FnOnce
             let _ = paused.send(());
         }
     });
-    move || {
+    Box::new(move || {
         let (paused, is_paused) = mpsc::channel();
-        if ask.send(paused).is_ok() {
-            let _ = is_paused.recv();
-        }
-    }
+        // a monitor that is gone drops what is sent to it
+        let _ = ask.send(paused);
+        is_paused.recv()
+    })
 }
 
 fn show(event: &Event) {

@@ -45,17 +45,22 @@ impl fmt::Display for Hook {
 /// assert_eq!(error.downcast_ref::<std::io::Error>().unwrap().raw_os_error(), Some(5));
 /// ```
 #[derive(Clone)]
-pub struct CallerError(Arc<dyn Error + Send + Sync>);
+pub struct CallerError {
+    // written where the error was made: its Display is the caller's code, and may not run in a worker
+    text: Box<str>,
+    error: Arc<dyn Error + Send + Sync>,
+}
 
 impl CallerError {
     /// Keeps an error, or a text.
     pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> CallerError {
-        CallerError(error.into().into())
+        let error: Arc<dyn Error + Send + Sync> = error.into().into();
+        CallerError { text: error.to_string().into(), error }
     }
 
     /// The error itself, shared.
     pub fn into_inner(self) -> Arc<dyn Error + Send + Sync> {
-        self.0
+        self.error
     }
 }
 
@@ -63,25 +68,25 @@ impl Deref for CallerError {
     type Target = dyn Error + Send + Sync;
 
     fn deref(&self) -> &Self::Target {
-        &*self.0
+        &*self.error
     }
 }
 
 impl fmt::Debug for CallerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        f.debug_tuple("CallerError").field(&self.text).finish()
     }
 }
 
 impl fmt::Display for CallerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        f.write_str(&self.text)
     }
 }
 
 impl PartialEq for CallerError {
     fn eq(&self, other: &CallerError) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.error, &other.error)
     }
 }
 

@@ -109,7 +109,7 @@ pub enum PeerError {
         phase: Phase,
     },
     /// Messages arrived, but nothing progressed for too long.
-    #[error("no data has moved for {} s {}", limits::STANDSTILL_MAX.as_secs(), phase.during())]
+    #[error("no data has moved for at least {} s {}", limits::STANDSTILL_MAX.as_secs(), phase.during())]
     Standstill {
         /// What this side was doing.
         phase: Phase,

@@ -183,7 +183,7 @@ impl<'a, R: Ring> Extracting<'a, R> {
     fn transfer(&mut self) -> Result<(), Error> {
         self.writers.devices.reserve_threads(&mut self.worker.ring)?;
         let prepare = |sink: &mut (dyn Sink + 'static)| sink.prepare().map(|()| StepOutput::Nothing);
-        step_all_sinks(self, Extracting::writers, prepare, |extracting, _| extracting.turn())?;
+        step_all_sinks(self, Extracting::writers, (None, prepare), |extracting, _| extracting.turn())?;
         self.enter(Phase::Loading);
         self.load()?;
         self.enter(Phase::Commit);

@@ -20,7 +20,7 @@ use super::session::QemuSession;
 use super::session::devices::Admission;
 use crate::buffer::{Pool, Slot};
 use crate::channel::{Rx, RxEvent};
-use crate::error::{Errno, Error, KernelError, PeerError, Place, QemuError};
+use crate::error::{Errno, Error, Hook, KernelError, PeerError, Place, QemuError};
 use crate::limits::QEMU_STATE_MAX;
 use crate::net::Connection;
 use crate::phase::Phase;
@@ -34,6 +34,7 @@ use crate::worker::caller::{Caller, Event};
 use crate::worker::ending::run;
 use crate::worker::event_loop::Loop;
 use crate::worker::finished::Finished;
+use crate::worker::hook::{Code, run_hook};
 use crate::worker::memory::make_pool;
 use crate::worker::operation::Operation;
 use crate::worker::report_builder::ReportBuilder;
@@ -52,6 +53,7 @@ pub(super) struct Parts {
     /// Their names are QEMU's.
     pub(super) devices: Vec<Device>,
     pub(super) pool_size: u64,
+    pub(super) before_run: Option<Code>,
     pub(super) caller: Caller,
 }
 
@@ -79,6 +81,7 @@ pub(super) struct Receiving<R: Ring> {
     is_confirmed: bool,
     /// What follows the live sections, where it matters.
     tail: Option<Tail>,
+    before_run: Option<Code>,
     /// Config states that the tail had, by device, until there is a slot for each.
     configs: Vec<(DeviceIdx, Vec<u8>)>,
 }
@@ -122,6 +125,7 @@ impl<R: Ring> Receiving<R> {
             is_ready: false,
             is_confirmed: false,
             tail: None,
+            before_run: parts.before_run,
             configs: Vec::new(),
         })
     }
@@ -138,6 +142,8 @@ impl<R: Ring> Receiving<R> {
     fn transfer(&mut self) -> Result<(), Error> {
         self.prepare()?;
         self.load()?;
+        let hook = self.before_run.take();
+        run_hook(self, |receiving| &mut receiving.worker, Hook::BeforeRun, hook, Receiving::turn)?;
         self.report_loaded()?;
         start_devices(self, Receiving::writers, Receiving::turn)?;
         self.session.committed();
@@ -151,7 +157,7 @@ impl<R: Ring> Receiving<R> {
         let pool = (self.slots, QEMU_STATE_MAX);
         make_pool(self, |receiving| &mut receiving.worker, pool, |receiving, _| receiving.turn())?;
         let prepare = |sink: &mut (dyn Sink + 'static)| sink.prepare().map(|()| StepOutput::Nothing);
-        step_all_sinks(self, Receiving::writers, prepare, |receiving, _| receiving.turn())?;
+        step_all_sinks(self, Receiving::writers, (None, prepare), |receiving, _| receiving.turn())?;
         self.writers.open()?;
         self.is_ready = true;
         Ok(())
@@ -195,6 +201,9 @@ impl<R: Ring> Receiving<R> {
         let now = self.worker.ring.now();
         if !self.session.is_committed() {
             self.worker.caller.check(now)?;
+        }
+        if self.worker.hook.is_under_way() {
+            self.session.moved(now);
         }
         if self.is_ready {
             self.listen()?;
@@ -345,6 +354,10 @@ impl<R: Ring> Loop for Receiving<R> {
                 Operation::MakePool => Ok(()),
                 Operation::DeviceStep { device } => {
                     self.writers.on_step_end(&mut self.worker, &mut self.session, device)
+                }
+                Operation::Hook => {
+                    self.worker.hook.join();
+                    Ok(())
                 }
                 other => other.misplaced(),
             },

@@ -1,5 +1,6 @@
 //! The live receiver's public interface: like the native receiver's, with a QEMU at the other end.
 
+use std::error;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use crate::time::now;
 use crate::wire::qemu::Idstr;
 use crate::worker::caller::{Caller, Event};
 use crate::worker::finished::Finished;
+use crate::worker::hook;
+use crate::worker::hook::Code;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::settings::Settings;
 use crate::worker::writers::Device;
@@ -51,6 +54,7 @@ pub struct Receiver {
 struct Options {
     channels: usize,
     pool_size: u64,
+    before_run: Option<Code>,
 }
 
 /// Builds a [`Receiver`]. Each method documents the default of its setting.
@@ -64,7 +68,7 @@ pub struct ReceiverBuilder {
 impl Receiver {
     /// Starts building a receiver.
     pub fn builder() -> ReceiverBuilder {
-        let options = Options { channels: CHANNELS_DEFAULT, pool_size: POOL_SIZE_DEFAULT };
+        let options = Options { channels: CHANNELS_DEFAULT, pool_size: POOL_SIZE_DEFAULT, before_run: None };
         ReceiverBuilder { devices: Vec::new(), peer: None, options, settings: Settings::default() }
     }
 
@@ -83,14 +87,14 @@ impl Receiver {
 
     /// Gathers the connections and creates the worker.
     fn begin(mut self) -> Result<Receiving<HostRing>, Error> {
-        let Options { channels, pool_size } = self.options;
+        let Options { channels, pool_size, before_run } = self.options;
         let mut caller = self.settings.waiting_caller();
         let gathered = meet(self.peer, channels, self.settings.congestion(), &mut caller)?;
         caller.deadline = self.settings.deadline_from(now());
         let ring = ring::open(&caller.cancel)?;
         let congestion = gathered.congestion();
         let Gathered { main, multifd, .. } = gathered;
-        let parts = Parts { main, multifd, devices: self.devices, pool_size, caller };
+        let parts = Parts { main, multifd, devices: self.devices, pool_size, before_run, caller };
         let mut receiving = Receiving::new(ring, parts)?;
         receiving.report_builder().congestion(congestion, false);
         Ok(receiving)
@@ -167,6 +171,19 @@ impl ReceiverBuilder {
     /// off. 2 unless set, as in QEMU.
     pub fn channels(mut self, channels: usize) -> ReceiverBuilder {
         self.options.channels = channels;
+        self
+    }
+
+    /// Called when every device has all of its state, has accepted it and is ready to run, before the source is told that
+    /// it may let go (SHUT): restore the rest of the virtual machine here. An error aborts the migration
+    /// ([`Error::HookRefused`]): the devices are reset, and the source resumes its guest. It runs on a thread of its own
+    /// for as long as it needs. A migration that ends during it waits for it to return before it touches a device, and
+    /// before `run` returns. A panic in it aborts as an error does ([`Finished::panic`]).
+    pub fn before_run<E>(mut self, hook: impl FnOnce() -> Result<(), E> + Send + 'static) -> ReceiverBuilder
+    where
+        E: Into<Box<dyn error::Error + Send + Sync>>,
+    {
+        self.options.before_run = Some(hook::code(hook));
         self
     }
 

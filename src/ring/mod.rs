@@ -16,7 +16,7 @@ mod waker;
 use std::ops::Range;
 use std::os::fd::RawFd;
 
-pub(crate) use open::{HostRing, open};
+pub(crate) use open::{HostRing, open, wake_on};
 
 use crate::buffer::{Lease, Pool, Slot};
 use crate::error::{Errno, KernelError};

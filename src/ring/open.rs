@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::uring::Uring;
 use super::waker::Waker;
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, Signal};
 use crate::error::KernelError;
 
 /// The ring used by workers on this host.
@@ -13,9 +13,14 @@ pub(crate) type HostRing = Uring;
 /// A ring that `cancel` wakes up.
 pub(crate) fn open(cancel: &Cancel) -> Result<HostRing, KernelError> {
     let ring = Uring::new()?;
-    let waker: std::sync::Weak<Waker> = Arc::downgrade(ring.waker());
-    cancel.attach(waker);
+    wake_on(&ring, cancel.signal());
     Ok(ring)
+}
+
+/// Lets `signal` wake the ring up, too.
+pub(crate) fn wake_on(ring: &HostRing, signal: &Signal) {
+    let waker: std::sync::Weak<Waker> = Arc::downgrade(ring.waker());
+    signal.attach(waker);
 }
 
 #[cfg(test)]

@@ -101,7 +101,8 @@ enum Operation {
     Notify {
         lease: Lease,
     },
-    Job(Job),
+    /// It ends at this time at the earliest.
+    Job(Job, Nanos),
 }
 
 #[derive(Default)]
@@ -112,6 +113,8 @@ struct Side {
     jobs_left: Option<u32>,
     /// The host refuses it any thread.
     no_threads: bool,
+    /// Jobs with this tag take at least so long.
+    slow: Option<(Tag, Nanos)>,
     /// Waiting, at most until this time.
     waiting: Option<Nanos>,
     gone: bool,
@@ -231,6 +234,11 @@ impl World {
         self.lock().sides[side].jobs_left = Some(count);
     }
 
+    /// Jobs of a side with this tag take at least so long.
+    pub(crate) fn slow_down(&self, side: usize, tag: Tag, time: Nanos) {
+        self.lock().sides[side].slow = Some((tag, time));
+    }
+
     pub(crate) fn cut(&self, cut: Cut) {
         self.lock().cut = Some(cut);
     }
@@ -274,8 +282,14 @@ impl State {
             if self.step() {
                 continue;
             }
-            let deadlines = self.sides.iter().filter(|side| !side.gone).filter_map(|side| side.waiting);
-            match deadlines.min() {
+            let waiting = self.sides.iter().filter(|side| !side.gone);
+            let deadlines = waiting.clone().filter_map(|side| side.waiting);
+            let jobs =
+                waiting.flat_map(|side| &side.operations).filter_map(|(_, operation)| match operation {
+                    Operation::Job(_, earliest) if *earliest > now => Some(*earliest),
+                    _ => None,
+                });
+            match deadlines.chain(jobs).min() {
                 Some(deadline) => self.now = self.now.max(deadline),
                 None if self.sides.iter().all(|side| side.gone) => return,
                 None => {
@@ -294,7 +308,7 @@ impl State {
                 Operation::Send { fd, .. } => self.can_send(*fd),
                 Operation::Receive { fd, .. } => self.can_receive(*fd),
                 Operation::Read { fd, .. } | Operation::Write { fd, .. } => !self.hanging.contains_key(fd),
-                Operation::Job(_) => state.jobs_left != Some(0),
+                Operation::Job(_, earliest) => state.jobs_left != Some(0) && *earliest <= self.now,
                 Operation::Notify { .. } => true,
             };
             found.extend(
@@ -350,7 +364,7 @@ impl State {
                 }
             }
             Operation::Notify { lease } => Completion::Released { tag, lease, copied: self.dice.chance(50) },
-            Operation::Job(job) => {
+            Operation::Job(job, _) => {
                 job();
                 let left = &mut self.sides[side].jobs_left;
                 *left = left.map(|left| left - 1);
@@ -506,7 +520,11 @@ impl Ring for SimRing {
     }
 
     fn spawn(&mut self, tag: Tag, job: Job) {
-        self.begin(tag, Operation::Job(job));
+        let mut state = self.world.lock();
+        let now = state.now;
+        let side = &mut state.sides[self.side];
+        let time = side.slow.filter(|(slow, _)| *slow == tag).map_or(0, |(_, time)| time);
+        side.operations.push((tag, Operation::Job(job, now + time)));
     }
 
     fn cancel(&mut self, meant: Tag) {
@@ -531,7 +549,7 @@ impl Ring for SimRing {
                 Operation::Send { lease, .. } => {
                     Completion::Sent { tag, lease: Some(lease), result: Err(errno) }
                 }
-                kept @ (Operation::Notify { .. } | Operation::Job(_)) => {
+                kept @ (Operation::Notify { .. } | Operation::Job(..)) => {
                     side.operations.push((tag, kept));
                     continue;
                 }

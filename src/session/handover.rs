@@ -40,6 +40,10 @@ enum Stage {
     Over,
 }
 
+fn count_missing(loaded: &[bool]) -> usize {
+    loaded.iter().filter(|&&loaded| !loaded).count()
+}
+
 /// The sender's half.
 #[derive(Debug)]
 pub(crate) struct SenderHandover {
@@ -66,6 +70,11 @@ impl SenderHandover {
 
     pub(crate) fn is_loaded(&self) -> bool {
         self.stage == Stage::Loaded
+    }
+
+    /// Devices that were not reported yet.
+    pub(crate) fn missing(&self) -> usize {
+        count_missing(&self.loaded)
     }
 
     /// Commit is about to be sent: from now on it counts as sent, whatever the socket reports.
@@ -126,6 +135,11 @@ impl ReceiverHandover {
 
     pub(crate) fn is_loaded(&self) -> bool {
         self.stage == Stage::Loaded
+    }
+
+    /// Devices that have not loaded their state yet.
+    pub(crate) fn missing(&self) -> usize {
+        count_missing(&self.loaded)
     }
 
     /// The sender hands the devices over. False when that is too early, or a second time.

@@ -3,6 +3,8 @@
 //! A peer is judged only for time in which this side looked. What a busy host takes away from this side is not the peer's
 //! fault: its messages may have come long ago.
 
+use std::time::Duration;
+
 use crate::error::PeerError;
 use crate::limits::{HEARTBEAT_INTERVAL, SILENCE_MAX, STANDSTILL_MAX};
 use crate::phase::Phase;
@@ -23,7 +25,7 @@ impl Liveness {
         let mut live = Liveness { deadlines: Deadlines::NONE, looked_at: now };
         live.received(now);
         live.sent(now);
-        live.moved(now);
+        live.moved(now, STANDSTILL_MAX);
         live
     }
 
@@ -37,9 +39,10 @@ impl Liveness {
         self.deadlines.set(Deadline::Heartbeat, now + nanos(HEARTBEAT_INTERVAL));
     }
 
-    /// Data moved, or the transfer made other progress. Heartbeats do not count: they cannot keep us waiting.
-    pub(crate) fn moved(&mut self, now: Nanos) {
-        self.deadlines.set(Deadline::Standstill, now + nanos(STANDSTILL_MAX));
+    /// Data moved, or the transfer made other progress; the next may take as long as `patience`. Heartbeats do not count:
+    /// they cannot keep us waiting.
+    pub(crate) fn moved(&mut self, now: Nanos, patience: Duration) {
+        self.deadlines.set(Deadline::Standstill, now + nanos(patience));
     }
 
     /// Whether a heartbeat is due (P-38).
@@ -113,7 +116,7 @@ mod tests {
         live.received(90 * SECOND);
         let given_up = look_until(&mut live, 0, 90 * SECOND);
         assert_eq!(given_up, Some((60 * SECOND, PeerError::Standstill { phase: Phase::StopCopy })));
-        live.moved(59 * SECOND);
+        live.moved(59 * SECOND, STANDSTILL_MAX);
         assert_eq!(live.check(60 * SECOND, Phase::StopCopy), Ok(()));
     }
 

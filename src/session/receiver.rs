@@ -12,7 +12,7 @@ use super::queue::{NextPacket, PacketQueue};
 use super::reorder::Reorder;
 use super::totals::Totals;
 use crate::error::{Error, PeerError, Place, Refusal};
-use crate::limits::CONTROL_QUEUE_MAX;
+use crate::limits::{CONTROL_QUEUE_MAX, HOOK_MAX, STANDSTILL_MAX};
 use crate::phase::Phase;
 use crate::time::Nanos;
 use crate::wire::{Checksum, Control, DataHeader, Offer};
@@ -103,6 +103,10 @@ pub(crate) struct ReceiverSession<H> {
     live: Liveness,
     outbox: VecDeque<Control>,
     switched_over: Option<Nanos>,
+    /// Packets that came and are not written yet.
+    unwritten: usize,
+    /// The last loaded, which is this side's vote for commit.
+    vote: Option<(DeviceIdx, Control)>,
     /// What the receiver is doing, for error messages.
     phase: Phase,
 }
@@ -121,13 +125,15 @@ impl<H> ReceiverSession<H> {
             live: Liveness::new(now),
             outbox: VecDeque::with_capacity(CONTROL_QUEUE_MAX),
             switched_over: None,
+            unwritten: 0,
+            vote: None,
             phase: Phase::Settings,
         }
     }
 
     pub(crate) fn enter(&mut self, phase: Phase, now: Nanos) {
         self.phase = phase;
-        self.live.moved(now);
+        self.moved(now);
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -162,9 +168,20 @@ impl<H> ReceiverSession<H> {
     }
 
     /// Every device can be written to.
-    pub(crate) fn ready(&mut self) {
+    pub(crate) fn ready(&mut self, now: Nanos) {
         self.stage = Stage::Ready;
         self.outbox.push_back(Control::Ready);
+        self.moved(now);
+    }
+
+    /// Something moved, or it is this side's own caller that everything waits for.
+    pub(crate) fn moved(&mut self, now: Nanos) {
+        // the sender's caller may hold the switchover back, and commit
+        let awaits_caller = match self.switched_over {
+            None => self.stage == Stage::Ready && self.unwritten == 0,
+            Some(_) => self.handover.is_loaded(),
+        };
+        self.live.moved(now, if awaits_caller { HOOK_MAX } else { STANDSTILL_MAX });
     }
 
     pub(crate) fn totals(&self, device: DeviceIdx) -> Totals {
@@ -205,7 +222,6 @@ impl<H> ReceiverSession<H> {
         place: Place,
         now: Nanos,
     ) -> Result<(), (PeerError, H)> {
-        self.live.moved(now);
         // P-16
         if self.checksum == Checksum::Crc32c && crc32c != header.crc32c {
             let (device, idx, expected) = (header.device.into(), header.idx, header.crc32c);
@@ -213,11 +229,22 @@ impl<H> ReceiverSession<H> {
         }
         let incoming = &mut self.devices[usize::from(header.device)];
         incoming.reorder.fill(PacketIdx(header.idx), Arrived { header, handle, arrived_at: now });
+        self.unwritten += 1;
+        self.moved(now);
         Ok(())
     }
 
-    pub(crate) fn is_loaded(&self) -> bool {
-        self.handover.is_loaded()
+    /// Whether every device has everything and is ready to run.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.vote.is_some() || self.handover.is_loaded()
+    }
+
+    /// This side agrees: reports the last device, after which the sender may commit.
+    pub(crate) fn vote(&mut self, now: Nanos) {
+        let (device, loaded) = self.vote.take().expect("every device has everything");
+        self.handover.loaded(device);
+        self.outbox.push_back(loaded);
+        self.moved(now);
     }
 
     pub(crate) fn is_committed(&self) -> bool {
@@ -226,7 +253,7 @@ impl<H> ReceiverSession<H> {
 
     /// Whether no packet of any device is missing: every device is loaded.
     pub(crate) fn has_everything(&self) -> bool {
-        self.is_loaded() || self.is_committed()
+        self.is_complete() || self.is_committed()
     }
 
     /// Every device runs.
@@ -312,7 +339,7 @@ impl<H> ReceiverSession<H> {
             // P-10
             other => return Err(PeerError::Unexpected { message: other.kind(), phase: self.phase }.into()),
         }
-        self.live.moved(now);
+        self.moved(now);
         Ok(())
     }
 }
@@ -328,26 +355,34 @@ impl<H> PacketQueue<H> for ReceiverSession<H> {
 
     fn written(&mut self, device: DeviceIdx, now: Nanos) {
         self.devices[device.index()].grant.written();
+        self.unwritten -= 1;
         self.credit_due.insert(device);
-        self.live.moved(now);
+        self.moved(now);
     }
 
-    /// Reports the device to the sender (P-30).
+    /// Reports the device to the sender (P-30), unless it is the last one: that waits for the vote.
     fn loaded(&mut self, device: DeviceIdx) {
         let incoming = &self.devices[device.index()];
         assert!(incoming.reorder.is_complete(), "a device is loaded after its last packet");
         let Totals { packets, bytes, crc32c, .. } = incoming.totals;
         let crc32c = if self.checksum == Checksum::None { 0 } else { crc32c };
+        let loaded = Control::Loaded { device: device.0, packets, bytes, crc32c };
+        if self.handover.missing() == 1 {
+            self.vote = Some((device, loaded));
+            return;
+        }
         self.handover.loaded(device);
-        self.outbox.push_back(Control::Loaded { device: device.0, packets, bytes, crc32c });
+        self.outbox.push_back(loaded);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::ops::RangeInclusive;
+    use std::time::Duration;
 
     use super::*;
+    use crate::time::nanos;
     use crate::wire::{DeviceOffer, Malformed, crc32c};
 
     fn offer(names: &[&str]) -> Offer {
@@ -371,7 +406,7 @@ mod tests {
         session.on_control(Control::Offer(offer(&["a"])), 0).unwrap();
         let offer = session.take_offer().unwrap();
         session.accept(&offer, PacketSize::MIN, window);
-        session.ready();
+        session.ready(0);
         while session.poll_control(0).is_some() {}
         session
     }
@@ -406,7 +441,7 @@ mod tests {
         session.on_control(Control::Offer(offer(&["a", "b"])), 0).unwrap();
         let offer = session.take_offer().unwrap();
         session.accept(&offer, PacketSize::MIN, 4);
-        session.ready();
+        session.ready(0);
         let sent: Vec<_> = std::iter::from_fn(|| session.poll_control(0)).collect();
         let credit = |device| Control::Credit { device, limit: 4 };
         assert_eq!(sent, [Control::Accept, Control::Ready, credit(0), credit(1)]);
@@ -456,9 +491,11 @@ mod tests {
         arrive(&mut session, header(0, 0, false, b"abc"));
         while session.pop(DeviceIdx(0)).is_some() {}
         session.loaded(DeviceIdx(0));
+        assert!(session.is_complete());
+        assert_eq!(session.poll_control(0), None, "it is the last one");
+        session.vote(0);
         let expected = Control::Loaded { device: 0, packets: 2, bytes: 5, crc32c: crc32c(0, b"abcde") };
         assert_eq!(session.poll_control(0), Some(expected));
-        assert!(session.is_loaded());
     }
 
     #[test]
@@ -477,9 +514,14 @@ mod tests {
         session.pop(DeviceIdx(0)).unwrap();
         session.loaded(DeviceIdx(0));
         assert!(!session.is_committed());
-        let early = session.on_control(Control::Commit, 0);
-        assert!(matches!(early, Err(Error::Peer(PeerError::Unexpected { .. }))), "before switchover");
+        let early = |session: &mut ReceiverSession<u32>| {
+            let early = session.on_control(Control::Commit, 0);
+            matches!(early, Err(Error::Peer(PeerError::Unexpected { .. })))
+        };
+        assert!(early(&mut session), "before switchover");
         session.on_control(Control::Switchover, 0).unwrap();
+        assert!(early(&mut session), "before the vote");
+        session.vote(0);
         session.on_control(Control::Commit, 0).unwrap();
         assert!(session.is_committed());
         assert_eq!(session.outcome(), Outcome::Aborted);
@@ -499,6 +541,7 @@ mod tests {
     fn packets_that_arrive_and_packets_that_are_written_are_no_standstill() {
         const SECOND: Nanos = 1_000_000_000;
         let mut session = ready(1);
+        session.on_control(Control::Switchover, 0).unwrap();
         session.on_control(Control::Heartbeat, 119 * SECOND).unwrap();
         let fails = |session: &mut _, seconds: RangeInclusive<Nanos>| {
             let mut looks = seconds.map(|second| ReceiverSession::<u32>::check(session, second * SECOND));
@@ -515,5 +558,34 @@ mod tests {
         session.pop(DeviceIdx(0)).unwrap();
         session.written(DeviceIdx(0), 118 * SECOND);
         assert!(session.check(119 * SECOND).is_ok(), "it was written");
+    }
+
+    /// The second in which a sender that sends only heartbeats is given up.
+    fn given_up(session: &mut ReceiverSession<u32>) -> Option<u64> {
+        (0..=HOOK_MAX.as_secs()).find(|second| {
+            let now = second * nanos(Duration::from_secs(1));
+            session.on_control(Control::Heartbeat, now).unwrap();
+            session.check(now).is_err()
+        })
+    }
+
+    #[test]
+    fn the_senders_caller_may_hold_the_switchover_and_commit_back_and_nothing_else() {
+        let (standstill, hook) = (Some(STANDSTILL_MAX.as_secs()), Some(HOOK_MAX.as_secs()));
+        let mut session = ready(2);
+        assert_eq!(given_up(&mut session), hook, "nothing is dirty");
+        arrive(&mut session, header(0, 0, false, b"x"));
+        assert_eq!(given_up(&mut session), standstill, "a packet waits to be written");
+        session.pop(DeviceIdx(0)).unwrap();
+        session.written(DeviceIdx(0), 0);
+        assert_eq!(given_up(&mut session), hook, "nothing is dirty again");
+        session.on_control(Control::Switchover, 0).unwrap();
+        assert_eq!(given_up(&mut session), standstill, "the devices are stopped");
+        arrive(&mut session, header(0, 1, true, b""));
+        session.pop(DeviceIdx(0)).unwrap();
+        session.written(DeviceIdx(0), 0);
+        session.loaded(DeviceIdx(0));
+        session.vote(0);
+        assert_eq!(given_up(&mut session), hook, "commit is held back");
     }
 }

@@ -11,7 +11,7 @@ use super::queue::ReadPacket;
 use super::round_robin::RoundRobin;
 use super::totals::Totals;
 use crate::error::{CreditProblem, Error, PeerError, Refusal, Side};
-use crate::limits::CONTROL_QUEUE_MAX;
+use crate::limits::{CONTROL_QUEUE_MAX, HOOK_MAX, STANDSTILL_MAX};
 use crate::phase::Phase;
 use crate::time::Nanos;
 use crate::wire::{Checksum, Control, ControlKind, DataHeader, Offer};
@@ -90,7 +90,7 @@ impl<H> SenderSession<H> {
 
     pub(crate) fn enter(&mut self, phase: Phase, now: Nanos) {
         self.phase = phase;
-        self.live.moved(now);
+        self.moved(now);
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -117,7 +117,7 @@ impl<H> SenderSession<H> {
         outgoing.totals.add(&header);
         outgoing.queue.push_back(Queued { header, handle, queued_at: now });
         self.refresh(device);
-        self.live.moved(now);
+        self.moved(now);
     }
 
     /// Whether a device has packets, and whether the first may be sent.
@@ -185,9 +185,16 @@ impl<H> SenderSession<H> {
         self.outbox.is_empty()
     }
 
-    /// A socket has taken a packet.
-    pub(crate) fn sent(&mut self, now: Nanos) {
-        self.live.moved(now);
+    /// Something moved: a socket has taken a packet, or it is this side's own caller that everything waits for.
+    pub(crate) fn moved(&mut self, now: Nanos) {
+        // the last loaded comes when the receiver's caller has agreed
+        let awaits_caller = self.phase == Phase::Loading && self.handover.missing() <= 1;
+        self.live.moved(now, if awaits_caller { HOOK_MAX } else { STANDSTILL_MAX });
+    }
+
+    /// Whether no packet waits for a channel or for credit.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     pub(crate) fn check(&mut self, now: Nanos) -> Result<(), Error> {
@@ -239,7 +246,7 @@ impl<H> SenderSession<H> {
             // P-10
             other => return Err(PeerError::Unexpected { message: other.kind(), phase: self.phase }.into()),
         }
-        self.live.moved(now);
+        self.moved(now);
         Ok(())
     }
 
@@ -279,7 +286,10 @@ impl<H> SenderSession<H> {
 mod tests {
     use std::ops::RangeInclusive;
 
+    use std::time::Duration;
+
     use super::*;
+    use crate::time::nanos;
     use crate::wire::DeviceOffer;
 
     fn offer(devices: usize) -> Offer {
@@ -419,7 +429,35 @@ mod tests {
         assert!(session.check(60 * SECOND).is_ok(), "a packet was read");
         assert!(fails(&mut session, 61..=119));
 
-        session.sent(118 * SECOND);
+        session.moved(118 * SECOND);
         assert!(session.check(119 * SECOND).is_ok(), "it was sent");
+    }
+
+    /// The second in which a receiver that sends only heartbeats is given up.
+    fn given_up(session: &mut SenderSession<u32>) -> Option<u64> {
+        (0..=HOOK_MAX.as_secs()).find(|second| {
+            let now = second * nanos(Duration::from_secs(1));
+            session.on_control(Control::Heartbeat, now).unwrap();
+            session.check(now).is_err()
+        })
+    }
+
+    #[test]
+    fn the_last_loaded_may_take_as_long_as_the_receivers_caller() {
+        let mut session = ready(2);
+        for device in [0, 1] {
+            session.on_control(Control::Credit { device, limit: 1 }, 0).unwrap();
+            session.push(packet(device.into(), 1, 0, true, 0), 0);
+        }
+        while session.pop(0).is_some() {}
+        session.enter(Phase::Loading, 0);
+        let standstill = Some(STANDSTILL_MAX.as_secs());
+        assert_eq!(given_up(&mut session), standstill, "two are missing");
+        let loaded = |device| Control::Loaded { device, packets: 1, bytes: 0, crc32c: 0 };
+        session.on_control(loaded(0), 0).unwrap();
+        assert_eq!(given_up(&mut session), Some(HOOK_MAX.as_secs()), "the last one is missing");
+        session.on_control(loaded(1), 0).unwrap();
+        session.enter(Phase::Commit, 0);
+        assert_eq!(given_up(&mut session), standstill, "committed is not held back");
     }
 }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use super::control_link::Link;
 use crate::buffer::{Pool, Slot};
 use crate::channel::{Native, Rx, RxEvent};
-use crate::error::{Errno, Error, KernelError, PeerError, Place, Refusal, Side};
+use crate::error::{Errno, Error, Hook, KernelError, PeerError, Place, Refusal, Side};
 use crate::limits::HEARTBEAT_INTERVAL;
 use crate::net::Connection;
 use crate::net::listener::Busy;
@@ -28,6 +28,7 @@ use crate::worker::caller::{Caller, Event};
 use crate::worker::ending::run;
 use crate::worker::event_loop::Loop;
 use crate::worker::finished::Finished;
+use crate::worker::hook::{Code, run_hook};
 use crate::worker::memory::make_pool;
 use crate::worker::operation::Operation;
 use crate::worker::report_builder::ReportBuilder;
@@ -42,6 +43,7 @@ pub(super) struct Parts {
     pub(super) busy: Option<Busy>,
     pub(super) devices: Vec<Device>,
     pub(super) pool_max: u64,
+    pub(super) before_run: Option<Code>,
     pub(super) same_clock: bool,
     pub(super) caller: Caller,
 }
@@ -66,6 +68,7 @@ pub(super) struct Receiving<R: Ring> {
     /// Until the devices are where they belong, other senders are refused as busy.
     busy: Option<Busy>,
     pool_max: u64,
+    before_run: Option<Code>,
     estimate: Option<u64>,
     checksum: Checksum,
     /// The final message is a refusal, and in the session already.
@@ -91,6 +94,7 @@ impl<R: Ring> Receiving<R> {
             control_buffers,
             busy: parts.busy,
             pool_max: parts.pool_max,
+            before_run: parts.before_run,
             estimate: None,
             checksum: Checksum::None,
             refused: false,
@@ -111,6 +115,7 @@ impl<R: Ring> Receiving<R> {
         self.agree(&offer)?;
         self.prepare()?;
         self.load()?;
+        self.vote()?;
         self.await_commit()?;
         self.let_run()
     }
@@ -188,17 +193,17 @@ impl<R: Ring> Receiving<R> {
 
     fn prepare(&mut self) -> Result<(), Error> {
         let prepare = |sink: &mut (dyn Sink + 'static)| sink.prepare().map(|()| StepOutput::Nothing);
-        step_all_sinks(self, Receiving::writers, prepare, |receiving, _| receiving.turn())
+        step_all_sinks(self, Receiving::writers, (None, prepare), |receiving, _| receiving.turn())
             .map_err(|error| self.not_ready_if_own(error))?;
         self.overlaps = self.writers.open().map_err(|error| self.not_ready(error))?;
-        self.session.ready();
+        self.session.ready(self.worker.ring.now());
         Ok(())
     }
 
     /// Until every device has everything.
     fn load(&mut self) -> Result<(), Error> {
         let mut phase = Phase::Settings;
-        while !self.session.is_loaded() {
+        while !self.session.is_complete() {
             self.turn()?;
             let now = if self.session.switched_over().is_some() { Phase::StopCopy } else { Phase::PreCopy };
             if phase != now && (now == Phase::StopCopy || self.writers.has_written()) {
@@ -209,12 +214,23 @@ impl<R: Ring> Receiving<R> {
         let now = self.worker.ring.now();
         self.worker.caller.hasten();
         self.report_progress(now);
+        Ok(())
+    }
+
+    /// Reports the last device to the sender when the caller has agreed, too: this side's vote for commit.
+    fn vote(&mut self) -> Result<(), Error> {
+        self.enter(Phase::Loading);
+        let hook = self.before_run.take();
+        run_hook(self, |receiving| &mut receiving.worker, Hook::BeforeRun, hook, Receiving::turn)?;
+        let now = self.worker.ring.now();
+        // directly before: the sender must not hear that this side agrees when its caller no longer does
+        self.worker.caller.check(now)?;
+        self.session.vote(now);
         self.worker.report.loaded(now);
         Ok(())
     }
 
     fn await_commit(&mut self) -> Result<(), Error> {
-        self.enter(Phase::Loading);
         while !self.session.is_committed() {
             self.turn()?;
         }
@@ -249,6 +265,9 @@ impl<R: Ring> Receiving<R> {
         let now = self.worker.ring.now();
         if !self.session.is_committed() {
             self.worker.caller.check(now)?;
+        }
+        if self.worker.hook.is_under_way() {
+            self.session.moved(now);
         }
         self.begin_payload()?;
         self.writers.begin(&mut self.worker, &mut self.session)?;
@@ -368,6 +387,10 @@ impl<R: Ring> Loop for Receiving<R> {
                 Operation::MakePool => Ok(()),
                 Operation::DeviceStep { device } => {
                     self.writers.on_step_end(&mut self.worker, &mut self.session, device)
+                }
+                Operation::Hook => {
+                    self.worker.hook.join();
+                    Ok(())
                 }
                 other => other.misplaced(),
             },

@@ -1,5 +1,6 @@
 //! The receiver as an embedder sees it: the mirror image of the sender.
 
+use std::error;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::sink::Sink;
 use crate::time::now;
 use crate::worker::caller::{Caller, Event};
 use crate::worker::finished::Finished;
+use crate::worker::hook;
+use crate::worker::hook::Code;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::settings::Settings;
 use crate::worker::writers::Device;
@@ -41,6 +44,7 @@ pub struct Receiver {
     devices: Vec<Device>,
     peer: Peer,
     pool_max: u64,
+    before_run: Option<Code>,
     settings: Settings,
 }
 
@@ -49,6 +53,7 @@ pub struct ReceiverBuilder {
     devices: Vec<Device>,
     peer: Option<Peer>,
     pool_max: u64,
+    before_run: Option<Code>,
     settings: Settings,
 }
 
@@ -59,6 +64,7 @@ impl Receiver {
             devices: Vec::new(),
             peer: None,
             pool_max: POOL_SIZE_TRUSTED,
+            before_run: None,
             settings: Settings::default(),
         }
     }
@@ -89,6 +95,7 @@ impl Receiver {
             busy: connections.busy,
             devices: self.devices,
             pool_max: self.pool_max,
+            before_run: self.before_run,
             same_clock: connections.same_clock,
             caller,
         };
@@ -154,6 +161,34 @@ impl ReceiverBuilder {
         self
     }
 
+    /// Called when every device has all of its state, has accepted it and is ready to run, and before the sender is told:
+    /// the last *loaded* is held back until this has agreed, so when the sender's
+    /// [`before_commit`](crate::SenderBuilder::before_commit) is called, this side's machine has agreed. Restore the
+    /// rest of the virtual machine here. An error aborts the transfer ([`Error::HookRefused`]): the sender learns the
+    /// reason and has its devices back, and the devices here are reset. After it the devices run on Commit alone.
+    ///
+    /// ```no_run
+    /// # use ringlift::ReceiverBuilder;
+    /// # struct Machine;
+    /// # impl Machine { fn restore(&self) -> std::io::Result<()> { Ok(()) } }
+    /// # fn build(receiver: ReceiverBuilder, machine: std::sync::Arc<Machine>) {
+    /// let receiver = receiver.before_run(move || machine.restore());
+    /// # }
+    /// ```
+    ///
+    /// It runs on a thread of its own for as long as it needs, and heartbeats go on meanwhile; the sender waits for
+    /// its [`downtime_max`](crate::SenderBuilder::downtime_max), and an hour at most
+    /// ([`HOOK_MAX`](crate::limits::HOOK_MAX)). A transfer that ends during it tells its peer, but waits for it to return
+    /// before it touches a device, and before `run` returns: watch the transfer's [`Cancel`], or one of its own. A panic
+    /// in it aborts as an error does ([`Finished::panic`]).
+    pub fn before_run<E>(mut self, hook: impl FnOnce() -> Result<(), E> + Send + 'static) -> ReceiverBuilder
+    where
+        E: Into<Box<dyn error::Error + Send + Sync>>,
+    {
+        self.before_run = Some(hook::code(hook));
+        self
+    }
+
     /// The TCP congestion control. The host's own unless set.
     pub fn congestion(mut self, name: impl AsRef<str>) -> ReceiverBuilder {
         self.settings.set_congestion(name.as_ref());
@@ -187,6 +222,7 @@ impl ReceiverBuilder {
         }
         join_sinks(&mut self.devices)?;
         let peer = self.peer.ok_or(Misuse::NoPeer)?;
-        Ok(Receiver { devices: self.devices, peer, pool_max: self.pool_max, settings: self.settings })
+        let ReceiverBuilder { devices, pool_max, before_run, settings, .. } = self;
+        Ok(Receiver { devices, peer, pool_max, before_run, settings })
     }
 }

@@ -12,9 +12,10 @@ use std::time::Duration;
 use self::channels::Channels;
 use super::control_link::Link;
 use crate::buffer::{Pool, Slot};
+use crate::cancel::PreCopyHold;
 use crate::channel::{Tx, TxEvent, ZeroCopy};
 use crate::error::{Errno, Error, Hook, PeerError, Place};
-use crate::limits::PRECOPY_TIME_MAX;
+use crate::limits::{PRECOPY_POLL, PRECOPY_TIME_MAX};
 use crate::net::Connection;
 use crate::numbers::{ChannelIdx, DeviceIdx, PacketSize};
 use crate::phase::Phase;
@@ -26,11 +27,11 @@ use crate::source::Source;
 use crate::time::deadlines::{Deadline, Deadlines};
 use crate::time::{Nanos, nanos};
 use crate::wire::{Checksum, DeviceOffer, Offer};
-use crate::worker::caller::{Caller, Event};
+use crate::worker::caller::{Caller, DeviceStep, Event};
 use crate::worker::ending::{run, step_all};
 use crate::worker::event_loop::{Loop, run_until, within};
 use crate::worker::finished::Finished;
-use crate::worker::guard::caught;
+use crate::worker::hook::{Code, run_hook};
 use crate::worker::memory::make_pool;
 use crate::worker::operation::Operation;
 pub(super) use crate::worker::readers::Device;
@@ -49,8 +50,16 @@ pub(super) struct Parts {
     pub(super) checksum: Checksum,
     pub(super) zero_copy: ZeroCopy,
     pub(super) downtime_max: Duration,
-    pub(super) before_switchover: Option<Box<dyn FnOnce() + Send>>,
+    pub(super) hooks: Hooks,
     pub(super) caller: Caller,
+}
+
+/// What the caller has to say on the way.
+#[derive(Default)]
+pub(super) struct Hooks {
+    pub(super) hold_pre_copy: Option<PreCopyHold>,
+    pub(super) before_switchover: Option<Code>,
+    pub(super) before_commit: Option<Code>,
 }
 
 /// The sender's worker.
@@ -61,7 +70,7 @@ pub(super) struct Sending<R: Ring> {
     channels: Channels,
     link: Link,
     session: SenderSession<Slot>,
-    before_switchover: Option<Box<dyn FnOnce() + Send>>,
+    hooks: Hooks,
     downtime_max: Duration,
     /// How many slots of which capacity the pool has.
     pool: (u32, u32),
@@ -101,7 +110,7 @@ impl<R: Ring> Sending<R> {
             channels,
             link,
             session,
-            before_switchover: parts.before_switchover,
+            hooks: parts.hooks,
             downtime_max: parts.downtime_max,
             pool: (slots, slot_size),
             checksum: parts.checksum,
@@ -144,19 +153,20 @@ impl<R: Ring> Sending<R> {
     }
 
     fn start(&mut self) -> Result<(), Error> {
-        self.step_all(|source| source.start().map(StepOutput::Flow))
+        self.step_all(None, |source| source.start().map(StepOutput::Flow))
     }
 
-    /// Reads devices that can be read while they run, until what is left of each is small.
+    /// Reads devices that can be read while they run, until what is left of each is small, or the caller says so.
     fn pre_copy(&mut self) -> Result<(), Error> {
-        if !self.readers.note_flows() {
+        if !self.readers.note_flows() && self.hooks.hold_pre_copy.is_none() {
             return Ok(());
         }
         self.enter(Phase::PreCopy);
-        let end = within(self, PRECOPY_TIME_MAX);
         self.readers.begin_precopy()?;
-        let has_converged = |sending: &mut Sending<R>| !sending.readers.is_converging();
-        run_until(self, (Deadline::PreCopyMax, end), has_converged, |sending, _| sending.turn())?;
+        match self.hooks.hold_pre_copy.clone() {
+            Some(hold) => self.hold_pre_copy(&hold)?,
+            None => self.converge()?,
+        }
         // nothing reads while a device changes its state
         self.readers.pause(&mut self.worker);
         while self.readers.is_any_under_way() {
@@ -165,20 +175,53 @@ impl<R: Ring> Sending<R> {
         Ok(())
     }
 
+    /// Until what is left of each device is small, or will not become so.
+    fn converge(&mut self) -> Result<(), Error> {
+        let end = within(self, PRECOPY_TIME_MAX);
+        let has_converged = |sending: &mut Sending<R>| !sending.readers.is_converging();
+        run_until(self, (Deadline::PreCopyMax, end), has_converged, |sending, _| sending.turn())?;
+        Ok(())
+    }
+
+    /// Until the caller releases the hold, however much or little is left.
+    fn hold_pre_copy(&mut self, hold: &PreCopyHold) -> Result<(), Error> {
+        let mut next = 0;
+        while !hold.is_released() {
+            let now = self.worker.ring.now();
+            if now >= next {
+                hold.set_remaining(self.readers.precopy_remaining()?);
+                next = now + nanos(PRECOPY_POLL);
+            }
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    fn run_hook(&mut self, hook: Hook, code: Option<Code>) -> Result<(), Error> {
+        run_hook(self, |sending| &mut sending.worker, hook, code, Sending::turn)
+    }
+
+    /// Whether everything waits for the caller's own code, which may take as long as it needs.
+    fn awaits_caller(&self) -> bool {
+        let is_held = || self.session.phase() == Phase::PreCopy && self.hooks.hold_pre_copy.is_some();
+        let is_idle =
+            || !self.readers.is_any_under_way() && self.session.is_idle() && self.channels.is_idle();
+        self.worker.hook.is_under_way() || (is_held() && is_idle())
+    }
+
     fn switch_over(&mut self) -> Result<(), Error> {
         self.enter(Phase::Switchover);
-        if let Some(pause) = self.before_switchover.take() {
-            caught(pause)
-                .map_err(|payload| self.worker.caller.panics.keep(Hook::BeforeSwitchover, payload))?;
-        }
+        let hook = self.hooks.before_switchover.take();
+        self.run_hook(Hook::BeforeSwitchover, hook)?;
         self.readers.switch_over();
         let now = self.worker.ring.now();
         self.worker.report.switchover(now);
         self.worker.deadlines.set(Deadline::Downtime, now.saturating_add(nanos(self.downtime_max)));
         self.session.switch_over();
-        self.step_all(|source| source.quiesce().map(|()| StepOutput::Nothing))?;
-        self.step_all(|source| source.stop().map(|()| StepOutput::Nothing))?;
+        self.step_all(Some(DeviceStep::Quiesce), |source| source.quiesce().map(|()| StepOutput::Nothing))?;
+        self.step_all(Some(DeviceStep::Stop), |source| source.stop().map(|()| StepOutput::Nothing))?;
         self.worker.report.stopped(self.worker.ring.now());
+        self.worker.caller.tell(&Event::Stopped);
         Ok(())
     }
 
@@ -206,6 +249,8 @@ impl<R: Ring> Sending<R> {
     }
 
     fn commit(&mut self) -> Result<(), Error> {
+        let hook = self.hooks.before_commit.take();
+        self.run_hook(Hook::BeforeCommit, hook)?;
         self.enter(Phase::Commit);
         // the last moment at which the caller can change their mind
         self.check_caller(self.worker.ring.now())?;
@@ -229,8 +274,12 @@ impl<R: Ring> Sending<R> {
     }
 
     /// Runs one step of every device, in parallel, and waits for all of them: as long as the peer does.
-    fn step_all(&mut self, step: fn(&mut (dyn Source + 'static)) -> StepResult) -> Result<(), Error> {
-        step_all(self, Sending::devices, step, Nanos::MAX, |sending, _| sending.turn())
+    fn step_all(
+        &mut self,
+        name: Option<DeviceStep>,
+        step: fn(&mut (dyn Source + 'static)) -> StepResult,
+    ) -> Result<(), Error> {
+        step_all(self, Sending::devices, (name, step), Nanos::MAX, |sending, _| sending.turn())
     }
 
     /// One turn of the loop: looks around, begins what can be begun, waits, takes what ended.
@@ -238,6 +287,9 @@ impl<R: Ring> Sending<R> {
         let now = self.worker.ring.now();
         if !self.session.is_committed() {
             self.check_caller(now)?;
+        }
+        if self.awaits_caller() {
+            self.session.moved(now);
         }
         self.send_packets();
         // what this thread read is sent before it reads more
@@ -307,7 +359,7 @@ impl<R: Ring> Sending<R> {
             TxEvent::Pending => {}
             TxEvent::Sent(slot) => {
                 self.worker.recorder.record(Stage::Send, self.channels.sent_at(channel), now);
-                self.session.sent(now);
+                self.session.moved(now);
                 slot.into_iter().for_each(|slot| self.worker.put(slot));
             }
             TxEvent::Freed(slot) => self.worker.put(slot),
@@ -362,8 +414,12 @@ impl<R: Ring> Loop for Sending<R> {
             Completion::Done { tag } => match Operation::of(tag) {
                 Operation::MakePool => Ok(()),
                 Operation::DeviceStep { device } => {
-                    let packet = self.readers.on_step_end(device)?;
+                    let packet = self.readers.on_step_end(&mut self.worker, device)?;
                     self.queue(packet);
+                    Ok(())
+                }
+                Operation::Hook => {
+                    self.worker.hook.join();
                     Ok(())
                 }
                 other => other.misplaced(),

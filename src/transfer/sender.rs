@@ -1,12 +1,13 @@
 //! The sender as an embedder sees it.
 
+use std::error;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use super::send::{Device, Parts, Sending};
+use super::send::{Device, Hooks, Parts, Sending};
 use crate::buffer::Pool;
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, PreCopyHold};
 use crate::channel::ZeroCopy;
 use crate::error::{Error, Misuse};
 use crate::limits::{
@@ -24,6 +25,7 @@ use crate::time::{Nanos, now};
 use crate::wire::Checksum;
 use crate::worker::caller::{Caller, Event};
 use crate::worker::finished::Finished;
+use crate::worker::hook;
 use crate::worker::report_builder::ReportBuilder;
 use crate::worker::settings::Settings;
 use crate::worker::{check_devices, slot_size};
@@ -63,7 +65,7 @@ struct Options {
     zero_copy: ZeroCopy,
     checksum: Checksum,
     downtime_max: Duration,
-    before_switchover: Option<Box<dyn FnOnce() + Send>>,
+    hooks: Hooks,
 }
 
 /// Builds a [`Sender`]. What is not set has the value that its method names.
@@ -84,7 +86,7 @@ impl Sender {
             zero_copy: ZeroCopy::default(),
             checksum: Checksum::default(),
             downtime_max: DOWNTIME_MAX_DEFAULT,
-            before_switchover: None,
+            hooks: Hooks::default(),
         };
         SenderBuilder {
             devices: Vec::new(),
@@ -110,13 +112,15 @@ impl Sender {
 
     /// The worker, whose connections are there.
     fn begin(mut self, begun: Nanos) -> Result<Sending<HostRing>, Error> {
-        let Options { channels, pool_size, zero_copy, checksum, downtime_max, before_switchover } =
-            self.options;
+        let Options { channels, pool_size, zero_copy, checksum, downtime_max, hooks } = self.options;
         let mut caller = self.settings.connecting_caller(begun);
         let connections = meet(self.peer, channels, self.settings.congestion(), &caller)?;
         let peer = connections.peer();
         caller.tell(&Event::Connected { peer, channels: connections.channels() });
         let ring = ring::open(&caller.cancel)?;
+        if let Some(hold) = &hooks.hold_pre_copy {
+            ring::wake_on(&ring, hold.signal());
+        }
         let congestion = connections.congestion();
         let loopback = peer.is_some_and(|peer| peer.ip().is_loopback());
         let parts = Parts {
@@ -128,7 +132,7 @@ impl Sender {
             checksum,
             zero_copy,
             downtime_max,
-            before_switchover,
+            hooks,
             caller,
         };
         let mut sending = Sending::new(ring, parts)?;
@@ -227,11 +231,66 @@ impl SenderBuilder {
         self
     }
 
-    /// Called when pre-copy has done what it can, directly before the devices stop: pause the virtual machine's
-    /// processors here, within a few seconds (no heartbeat leaves meanwhile). If the transfer is aborted afterwards,
-    /// resuming them is the caller's, after `run` has returned.
-    pub fn before_switchover(mut self, pause: impl FnOnce() + Send + 'static) -> SenderBuilder {
-        self.options.before_switchover = Some(Box::new(pause));
+    /// Stays in pre-copy until `hold` is released, and switches over immediately then. Without one pre-copy ends when
+    /// what is left of every device is small, or will not become so. While it is held devices are asked for new state
+    /// again and again, whatever was read so far and however long it takes; with devices that have no pre-copy it only
+    /// waits. Cancel and deadline end it. A receiver waits an hour for the next packet or the switchover
+    /// ([`HOOK_MAX`](crate::limits::HOOK_MAX)).
+    pub fn hold_pre_copy(mut self, hold: &PreCopyHold) -> SenderBuilder {
+        self.options.hooks.hold_pre_copy = Some(hold.clone());
+        self
+    }
+
+    /// Called when pre-copy is over, directly before the devices stop: pause the virtual machine's processors here. An
+    /// error aborts the transfer ([`Error::HookRefused`]), and the devices come back; resuming the processors then is the
+    /// caller's, after `run` has returned.
+    ///
+    /// ```no_run
+    /// # use ringlift::SenderBuilder;
+    /// # struct Machine;
+    /// # impl Machine { fn pause(&self) -> std::io::Result<()> { Ok(()) } }
+    /// # fn build(sender: SenderBuilder, machine: std::sync::Arc<Machine>) {
+    /// let sender = sender.before_switchover(move || machine.pause());
+    /// # }
+    /// ```
+    ///
+    /// As every hook, it runs on a thread of its own for as long as it needs, and heartbeats go on meanwhile. A transfer
+    /// that ends during a hook (cancel, deadline, a lost peer) tells its peer, but waits for the hook to return before
+    /// it touches a device, and before `run` returns: a hook that may take long should watch the transfer's [`Cancel`],
+    /// or one of its own. A panic in it aborts as an error does ([`Finished::panic`]).
+    pub fn before_switchover<E>(
+        mut self,
+        hook: impl FnOnce() -> Result<(), E> + Send + 'static,
+    ) -> SenderBuilder
+    where
+        E: Into<Box<dyn error::Error + Send + Sync>>,
+    {
+        self.options.hooks.before_switchover = Some(hook::code(hook));
+        self
+    }
+
+    /// Called when every device is loaded at the destination and nothing runs, directly before Commit, which gives the
+    /// devices up for good. The receiver's [`before_run`](crate::ReceiverBuilder::before_run) has agreed by then: the
+    /// destination has accepted all that it has to accept. An error aborts the transfer ([`Error::HookRefused`]): the
+    /// devices come back here, and the destination resets its own. The receiver waits an hour for Commit
+    /// ([`HOOK_MAX`](crate::limits::HOOK_MAX)), but this is within the pause, which ends after
+    /// [`downtime_max`](Self::downtime_max). Otherwise it is like [`before_switchover`](Self::before_switchover).
+    ///
+    /// ```no_run
+    /// # use ringlift::SenderBuilder;
+    /// # struct Machine;
+    /// # impl Machine { fn is_restored_over_there(&self) -> bool { true } }
+    /// # fn build(sender: SenderBuilder, machine: Machine) {
+    /// let sender = sender.before_commit(move || {
+    ///     if machine.is_restored_over_there() { Ok(()) } else { Err("the destination has no memory for it") }
+    /// });
+    /// # }
+    /// ```
+    pub fn before_commit<E>(mut self, hook: impl FnOnce() -> Result<(), E> + Send + 'static) -> SenderBuilder
+    where
+        E: Into<Box<dyn error::Error + Send + Sync>>,
+    {
+        self.options.hooks.before_commit = Some(hook::code(hook));
         self
     }
 

@@ -3,6 +3,7 @@
 //! A failing run names its seed; `RINGLIFT_SEED=n cargo test simulation` runs that one alone.
 
 mod bounds;
+mod hooks;
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -128,6 +129,8 @@ struct Scenario {
     sink_fails: Option<&'static str>,
     read_fails_at: Option<usize>,
     write_fails_at: Option<usize>,
+    /// Hooks of both sides are set, and pre-copy is held until this many were asked; one of them may refuse or panic.
+    hooks: Option<hooks::Plan>,
     /// Cut after so many bytes that one side sent, on the control connection or on channel 0.
     cut: Option<(Link, usize, usize)>,
 }
@@ -162,6 +165,7 @@ fn scenario(seed: u64) -> Scenario {
         sink_fails: None,
         read_fails_at: None,
         write_fails_at: None,
+        hooks: None,
         cut: None,
     }
 }
@@ -218,7 +222,7 @@ fn simulate(scenario: &Scenario) -> Played {
         checksum: Checksum::Crc32c,
         zero_copy: if scenario.seed.is_multiple_of(2) { ZeroCopy::On } else { ZeroCopy::Off },
         downtime_max: DOWNTIME_MAX_DEFAULT,
-        before_switchover: None,
+        hooks: hooks::of_sender(scenario.hooks),
         caller: Caller::new(Cancel::new(), None),
     };
     let receiving = receive::Parts {
@@ -227,6 +231,7 @@ fn simulate(scenario: &Scenario) -> Played {
         devices: sinks,
         busy: None,
         pool_max: 1 << 30,
+        before_run: hooks::of_receiver(scenario.hooks),
         same_clock: true,
         caller: Caller::new(Cancel::new(), None),
     };
@@ -263,7 +268,7 @@ fn one_device(
         checksum: Checksum::Crc32c,
         zero_copy: ZeroCopy::Off,
         downtime_max: DOWNTIME_MAX_DEFAULT,
-        before_switchover: None,
+        hooks: send::Hooks::default(),
         caller: Caller::new(Cancel::new(), None),
     };
     let receiving = receive::Parts {
@@ -271,6 +276,7 @@ fn one_device(
         data: far.into_iter().map(Connection::from).collect(),
         devices: vec![Device::new("dev", 0, Box::new(sink))],
         pool_max: 1 << 30,
+        before_run: None,
         same_clock: true,
         busy: None,
         caller: Caller::new(Cancel::new(), None),

@@ -34,6 +34,19 @@ pub enum Event {
         /// Since the agreement on settings.
         elapsed: Duration,
     },
+    /// Every device of the sender has stopped, and none of their final state has been read yet. Sent exactly once by a
+    /// transfer that comes that far: from here on no device writes to the virtual machine's memory, so this is the
+    /// moment for its last dirty pages.
+    Stopped,
+    /// Something happened to one device.
+    Device {
+        /// Its name in the session.
+        device: Box<str>,
+        /// Tells devices of one name apart.
+        instance: u32,
+        /// What happened.
+        moment: DeviceMoment,
+    },
     /// A connection that does not belong to a session was rejected (receiver).
     Rejected {
         /// From where.
@@ -41,6 +54,37 @@ pub enum Event {
         /// What was wrong with it.
         error: Error,
     },
+}
+
+/// A moment of one device in a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeviceMoment {
+    /// A step of the device began.
+    Begins(DeviceStep),
+    /// The step ended, well or not.
+    Ends(DeviceStep),
+    /// The first bytes of its state were read (sender, pre-copy included) or written (receiver).
+    FirstByte,
+    /// Its state was read to the end after it had stopped (sender), or written to the end (receiver). The config state
+    /// follows.
+    LastByte,
+}
+
+/// A step of one device in a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeviceStep {
+    /// [`Source::quiesce`](crate::source::Source::quiesce).
+    Quiesce,
+    /// [`Source::stop`](crate::source::Source::stop).
+    Stop,
+    /// [`Source::config`](crate::source::Source::config): the config state is read.
+    Config,
+    /// [`Sink::config`](crate::sink::Sink::config) and [`Sink::seal`](crate::sink::Sink::seal): the state is taken in.
+    Load,
+    /// [`Sink::run`](crate::sink::Sink::run).
+    Run,
 }
 
 /// Hears of events.
@@ -68,6 +112,13 @@ impl Caller {
         if let Err(payload) = caught(|| on_event(event)) {
             self.panics.keep(Hook::OnEvent, payload);
             self.on_event = None;
+        }
+    }
+
+    /// Tells of a moment of a device; no work if there is no one to be told.
+    pub(crate) fn tell_device(&mut self, (device, instance): (&str, u32), moment: DeviceMoment) {
+        if self.on_event.is_some() {
+            self.tell(&Event::Device { device: device.into(), instance, moment });
         }
     }
 

@@ -6,7 +6,7 @@
 use super::Worker;
 use super::event_loop::{Loop, drain, run_until, within};
 use super::guard::caught;
-use super::steps::{Devices, StepOutput, StepResult};
+use super::steps::{Devices, NamedStep, StepOutput, StepResult};
 use super::write_signals::WriteSignals;
 use crate::error::{DeviceError, Error, Hook};
 use crate::limits::{FINAL_MESSAGE_MAX, LINGER_MAX, REASON_PATIENCE};
@@ -84,12 +84,12 @@ pub(crate) fn drain_close<L: Loop>(owner: &mut L, has_closed: impl FnMut(&mut L)
 pub(crate) fn step_all<L: Loop, D: ?Sized + Send + 'static>(
     owner: &mut L,
     parts: impl for<'a> Fn(&'a mut L) -> (&'a mut Worker<L::Ring>, &'a mut Devices<D>),
-    step: fn(&mut D) -> StepResult,
+    (name, step): NamedStep<D>,
     deadline: Nanos,
     turn: impl FnMut(&mut L, Nanos) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let (worker, devices) = parts(owner);
-    devices.begin_all(&mut worker.ring, step);
+    devices.begin_all(worker, name, step);
     run_until(owner, (Deadline::Settle, deadline), |owner| !parts(owner).1.is_any_away(), turn)?;
     parts(owner).1.check_results()
 }
@@ -105,7 +105,7 @@ pub(crate) fn finish_devices<L: Loop, D: ?Sized + Send + 'static>(
     let (worker, devices) = parts(owner);
     let untouched: Vec<bool> =
         DeviceIdx::below(devices.len()).map(|device| !devices.is_touched(device)).collect();
-    let begun = devices.begin_all(&mut worker.ring, step);
+    let begun = devices.begin_all(worker, None, step);
     let _ = run_until(owner, (Deadline::Settle, deadline), |owner| !parts(owner).1.is_any_away(), drain);
     let (worker, devices) = parts(owner);
     let mut are_all = true;

@@ -20,6 +20,7 @@ pub(crate) mod write_signals;
 pub(crate) mod writers;
 
 use self::caller::Caller;
+use self::hook::RunningHook;
 use self::report_builder::ReportBuilder;
 use crate::buffer::{Pool, Slot};
 use crate::error::{Error, KernelError, Misuse};
@@ -43,6 +44,7 @@ pub(crate) struct Worker<R: Ring> {
     pool: Option<Pool>,
     pub(crate) recorder: Recorder,
     pub(crate) caller: Caller,
+    pub(crate) hook: RunningHook,
     pub(crate) report: ReportBuilder,
     /// The worker's own reasons to wake; a session has others.
     pub(crate) deadlines: Deadlines,
@@ -53,7 +55,15 @@ impl<R: Ring> Worker<R> {
         let mut deadlines = Deadlines::NONE;
         caller.deadline.into_iter().for_each(|at| deadlines.set(Deadline::Caller, at));
         let report = ReportBuilder::new(ring.now(), devices);
-        Worker { ring, pool: None, recorder: Recorder::default(), caller, report, deadlines }
+        Worker {
+            ring,
+            pool: None,
+            recorder: Recorder::default(),
+            caller,
+            hook: RunningHook::default(),
+            report,
+            deadlines,
+        }
     }
 
     /// From now on slots are those of this pool, which is registered if the kernel lets it be.

@@ -27,6 +27,8 @@ pub(crate) enum Operation {
     ConnectionSend { connection: ConnectionIdx },
     /// Reading or writing the file that a connection's bytes are kept in.
     ConnectionFile { connection: ConnectionIdx },
+    /// A hook of the caller's, beside the loop. One at a time.
+    Hook,
 }
 
 /// Bits of a tag that say which variant it is; the others are the number.
@@ -44,6 +46,7 @@ impl Operation {
             Operation::ConnectionSend { connection } => (6, connection.index()),
             Operation::ConnectionFile { connection } => (7, connection.index()),
             Operation::MakePool => (8, 0),
+            Operation::Hook => (9, 0),
         };
         Tag((number as u64) << KIND_BITS | kind)
     }
@@ -72,6 +75,7 @@ impl Operation {
             6 => Operation::ConnectionSend { connection: ConnectionIdx::from_index(number) },
             7 => Operation::ConnectionFile { connection: ConnectionIdx::from_index(number) },
             8 => Operation::MakePool,
+            9 => Operation::Hook,
             _ => return None,
         })
     }
@@ -92,6 +96,7 @@ mod tests {
             Operation::ConnectionReceive { connection: ConnectionIdx(255) },
             Operation::ConnectionSend { connection: ConnectionIdx(0) },
             Operation::ConnectionFile { connection: ConnectionIdx(1) },
+            Operation::Hook,
         ] {
             assert_eq!(Operation::of(operation.tag()), operation);
         }
@@ -99,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_tag_that_no_operation_has_is_none() {
-        assert_eq!(Operation::unpack(Tag(9)), None);
+        assert_eq!(Operation::unpack(Tag(10)), None);
         assert_eq!(Operation::unpack(Tag(u64::MAX)), None);
     }
 }

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::Worker;
+use super::caller::{DeviceMoment, DeviceStep};
 use super::guard::{Guarded, unless_panicked};
 use super::io_mode::{self, Direction};
 use super::operation::Operation;
@@ -77,6 +78,8 @@ struct Reader {
     fd: Option<(RawFd, IoMode)>,
     flow: Flow,
     precopy_bytes: u64,
+    /// Some of its state was read.
+    has_begun: bool,
     read_at: Nanos,
     /// Its packets that wait for a channel or for credit.
     queued: usize,
@@ -132,6 +135,7 @@ impl Readers {
                 fd: None,
                 flow: Flow::StopCopyOnly,
                 precopy_bytes: 0,
+                has_begun: false,
                 read_at: 0,
                 queued: 0,
             })
@@ -301,7 +305,7 @@ impl Readers {
     fn begin_config<R: Ring>(&mut self, worker: &mut Worker<R>, device: DeviceIdx, mut slot: Slot) {
         self.enter(device, Reading::Config);
         self.all[device.index()].read_at = worker.ring.now();
-        self.devices.begin(&mut worker.ring, device, move |source| {
+        self.devices.begin(worker, device, Some(DeviceStep::Config), move |source| {
             let len = source.config(&mut slot.payload_mut()[..CONFIG_SIZE_MAX])?;
             Ok(StepOutput::Slot(slot, len.min(CONFIG_SIZE_MAX)))
         });
@@ -351,6 +355,7 @@ impl Readers {
                 self.quiet.push_back((now + nanos(PRECOPY_POLL), device));
                 self.enter(device, Reading::Quiet);
             } else {
+                worker.caller.tell_device(self.devices.name(device), DeviceMoment::LastByte);
                 self.enter(device, Reading::Drained);
             }
             return Ok(None);
@@ -361,6 +366,9 @@ impl Readers {
             worker.put(slot);
             self.enter(device, Reading::Idle);
             return Err(self.devices.error(device, error));
+        }
+        if !std::mem::replace(&mut self.all[device.index()].has_begun, true) {
+            worker.caller.tell_device(self.devices.name(device), DeviceMoment::FirstByte);
         }
         worker.recorder.record(Stage::Read, self.all[device.index()].read_at, now);
         let packet = self.packet(device, slot, read, false);
@@ -382,8 +390,12 @@ impl Readers {
     }
 
     /// A step of a device has ended. Gives the packet that it brought, which waits from now on.
-    pub(crate) fn on_step_end(&mut self, device: DeviceIdx) -> Result<Option<ReadPacket<Slot>>, Error> {
-        self.devices.on_step_end(device);
+    pub(crate) fn on_step_end<R: Ring>(
+        &mut self,
+        worker: &mut Worker<R>,
+        device: DeviceIdx,
+    ) -> Result<Option<ReadPacket<Slot>>, Error> {
+        self.devices.on_step_end(worker, device);
         if self.all[device.index()].reading != Reading::Config {
             return Ok(None);
         }

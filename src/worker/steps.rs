@@ -7,6 +7,8 @@
 use crate::numbers::DeviceIdx;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::Worker;
+use super::caller::{DeviceMoment, DeviceStep};
 use super::guard::{Guarded, unless_panicked};
 use super::operation::Operation;
 use crate::buffer::Slot;
@@ -29,6 +31,9 @@ pub(crate) enum StepOutput {
 
 pub(crate) type StepResult = Result<StepOutput, DeviceError>;
 
+/// One step of every device, and what it is to the caller, if anything.
+pub(crate) type NamedStep<D> = (Option<DeviceStep>, fn(&mut D) -> StepResult);
+
 type HandBack<D> = Arc<Mutex<Option<(Guarded<Box<D>>, StepResult)>>>;
 
 /// A device that is either here or lent to a step; never to two.
@@ -41,6 +46,8 @@ struct Lent<D: ?Sized> {
     result: Option<StepResult>,
     /// It has been in a step.
     touched: bool,
+    /// What its step is to the caller, if anything.
+    step: Option<DeviceStep>,
 }
 
 /// The devices of one side, by their number in the session.
@@ -60,6 +67,7 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
             back: HandBack::default(),
             result: None,
             touched: false,
+            step: None,
         });
         Devices { all: all.collect(), away: IndexSet::default() }
     }
@@ -111,20 +119,25 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
         !self.away.is_empty()
     }
 
-    /// Begins a step of a device that is here.
-    pub(crate) fn begin(
+    /// Begins a step of a device that is here; what it is to the caller, if anything.
+    pub(crate) fn begin<R: Ring>(
         &mut self,
-        ring: &mut impl Ring,
+        worker: &mut Worker<R>,
         device: DeviceIdx,
+        name: Option<DeviceStep>,
         step: impl FnOnce(&mut D) -> StepResult + Send + 'static,
     ) {
         let lent = &mut self.all[device.index()];
+        lent.step = name;
+        if let Some(step) = name {
+            worker.caller.tell_device((&lent.name, lent.instance), DeviceMoment::Begins(step));
+        }
         let mut here = lent.device.take().expect("one step at a time");
         let back = Arc::clone(&lent.back);
         lent.result = None;
         lent.touched = true;
         self.away.insert(device);
-        ring.spawn(
+        worker.ring.spawn(
             Operation::DeviceStep { device }.tag(),
             Box::new(move || {
                 let result = unless_panicked(|| step(&mut **here));
@@ -134,15 +147,16 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
     }
 
     /// Begins one step of every device that is here. Which those are.
-    pub(crate) fn begin_all(
+    pub(crate) fn begin_all<R: Ring>(
         &mut self,
-        ring: &mut impl Ring,
+        worker: &mut Worker<R>,
+        name: Option<DeviceStep>,
         step: fn(&mut D) -> StepResult,
     ) -> IndexSet<DeviceIdx> {
         let mut begun = IndexSet::default();
         for device in DeviceIdx::below(self.all.len()) {
             if !self.away.contains(device) {
-                self.begin(ring, device, step);
+                self.begin(worker, device, name, step);
                 begun.insert(device);
             }
         }
@@ -150,8 +164,11 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
     }
 
     /// A step has ended: the device is here again.
-    pub(crate) fn on_step_end(&mut self, device: DeviceIdx) {
+    pub(crate) fn on_step_end<R: Ring>(&mut self, worker: &mut Worker<R>, device: DeviceIdx) {
         let lent = &mut self.all[device.index()];
+        if let Some(step) = lent.step.take() {
+            worker.caller.tell_device((&lent.name, lent.instance), DeviceMoment::Ends(step));
+        }
         match lent.back.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some((here, result)) => {
                 lent.device = Some(here);

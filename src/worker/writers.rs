@@ -9,12 +9,13 @@ use crate::numbers::DeviceIdx;
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::Worker;
+use super::caller::{DeviceMoment, DeviceStep};
 use super::ending::{finish_devices, step_all};
 use super::event_loop::{Loop, drain, run_until, within};
 use super::guard::{Guarded, unless_panicked};
 use super::io_mode::{self, Direction};
 use super::operation::Operation;
-use super::steps::{Devices, StepOutput, StepResult};
+use super::steps::{Devices, NamedStep, StepOutput, StepResult};
 use crate::buffer::Slot;
 use crate::error::{DeviceError, DeviceOperation, Errno, Error};
 use crate::limits::{HEADER_ROOM, SETTLE_MAX};
@@ -151,7 +152,8 @@ impl Writers {
         let writer = &mut self.all[device.index()];
         if config {
             writer.writing = Writing::Config { packet };
-            self.devices.begin(&mut worker.ring, device, move |sink| {
+            worker.caller.tell_device(self.devices.name(device), DeviceMoment::LastByte);
+            self.devices.begin(worker, device, Some(DeviceStep::Load), move |sink| {
                 sink.config(slot.payload(len))?;
                 sink.seal()?;
                 Ok(StepOutput::Slot(slot, len))
@@ -248,6 +250,9 @@ impl Writers {
         worker.put(slot);
         queue.written(device, now);
         let writer = &mut self.all[device.index()];
+        if writer.written == 0 && matches!(writer.writing, Writing::UnderWay { .. }) {
+            worker.caller.tell_device(self.devices.name(device), DeviceMoment::FirstByte);
+        }
         writer.writing = Writing::Idle;
         writer.written += packet.len as u64;
         self.ready.insert(device);
@@ -265,7 +270,7 @@ impl Writers {
         queue: &mut impl PacketQueue<Slot>,
         device: DeviceIdx,
     ) -> Result<(), Error> {
-        self.devices.on_step_end(device);
+        self.devices.on_step_end(worker, device);
         let Writing::Config { packet } = self.all[device.index()].writing else { return Ok(()) };
         self.all[device.index()].writing = Writing::Done;
         let result = self.devices.take_result(device).unwrap_or(Err(DeviceError::Panicked));
@@ -320,7 +325,7 @@ type Parts<L> = for<'a> fn(&'a mut L) -> (&'a mut Worker<<L as Loop>::Ring>, &'a
 pub(crate) fn step_all_sinks<L: Loop>(
     owner: &mut L,
     parts: Parts<L>,
-    step: fn(&mut (dyn Sink + 'static)) -> StepResult,
+    step: NamedStep<dyn Sink>,
     turn: impl FnMut(&mut L, Nanos) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let end = within(owner, SETTLE_MAX);
@@ -340,8 +345,9 @@ pub(crate) fn start_devices<L: Loop>(
     turn: fn(&mut L) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let persist = |owner: &mut L, until| turn(owner).or_else(|_| drain(owner, until));
-    step_all_sinks(owner, parts, |sink| sink.pre_run().map(|()| StepOutput::Nothing), persist)?;
-    step_all_sinks(owner, parts, |sink| sink.run().map(|()| StepOutput::Nothing), persist)
+    step_all_sinks(owner, parts, (None, |sink| sink.pre_run().map(|()| StepOutput::Nothing)), persist)?;
+    let run = |sink: &mut (dyn Sink + 'static)| sink.run().map(|()| StepOutput::Nothing);
+    step_all_sinks(owner, parts, (Some(DeviceStep::Run), run), persist)
 }
 
 /// Every device runs what was loaded: notes it.

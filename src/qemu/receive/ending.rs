@@ -17,6 +17,7 @@ use crate::worker::caller::Event;
 use crate::worker::ending::{drain_close, send_final_message};
 use crate::worker::event_loop::{Loop, run_until, within};
 use crate::worker::finished::Finished;
+use crate::worker::hook::await_hook;
 use crate::worker::writers::{note_running, roll_back};
 
 impl<R: Ring> Receiving<R> {
@@ -81,6 +82,8 @@ impl<R: Ring> Receiving<R> {
                     receiving.answers.go_on(&mut receiving.worker.ring);
                 });
             }
+            // a hook is never left running, and may still use the devices' virtual machine
+            await_hook(&mut self, |receiving| &mut receiving.worker);
             roll_back(&mut self, Receiving::writers);
         } else {
             note_running(self.writers());

@@ -184,6 +184,7 @@ fn play_streams(scenario: &Scenario, mut streams: Vec<Vec<u8>>) -> Played {
         main: far.remove(0).into(),
         multifd: far.into_iter().map(Connection::from).collect(),
         pool_size: pool_for(devices.len() + usize::try_from(scenario.spare).unwrap()),
+        before_run: None,
         devices,
         caller: Caller::new(Cancel::new(), None),
     };

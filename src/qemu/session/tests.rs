@@ -231,7 +231,7 @@ fn a_source_that_moves_nothing_is_given_up() {
     let end = session.next_deadline();
     assert_eq!(end, 10 * SECOND + nanos(STANDSTILL_MAX));
     assert!(session.check(end - 1).is_ok());
-    assert_eq!(text(session.check(end)), "no data has moved for 60 s in the middle of the state");
+    assert_eq!(text(session.check(end)), "no data has moved for at least 60 s in the middle of the state");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::transfer::control_link::{await_abort_reason, final_message};
 use crate::worker::caller::Event;
 use crate::worker::ending::{drain_close, send_final_message};
 use crate::worker::finished::Finished;
+use crate::worker::hook::await_hook;
 use crate::worker::writers::{note_running, roll_back};
 
 impl<R: Ring> Receiving<R> {
@@ -29,6 +30,8 @@ impl<R: Ring> Receiving<R> {
                 }
             } else {
                 self.send_final_message(error);
+                // a hook is never left running, and may still use the devices' virtual machine
+                await_hook(&mut self, |receiving| &mut receiving.worker);
                 roll_back(&mut self, Receiving::writers);
             }
         } else {

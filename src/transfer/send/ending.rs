@@ -16,6 +16,7 @@ use crate::worker::caller::Event;
 use crate::worker::ending::{drain_close, finish_devices, send_final_message};
 use crate::worker::event_loop::{drain, run_until, within};
 use crate::worker::finished::{EndState, Finished, Parked};
+use crate::worker::hook::await_hook;
 use crate::worker::steps::{StepOutput, StepResult};
 
 impl<R: Ring> Sending<R> {
@@ -27,6 +28,8 @@ impl<R: Ring> Sending<R> {
             self.worker.caller.tell(&Event::Phase(Phase::RollingBack));
             self.send_final_message(error);
         }
+        // a hook is never left running, and may still use the devices' virtual machine
+        await_hook(&mut self, |sending| &mut sending.worker);
         self.settle();
         let step: fn(&mut (dyn Source + 'static)) -> StepResult = match outcome {
             Outcome::Complete => |source| source.release().map(|()| StepOutput::End(EndState::Released)),

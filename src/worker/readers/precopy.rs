@@ -39,6 +39,31 @@ impl Readers {
         !self.converging.is_empty()
     }
 
+    /// Bytes that the devices in pre-copy could still read, if there are any and all of them can tell.
+    pub(crate) fn precopy_remaining(&mut self) -> Result<Option<u64>, Error> {
+        let mut sum = None;
+        for device in DeviceIdx::below(self.all.len()) {
+            if self.all[device.index()].flow != Flow::PreCopy {
+                continue;
+            }
+            match self.ask_remaining(device) {
+                Ok(Some(left)) => sum = Some(sum.unwrap_or(0_u64).saturating_add(left)),
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(self.devices.error(device, error)),
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Bytes that one device could still read, if it can tell. It has failed only if it panics.
+    fn ask_remaining(&mut self, device: DeviceIdx) -> Result<Option<u64>, DeviceError> {
+        let source = self.devices.here(device).expect("no step is under way while a device is read");
+        match unless_panicked(|| source.precopy_remaining()) {
+            Err(DeviceError::Panicked) => Err(DeviceError::Panicked),
+            left => Ok(left.ok()),
+        }
+    }
+
     /// Devices that have been left alone for long enough are asked again.
     pub(super) fn wake_quiet<R: Ring>(&mut self, worker: &mut Worker<R>, now: Nanos) {
         while let Some(&(_, device)) = self.quiet.front().filter(|(until, _)| now >= *until) {
@@ -61,12 +86,8 @@ impl Readers {
         if reader.precopy_bytes >= expected.saturating_mul(PRECOPY_FACTOR_MAX) {
             self.converging.remove(device);
         } else if read < packet_size {
-            let source = self.devices.here(device).expect("no step is under way while a device is read");
-            let left = match unless_panicked(|| source.precopy_remaining()) {
-                Err(DeviceError::Panicked) => return Err(DeviceError::Panicked),
-                left => left.unwrap_or(u64::MAX),
-            };
-            self.converging.set(device, left > packet_size);
+            let left = self.ask_remaining(device)?;
+            self.converging.set(device, left.is_none_or(|left| left > packet_size));
         }
         Ok(())
     }
