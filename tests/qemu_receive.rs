@@ -145,6 +145,34 @@ fn nothing_runs_before_the_source_was_told_and_it_is_told_when_everything_is_sea
 }
 
 #[test]
+fn the_source_is_told_only_after_the_caller_has_agreed() {
+    let streams = Streams::of("device-on-channels-ack");
+    let (addr, builder) = begin(streams.multifd.len());
+    let (sink, journal) = TestSink::new();
+    let seen = journal.clone();
+    let agree = move || {
+        assert!(seen.did("seal") && !seen.did("pre_run"));
+        Ok::<_, std::convert::Infallible>(())
+    };
+    let running = start(builder.device(DEVICE, sink).before_run(agree));
+    assert!(migrate(addr, &streams, true).ends_with(SHUT_0));
+    assert_loaded(&running.finish(), &journal);
+
+    let hooks: [fn() -> Result<(), &'static str>; 2] =
+        [|| Err("no memory for it"), || std::panic::resume_unwind(Box::new("no memory for it"))];
+    for hook in hooks {
+        let (addr, builder) = begin(streams.multifd.len());
+        let (sink, journal) = TestSink::new();
+        let running = start(builder.device(DEVICE, sink).before_run(hook));
+        assert!(migrate(addr, &streams, true).ends_with(SHUT_1), "the source keeps its machine");
+        let finished = running.finish();
+        let text = failed(&finished, &journal);
+        assert!(text.starts_with("before_run ") && text.ends_with(": no memory for it"), "{text}");
+        assert_eq!(finished.panic.is_some(), text.contains("panicked"));
+    }
+}
+
+#[test]
 fn many_devices_come_over_many_channels_through_a_small_pool() {
     let devices: Vec<_> = (1..=5).map(|number| handmade::Device::new(number, 20, 70_000)).collect();
     for on_channels in [true, false] {
