@@ -6,6 +6,7 @@
 
 mod channels;
 mod ending;
+mod precopy;
 
 use std::time::Duration;
 
@@ -15,7 +16,6 @@ use crate::buffer::{Pool, Slot};
 use crate::cancel::PreCopyHold;
 use crate::channel::{Tx, TxEvent, ZeroCopy};
 use crate::error::{Errno, Error, Hook, PeerError, Place};
-use crate::limits::{PRECOPY_POLL, PRECOPY_TIME_MAX};
 use crate::net::Connection;
 use crate::numbers::{ChannelIdx, DeviceIdx, PacketSize};
 use crate::phase::Phase;
@@ -29,7 +29,7 @@ use crate::time::{Nanos, nanos};
 use crate::wire::{Checksum, DeviceOffer, Offer};
 use crate::worker::caller::{Caller, DeviceStep, Event};
 use crate::worker::ending::{run, step_all};
-use crate::worker::event_loop::{Loop, run_until, within};
+use crate::worker::event_loop::Loop;
 use crate::worker::finished::Finished;
 use crate::worker::hook::{Code, run_hook};
 use crate::worker::memory::make_pool;
@@ -154,47 +154,6 @@ impl<R: Ring> Sending<R> {
 
     fn start(&mut self) -> Result<(), Error> {
         self.step_all(None, |source| source.start().map(StepOutput::Flow))
-    }
-
-    /// Reads devices that can be read while they run, until what is left of each is small, or the caller says so.
-    fn pre_copy(&mut self) -> Result<(), Error> {
-        if !self.readers.note_flows() && self.hooks.hold_pre_copy.is_none() {
-            return Ok(());
-        }
-        self.enter(Phase::PreCopy);
-        self.readers.begin_precopy()?;
-        match self.hooks.hold_pre_copy.clone() {
-            Some(hold) => self.hold_pre_copy(&hold)?,
-            None => self.converge()?,
-        }
-        // nothing reads while a device changes its state
-        self.readers.pause(&mut self.worker);
-        while self.readers.is_any_under_way() {
-            self.turn()?;
-        }
-        Ok(())
-    }
-
-    /// Until what is left of each device is small, or will not become so.
-    fn converge(&mut self) -> Result<(), Error> {
-        let end = within(self, PRECOPY_TIME_MAX);
-        let has_converged = |sending: &mut Sending<R>| !sending.readers.is_converging();
-        run_until(self, (Deadline::PreCopyMax, end), has_converged, |sending, _| sending.turn())?;
-        Ok(())
-    }
-
-    /// Until the caller releases the hold, however much or little is left.
-    fn hold_pre_copy(&mut self, hold: &PreCopyHold) -> Result<(), Error> {
-        let mut next = 0;
-        while !hold.is_released() {
-            let now = self.worker.ring.now();
-            if now >= next {
-                hold.set_remaining(self.readers.precopy_remaining()?);
-                next = now + nanos(PRECOPY_POLL);
-            }
-            self.turn()?;
-        }
-        Ok(())
     }
 
     fn run_hook(&mut self, hook: Hook, code: Option<Code>) -> Result<(), Error> {

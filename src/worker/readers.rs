@@ -5,7 +5,10 @@
 //! A device is looked at only when a read of it can begin. The invariant: `ready` and `ready_inline` hold exactly the
 //! devices of which a read, or the config state, can begin as soon as there is a slot.
 
+mod device;
 mod precopy;
+
+pub(crate) use self::device::Device;
 
 use crate::numbers::{DeviceIdx, PacketSize};
 use std::collections::VecDeque;
@@ -13,7 +16,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use super::Worker;
 use super::caller::{DeviceMoment, DeviceStep};
-use super::guard::{Guarded, unless_panicked};
+use super::guard::unless_panicked;
 use super::io_mode::{self, Direction};
 use super::operation::Operation;
 use super::steps::{Devices, StepOutput};
@@ -25,7 +28,6 @@ use crate::ring::{IoMode, Ring};
 use crate::session::index_set::IndexSet;
 use crate::session::queue::ReadPacket;
 use crate::source::{Flow, Source};
-use crate::time::deadlines::Deadline;
 use crate::time::{Nanos, nanos};
 use crate::wire;
 use crate::wire::Checksum;
@@ -33,24 +35,6 @@ use crate::wire::Checksum;
 /// Packets of one device that may wait for a channel: enough that no channel waits for a read, few enough that their
 /// bytes are still in the cache when they are sent.
 const READ_AHEAD: usize = 2;
-
-/// A device at the source.
-pub(crate) struct Device {
-    pub(crate) name: Box<str>,
-    pub(crate) instance: u32,
-    pub(crate) source: Guarded<Box<dyn Source>>,
-}
-
-impl Device {
-    pub(crate) fn new(name: impl Into<Box<str>>, instance: u32, source: Box<dyn Source>) -> Device {
-        Device { name: name.into(), instance, source: Guarded::new(source) }
-    }
-
-    /// Whether its state is made up; one that panics when it is asked is not.
-    pub(crate) fn is_simulated(&self) -> bool {
-        unless_panicked(|| Ok(self.source.is_simulated())).unwrap_or(false)
-    }
-}
 
 /// What is done with a device at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,25 +149,9 @@ impl Readers {
         self.all.iter().map(|reader| reader.estimate)
     }
 
-    /// Bytes of a device that were read while it ran.
-    pub(crate) fn precopy_bytes(&self, device: DeviceIdx) -> u64 {
-        self.all[device.index()].precopy_bytes
-    }
-
-    /// From now on no read begins.
-    pub(crate) fn pause<R: Ring>(&mut self, worker: &mut Worker<R>) {
-        self.paused = true;
-        worker.deadlines.stop(Deadline::PreCopyPoll);
-    }
-
     /// Whether a read of some device is under way.
     pub(crate) fn is_any_under_way(&self) -> bool {
         !self.under_way.is_empty()
-    }
-
-    /// The devices are about to stop: what they have from now on has an end.
-    pub(crate) fn switch_over(&mut self) {
-        self.running = false;
     }
 
     /// From now on every device is read to its end, and then its config state.

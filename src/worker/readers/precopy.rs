@@ -34,6 +34,22 @@ impl Readers {
         Ok(())
     }
 
+    /// Bytes of a device that were read while it ran.
+    pub(crate) fn precopy_bytes(&self, device: DeviceIdx) -> u64 {
+        self.all[device.index()].precopy_bytes
+    }
+
+    /// The devices are about to stop: what they have from now on has an end.
+    pub(crate) fn switch_over(&mut self) {
+        self.running = false;
+    }
+
+    /// From now on no read begins.
+    pub(crate) fn pause<R: Ring>(&mut self, worker: &mut Worker<R>) {
+        self.paused = true;
+        worker.deadlines.stop(Deadline::PreCopyPoll);
+    }
+
     /// Whether pre-copy of some device has not done what it can.
     pub(crate) fn is_converging(&self) -> bool {
         !self.converging.is_empty()
