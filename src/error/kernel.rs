@@ -111,7 +111,7 @@ impl fmt::Display for KernelOperation {
             KernelOperation::StartThread => "start a thread",
             KernelOperation::KeepThread => "keep a thread",
             KernelOperation::BlockSignals => "pthread_sigmask",
-            KernelOperation::Random => "read /dev/urandom",
+            KernelOperation::Random => "getrandom",
             KernelOperation::RingSetup => "io_uring_setup",
             KernelOperation::RingFeatures => "finding io_uring's operations",
             KernelOperation::RingEnter => "io_uring_enter",

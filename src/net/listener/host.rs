@@ -1,7 +1,7 @@
 //! What this host sends about itself in a hello, and random numbers. Knows no socket.
 
 use std::fs;
-use std::io::Read;
+use std::io;
 
 use crate::error::{KernelError, KernelOperation};
 use crate::wire::SessionId;
@@ -31,9 +31,8 @@ fn clock_is_shifted() -> bool {
 
 fn random() -> Result<[u8; 16], KernelError> {
     let mut bytes = [0; 16];
-    fs::File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .map_err(|error| KernelError::new(KernelOperation::Random, error))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| KernelError::new(KernelOperation::Random, io::Error::from(error)))?;
     Ok(bytes)
 }
 
@@ -62,6 +61,29 @@ mod tests {
         {
             assert_eq!(parse_uuid(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_process_that_may_open_no_file_has_a_clock_name_and_session_ids() {
+        // /dev/urandom was read for them: no session began in a Landlock domain without files.
+        let confined = std::thread::spawn(|| {
+            deny_files();
+            assert!(fs::File::open("/dev/urandom").is_err());
+            (clock_name(), random_session())
+        });
+        let (clock, session) = confined.join().unwrap();
+        assert!(clock.is_ok() && session.is_ok(), "{clock:?} {session:?}");
+    }
+
+    /// This thread opens no files from now on.
+    fn deny_files() {
+        use nix::libc;
+        use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
+        let calls = [(libc::SYS_openat, vec![]), (libc::SYS_openat2, vec![])].into_iter().collect();
+        let arch = TargetArch::try_from(std::env::consts::ARCH).unwrap();
+        let denied = SeccompAction::Errno(libc::EACCES.unsigned_abs());
+        let filter = SeccompFilter::new(calls, SeccompAction::Allow, denied, arch).unwrap();
+        apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
     }
 
     #[test]
