@@ -19,6 +19,8 @@ pub(crate) use cursor::{be32, be64};
 pub use data::{DATA_HEADER_LEN, DataHeader};
 pub use hello::{HELLO_LEN, Hello, Role, SessionId, WELCOME_LEN, Welcome};
 pub use refusal::Refusal;
+pub use text::is_name;
+pub(crate) use text::is_printable;
 
 /// The protocol version of this crate.
 pub const VERSION: u16 = 1;
@@ -63,7 +65,7 @@ pub enum Malformed {
         /// The bound.
         max: u64,
     },
-    /// Text that is not UTF-8, or contains control characters.
+    /// Text that is not UTF-8, or contains control or format characters.
     #[error("its {field} is no printable text")]
     Text {
         /// Which field.

@@ -1,5 +1,5 @@
-//! Texts and names on the wire. What a peer sent can be printed on a terminal: UTF-8, bounded, and without control
-//! characters.
+//! Texts and names on the wire. What a peer sent can be printed on a terminal: UTF-8, bounded, and without characters
+//! that are not seen themselves but change how others are.
 
 use super::Malformed;
 use crate::limits::{NAME_MAX, TEXT_MAX};
@@ -22,13 +22,31 @@ fn check<'a>(field: &'static str, bytes: &'a [u8], max: usize) -> Result<&'a str
         return Err(Malformed::TooLong { field, found: bytes.len() as u64, max: max as u64 });
     }
     let text = str::from_utf8(bytes).map_err(|_| Malformed::Text { field })?;
-    if text.chars().any(char::is_control) { Err(Malformed::Text { field }) } else { Ok(text) }
+    if text.chars().all(is_printable) { Ok(text) } else { Err(Malformed::Text { field }) }
 }
 
-/// A text that may be sent: control characters become spaces, and it is cut between two characters.
+/// Whether this can be the name of a device: 1 to [`NAME_MAX`] bytes of printable text.
+pub fn is_name(name: &str) -> bool {
+    check_name(name.as_bytes()).is_ok()
+}
+
+/// Whether a terminal shows a character as itself. A control character does something else. A format character (general
+/// category Cf: direction overrides, zero-width characters, tags) is not seen, and makes one name look like another; a
+/// line or paragraph separator begins a line that looks like one of ours.
+pub(crate) fn is_printable(c: char) -> bool {
+    let is_format = matches!(c,
+        '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
+        | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}');
+    let is_separator = matches!(c, '\u{2028}' | '\u{2029}');
+    !(c.is_control() || is_format || is_separator)
+}
+
+/// A text that may be sent: characters that are not printable become spaces, and it is cut between two characters.
 pub(super) fn printable<'a>(text: &str, buffer: &'a mut [u8; TEXT_MAX]) -> &'a [u8] {
     let mut len = 0;
-    for c in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+    for c in text.chars().map(|c| if is_printable(c) { c } else { ' ' }) {
         if len + c.len_utf8() > TEXT_MAX {
             break;
         }
@@ -70,6 +88,18 @@ mod tests {
         assert_eq!(check_text(b"\xc2\x9b31m"), Err(Malformed::Text { field: "text" }));
         assert_eq!(check_text(b"\xff"), Err(Malformed::Text { field: "text" }));
         assert_eq!(check_name(b"net\0"), Err(Malformed::Text { field: "name" }));
+    }
+
+    #[test]
+    fn characters_that_change_how_others_look_are_rejected_and_leave_as_spaces() {
+        // Names and texts with direction overrides were accepted, and shown.
+        for c in "\u{ad}\u{61c}\u{200b}\u{200d}\u{200f}\u{202a}\u{202e}\u{2028}\u{2029}\u{2060}\u{2066}\u{2069}\u{feff}\u{e0041}".chars() {
+            let text = format!("net{c}0");
+            assert_eq!(check_name(text.as_bytes()), Err(Malformed::Text { field: "name" }), "{c:?}");
+            assert_eq!(check_text(text.as_bytes()), Err(Malformed::Text { field: "text" }), "{c:?}");
+            assert_eq!(sent(&text), "net 0", "{c:?}");
+        }
+        assert!(is_name("größer-网卡-0") && !is_name("") && !is_name(&"x".repeat(NAME_MAX + 1)));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use self::hook::RunningHook;
 use self::report_builder::ReportBuilder;
 use crate::buffer::{Pool, Slot};
 use crate::error::{Error, KernelError, Misuse};
-use crate::limits::{CONFIG_SIZE_MAX, CONTROL_BUFFER_SIZE, DEVICES_MAX, NAME_MAX};
+use crate::limits::{CONFIG_SIZE_MAX, CONTROL_BUFFER_SIZE, DEVICES_MAX};
 use crate::numbers::PacketSize;
 use crate::report::{Recorder, Role};
 use crate::ring::Ring;
@@ -32,6 +32,7 @@ use crate::session::handover::Outcome;
 use crate::sink::Together;
 use crate::time::Nanos;
 use crate::time::deadlines::{Deadline, Deadlines};
+use crate::wire::is_name;
 use crate::worker::finished::Finished;
 use crate::worker::writers::Device;
 
@@ -116,7 +117,7 @@ impl<R: Ring> Worker<R> {
 pub(crate) fn check_devices<'a>(devices: impl Iterator<Item = (&'a str, u32)>) -> Result<(), Misuse> {
     let mut seen = std::collections::HashSet::new();
     for (name, instance) in devices {
-        if name.is_empty() || name.len() > NAME_MAX || name.chars().any(char::is_control) {
+        if !is_name(name) {
             return Err(Misuse::BadName);
         }
         if !seen.insert((name, instance)) {

@@ -8,6 +8,7 @@ use super::format::is_connection;
 use crate::error::{CaptureError, CaptureOperation, CaptureProblem};
 use crate::limits::QEMU_CONNECTIONS_MAX;
 use crate::qemu::reader::Reader;
+use crate::wire::is_printable;
 
 /// A connection's file.
 #[derive(Debug, Clone)]
@@ -70,7 +71,7 @@ fn within(folder: &Path, is_alone: bool, found: &mut Vec<Named>, errors: &mut Ve
 /// A name that a terminal can show.
 fn shown(name: &OsStr) -> Box<str> {
     let name = name.to_string_lossy();
-    name.chars().map(|char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char }).collect()
+    name.chars().map(|char| if is_printable(char) { char } else { char::REPLACEMENT_CHARACTER }).collect()
 }
 
 fn whole(path: &Path, problem: CaptureProblem) -> CaptureError {

@@ -12,6 +12,7 @@ use super::reader::{At, Reader};
 use crate::error::{CaptureProblem, StreamPart, TailDifference};
 use crate::limits::CONFIG_SIZE_MAX;
 use crate::vfio::config_state::{CONFIG_LOAD_READY_TAG, CONFIG_STATE_TAG, END_OF_STATE_TAG};
+use crate::wire::is_printable;
 use crate::wire::qemu::Idstr;
 
 const SECTION_FULL: u8 = 0x04;
@@ -83,7 +84,7 @@ impl FullSections {
         let json = reader.take_vec(description, StreamPart::Tail)?;
         let description = Description::parse(&json).map_err(|error| {
             // the parser's message can contain bytes of the text
-            let what = error.to_string().chars().filter(|char| !char.is_control()).take(200).collect();
+            let what = error.to_string().chars().filter(|&char| is_printable(char)).take(200).collect();
             At::new(described_at, CaptureProblem::Description { what })
         })?;
         drop(json);
@@ -171,5 +172,5 @@ fn difference(offset: u64, section: &str, difference: TailDifference) -> At {
 
 /// A name from a file, made safe for a terminal.
 fn printable(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).chars().filter(|char| !char.is_control()).take(255).collect()
+    String::from_utf8_lossy(name).chars().filter(|&char| is_printable(char)).take(255).collect()
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringlift::limits;
+use ringlift::wire::is_name;
 
 pub(crate) use self::qemu::{Capture, DeviceId, Extract, Inspect, PaceKind, Qemu, Replay};
 use crate::ends::{Named, SinkSpec, SourceSpec};
@@ -308,7 +309,10 @@ fn named<T>(
     let wrong = |what: &str| format!("{what}\nhint: write for example {example}");
     let (name, end) = split(typed, b'=').ok_or_else(|| wrong("a device needs a name and an end"))?;
     let name = name.to_str().filter(|name| is_name(name)).ok_or_else(|| {
-        wrong(&format!("a device's name has 1 to {} bytes and no control characters", limits::NAME_MAX))
+        wrong(&format!(
+            "a device's name has 1 to {} bytes and no control or format characters",
+            limits::NAME_MAX
+        ))
     })?;
     let (kind, value) = kind_and_value(end);
     let end = parse(&kind, value)?;
@@ -319,10 +323,6 @@ fn named<T>(
 fn kind_and_value(end: &OsStr) -> (Cow<'_, str>, &OsStr) {
     let (kind, value) = split(end, b':').unwrap_or((end, OsStr::new("")));
     (kind.to_string_lossy(), value)
-}
-
-fn is_name(name: &str) -> bool {
-    (1..=limits::NAME_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
 fn split(typed: &OsStr, at: u8) -> Option<(&OsStr, &OsStr)> {
@@ -492,7 +492,7 @@ mod tests {
         for (typed, hint) in [
             ("net0=verify:1", "hint: write vfio:PATH"),
             ("net0=null:1", "hint: a sink for it is discard"),
-            ("net\u{7}=verify", "no control characters"),
+            ("net\u{7}=verify", "no control or format characters"),
         ] {
             let error = sink(typed.into()).unwrap_err();
             assert!(error.contains(hint), "{typed}: {error}");
