@@ -41,6 +41,7 @@ mod worker;
 
 pub use cancel::{Cancel, PreCopyHold};
 pub use channel::ZeroCopy;
+#[cfg(feature = "listener")]
 pub use net::Listener;
 pub use phase::Phase;
 pub use session::handover::Outcome;

@@ -7,7 +7,7 @@
 //!
 //! It shows a [`Sink`] that takes a stream of records cut into arbitrary pieces, config state that is checked before
 //! *loaded* is sent, a listener, events, and a cancel from another thread, which gives up waiting for a sender after a
-//! while. Needs none of ringlift's features.
+//! while. Of ringlift's features it needs `listener`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example is a command")]
 

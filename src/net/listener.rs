@@ -9,31 +9,25 @@
 //! cancelled and gives none back to std. Hellos are read and written through the ring, on a second descriptor.
 
 mod acceptor;
-mod host;
 mod pending;
 mod registry;
 mod runtime;
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
 
-use socket2::Socket;
 use tokio::sync::oneshot;
 
-use super::socket::Congestion;
-use super::{Connection, socket};
-use crate::error::{Error, KernelError, KernelOperation, Misuse, PeerError, Place};
+use super::host::{Host, random_session};
+use super::{Connection, Connections, socket};
+use crate::error::{Error, KernelError, KernelOperation, Place};
 use crate::limits;
 use crate::limits::CANCEL_POLL;
-use crate::phase::Phase;
 use crate::wire::{Hello, Role, SessionId};
 
 use self::acceptor::accept_connections;
-use self::pending::{PendingConnection, answer, within};
+use self::pending::{PendingConnection, within};
 pub(crate) use self::registry::Busy;
 use self::registry::{Complete, SessionRegistry};
 use runtime::{all, thread_gone, unless_cancelled};
@@ -59,30 +53,6 @@ struct Acceptor {
     /// Dropping it ends the accept thread.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
-}
-
-/// Every connection of a session, after its hello. All sockets are blocking.
-#[derive(Debug)]
-pub(crate) struct Connections {
-    /// The control connection.
-    pub(crate) control: Connection,
-    /// The data connections, by channel number.
-    pub(crate) data: Vec<Connection>,
-    /// Which session it is.
-    #[cfg_attr(not(test), expect(dead_code, reason = "names the session for tests"))]
-    pub(crate) session: SessionId,
-    /// Both sides read the same monotonic clock, so their timestamps can be compared.
-    pub(crate) same_clock: bool,
-    /// While it lives, the listener rejects other sessions. `None` on the sender's side and with an embedder's sockets.
-    pub(crate) busy: Option<Busy>,
-}
-
-/// This side in every hello: the name of its clock, and its time limits.
-#[derive(Debug, Clone, Copy)]
-struct Host {
-    clock: [u8; 16],
-    hello_timeout: Duration,
-    gather_timeout: Duration,
 }
 
 impl Listener {
@@ -133,7 +103,7 @@ impl Listener {
                 reject(peer, error);
             }
             if let Some(complete) = complete {
-                return Ok(Connections::listened(complete, self.acceptor.host));
+                return Ok(listened(complete, self.acceptor.host));
             }
             if self.acceptor.thread.as_ref().is_none_or(thread::JoinHandle::is_finished) {
                 return Err(thread_gone().into());
@@ -153,45 +123,14 @@ impl Drop for Acceptor {
     }
 }
 
-impl Connections {
-    fn listened(complete: Complete, host: Host) -> Connections {
-        Connections {
-            control: complete.control,
-            data: complete.data,
-            session: complete.session,
-            same_clock: complete.clock == host.clock,
-            busy: Some(complete.busy),
-        }
-    }
-
-    /// The peer's address, if it has one.
-    pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        self.control.peer()
-    }
-
-    /// The number of data connections.
-    pub(crate) fn channels(&self) -> u16 {
-        u16::try_from(self.data.len()).expect("channels are bounded by CHANNELS_MAX")
-    }
-
-    /// The congestion control in effect; `None` unless the data connections are TCP.
-    pub(crate) fn congestion(&self) -> Option<Congestion> {
-        self.data.first().and_then(Congestion::of)
-    }
-
-    /// Sets the congestion control of every TCP connection.
-    pub(crate) fn set_congestion(&self, name: &str) -> Result<(), KernelError> {
-        socket::set_congestion(std::iter::once(&self.control).chain(&self.data), name)
-    }
-}
-
-impl Host {
-    fn here() -> Result<Host, KernelError> {
-        Ok(Host {
-            clock: host::clock_name()?,
-            hello_timeout: limits::HELLO_TIMEOUT,
-            gather_timeout: limits::GATHER_TIMEOUT,
-        })
+/// The connections of a session that a caller has taken.
+fn listened(complete: Complete, host: Host) -> Connections {
+    Connections {
+        control: complete.control,
+        data: complete.data,
+        session: complete.session,
+        same_clock: complete.clock == host.clock,
+        busy: Some(complete.busy),
     }
 }
 
@@ -212,84 +151,11 @@ fn connect_as(
     congestion: Option<&str>,
     cancel: &dyn Fn() -> bool,
 ) -> Result<Connections, Error> {
-    let session = host::random_session()?;
+    let session = random_session()?;
     unless_cancelled(cancel, move || async move {
         let dial = async |_: Place| PendingConnection::dial(addr, congestion).await;
         introduce(host, session, channels, &dial).await
     })
-}
-
-/// The sender's side over sockets that are already connected.
-pub(crate) fn greet(
-    control: OwnedFd,
-    data: Vec<OwnedFd>,
-    cancel: &dyn Fn() -> bool,
-) -> Result<Connections, Error> {
-    greet_as(Host::here()?, control, data, cancel)
-}
-
-fn greet_as(
-    host: Host,
-    control: OwnedFd,
-    data: Vec<OwnedFd>,
-    cancel: &dyn Fn() -> bool,
-) -> Result<Connections, Error> {
-    let session = host::random_session()?;
-    let channels = count(&data)?;
-    unless_cancelled(cancel, move || async move {
-        // Each is taken once, by its number: the control connection comes after the data connections.
-        let all = data.into_iter().chain([control]).map(|fd| pending(fd).map(Some));
-        let all = RefCell::new(all.collect::<Result<Vec<_>, _>>()?);
-        let pick = async |place: Place| {
-            let number = if let Place::Channel(number) = place { number } else { channels };
-            let picked = all.borrow_mut().get_mut(usize::from(number)).and_then(Option::take);
-            picked
-                .ok_or_else(|| KernelError::new(KernelOperation::FindSocket, nix::errno::Errno::EBADF).into())
-        };
-        introduce(host, session, channels, &pick).await
-    })
-}
-
-/// The receiver's side over sockets that are already connected. The data sockets may be in any order: their hellos
-/// identify them.
-pub(crate) fn welcome(
-    control: OwnedFd,
-    data: Vec<OwnedFd>,
-    cancel: &dyn Fn() -> bool,
-) -> Result<Connections, Error> {
-    welcome_as(Host::here()?, control, data, cancel)
-}
-
-fn welcome_as(
-    host: Host,
-    control: OwnedFd,
-    data: Vec<OwnedFd>,
-    cancel: &dyn Fn() -> bool,
-) -> Result<Connections, Error> {
-    let channels = usize::from(count(&data)?);
-    unless_cancelled(cancel, move || async move {
-        let registry = SessionRegistry::new(channels..=channels);
-        answer(pending(control)?, &registry, host, Place::Control).await?;
-        let data = data.into_iter().map(pending).collect::<Result<Vec<_>, _>>()?;
-        let answers = data.into_iter().map(|data| answer(data, &registry, host, Place::New));
-        all(answers.collect()).await?;
-        let complete =
-            registry.take().ok_or(PeerError::Closed { place: Place::Control, phase: Phase::Hello })?;
-        Ok(Connections { busy: None, ..Connections::listened(complete, host) })
-    })
-}
-
-fn count(data: &[OwnedFd]) -> Result<u16, Error> {
-    let given = data.len();
-    let fits = (1..=limits::CHANNELS_MAX).contains(&given);
-    u16::try_from(given).ok().filter(|_| fits).ok_or(Misuse::BadChannels { given }.into())
-}
-
-/// An embedder's socket.
-fn pending(fd: OwnedFd) -> Result<PendingConnection, KernelError> {
-    let socket = Socket::from(fd);
-    let peer = socket::peer_of(&socket);
-    PendingConnection::new(socket, peer)
 }
 
 /// Sends a hello on every connection of a session, control first, and checks the answers.

@@ -68,6 +68,7 @@ pub(crate) fn prepare(socket: &SockRef<'_>) -> Result<(), KernelError> {
 }
 
 /// A second descriptor of the same socket.
+#[cfg(feature = "listener")]
 pub(crate) fn duplicate(socket: &Socket) -> Result<Socket, KernelError> {
     socket.try_clone().map_err(|error| KernelError::new(KernelOperation::Duplicate, &error))
 }

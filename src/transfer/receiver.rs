@@ -8,8 +8,9 @@ use super::receive::{Parts, Receiving};
 use crate::cancel::Cancel;
 use crate::error::{Error, Misuse};
 use crate::limits::{POOL_SIZE_MAX, POOL_SIZE_TRUSTED};
-use crate::net::listener;
-use crate::net::listener::{Connections, Listener};
+#[cfg(feature = "listener")]
+use crate::net::Listener;
+use crate::net::{Connections, sockets};
 use crate::report::Role;
 use crate::ring;
 use crate::ring::HostRing;
@@ -26,8 +27,12 @@ use crate::worker::{check_devices, join_sinks};
 
 /// How the peer comes.
 enum Peer {
+    #[cfg(feature = "listener")]
     Listener(Listener),
-    Sockets { control: OwnedFd, data: Vec<OwnedFd> },
+    Sockets {
+        control: OwnedFd,
+        data: Vec<OwnedFd>,
+    },
 }
 
 /// Takes devices' state from a [`Sender`](crate::Sender).
@@ -109,19 +114,16 @@ fn meet(peer: Peer, congestion: Option<&str>, caller: &mut Caller) -> Result<Con
     let (cancel, panics) = (caller.cancel.clone(), caller.panics.clone());
     let wants_end = || cancel.is_cancelled() || panics.check().is_err();
     let connections = match peer {
+        #[cfg(feature = "listener")]
         Peer::Listener(listener) => {
             if let Some(name) = congestion {
                 listener.check_congestion(name)?;
             }
             listener.next(&wants_end, &mut |peer, error| caller.tell(&Event::Rejected { peer, error }))
         }
-        Peer::Sockets { control, data } => listener::welcome(control, data, &wants_end),
+        Peer::Sockets { control, data } => sockets::welcome(control, data, &wants_end),
     };
-    let connections = connections.map_err(|error| caller.reason(error))?;
-    if let Some(name) = congestion {
-        connections.set_congestion(name)?;
-    }
-    Ok(connections)
+    connections.map_err(|error| caller.reason(error))?.use_congestion(congestion)
 }
 
 impl ReceiverBuilder {
@@ -144,12 +146,14 @@ impl ReceiverBuilder {
 
     /// Takes the next session that comes to a listener. For the one after it, a new receiver is built on the same
     /// listener.
+    #[cfg(feature = "listener")]
     pub fn listener(mut self, listener: &Listener) -> ReceiverBuilder {
         self.peer = Some(Peer::Listener(listener.clone()));
         self
     }
 
-    /// Uses stream sockets that are connected already: one for control, and the data connections in any order.
+    /// Uses stream sockets that are connected already: one for control, and the data connections in any order. The sender's
+    /// `run` must begin within 5 s of this one's.
     pub fn sockets(mut self, control: OwnedFd, data: Vec<OwnedFd>) -> ReceiverBuilder {
         self.peer = Some(Peer::Sockets { control, data });
         self

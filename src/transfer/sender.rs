@@ -1,6 +1,7 @@
 //! The sender as an embedder sees it.
 
 use std::error;
+#[cfg(feature = "listener")]
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -14,8 +15,9 @@ use crate::limits::{
     CHANNELS_DEFAULT, CHANNELS_MAX, DOWNTIME_MAX_DEFAULT, PACKET_SIZE_DEFAULT, POOL_SIZE_DEFAULT,
     POOL_SIZE_MAX,
 };
+#[cfg(feature = "listener")]
 use crate::net::listener;
-use crate::net::listener::Connections;
+use crate::net::{Connections, sockets};
 use crate::numbers::PacketSize;
 use crate::report::Role;
 use crate::ring;
@@ -32,8 +34,12 @@ use crate::worker::{check_devices, slot_size};
 
 /// How the peer is reached.
 pub(super) enum Peer {
+    #[cfg(feature = "listener")]
     Address(SocketAddr),
-    Sockets { control: OwnedFd, data: Vec<OwnedFd> },
+    Sockets {
+        control: OwnedFd,
+        data: Vec<OwnedFd>,
+    },
 }
 
 /// Moves devices' state to a [`Receiver`](crate::Receiver).
@@ -142,11 +148,19 @@ impl Sender {
     }
 }
 
+#[cfg_attr(
+    not(feature = "listener"),
+    expect(unused_variables, reason = "sockets that are given count themselves")
+)]
 fn meet(peer: Peer, channels: u16, congestion: Option<&str>, caller: &Caller) -> Result<Connections, Error> {
     let wants_end = || caller.check(now()).is_err();
     let connections = match peer {
+        #[cfg(feature = "listener")]
         Peer::Address(addr) => listener::connect(addr, channels, congestion, &wants_end),
-        Peer::Sockets { control, data } => listener::greet(control, data, &wants_end),
+        Peer::Sockets { control, data } => {
+            let greeted = sockets::greet(control, data, &wants_end);
+            greeted.and_then(|connections| connections.use_congestion(congestion))
+        }
     };
     connections.map_err(|error| caller.reason(error))
 }
@@ -170,12 +184,14 @@ impl SenderBuilder {
     }
 
     /// Connects to a receiver that listens.
+    #[cfg(feature = "listener")]
     pub fn connect(mut self, address: SocketAddr) -> SenderBuilder {
         self.peer = Some(Peer::Address(address));
         self
     }
 
-    /// Uses stream sockets that are connected already: one for control, and the data connections.
+    /// Uses stream sockets that are connected already: one for control, and the data connections. The receiver's `run`
+    /// must begin within 5 s of this one's.
     pub fn sockets(mut self, control: OwnedFd, data: Vec<OwnedFd>) -> SenderBuilder {
         self.options.channels = u16::try_from(data.len()).unwrap_or(u16::MAX);
         self.peer = Some(Peer::Sockets { control, data });
@@ -330,7 +346,7 @@ impl SenderBuilder {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "listener"))]
 mod tests {
     use super::*;
     use crate::source::Null;

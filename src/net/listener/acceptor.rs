@@ -13,12 +13,12 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time;
 
-use super::Host;
 use super::pending::{PendingConnection, answer};
 use super::registry::SessionRegistry;
 use super::runtime::{race, readiness, run};
 use crate::error::{KernelError, KernelOperation, Place};
 use crate::limits;
+use crate::net::host::Host;
 use crate::wire::{Hello, Role, SessionId};
 
 /// The accept thread: runs until `stopped`.

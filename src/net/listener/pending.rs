@@ -13,13 +13,14 @@ use tokio::time;
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::TcpStream;
 
-use super::Host;
 use super::registry::SessionRegistry;
 use super::runtime::readiness;
 use super::{Connection, socket};
-use crate::error::{Error, KernelError, KernelOperation, PeerError, Place, Refusal, Side};
+use crate::error::{Error, KernelError, KernelOperation, PeerError, Place, Side};
+use crate::net::hello::{bytes_of, read_hello, read_welcome, welcome_of};
+use crate::net::host::Host;
 use crate::phase::Phase;
-use crate::wire::{HELLO_LEN, Hello, Malformed, SessionId, WELCOME_LEN, Welcome};
+use crate::wire::{HELLO_LEN, Hello, SessionId, WELCOME_LEN};
 
 /// Bytes that are read from a rejected connection and dropped, so that the answer is not lost in a reset.
 const DRAIN_MAX: usize = 16 << 10;
@@ -63,21 +64,9 @@ impl PendingConnection {
 
     /// The sender's half of a hello: the connection, and the name of the other side's clock.
     pub(super) async fn greet(self, hello: Hello, place: Place) -> Result<(Connection, [u8; 16]), Error> {
-        let mut bytes = [0; HELLO_LEN];
-        hello.encode(&mut bytes);
-        self.write(&bytes, place).await?;
-        let bytes = self.read::<WELCOME_LEN>(place).await?;
-        let welcome = Welcome::decode(&bytes).map_err(|what| not_fitting(Side::Sender, place, what))?;
-        if welcome.refusal != 0 {
-            return Err(Error::Refused {
-                by: Side::Receiver,
-                reason: Refusal::from_wire(welcome.refusal, ""),
-            });
-        }
-        if welcome.session != hello.session {
-            return Err(PeerError::WrongSession { place }.into());
-        }
-        Ok((self.hand_on(), welcome.boot_id))
+        self.write(&bytes_of(&hello), place).await?;
+        let clock = read_welcome(&self.read::<WELCOME_LEN>(place).await?, &hello, place)?;
+        Ok((self.hand_on(), clock))
     }
 
     async fn read<const LEN: usize>(&self, place: Place) -> Result<[u8; LEN], PeerError> {
@@ -142,7 +131,7 @@ pub(super) async fn answer(
     let joined = async {
         let bytes = pending.read::<HELLO_LEN>(place).await?;
         session = SessionId::of_hello(&bytes);
-        let hello = Hello::decode(&bytes).map_err(|what| not_fitting(Side::Receiver, place, what))?;
+        let hello = read_hello(&bytes, place)?;
         let admission = registry
             .admit(&hello, pending.peer)
             .map_err(|reason| Error::Refused { by: Side::Receiver, reason })?;
@@ -164,19 +153,6 @@ pub(super) async fn answer(
             }
             Err(error)
         }
-    }
-}
-
-pub(super) fn welcome_of(session: SessionId, host: Host, refusal: u16) -> [u8; WELCOME_LEN] {
-    let mut bytes = [0; WELCOME_LEN];
-    Welcome { session, boot_id: host.clock, refusal }.encode(&mut bytes);
-    bytes
-}
-
-fn not_fitting(by: Side, place: Place, what: Malformed) -> Error {
-    match what {
-        Malformed::Version { .. } => Error::Refused { by, reason: Refusal::Version },
-        _ => PeerError::Malformed { place, what }.into(),
     }
 }
 

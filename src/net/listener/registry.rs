@@ -137,6 +137,7 @@ impl SessionRegistry {
     }
 
     /// The session, if it is complete. It runs from now on.
+    #[cfg(test)]
     pub(super) fn take(self: &Arc<SessionRegistry>) -> Option<Complete> {
         self.take_from(&mut self.lock())
     }

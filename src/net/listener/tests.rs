@@ -5,14 +5,14 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 use std::thread;
+use std::time::Duration;
 
 use socket2::SockRef;
 
-use super::pending::welcome_of;
 use super::*;
-use crate::error::{Refusal, Side};
+use crate::error::{PeerError, Refusal, Side};
+use crate::net::hello::welcome_of;
 use crate::phase::Phase;
 use crate::wire::{HELLO_LEN, Malformed, WELCOME_LEN, Welcome};
 
@@ -172,7 +172,7 @@ fn connect_and_listen_meet() {
     for (one, other) in sent.data.iter().zip(&received.data) {
         assert_joined(other, one, 2);
     }
-    received.set_congestion("reno").unwrap();
+    let received = received.use_congestion(Some("reno")).unwrap();
     assert_eq!(received.congestion(), sent.congestion());
 }
 
@@ -450,53 +450,6 @@ fn a_sender_is_told_that_a_listener_is_busy() {
     let _control = said_welcome(&listener, control(1));
     let error = connect_as(hasty(), listener.local_addr(), 1, None, &never).unwrap_err();
     assert!(is_refusal(&error, &Refusal::Busy), "{error}");
-}
-
-fn socket_pairs(count: usize) -> (Vec<OwnedFd>, Vec<OwnedFd>) {
-    (0..count).map(|_| UnixStream::pair().unwrap()).map(|(one, other)| (one.into(), other.into())).unzip()
-}
-
-#[test]
-fn sockets_of_an_embedder_are_greeted_and_welcomed_in_any_order() {
-    let (mut here, mut there) = socket_pairs(4);
-    let (control_here, control_there) = (here.remove(0), there.remove(0));
-    there.reverse();
-    let sender = thread::spawn(move || greet_as(hasty(), control_here, here, &never).unwrap());
-    let host = Host { clock: [8; 16], ..hasty() };
-    let received = welcome_as(host, control_there, there, &never).unwrap();
-    let sent = sender.join().unwrap();
-    assert_eq!((sent.session, sent.peer(), received.peer()), (received.session, None, None));
-    assert!(!sent.same_clock && !received.same_clock, "their hosts differ");
-    assert_eq!(sent.congestion(), None);
-    assert_joined(&sent.control, &received.control, 9);
-    for (one, other) in sent.data.iter().zip(&received.data) {
-        assert_joined(one, other, 3);
-    }
-}
-
-#[test]
-fn sockets_of_an_embedder_that_do_not_match_in_number_are_refused() {
-    let (mut here, mut there) = socket_pairs(3);
-    let (control_here, control_there) = (here.remove(0), there.remove(0));
-    there.pop();
-    let sender = thread::spawn(move || greet_as(hasty(), control_here, here, &never).unwrap_err());
-    assert!(is_refusal(&welcome_as(hasty(), control_there, there, &never).unwrap_err(), &Refusal::Channel));
-    assert!(is_refusal(&sender.join().unwrap(), &Refusal::Channel));
-}
-
-#[test]
-fn welcoming_silent_sockets_ends_in_time() {
-    let (_here, mut there) = socket_pairs(2);
-    let control_there = there.remove(0);
-    let error = welcome_as(hasty(), control_there, there, &never).unwrap_err();
-    assert_eq!(*peer_error(&error), PeerError::HelloTimeout { place: Place::Control });
-}
-
-#[test]
-fn a_session_without_data_sockets_is_misuse() {
-    let (mut here, _there) = socket_pairs(1);
-    let error = greet_as(hasty(), here.remove(0), here, &never).unwrap_err();
-    assert!(matches!(error, Error::Misuse(Misuse::BadChannels { given: 0 })));
 }
 
 #[test]

@@ -3,8 +3,31 @@
 use std::fs;
 use std::io;
 
+use std::time::Duration;
+
 use crate::error::{KernelError, KernelOperation};
+use crate::limits;
 use crate::wire::SessionId;
+
+/// This side in every hello: the name of its clock, and its time limits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Host {
+    pub(super) clock: [u8; 16],
+    pub(super) hello_timeout: Duration,
+    #[cfg(feature = "listener")]
+    pub(super) gather_timeout: Duration,
+}
+
+impl Host {
+    pub(super) fn here() -> Result<Host, KernelError> {
+        Ok(Host {
+            clock: clock_name()?,
+            hello_timeout: limits::HELLO_TIMEOUT,
+            #[cfg(feature = "listener")]
+            gather_timeout: limits::GATHER_TIMEOUT,
+        })
+    }
+}
 
 /// A session id that cannot be guessed.
 pub(super) fn random_session() -> Result<SessionId, KernelError> {
@@ -13,7 +36,7 @@ pub(super) fn random_session() -> Result<SessionId, KernelError> {
 
 /// The name of this host's monotonic clock: the boot id. A process whose clock is shifted (a time namespace), or that
 /// cannot read the boot id, gets a random name, so that it never equals another's.
-pub(super) fn clock_name() -> Result<[u8; 16], KernelError> {
+fn clock_name() -> Result<[u8; 16], KernelError> {
     let boot_id =
         fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().and_then(|text| parse_uuid(&text));
     match boot_id {
