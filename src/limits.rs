@@ -40,6 +40,12 @@ pub const POOL_SIZE_MAX: u64 = 16 << 30;
 /// Largest pool that a receiver allocates because its peer asked for it, unless its caller raises the bound.
 pub const POOL_SIZE_TRUSTED: u64 = 1 << 30;
 
+/// What a worker allocates beside its pools, at most: six histograms of 264 KiB, the ring's table, and lists for every
+/// device and channel come to 4 MiB. Without this much it does not begin.
+pub const WORKER_MEMORY: usize = 16 << 20;
+/// What a worker allocates for each slot of a pool: its place in the list of free slots and in a device's window.
+pub const SLOT_MEMORY: usize = 256;
+
 /// Longest control message: settings with every device at its longest name, and its fixed part.
 pub const CONTROL_BODY_MAX: usize = 72 << 10;
 /// Longest text in an abort or a refusal.

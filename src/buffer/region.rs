@@ -21,7 +21,7 @@ use nix::libc;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
 use crate::error::{KernelError, KernelOperation};
-use crate::limits::{HEADER_ROOM, PAGE_SIZE};
+use crate::limits::{HEADER_ROOM, PAGE_SIZE, SLOT_MEMORY, WORKER_MEMORY};
 
 const HUGE_PAGE: usize = 2 << 20;
 
@@ -96,10 +96,17 @@ pub(crate) struct Slot {
     index: u32,
 }
 
-/// Maps memory for `count` slots with `capacity` bytes of payload each.
+/// Fails where the process has too little memory left for what a worker allocates beside its pools: an allocation that
+/// fails would end the process, not the transfer.
+pub(crate) fn check_memory() -> Result<(), KernelError> {
+    map(WORKER_MEMORY).map(drop)
+}
+
+/// Maps memory for `count` slots with `capacity` bytes of payload each, if enough is left beside it.
 pub(super) fn cut(count: u32, capacity: u32) -> Result<(Vec<Slot>, HugePages), KernelError> {
     let stride = stride(capacity);
     let (region, huge) = map(stride * count as usize)?;
+    drop(map(WORKER_MEMORY + SLOT_MEMORY * count as usize)?);
     let region = Arc::new(region);
     let slot =
         |index: u32| Slot { region: Arc::clone(&region), offset: stride * index as usize, capacity, index };

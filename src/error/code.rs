@@ -128,6 +128,7 @@ codes! {
     KernelRewindMemoryFile = 5030, "Goes to the begin of a file in memory";
     KernelWrite = 5031, "Writes what was received";
     KernelPopulatePool = 5032, "Provides the buffer pool's memory";
+    KernelReadOptions = 5033, "Asks for a connection's options";
     // a captured stream
     CaptureIo = 6001, "The file cannot be read";
     CaptureNotAFile = 6002, "A pipe, a device, a folder within a folder";
@@ -334,6 +335,7 @@ fn of_kernel(operation: KernelOperation) -> ErrorCode {
         KernelOperation::RewindMemoryFile => ErrorCode::KernelRewindMemoryFile,
         KernelOperation::Write => ErrorCode::KernelWrite,
         KernelOperation::PopulatePool => ErrorCode::KernelPopulatePool,
+        KernelOperation::ReadOptions => ErrorCode::KernelReadOptions,
     }
 }
 

@@ -86,6 +86,8 @@ pub enum KernelOperation {
     Write = 31,
     /// Provides memory for every page of the buffer pool.
     PopulatePool = 32,
+    /// Asks for a connection's options.
+    ReadOptions = 33,
 }
 
 impl fmt::Display for KernelOperation {
@@ -122,6 +124,7 @@ impl fmt::Display for KernelOperation {
             KernelOperation::RewindMemoryFile => "rewind a memfd",
             KernelOperation::Write => "write",
             KernelOperation::PopulatePool => "providing the buffer pool's memory",
+            KernelOperation::ReadOptions => "getsockopt",
         })
     }
 }
@@ -136,8 +139,9 @@ impl KernelError {
 
     pub(crate) fn hint(&self) -> Option<&'static str> {
         use KernelOperation::{
-            Connect, ConnectToQemu, Listen, MapPool, PopulatePool, RegisterPool, RingFeatures, RingSetup,
-            SetCongestion, SetOptions, StartThread,
+            Connect, ConnectToQemu, EpollControl, EpollCreate, EpollWait, EventFd, Listen, MapPool, Poll,
+            PopulatePool, ReadOptions, RegisterPool, RingEnter, RingFeatures, RingSetup, SetCongestion,
+            SetOptions, StartThread,
         };
         Some(match (self.operation, Name::from_raw(self.errno.raw())) {
             (Listen, Name::EADDRINUSE) => "another program has this port: choose another one, or stop it",
@@ -160,11 +164,18 @@ impl KernelError {
             (SetCongestion, _) => {
                 "/proc/sys/net/ipv4/tcp_available_congestion_control lists the names that this kernel knows now"
             }
-            (SetOptions, Name::ENOTSOCK | Name::EPROTOTYPE) => "a session needs connected stream sockets",
+            (ReadOptions | SetOptions, Name::ENOTSOCK | Name::EPROTOTYPE) => {
+                "a session needs connected stream sockets"
+            }
             (RingFeatures, _) | (RingSetup, Name::ENOSYS) => NEWER,
             (RingSetup, Name::EPERM | Name::EACCES) => {
                 "io_uring is disabled on this host: set the sysctl kernel.io_uring_disabled to 0, or allow io_uring in the container's seccomp profile"
             }
+            (
+                RingEnter | EpollCreate | EpollControl | EpollWait | EventFd | Poll | ReadOptions
+                | SetOptions,
+                Name::EPERM | Name::EACCES | Name::ENOSYS,
+            ) => "something denies this process the call: allow it in the seccomp profile",
             (RingSetup, Name::ENOMEM) => "raise RLIMIT_MEMLOCK (ulimit -l), or free memory",
             (RegisterPool, _) => {
                 "raise RLIMIT_MEMLOCK (ulimit -l) above the size of the pool, or use a smaller pool"
@@ -191,6 +202,7 @@ mod tests {
         assert!(hint(KernelOperation::RingSetup, Name::EMFILE).contains("ulimit -n"));
         assert!(hint(KernelOperation::SetCongestion, Name::ENOENT).contains("tcp_available"));
         assert!(hint(KernelOperation::ConnectToQemu, Name::ECONNREFUSED).contains("-incoming"));
+        assert!(hint(KernelOperation::RingEnter, Name::EPERM).contains("seccomp"));
         assert_eq!(hint(KernelOperation::EventFd, Name::ENOMEM), "");
     }
 }

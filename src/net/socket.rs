@@ -49,11 +49,14 @@ pub(crate) fn unconnected(addr: SocketAddr, congestion: Option<&str>) -> Result<
 /// The bound on unacknowledged data is `STANDSTILL_MAX` and not `SILENCE_MAX`, because the kernel also counts the time
 /// during which a live peer has no room. Heartbeats detect a silent peer earlier.
 pub(crate) fn prepare(socket: &SockRef<'_>) -> Result<(), KernelError> {
+    let read = |error| KernelError::new(KernelOperation::ReadOptions, error);
+    if socket.r#type().map_err(read)? != Type::STREAM {
+        return Err(read(Name::EPROTOTYPE.into()));
+    }
+    socket
+        .set_nonblocking(false)
+        .map_err(|error| KernelError::new(KernelOperation::SetNonBlocking, &error))?;
     let prepared = || -> io::Result<()> {
-        if socket.r#type()? != Type::STREAM {
-            return Err(Name::EPROTOTYPE.into());
-        }
-        socket.set_nonblocking(false)?;
         socket.set_cloexec(true)?;
         if is_tcp(socket) {
             socket.set_tcp_nodelay(true)?;

@@ -16,6 +16,8 @@ mod waker;
 use std::ops::Range;
 use std::os::fd::RawFd;
 
+#[cfg(feature = "listener")]
+pub(crate) use open::check;
 pub(crate) use open::{HostRing, open, wake_on};
 
 use crate::buffer::{Lease, Pool, Slot};

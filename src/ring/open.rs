@@ -1,17 +1,30 @@
-//! Makes a worker's ring: the only place that chooses one.
+//! Makes a worker's ring: the only place that chooses one. Says beforehand whether this process may use io_uring.
 
 use std::sync::Arc;
 
+use io_uring::IoUring;
+
+use super::probe;
 use super::uring::Uring;
 use super::waker::Waker;
+use crate::buffer::check_memory;
 use crate::cancel::{Cancel, Signal};
-use crate::error::KernelError;
+use crate::error::{KernelError, KernelOperation};
 
 /// The ring used by workers on this host.
 pub(crate) type HostRing = Uring;
 
+/// Fails where this process may not make an io_uring or not enter one: a sandbox may allow the first and deny the second.
+pub(crate) fn check() -> Result<(), KernelError> {
+    let ring = IoUring::new(2).map_err(|error| probe::setup_failed(&error))?;
+    ring.submit().map_err(|error| KernelError::new(KernelOperation::RingEnter, error))?;
+    Ok(())
+}
+
 /// A ring that `cancel` wakes up.
 pub(crate) fn open(cancel: &Cancel) -> Result<HostRing, KernelError> {
+    check()?;
+    check_memory()?;
     let ring = Uring::new()?;
     wake_on(&ring, cancel.signal());
     Ok(ring)

@@ -56,9 +56,13 @@ impl PendingConnection {
             }
             let waiting = readiness(socket.as_fd(), Interest::WRITABLE)?;
             let _ready = waiting.writable().await?;
-            socket.take_error()?.map_or(Ok(()), Err)
+            Ok(())
         };
-        connected.await.map_err(|error| KernelError::new(KernelOperation::Connect, &error))?;
+        let failed = |error| KernelError::new(KernelOperation::Connect, error);
+        connected.await.map_err(failed)?;
+        let ended =
+            socket.take_error().map_err(|error| KernelError::new(KernelOperation::ReadOptions, error))?;
+        ended.map_or(Ok(()), |error| Err(failed(error)))?;
         Ok(PendingConnection::new(socket, Some(addr))?)
     }
 

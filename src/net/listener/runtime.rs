@@ -2,12 +2,16 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::mpsc;
 use std::task::Poll;
 use std::thread;
 
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -15,6 +19,7 @@ use tokio::sync::oneshot;
 
 use crate::error::{Error, KernelError, KernelOperation};
 use crate::limits::CANCEL_POLL;
+use crate::ring;
 
 /// The result of `work`; `None` if `stop` ends first.
 pub(super) async fn race<T>(stop: impl Future, work: impl Future<Output = T>) -> Option<T> {
@@ -91,14 +96,39 @@ pub(super) fn readiness<T: AsFd + AsRawFd>(owner: T, interest: Interest) -> io::
 }
 
 /// Runs `work` on a runtime on this thread, which is ours: a ring that ends interrupts its thread's system calls.
+///
+/// tokio-uring ends its operations in a destructor, which panics where `io_uring_enter` fails; during another panic that
+/// aborts the process. So no runtime is made where a call that it needs is denied, and one that is no longer whole, or
+/// whose ring may not be entered any more, is leaked.
 pub(super) fn run<T>(work: impl Future<Output = T>) -> Result<T, KernelError> {
     // Signals are for the program's own threads, and a peer that went away must not kill the program with SIGPIPE.
     SigSet::all().thread_block().map_err(|errno| KernelError::new(KernelOperation::BlockSignals, errno))?;
-    // A ring first, because a runtime without one is left behind half built.
-    let runtime = io_uring::IoUring::new(2)
-        .and_then(|_ring| tokio_uring::Runtime::new(&tokio_uring::builder()))
-        .map_err(|error| KernelError::new(KernelOperation::RingSetup, &error))?;
-    Ok(runtime.block_on(work))
+    check_host()?;
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        let runtime = tokio_uring::Runtime::new(&tokio_uring::builder())
+            .map_err(|error| KernelError::new(KernelOperation::RingSetup, &error))?;
+        let runtime = ManuallyDrop::new(runtime);
+        let done = runtime.block_on(work);
+        if ring::check().is_ok() {
+            drop(ManuallyDrop::into_inner(runtime));
+        }
+        Ok(done)
+    }));
+    ran.unwrap_or_else(|_| Err(thread_gone()))
+}
+
+/// Makes each of a runtime's system calls once, so that a failure is an error that names the call.
+fn check_host() -> Result<(), KernelError> {
+    let failed = |operation| move |errno: nix::errno::Errno| KernelError::new(operation, errno);
+    ring::check()?;
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed(KernelOperation::EpollCreate))?;
+    let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(failed(KernelOperation::EventFd))?;
+    let interest = EpollEvent::new(EpollFlags::EPOLLIN, 0);
+    epoll.add(&event, interest).map_err(failed(KernelOperation::EpollControl))?;
+    match epoll.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(errno) => Err(failed(KernelOperation::EpollWait)(errno)),
+    }
 }
 
 pub(super) fn thread_gone() -> KernelError {
