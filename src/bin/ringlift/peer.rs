@@ -1,10 +1,10 @@
 //! The demo's other process: `ringlift recv` of the same program, which ends when this one does.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ringlift::limits;
@@ -49,17 +49,15 @@ impl Peer {
             heard: Vec::new(),
         })?;
         let (tell, words) = mpsc::channel();
-        if let Some(stderr) = child.stderr.take() {
-            std::thread::spawn(move || listen(stderr, &tell));
-        }
-        let stdout = child.stdout.take().map(|mut stdout| {
-            std::thread::spawn(move || {
-                let mut text = String::new();
-                // Only what arrived so far can be used; the parser detects a truncated report.
-                let _ = stdout.read_to_string(&mut text);
-                text
-            })
-        });
+        let stdout = match read(&mut child, tell) {
+            Ok(stdout) => stdout,
+            Err(error) => {
+                // It may have ended by itself.
+                let _ = child.kill().and_then(|()| child.wait());
+                let text = format!("no thread can be started for the receiver's output: {error}");
+                return Err(Failure { text, heard: Vec::new() });
+            }
+        };
         let mut peer = Peer { child, words, stdout, heard: Vec::new() };
         match peer.address() {
             Some(address) => Ok((peer, address)),
@@ -136,6 +134,22 @@ fn command(names: &[String]) -> std::io::Result<Command> {
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Ok(command)
+}
+
+/// Reads its output on two threads: stderr line by line to `tell`, stdout as a whole.
+fn read(child: &mut Child, tell: mpsc::Sender<String>) -> io::Result<Option<JoinHandle<String>>> {
+    if let Some(stderr) = child.stderr.take() {
+        thread::Builder::new().spawn(move || listen(stderr, &tell))?;
+    }
+    let read = |mut stdout: ChildStdout| {
+        thread::Builder::new().spawn(move || {
+            let mut text = String::new();
+            // Only what arrived so far can be used; the parser detects a truncated report.
+            let _ = stdout.read_to_string(&mut text);
+            text
+        })
+    };
+    child.stdout.take().map(read).transpose()
 }
 
 fn listen(stderr: ChildStderr, tell: &mpsc::Sender<String>) {
