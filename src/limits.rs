@@ -58,10 +58,22 @@ pub const CONTROL_QUEUE_MAX: usize = 2 * DEVICES_MAX + 16;
 
 /// Connections that may be in their hello at the same time at a listener.
 pub const PENDING_HELLOS_MAX: usize = 64;
+/// While there are as many, the oldest is closed for a newer one, once it has had this long for its hello: a round trip
+/// on the slowest link.
+pub const HELLO_GRACE: Duration = Duration::from_millis(250);
+/// Sessions that may be set up at the same time at a listener. The one that has made no progress for longest makes room
+/// for a newer one; so a stranger has to begin this many between two steps of a sender to keep it out.
+pub const GATHERINGS_MAX: usize = 64;
+/// Connections in all of these sessions: two of the largest, which with a third that runs stay below the usual limit of
+/// 1024 open files.
+pub const GATHERED_CONNECTIONS_MAX: usize = 2 * (CHANNELS_MAX + 1);
 /// From connecting to the end of one connection's hello: a generous bound for two round trips on the slowest link.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the control connection's hello to the last data connection's.
 pub const GATHER_TIMEOUT: Duration = Duration::from_secs(10);
+/// From the control connection's hello to the whole offer. Heartbeats do not extend it. A sender makes its pool in this
+/// time: 16 GiB at 1 GiB/s are half of it.
+pub const AGREEMENT_MAX: Duration = Duration::from_secs(30);
 /// How often a thread waiting for connections checks for cancellation. Short enough to feel immediate after Ctrl-C.
 pub const CANCEL_POLL: Duration = Duration::from_millis(50);
 
@@ -79,6 +91,9 @@ pub const DOWNTIME_MAX_DEFAULT: Duration = Duration::from_secs(60);
 /// switchover, before the last loaded, and before commit. It restores the rest of a virtual machine there, or waits for
 /// its memory to converge, which takes minutes at the most.
 pub const HOOK_MAX: Duration = Duration::from_secs(60 * 60);
+/// Bytes that have to move in that time for it to begin anew: less is no transfer, but a peer that holds a receiver. The
+/// end of a device and a change of phase count, however few bytes they took.
+pub const PROGRESS_MIN: u64 = 64 << 10;
 /// How long a side that gives up tries to send its final message.
 pub const FINAL_MESSAGE_MAX: Duration = Duration::from_secs(1);
 /// How often to poll for the peer kernel's acknowledgement of our final message: a fraction of a round trip.
@@ -154,6 +169,8 @@ const _: () = assert!(CHANNELS_MAX <= u8::MAX as usize, "QEMU's channel numbers 
 const _: () =
     assert!(QEMU_STATE_MAX <= PACKET_SIZE_DEFAULT, "a QEMU packet fits into a slot of the default size");
 const _: () = assert!(DEVICES_MAX <= u16::MAX as usize);
+const _: () = assert!(AGREEMENT_MAX.as_secs() > GATHER_TIMEOUT.as_secs());
+const _: () = assert!(HELLO_GRACE.as_millis() < HELLO_TIMEOUT.as_millis());
 const _: () = assert!(SILENCE_MAX.as_secs() >= 5 * HEARTBEAT_INTERVAL.as_secs());
 const _: () = assert!(STANDSTILL_MAX.as_secs() > SILENCE_MAX.as_secs());
 const _: () = assert!(HOOK_MAX.as_secs() > STANDSTILL_MAX.as_secs());

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::device::Trouble;
 use common::peer::{Connections, PACKET, config_header, header, header_bytes, packet_bytes, with};
 use common::victim::{Victim, assert_found, assert_takes_the_next, attack, somewhere, whole_state};
@@ -213,7 +215,13 @@ fn a_sender_that_dies_before_commit_leaves_nothing_half_loaded() {
 fn a_sender_that_dies_before_its_offer_leaves_nothing_behind() {
     let victim = Victim::start();
     drop(victim.greet());
-    let error = victim.fails();
+    while victim.rejected.lock().expect("whole").is_empty() {
+        std::thread::yield_now();
+    }
+    victim.cancel();
+    let rejected = Arc::clone(&victim.rejected);
+    assert!(matches!(victim.fails(), Error::Peer(PeerError::Cancelled)));
+    let error = &rejected.lock().expect("whole")[0];
     assert!(matches!(error, Error::Peer(PeerError::Closed { place: Place::Control, .. })), "{error}");
 }
 

@@ -63,9 +63,7 @@ fn strangers_at_the_door_are_named_and_disturb_nobody() {
         assert_eq!(welcome.refusal, reason.to_wire().0);
         await_end(&mut stranger);
     }
-    let mut peer = victim.greet();
-    peer.send(&Control::Cancel);
-    drop(peer);
+    victim.cancel();
     let rejected = Arc::clone(&victim.rejected);
     let error = victim.fails();
     assert!(matches!(error, Error::Peer(PeerError::Cancelled)), "{error}");
@@ -100,7 +98,8 @@ fn nobody_joins_a_session_that_is_being_set_up() {
     // a stale or a foreign session, a second control connection, a channel that is taken and one that was not announced
     assert_eq!(refusal_of(&hello_bytes(SessionId([4; 16]), Role::Data { channel: 1 })), 4);
     assert_eq!(refusal_of(&hello_bytes(session, Role::Control { channels: 2 })), 3);
-    assert_eq!(refusal_of(&hello_bytes(SessionId([4; 16]), Role::Control { channels: 2 })), 3);
+    // another session may gather beside it
+    assert_eq!(refusal_of(&hello_bytes(SessionId([4; 16]), Role::Control { channels: 2 })), 0);
     assert_eq!(refusal_of(&hello_bytes(session, Role::Data { channel: 0 })), 5);
     assert_eq!(refusal_of(&hello_bytes(session, Role::Data { channel: 2 })), 5);
     // and the session goes on
@@ -129,9 +128,7 @@ fn a_session_that_is_never_complete_makes_room_after_its_time() {
     assert_eq!(welcome_of(&mut control).expect("an answer").refusal, 0);
     // GATHER_TIMEOUT later it is closed
     await_end(&mut control);
-    let mut peer = victim.greet();
-    peer.send(&Control::Cancel);
-    drop(peer);
+    victim.cancel();
     let rejected = Arc::clone(&victim.rejected);
     victim.fails();
     let rejected = rejected.lock().expect("whole");
@@ -145,9 +142,8 @@ fn strangers_who_say_nothing_do_not_keep_a_sender_out() {
     let victim = Victim::start();
     let addr = victim.listener.local_addr();
     let silent: Vec<TcpStream> = (0..80).map(|_| dial(addr)).collect();
-    let mut peer = victim.greet();
-    peer.send(&Control::Cancel);
-    drop((peer, silent));
+    victim.cancel();
+    drop(silent);
     assert!(matches!(victim.fails(), Error::Peer(PeerError::Cancelled)));
 }
 

@@ -14,8 +14,9 @@ use crate::wire::{CONTROL_HEADER_LEN, Control, ControlHeader, Malformed};
 pub(crate) struct ControlRx(MessageRx);
 
 impl ControlRx {
-    pub(crate) fn new(tag: Tag, buffer: Slot) -> ControlRx {
-        ControlRx(MessageRx::new(tag, buffer))
+    /// `received` came before.
+    pub(crate) fn new(tag: Tag, buffer: Slot, received: &[u8]) -> ControlRx {
+        ControlRx(MessageRx::new(tag, buffer).after(received))
     }
 
     /// Receives more from `fd`, unless a receive is under way or the peer has closed.

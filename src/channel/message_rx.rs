@@ -29,6 +29,14 @@ impl MessageRx {
         MessageRx { tag, buffer: Some(buffer), filled: 0..0, closed: false }
     }
 
+    /// One for which these bytes were received before.
+    pub(crate) fn after(mut self, received: &[u8]) -> MessageRx {
+        let buffer = self.buffer.as_mut().expect("nothing is being received yet");
+        buffer.payload_mut()[..received.len()].copy_from_slice(received);
+        self.filled = 0..received.len();
+        self
+    }
+
     /// Whether the peer has closed, or the connection has failed.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed

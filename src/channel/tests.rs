@@ -295,7 +295,7 @@ proptest! {
                 tx.on_sent(&mut kernel, 0, Some(lease), Ok(portion)).unwrap();
             }
         }
-        let mut rx = ControlRx::new(TAG, buffers.take().unwrap());
+        let mut rx = ControlRx::new(TAG, buffers.take().unwrap(), &[]);
         let (mut came, mut sizes) = (Vec::new(), pieces.into_iter().cycle());
         let mut rest = &stream[..];
         while !rest.is_empty() {
@@ -317,7 +317,7 @@ proptest! {
 fn a_header_room_is_left_in_front_of_every_buffer() {
     let (mut kernel, mut buffers) =
         (Kernel::default(), Pool::new(1, u32::try_from(CONTROL_BUFFER_SIZE).unwrap()).unwrap());
-    let mut rx = ControlRx::new(TAG, buffers.take().unwrap());
+    let mut rx = ControlRx::new(TAG, buffers.take().unwrap(), &[]);
     rx.resume(&mut kernel, 0);
     assert_eq!(kernel.receives[0].1, HEADER_ROOM..HEADER_ROOM + CONTROL_BUFFER_SIZE);
 }

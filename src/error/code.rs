@@ -74,6 +74,8 @@ codes! {
     PeerGatherTimeout = 3013, "Not every data connection came in time";
     PeerAborted = 3014, "The peer gave up and sent the reason";
     PeerCancelled = 3015, "The caller on the peer's side cancelled";
+    PeerAgreementTimeout = 3016, "The settings did not come in time";
+    PeerDisplaced = 3017, "A connection that made no progress was closed to make room for newer ones";
     // a device
     DeviceIo = 4001, "An operation failed";
     DeviceOpen = 4002, "The device could not be opened";
@@ -270,6 +272,8 @@ fn of_peer(error: &PeerError) -> ErrorCode {
         PeerError::Standstill { .. } => ErrorCode::PeerStandstill,
         PeerError::HelloTimeout { .. } => ErrorCode::PeerHelloTimeout,
         PeerError::GatherTimeout { .. } => ErrorCode::PeerGatherTimeout,
+        PeerError::AgreementTimeout => ErrorCode::PeerAgreementTimeout,
+        PeerError::Displaced { .. } => ErrorCode::PeerDisplaced,
         PeerError::Aborted { .. } => ErrorCode::PeerAborted,
         PeerError::Qemu(error) => of_qemu(error),
         PeerError::Cancelled => ErrorCode::PeerCancelled,

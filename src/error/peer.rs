@@ -128,6 +128,15 @@ pub enum PeerError {
         /// How many were announced.
         channels: usize,
     },
+    /// The settings did not arrive in time, whatever else did.
+    #[error("the peer sent no settings within {} s", limits::AGREEMENT_MAX.as_secs())]
+    AgreementTimeout,
+    /// Too many connections or sessions were being set up, and this one had made no progress for longest.
+    #[error("{place} was closed to make room for newer ones: nothing had come on it for longest")]
+    Displaced {
+        /// Which connection.
+        place: Place,
+    },
     /// The peer gave up and sent the reason.
     #[error("the peer aborted: {text}")]
     Aborted {
@@ -170,13 +179,16 @@ impl PeerError {
             PeerError::Closed { .. } | PeerError::Lost { .. } => {
                 "look at the other side's message, and at the network between"
             }
-            PeerError::Silent { .. } | PeerError::Standstill { .. } => {
+            PeerError::Silent { .. } | PeerError::Standstill { .. } | PeerError::AgreementTimeout => {
                 "the other side hangs, or the network between is cut"
             }
             PeerError::HelloTimeout { .. } => {
                 "check that a receiver is listening there and that no firewall blocks the port"
             }
             PeerError::GatherTimeout { .. } => "a firewall may let one connection through, but not several",
+            PeerError::Displaced { .. } => {
+                "something opens more connections than it uses: keep strangers off the port"
+            }
             PeerError::Aborted { .. } => "the other side's own message says more",
             PeerError::Qemu(error) => error.hint(),
             PeerError::Cancelled => return None,

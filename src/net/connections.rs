@@ -14,6 +14,8 @@ pub(crate) struct Connections {
     pub(crate) control: Connection,
     /// The data connections, by channel number.
     pub(crate) data: Vec<Connection>,
+    /// What was received on the control connection after the hello.
+    pub(crate) opening: Vec<u8>,
     /// Which session it is.
     #[cfg_attr(not(test), expect(dead_code, reason = "names the session for tests"))]
     pub(crate) session: SessionId,

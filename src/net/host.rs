@@ -16,6 +16,8 @@ pub(super) struct Host {
     pub(super) hello_timeout: Duration,
     #[cfg(feature = "listener")]
     pub(super) gather_timeout: Duration,
+    #[cfg(feature = "listener")]
+    pub(super) agreement_max: Duration,
 }
 
 impl Host {
@@ -25,6 +27,8 @@ impl Host {
             hello_timeout: limits::HELLO_TIMEOUT,
             #[cfg(feature = "listener")]
             gather_timeout: limits::GATHER_TIMEOUT,
+            #[cfg(feature = "listener")]
+            agreement_max: limits::AGREEMENT_MAX,
         })
     }
 }

@@ -1,7 +1,8 @@
 //! Before station 1: listen, connect and the hello on each connection, until a session has all its connections.
 //!
 //! The only place that uses tokio-uring and tokio (this file and the folder of the same name); neither appears in any
-//! signature. It must not know settings, devices or packets: nothing after the hello is read here. Its invariants: no
+//! signature. It must not know settings, devices or packets: the first message after the hello is awaited here, and read
+//! by the caller that takes its session. Its invariants: no
 //! wait without a bound or a cancel; a socket that is handed on has nothing in flight, is blocking and has one owner;
 //! any other is shut down, so that its peer sees the end immediately.
 //!
@@ -9,6 +10,7 @@
 //! cancelled and gives none back to std. Hellos are read and written through the ring, on a second descriptor.
 
 mod acceptor;
+mod opening;
 mod pending;
 mod registry;
 mod runtime;
@@ -38,7 +40,7 @@ const WAVE: u16 = 32;
 const _: () = assert!(2 * WAVE as usize <= limits::PENDING_HELLOS_MAX);
 
 /// A listening address. It is open from [`bind`](Listener::bind) until the last clone is dropped. One session at a time
-/// can gather or run; others are refused as busy.
+/// can run; others are refused as busy.
 #[derive(Debug, Clone)]
 pub struct Listener {
     acceptor: Arc<Acceptor>,
@@ -128,6 +130,7 @@ fn listened(complete: Complete, host: Host) -> Connections {
     Connections {
         control: complete.control,
         data: complete.data,
+        opening: complete.opening,
         session: complete.session,
         same_clock: complete.clock == host.clock,
         busy: Some(complete.busy),
@@ -180,7 +183,14 @@ async fn introduce(
         let greeted = all(wave.map(|channel| hello(Role::Data { channel })).collect()).await?;
         data.extend(greeted.into_iter().map(|(connection, _)| connection));
     }
-    Ok(Connections { control, data, session, same_clock: clock == host.clock, busy: None })
+    Ok(Connections {
+        control,
+        data,
+        session,
+        same_clock: clock == host.clock,
+        opening: Vec::new(),
+        busy: None,
+    })
 }
 
 #[cfg(test)]

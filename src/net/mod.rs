@@ -22,4 +22,12 @@ pub use listener::Listener;
 pub(crate) use listener::Busy;
 /// Without a listener there is no other session to reject.
 #[cfg(not(feature = "listener"))]
-pub(crate) type Busy = std::convert::Infallible;
+#[derive(Debug)]
+pub(crate) enum Busy {}
+
+#[cfg(not(feature = "listener"))]
+impl Busy {
+    pub(crate) fn agreed(&self) {
+        match *self {}
+    }
+}

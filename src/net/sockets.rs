@@ -73,7 +73,14 @@ pub(super) fn greet_as(
     let hellos: Vec<Hello> = (0..channels).map(|channel| hello(Role::Data { channel })).collect();
     let (data, _) = greet(data.collect::<Result<_, _>>()?, &hellos)?;
     let control = control.into_iter().next().expect("one socket was greeted");
-    Ok(Connections { control, data, session, same_clock: clock == host.clock, busy: None })
+    Ok(Connections {
+        control,
+        data,
+        session,
+        same_clock: clock == host.clock,
+        opening: Vec::new(),
+        busy: None,
+    })
 }
 
 pub(super) fn welcome_as(
@@ -95,6 +102,7 @@ pub(super) fn welcome_as(
     Ok(Connections {
         control: control.hand_on(),
         data: data.into_iter().map(Unanswered::hand_on).collect(),
+        opening: Vec::new(),
         session: hello.session,
         same_clock: hello.boot_id == host.clock,
         busy: None,

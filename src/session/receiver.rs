@@ -3,6 +3,7 @@
 
 use crate::numbers::{DeviceIdx, PacketIdx, PacketSize};
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::credit::Grant;
 use super::handover::{Outcome, ReceiverHandover};
@@ -32,6 +33,8 @@ struct Incoming<H> {
     reorder: Reorder<Arrived<H>>,
     grant: Grant,
     totals: Totals,
+    /// Bytes of the packet that is being written; all there are for config state, whose end is progress in any case.
+    writing: u64,
 }
 
 /// How far the exchange of messages has come.
@@ -114,6 +117,8 @@ pub(crate) struct ReceiverSession<H> {
 impl<H> ReceiverSession<H> {
     /// Waits for the offer.
     pub(crate) fn new(now: Nanos) -> ReceiverSession<H> {
+        let mut live = Liveness::new(now);
+        live.await_offer(now);
         ReceiverSession {
             offer: None,
             devices: Vec::new(),
@@ -122,7 +127,7 @@ impl<H> ReceiverSession<H> {
             checksum: Checksum::None,
             stage: Stage::New,
             handover: ReceiverHandover::new(0),
-            live: Liveness::new(now),
+            live,
             outbox: VecDeque::with_capacity(CONTROL_QUEUE_MAX),
             switched_over: None,
             unwritten: 0,
@@ -157,6 +162,7 @@ impl<H> ReceiverSession<H> {
             reorder: Reorder::new(window),
             grant: Grant::new(window as u64),
             totals: Totals::default(),
+            writing: 0,
         };
         self.devices = offer.devices.iter().map(|_| incoming()).collect();
         self.credit_due = IndexSet::below(self.devices.len());
@@ -176,12 +182,16 @@ impl<H> ReceiverSession<H> {
 
     /// Something moved, or it is this side's own caller that everything waits for.
     pub(crate) fn moved(&mut self, now: Nanos) {
-        // the sender's caller may hold the switchover back, and commit
+        self.live.moved(now, self.patience());
+    }
+
+    /// How long the next progress may take: the sender's caller may hold the switchover back, and commit.
+    fn patience(&self) -> Duration {
         let awaits_caller = match self.switched_over {
             None => self.stage == Stage::Ready && self.unwritten == 0,
             Some(_) => self.handover.is_loaded(),
         };
-        self.live.moved(now, if awaits_caller { HOOK_MAX } else { STANDSTILL_MAX });
+        if awaits_caller { HOOK_MAX } else { STANDSTILL_MAX }
     }
 
     pub(crate) fn totals(&self, device: DeviceIdx) -> Totals {
@@ -230,7 +240,10 @@ impl<H> ReceiverSession<H> {
         let incoming = &mut self.devices[usize::from(header.device)];
         incoming.reorder.fill(PacketIdx(header.idx), Arrived { header, handle, arrived_at: now });
         self.unwritten += 1;
-        self.moved(now);
+        match header.config {
+            true => self.moved(now),
+            false => self.live.moved_bytes(header.len.into(), now, self.patience()),
+        }
         Ok(())
     }
 
@@ -324,6 +337,7 @@ impl<H> ReceiverSession<H> {
             // P-21
             Control::Offer(offer) if self.stage == Stage::New && self.offer.is_none() => {
                 self.stage = Stage::Offered;
+                self.live.offered();
                 self.offer = Some(offer);
             }
             // P-29
@@ -349,15 +363,18 @@ impl<H> PacketQueue<H> for ReceiverSession<H> {
         let incoming = &mut self.devices[device.index()];
         let (_, Arrived { header, handle, arrived_at }) = incoming.reorder.pop()?;
         incoming.totals.add(&header);
+        incoming.writing = if header.config { u64::MAX } else { header.len.into() };
         let (len, read_at) = (header.len as usize, header.read_at_ns);
         Some(NextPacket { handle, len, config: header.config, read_at, arrived_at })
     }
 
     fn written(&mut self, device: DeviceIdx, now: Nanos) {
-        self.devices[device.index()].grant.written();
+        let incoming = &mut self.devices[device.index()];
+        incoming.grant.written();
+        let len = std::mem::take(&mut incoming.writing);
         self.unwritten -= 1;
         self.credit_due.insert(device);
-        self.moved(now);
+        self.live.moved_bytes(len, now, self.patience());
     }
 
     /// Reports the device to the sender (P-30), unless it is the last one: that waits for the vote.
@@ -382,6 +399,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::limits::PROGRESS_MIN;
     use crate::time::nanos;
     use crate::wire::{DeviceOffer, Malformed, crc32c};
 
@@ -540,7 +558,7 @@ mod tests {
     #[test]
     fn packets_that_arrive_and_packets_that_are_written_are_no_standstill() {
         const SECOND: Nanos = 1_000_000_000;
-        let mut session = ready(1);
+        let mut session = ready(16);
         session.on_control(Control::Switchover, 0).unwrap();
         session.on_control(Control::Heartbeat, 119 * SECOND).unwrap();
         let fails = |session: &mut _, seconds: RangeInclusive<Nanos>| {
@@ -549,15 +567,35 @@ mod tests {
         };
         assert!(fails(&mut session, 0..=60), "heartbeats alone are one");
 
-        let packet = header(0, 0, false, b"x");
-        session.on_header(&packet, Place::Channel(0)).unwrap();
-        session.on_packet(packet, 0, packet.crc32c, Place::Channel(0), 59 * SECOND).unwrap();
-        assert!(session.check(60 * SECOND).is_ok(), "a packet came");
-        assert!(fails(&mut session, 61..=119));
+        let payload = [7; 4096];
+        let packets = PROGRESS_MIN / 4096;
+        for idx in 0..packets {
+            assert!(fails(&mut session, 60..=60), "too few bytes came");
+            let packet = header(0, idx, false, &payload);
+            session.on_header(&packet, Place::Channel(0)).unwrap();
+            session.on_packet(packet, 0, packet.crc32c, Place::Channel(0), 59 * SECOND).unwrap();
+        }
+        assert!(!fails(&mut session, 60..=118), "packets came");
+        for _ in 0..packets {
+            assert!(fails(&mut session, 119..=119), "too few bytes were written");
+            session.pop(DeviceIdx(0)).unwrap();
+            session.written(DeviceIdx(0), 118 * SECOND);
+        }
+        assert!(!fails(&mut session, 119..=119), "they were written");
+    }
 
+    #[test]
+    fn config_state_is_progress_however_short_it_is() {
+        const SECOND: Nanos = 1_000_000_000;
+        let mut session = ready(1);
+        arrive(&mut session, header(0, 0, true, b""));
+        session.on_control(Control::Heartbeat, 119 * SECOND).unwrap();
+        for second in 0..=59 {
+            session.check(second * SECOND).unwrap();
+        }
         session.pop(DeviceIdx(0)).unwrap();
-        session.written(DeviceIdx(0), 118 * SECOND);
-        assert!(session.check(119 * SECOND).is_ok(), "it was written");
+        session.written(DeviceIdx(0), 59 * SECOND);
+        assert!(session.check(60 * SECOND).is_ok());
     }
 
     /// The second in which a sender that sends only heartbeats is given up.

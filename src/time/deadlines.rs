@@ -12,6 +12,8 @@ pub(crate) enum Deadline {
     Heartbeat,
     /// The peer has sent nothing for too long.
     Silence,
+    /// The peer has sent no offer.
+    Agreement,
     /// Data has not moved for too long.
     Standstill,
     /// A connection of a QEMU has ended, and what is missing on the others has not come for too long.

@@ -44,11 +44,28 @@ pub(super) struct Link {
 impl Link {
     /// Begins to receive.
     pub(super) fn new(ring: &mut impl Ring, connection: Connection, buffers: &mut Pool) -> Link {
+        let mut link = Link::opened(connection, buffers, &[]);
+        link.rx.resume(ring, link.connection.fd());
+        link
+    }
+
+    /// A connection on which these bytes came already. It does not receive before [`begin`](Link::begin).
+    pub(super) fn opened(connection: Connection, buffers: &mut Pool, opening: &[u8]) -> Link {
         let mut buffer = || buffers.take().expect("there are buffers for both directions");
-        let mut rx = ControlRx::new(Operation::ControlReceive.tag(), buffer());
+        let rx = ControlRx::new(Operation::ControlReceive.tag(), buffer(), opening);
         let tx = ControlTx::new(Operation::ControlSend.tag(), buffer());
-        rx.resume(ring, connection.fd());
         Link { connection, rx, tx, closed: false }
+    }
+
+    /// Hands the messages that came already to `take`, and begins to receive.
+    pub(super) fn begin(
+        &mut self,
+        ring: &mut impl Ring,
+        mut take: impl FnMut(Control) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let taken = self.take_all(malformed, &mut take);
+        self.rx.resume(ring, self.connection.fd());
+        taken
     }
 
     /// Sends what `next` gives, unless something is being sent.
@@ -92,7 +109,6 @@ impl Link {
         let place = Place::Control;
         let received = self.rx.on_received(buffer, result);
         self.closed |= !matches!(received, Ok(true));
-        let malformed = |what| Error::from(PeerError::Malformed { place, what });
         let taken = self.take_all(malformed, &mut take);
         // it receives on whatever the messages were: the peer's end must be noticed, too
         let ended = match received {
@@ -126,4 +142,8 @@ impl Link {
     pub(super) fn shut_down(&mut self, ring: &mut impl Ring) {
         self.connection.shut_down(ring, Directions::Both);
     }
+}
+
+fn malformed(what: crate::wire::Malformed) -> Error {
+    PeerError::Malformed { place: Place::Control, what }.into()
 }

@@ -39,6 +39,8 @@ use crate::worker::{Worker, control_buffers, slot_size, total_estimate};
 pub(super) struct Parts {
     pub(super) control: Connection,
     pub(super) data: Vec<Connection>,
+    /// What was received on the control connection already.
+    pub(super) opening: Vec<u8>,
     pub(super) busy: Option<Busy>,
     pub(super) devices: Vec<Device>,
     pub(super) pool_max: u64,
@@ -78,7 +80,7 @@ impl<R: Ring> Receiving<R> {
     pub(super) fn new(ring: R, parts: Parts) -> Result<Receiving<R>, KernelError> {
         let mut worker = Worker::new(ring, parts.caller, parts.devices.len());
         let mut control_buffers = control_buffers(parts.data.len())?;
-        let link = Link::new(&mut worker.ring, parts.control, &mut control_buffers);
+        let link = Link::opened(parts.control, &mut control_buffers, &parts.opening);
         worker.report.clocks(parts.same_clock);
         worker.report.simulated(parts.devices.iter().all(Device::is_simulated));
         Ok(Receiving {
@@ -121,6 +123,9 @@ impl<R: Ring> Receiving<R> {
 
     fn await_offer(&mut self) -> Result<Offer, Error> {
         self.enter(Phase::Settings);
+        let now = self.worker.ring.now();
+        let session = &mut self.session;
+        self.link.begin(&mut self.worker.ring, |message| session.on_control(message, now))?;
         loop {
             if let Some(offer) = self.session.take_offer() {
                 return Ok(offer);
@@ -141,6 +146,9 @@ impl<R: Ring> Receiving<R> {
                 format!("a pool of {} bytes holds {slots} packets, fewer than devices", offer.pool_size);
             return Err(self.refuse(Refusal::Settings { text: text.into() }));
         };
+        if let Some(busy) = &self.busy {
+            busy.agreed();
+        }
         self.worker.report.packet_size(packet_size, offer.checksum);
         self.writers.devices.sort(&sinks);
         let known = offer.devices.iter().map(|device| (device.estimate > 0).then_some(device.estimate));

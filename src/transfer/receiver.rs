@@ -97,6 +97,7 @@ impl Receiver {
         let parts = Parts {
             control: connections.control,
             data: connections.data,
+            opening: connections.opening,
             busy: connections.busy,
             devices: self.devices,
             pool_max: self.pool_max,

@@ -226,6 +226,7 @@ fn simulate(scenario: &Scenario) -> Played {
         caller: Caller::new(Cancel::new(), None),
     };
     let receiving = receive::Parts {
+        opening: Vec::new(),
         control: far.remove(0).into(),
         data: far.into_iter().map(Connection::from).collect(),
         devices: sinks,
@@ -272,6 +273,7 @@ fn one_device(
         caller: Caller::new(Cancel::new(), None),
     };
     let receiving = receive::Parts {
+        opening: Vec::new(),
         control: far.remove(0).into(),
         data: far.into_iter().map(Connection::from).collect(),
         devices: vec![Device::new("dev", 0, Box::new(sink))],

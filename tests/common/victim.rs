@@ -15,7 +15,7 @@ use super::{PATIENCE, Running, content, listen, pair, receive, run};
 /// A receiver of one device `net0`, for a hand-written sender.
 pub(crate) struct Victim {
     pub(crate) listener: Listener,
-    /// Signals when a session has all of its connections.
+    /// Signals when a session was taken.
     pub(crate) connected: mpsc::Receiver<()>,
     pub(crate) journal: Journal,
     pub(crate) receiving: Running<Finished>,
@@ -46,12 +46,21 @@ impl Victim {
         greet_and_agree(self.listener.local_addr(), 2, &["net0"])
     }
 
-    /// A session of one channel in which nothing has been sent yet. A session whose sender leaves before it is complete
-    /// does not count, and the receiver waits for the next.
+    /// A session of one channel in which nothing has been sent yet. The receiver takes it when a message has come.
     pub(crate) fn greet(&self) -> Connections {
-        let peer = greet(self.listener.local_addr(), 1);
+        greet(self.listener.local_addr(), 1)
+    }
+
+    /// Waits until the receiver has taken a session. One whose sender leaves before does not count.
+    pub(crate) fn await_taken(&self) {
         self.connected.recv_timeout(PATIENCE).expect("the receiver takes the session");
-        peer
+    }
+
+    /// A sender that cancels before its offer, so that the receiver gives up.
+    pub(crate) fn cancel(&self) {
+        let mut peer = self.greet();
+        peer.send(&Control::Cancel);
+        self.await_taken();
     }
 
     /// Asserts that it gave up, nothing ran, everything was reset, and the next transfer succeeds; returns its error.

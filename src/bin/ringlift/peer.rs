@@ -125,7 +125,7 @@ impl Failure {
     }
 }
 
-fn command(names: &[String]) -> std::io::Result<Command> {
+fn command(names: &[String]) -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["recv", "--listen", "127.0.0.1:0", "--once", "--json", "-", "--with-parent"]);
     command.arg(std::process::id().to_string());

@@ -1,25 +1,25 @@
 //! The accept thread: accepts connections on a listening socket, reads their hellos concurrently, and enters them in
 //! the registry. It decides nothing; the registry does.
 
-use std::future::{pending, poll_fn};
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::pin;
 use std::sync::{Arc, mpsc};
 
 use socket2::Socket;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time;
+use tokio::time::{self, Instant};
 
+use super::opening;
 use super::pending::{PendingConnection, answer};
 use super::registry::SessionRegistry;
 use super::runtime::{race, readiness, run};
-use crate::error::{KernelError, KernelOperation, Place};
+use crate::error::{KernelError, KernelOperation, PeerError, Place};
 use crate::limits;
 use crate::net::host::Host;
-use crate::wire::{Hello, Role, SessionId};
+use crate::wire::{Hello, Role};
 
 /// The accept thread: runs until `stopped`.
 pub(super) fn accept_connections(
@@ -43,20 +43,57 @@ pub(super) fn accept_connections(
 }
 
 async fn accept_all(listening: &AsyncFd<TcpListener>, registry: &Arc<SessionRegistry>, host: Host) {
-    let pending = Arc::new(Semaphore::new(limits::PENDING_HELLOS_MAX));
-    // The semaphore is never closed.
-    while let Ok(permit) = Arc::clone(&pending).acquire_owned().await {
+    let mut newcomers = Newcomers::new();
+    loop {
         match accept(listening).await {
             Ok((socket, peer)) => {
-                tokio_uring::spawn(serve(socket, peer, Arc::clone(registry), host, permit));
+                let (permit, displaced) = newcomers.make_room().await;
+                tokio_uring::spawn(serve(socket, peer, Arc::clone(registry), host, permit, displaced));
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 // Out of descriptors or memory: this may pass, and must not spin until then.
+                registry.displace_one();
                 registry.report(None, KernelError::new(KernelOperation::Accept, &error).into());
                 time::sleep(limits::HEARTBEAT_INTERVAL).await;
             }
         }
+    }
+}
+
+/// The connections in their hello, oldest first.
+struct Newcomers {
+    room: Arc<Semaphore>,
+    /// When each was accepted, and how to close it. Closed channels are of connections that are through.
+    oldest_first: VecDeque<(Instant, oneshot::Sender<()>)>,
+}
+
+impl Newcomers {
+    fn new() -> Newcomers {
+        Newcomers {
+            room: Arc::new(Semaphore::new(limits::PENDING_HELLOS_MAX)),
+            oldest_first: VecDeque::with_capacity(limits::PENDING_HELLOS_MAX),
+        }
+    }
+
+    /// Room for one more. If there is none, the oldest is closed as soon as it has had its time.
+    async fn make_room(&mut self) -> (OwnedSemaphorePermit, oneshot::Receiver<()>) {
+        let permit = loop {
+            self.oldest_first.retain(|(_, through)| !through.is_closed());
+            let grace = self.oldest_first.front().map(|&(since, _)| since + limits::HELLO_GRACE);
+            let room = Arc::clone(&self.room).acquire_owned();
+            let until = grace.unwrap_or_else(|| Instant::now() + limits::HELLO_GRACE);
+            if let Ok(permit) = time::timeout_at(until, room).await {
+                break permit.expect("the semaphore is never closed");
+            }
+            if let Some((_, oldest)) = self.oldest_first.pop_front() {
+                // One that is through meanwhile has made room by itself.
+                let _ = oldest.send(());
+            }
+        };
+        let (displace, displaced) = oneshot::channel();
+        self.oldest_first.push_back((Instant::now(), displace));
+        (permit, displaced)
     }
 }
 
@@ -77,44 +114,19 @@ async fn serve(
     registry: Arc<SessionRegistry>,
     host: Host,
     permit: OwnedSemaphorePermit,
+    displaced: oneshot::Receiver<()>,
 ) {
     let answered = match PendingConnection::new(socket, Some(peer)) {
-        Ok(pending) => answer(pending, &registry, host, Place::New).await,
-        Err(error) => Err(error.into()),
+        Ok(pending) => race(displaced, answer(pending, &registry, host, Place::New)).await,
+        Err(error) => Some(Err(error.into())),
     };
     drop(permit);
     match answered {
-        Ok((Hello { session, role: Role::Control { .. }, .. }, second)) => {
-            watch(&registry, session, second, host).await;
+        Some(Ok((Hello { session, role: Role::Control { .. }, .. }, second))) => {
+            opening::watch(&registry, session, second, host).await;
         }
-        Ok(_) => {}
-        Err(error) => registry.report(Some(peer), error),
+        Some(Ok(_)) => {}
+        Some(Err(error)) => registry.report(Some(peer), error),
+        None => registry.report(Some(peer), PeerError::Displaced { place: Place::New }.into()),
     }
-}
-
-/// Drops a session that is not complete in time, or whose control connection ends before the session begins.
-async fn watch(registry: &SessionRegistry, session: SessionId, second: Socket, host: Host) {
-    let watched = async {
-        let mut closed = pin!(closed(second));
-        if time::timeout(host.gather_timeout, &mut closed).await.is_err() {
-            registry.expire(session);
-            closed.await;
-        }
-        registry.abandon(session);
-    };
-    race(poll_fn(|context| registry.poll_left(session, context)), watched).await;
-}
-
-/// Ends when the other side has closed. Anything it sent stays unread.
-async fn closed(second: Socket) {
-    if let Ok(second) = readiness(second, Interest::READABLE) {
-        while let Ok(mut guard) = second.readable().await {
-            if guard.ready().is_read_closed() {
-                return;
-            }
-            guard.clear_ready();
-        }
-    }
-    // It cannot be watched: its session then has until its time limit, and the caller that runs it finds out.
-    pending().await
 }

@@ -1,8 +1,9 @@
-//! The one session that can gather or run at a time, its members, and the connections that were rejected.
+//! The sessions that gather at a listener, the one that runs, and the connections that were rejected.
 //!
 //! It keeps connections without touching them, and knows no clock. Its invariants: a connection becomes a member only
-//! by a hello that fits the session; each place in a session is taken once, and is free again if its answer could not
-//! be sent; while a session gathers, waits or runs, no other one begins.
+//! by a hello that fits its session; each place in a session is taken once, and is free again if its answer could not
+//! be sent; sessions that gather are independent and bounded, and the one that has made no progress for longest makes
+//! room for a newer one; at most one session is in a caller's hands, and once it is agreed no other one begins.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -34,18 +35,25 @@ pub(super) struct SessionRegistry {
 
 #[derive(Debug)]
 struct State {
-    stage: Stage,
+    /// The session that made progress last is the last.
+    gathering: Vec<Gathering>,
+    /// Sessions that were complete when another one began to run, until their watchers have told their peers.
+    too_late: Vec<SessionId>,
+    taken: Taken,
     rejected: VecDeque<Rejected>,
 }
 
-#[derive(Debug)]
-enum Stage {
-    Free,
-    /// Incomplete, or complete and waiting for a caller to take it.
-    Gathering(Gathering),
+/// The session in a caller's hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    None,
+    /// Its settings are being judged. Others go on gathering.
+    Judged,
+    /// It runs. Others are refused as busy.
     Running,
 }
 
+/// A session that is incomplete, or complete and waiting for a caller to take it.
 #[derive(Debug)]
 struct Gathering {
     session: SessionId,
@@ -53,6 +61,8 @@ struct Gathering {
     clock: [u8; 16],
     control: Member,
     data: Vec<Member>,
+    /// The first bytes on the control connection after its hello, once they hold a message to act on.
+    opening: Option<Vec<u8>>,
     watcher: Watcher,
 }
 
@@ -70,6 +80,15 @@ enum Member {
     Joined(Connection),
 }
 
+/// How a session left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// A caller has it, or it was dropped.
+    Gone,
+    /// Another one runs: its peer is to be told.
+    TooLate,
+}
+
 /// A session whose connections are all there.
 #[derive(Debug)]
 pub(super) struct Complete {
@@ -79,12 +98,19 @@ pub(super) struct Complete {
     pub(super) control: Connection,
     /// By channel number.
     pub(super) data: Vec<Connection>,
+    /// What was received on the control connection so far.
+    pub(super) opening: Vec<u8>,
     pub(super) busy: Busy,
 }
 
 impl SessionRegistry {
     pub(super) fn new(channels: RangeInclusive<usize>) -> Arc<SessionRegistry> {
-        let state = State { stage: Stage::Free, rejected: VecDeque::new() };
+        let state = State {
+            gathering: Vec::new(),
+            too_late: Vec::new(),
+            taken: Taken::None,
+            rejected: VecDeque::new(),
+        };
         Arc::new(SessionRegistry { channels, state: Mutex::new(state), changed: Condvar::new() })
     }
 
@@ -93,29 +119,33 @@ impl SessionRegistry {
         let mut state = self.lock();
         match hello.role {
             Role::Control { channels } => {
-                if !matches!(state.stage, Stage::Free) {
+                if state.taken == Taken::Running || state.position(hello.session).is_some() {
                     return Err(Refusal::Busy);
                 }
                 if !self.channels.contains(&usize::from(channels)) {
                     return Err(Refusal::Channel);
                 }
                 let data = (0..channels).map(|_| Member::Missing).collect();
-                state.stage = Stage::Gathering(Gathering {
+                state.gathering.push(Gathering {
                     session: hello.session,
                     peer,
                     clock: hello.boot_id,
                     control: Member::Reserved,
                     data,
+                    opening: None,
                     watcher: Watcher::default(),
                 });
             }
             Role::Data { channel } => {
-                let gathering = state.gathering(hello.session).ok_or(Refusal::UnknownSession)?;
+                let gathering = state.progressed(hello.session).ok_or(Refusal::UnknownSession)?;
                 match gathering.data.get_mut(usize::from(channel)) {
                     Some(member @ Member::Missing) => *member = Member::Reserved,
                     _ => return Err(Refusal::Channel),
                 }
             }
+        }
+        if state.make_room() {
+            self.changed.notify_all();
         }
         Ok(Admission { registry: self, session: hello.session, role: hello.role })
     }
@@ -126,9 +156,9 @@ impl SessionRegistry {
         self.changed.notify_all();
     }
 
-    /// Waits at most this long for rejected connections or a complete session.
+    /// Waits at most this long for rejected connections or a session that can be taken.
     pub(super) fn wait(self: &Arc<SessionRegistry>, at_most: Duration) -> (Vec<Rejected>, Option<Complete>) {
-        let nothing_new = |state: &mut State| state.rejected.is_empty() && !state.stage.is_complete();
+        let nothing_new = |state: &mut State| state.rejected.is_empty() && state.ready().is_none();
         let (mut state, _) = self
             .changed
             .wait_timeout_while(self.lock(), at_most, nothing_new)
@@ -136,45 +166,68 @@ impl SessionRegistry {
         (state.rejected.drain(..).collect(), self.take_from(&mut state))
     }
 
-    /// The session, if it is complete. It runs from now on.
+    /// A session that can be taken.
     #[cfg(test)]
     pub(super) fn take(self: &Arc<SessionRegistry>) -> Option<Complete> {
         self.take_from(&mut self.lock())
     }
 
     fn take_from(self: &Arc<SessionRegistry>, state: &mut State) -> Option<Complete> {
-        if !state.stage.is_complete() {
-            return None;
-        }
-        let Stage::Gathering(gathering) = std::mem::replace(&mut state.stage, Stage::Running) else {
-            return None;
-        };
+        let gathering = state.gathering.remove(state.ready()?);
+        state.taken = Taken::Judged;
         Some(Complete {
             session: gathering.session,
             clock: gathering.clock,
             control: gathering.control.joined()?,
             data: gathering.data.into_iter().filter_map(Member::joined).collect(),
+            opening: gathering.opening?,
             busy: Busy { registry: Arc::clone(self) },
         })
     }
 
     /// Ready when `session` no longer gathers or waits here.
-    pub(super) fn poll_left(&self, session: SessionId, context: &Context<'_>) -> Poll<()> {
-        match self.lock().gathering(session) {
-            Some(gathering) => {
-                gathering.watcher.0 = Some(context.waker().clone());
-                Poll::Pending
+    pub(super) fn poll_left(&self, session: SessionId, context: &Context<'_>) -> Poll<Left> {
+        let mut state = self.lock();
+        if let Some(at) = state.position(session) {
+            state.gathering[at].watcher.0 = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        match state.too_late.iter().position(|&late| late == session) {
+            Some(at) => {
+                state.too_late.swap_remove(at);
+                Poll::Ready(Left::TooLate)
             }
-            None => Poll::Ready(()),
+            None => Poll::Ready(Left::Gone),
         }
     }
 
-    /// The time limit has passed: drops `session` unless it is complete.
+    /// Whether every connection of `session` is there.
+    pub(super) fn is_complete(&self, session: SessionId) -> bool {
+        let state = self.lock();
+        state.position(session).is_some_and(|at| state.gathering[at].is_complete())
+    }
+
+    /// The first message of a session came, or what can be none.
+    pub(super) fn open(&self, session: SessionId, opening: Vec<u8>) {
+        if let Some(gathering) = self.lock().progressed(session) {
+            gathering.opening = Some(opening);
+        }
+        self.changed.notify_all();
+    }
+
+    /// The time limit for connections has passed: drops `session` unless it is complete.
     pub(super) fn expire(&self, session: SessionId) {
         self.drop_gathering(session, |gathering| {
             let channels = gathering.data.len();
             let came = gathering.data.iter().filter(|member| member.has_joined()).count();
             (came < channels).then_some(PeerError::GatherTimeout { came, channels })
+        });
+    }
+
+    /// The time limit for settings has passed: drops `session` unless they came.
+    pub(super) fn give_up(&self, session: SessionId) {
+        self.drop_gathering(session, |gathering| {
+            gathering.opening.is_none().then_some(PeerError::AgreementTimeout)
         });
     }
 
@@ -185,14 +238,18 @@ impl SessionRegistry {
         });
     }
 
+    /// This host has run out of something: the session that has made no progress for longest is closed.
+    pub(super) fn displace_one(&self) {
+        self.lock().displace();
+    }
+
     fn drop_gathering(&self, session: SessionId, reason: impl FnOnce(&Gathering) -> Option<PeerError>) {
         let mut state = self.lock();
-        let Some(gathering) = state.gathering(session) else { return };
-        if let Some(error) = reason(gathering) {
-            let peer = gathering.peer;
-            state.stage = Stage::Free;
-            state.report(peer, error.into());
-            drop(state);
+        let Some(at) = state.position(session) else { return };
+        if let Some(error) = reason(&state.gathering[at]) {
+            let gathering = state.gathering.remove(at);
+            state.report(gathering.peer, error.into());
+            drop((state, gathering));
             self.changed.notify_all();
         }
     }
@@ -203,10 +260,44 @@ impl SessionRegistry {
 }
 
 impl State {
-    fn gathering(&mut self, session: SessionId) -> Option<&mut Gathering> {
-        match &mut self.stage {
-            Stage::Gathering(gathering) if gathering.session == session => Some(gathering),
-            _ => None,
+    fn position(&self, session: SessionId) -> Option<usize> {
+        self.gathering.iter().position(|gathering| gathering.session == session)
+    }
+
+    /// A session that has made progress: now it is the last to make room.
+    fn progressed(&mut self, session: SessionId) -> Option<&mut Gathering> {
+        let at = self.position(session)?;
+        let gathering = self.gathering.remove(at);
+        self.gathering.push(gathering);
+        self.gathering.last_mut()
+    }
+
+    /// The session to be taken next. Of several it is the one that made progress last: a session that nobody took for
+    /// long is more likely a stranger's than the newest one.
+    fn ready(&self) -> Option<usize> {
+        let is_ready = |gathering: &Gathering| gathering.is_complete() && gathering.opening.is_some();
+        self.gathering.iter().rposition(is_ready).filter(|_| self.taken == Taken::None)
+    }
+
+    /// Closes sessions until there are not too many, nor too many connections in them. The newest is kept.
+    fn make_room(&mut self) -> bool {
+        let mut displaced = false;
+        let connections =
+            |gathering: &[Gathering]| gathering.iter().map(Gathering::connections).sum::<usize>();
+        while self.gathering.len() > 1
+            && (self.gathering.len() > limits::GATHERINGS_MAX
+                || connections(&self.gathering) > limits::GATHERED_CONNECTIONS_MAX)
+        {
+            self.displace();
+            displaced = true;
+        }
+        displaced
+    }
+
+    fn displace(&mut self) {
+        if !self.gathering.is_empty() {
+            let peer = self.gathering.remove(0).peer;
+            self.report(peer, PeerError::Displaced { place: Place::Control }.into());
         }
     }
 
@@ -218,18 +309,15 @@ impl State {
     }
 }
 
-impl Stage {
-    fn is_complete(&self) -> bool {
-        match self {
-            Stage::Gathering(gathering) => {
-                gathering.control.has_joined() && gathering.data.iter().all(Member::has_joined)
-            }
-            Stage::Free | Stage::Running => false,
-        }
-    }
-}
-
 impl Gathering {
+    fn is_complete(&self) -> bool {
+        self.control.has_joined() && self.data.iter().all(Member::has_joined)
+    }
+
+    fn connections(&self) -> usize {
+        1 + self.data.iter().filter(|member| !matches!(member, Member::Missing)).count()
+    }
+
     fn member(&mut self, role: Role) -> Option<&mut Member> {
         match role {
             Role::Control { .. } => Some(&mut self.control),
@@ -269,9 +357,10 @@ pub(super) struct Admission<'a> {
 }
 
 impl Admission<'_> {
-    /// The answer was sent: the connection is a member.
+    /// The answer was sent: the connection is a member. A session that has left meanwhile drops it.
     pub(super) fn join(self, connection: Connection) {
-        if let Some(member) = self.registry.lock().gathering(self.session).and_then(|g| g.member(self.role)) {
+        if let Some(member) = self.registry.lock().progressed(self.session).and_then(|g| g.member(self.role))
+        {
             *member = Member::Joined(connection);
         }
         self.registry.changed.notify_all();
@@ -282,25 +371,40 @@ impl Drop for Admission<'_> {
     /// Does nothing to a member that has joined. Without its control connection a session is over.
     fn drop(&mut self) {
         let mut state = self.registry.lock();
-        let Some(member) = state.gathering(self.session).and_then(|g| g.member(self.role)) else { return };
+        let Some(at) = state.position(self.session) else { return };
+        let Some(member) = state.gathering[at].member(self.role) else { return };
         if !member.has_joined() {
             match self.role {
-                Role::Control { .. } => state.stage = Stage::Free,
+                Role::Control { .. } => drop(state.gathering.remove(at)),
                 Role::Data { .. } => *member = Member::Missing,
             }
         }
     }
 }
 
-/// While it lives, the session runs and other sessions are refused as busy.
+/// The one session that is in a caller's hands. While it lives, no other one is taken.
 #[derive(Debug)]
 pub(crate) struct Busy {
     registry: Arc<SessionRegistry>,
 }
 
+impl Busy {
+    /// The settings are accepted: from now on other sessions are refused as busy.
+    pub(crate) fn agreed(&self) {
+        let mut state = self.registry.lock();
+        state.taken = Taken::Running;
+        let late: Vec<Gathering> = state.gathering.drain(..).collect();
+        state.too_late = late.iter().map(|gathering| gathering.session).collect();
+        drop(state);
+        // Their watchers keep the control connections, and tell the peers.
+        drop(late);
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.registry.lock().stage = Stage::Free;
+        self.registry.lock().taken = Taken::None;
+        self.registry.changed.notify_all();
     }
 }
 
@@ -311,6 +415,25 @@ mod tests {
     const CONTROL: Hello =
         Hello { session: SessionId([1; 16]), role: Role::Control { channels: 1 }, boot_id: [0; 16] };
     const DATA: Hello = Hello { role: Role::Data { channel: 0 }, ..CONTROL };
+
+    impl SessionRegistry {
+        fn gathers(&self, hello: Hello) {
+            self.admit(&hello, None).unwrap().join(connection());
+        }
+
+        /// A whole session of one channel, with its first message.
+        fn completes(&self, number: u8) -> SessionId {
+            let session = SessionId([number; 16]);
+            self.gathers(Hello { session, ..CONTROL });
+            self.gathers(Hello { session, ..DATA });
+            self.open(session, vec![number]);
+            session
+        }
+
+        fn rejected(self: &Arc<SessionRegistry>) -> Vec<String> {
+            self.lock().rejected.drain(..).map(|(_, error)| error.to_string()).collect()
+        }
+    }
 
     fn connection() -> Connection {
         let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -324,6 +447,7 @@ mod tests {
         registry.admit(&CONTROL, None).unwrap().join(connection());
         drop(registry.admit(&DATA, None).unwrap());
         registry.admit(&DATA, None).unwrap().join(connection());
+        registry.open(CONTROL.session, vec![]);
         assert!(registry.take().is_some());
     }
 
@@ -335,21 +459,108 @@ mod tests {
         let data = registry.admit(&DATA, None).unwrap();
         assert_eq!(registry.admit(&DATA, None).unwrap_err(), Refusal::Channel);
         data.join(connection());
+        registry.open(CONTROL.session, vec![]);
         assert!(registry.take().is_none(), "the control connection has no answer yet");
         control.join(connection());
         let running = registry.take().unwrap();
+        running.busy.agreed();
         assert_eq!(registry.admit(&CONTROL, None).unwrap_err(), Refusal::Busy);
         drop(running);
         assert!(registry.admit(&CONTROL, None).is_ok());
     }
 
     #[test]
-    fn a_complete_session_does_not_expire() {
+    fn a_complete_session_does_not_expire_and_is_taken_when_its_settings_came() {
         let registry = SessionRegistry::new(1..=1);
-        registry.admit(&CONTROL, None).unwrap().join(connection());
-        registry.admit(&DATA, None).unwrap().join(connection());
+        registry.gathers(CONTROL);
+        registry.gathers(DATA);
         registry.expire(CONTROL.session);
-        assert!(registry.take().is_some());
+        assert!(registry.is_complete(CONTROL.session) && registry.take().is_none());
+        registry.open(CONTROL.session, vec![7]);
+        registry.give_up(CONTROL.session);
+        assert_eq!(registry.take().unwrap().opening, [7]);
+    }
+
+    #[test]
+    fn a_session_whose_settings_do_not_come_is_given_up() {
+        let registry = SessionRegistry::new(1..=1);
+        registry.gathers(CONTROL);
+        registry.gathers(DATA);
+        registry.give_up(CONTROL.session);
+        assert_eq!(registry.rejected(), [PeerError::AgreementTimeout.to_string()]);
+    }
+
+    #[test]
+    fn sessions_that_gather_do_not_keep_another_one_out() {
+        // One that announced 255 channels and brought none kept everybody else out.
+        let registry = SessionRegistry::new(1..=255);
+        let role = Role::Control { channels: 255 };
+        for number in 0..200 {
+            registry.gathers(Hello { session: SessionId([number; 16]), role, ..CONTROL });
+        }
+        let session = registry.completes(200);
+        assert_eq!(registry.take().unwrap().session, session);
+        let displaced = registry.rejected();
+        assert_eq!(displaced.len(), REJECTED_MAX, "of 137");
+        assert!(
+            displaced
+                .iter()
+                .all(|error| *error == PeerError::Displaced { place: Place::Control }.to_string())
+        );
+        assert_eq!(registry.lock().gathering.len(), limits::GATHERINGS_MAX - 1);
+    }
+
+    #[test]
+    fn the_session_that_makes_no_progress_makes_room() {
+        let registry = SessionRegistry::new(1..=255);
+        let role = Role::Control { channels: 255 };
+        let [idle, busy] = [1, 2].map(|number| SessionId([number; 16]));
+        for session in [busy, idle] {
+            registry.gathers(Hello { session, role, ..CONTROL });
+        }
+        registry.gathers(Hello { session: busy, ..DATA });
+        for number in 3..=u8::try_from(limits::GATHERINGS_MAX).unwrap() + 1 {
+            registry.gathers(Hello { session: SessionId([number; 16]), role, ..CONTROL });
+        }
+        let state = registry.lock();
+        assert!(state.position(idle).is_none() && state.position(busy).is_some());
+    }
+
+    #[test]
+    fn connections_of_sessions_that_gather_are_bounded() {
+        let registry = SessionRegistry::new(1..=255);
+        for number in 0..4 {
+            let hello =
+                Hello { session: SessionId([number; 16]), role: Role::Control { channels: 255 }, ..CONTROL };
+            registry.gathers(hello);
+            for channel in 0..255 {
+                registry.gathers(Hello { role: Role::Data { channel }, ..hello });
+            }
+            let state = registry.lock();
+            let connections: usize = state.gathering.iter().map(Gathering::connections).sum();
+            assert!(connections <= limits::GATHERED_CONNECTIONS_MAX, "{connections}");
+            assert!(state.gathering.last().unwrap().is_complete());
+        }
+    }
+
+    #[test]
+    fn others_go_on_until_the_settings_of_the_one_that_was_taken_are_accepted() {
+        let registry = SessionRegistry::new(1..=1);
+        let first = registry.completes(1);
+        let taken = registry.take().unwrap();
+        let second = registry.completes(2);
+        assert!(registry.take().is_none(), "one at a time");
+        drop(taken);
+        let taken = registry.take().unwrap();
+        assert_eq!((first, taken.session), (SessionId([1; 16]), second));
+        let third = registry.completes(3);
+        taken.busy.agreed();
+        let context = &Context::from_waker(Waker::noop());
+        assert_eq!(registry.poll_left(third, context), Poll::Ready(Left::TooLate));
+        assert_eq!(registry.poll_left(third, context), Poll::Ready(Left::Gone));
+        assert_eq!(registry.admit(&CONTROL, None).unwrap_err(), Refusal::Busy);
+        drop(taken);
+        assert!(registry.take().is_none());
     }
 
     #[test]

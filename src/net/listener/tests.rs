@@ -14,7 +14,7 @@ use super::*;
 use crate::error::{PeerError, Refusal, Side};
 use crate::net::hello::welcome_of;
 use crate::phase::Phase;
-use crate::wire::{HELLO_LEN, Malformed, WELCOME_LEN, Welcome};
+use crate::wire::{CONTROL_HEADER_LEN, Control, ControlHeader, HELLO_LEN, Malformed, WELCOME_LEN, Welcome};
 
 const SESSION: SessionId = SessionId([1; 16]);
 const OTHER_SESSION: SessionId = SessionId([2; 16]);
@@ -25,11 +25,12 @@ fn hasty() -> Host {
         clock: CLOCK,
         hello_timeout: Duration::from_millis(200),
         gather_timeout: Duration::from_millis(400),
+        agreement_max: Duration::from_millis(800),
     }
 }
 
 fn patient() -> Host {
-    Host { gather_timeout: Duration::from_secs(60), ..hasty() }
+    Host { gather_timeout: Duration::from_secs(60), agreement_max: Duration::from_secs(60), ..hasty() }
 }
 
 fn listen(host: Host) -> Listener {
@@ -124,9 +125,23 @@ fn peer_error(error: &Error) -> &PeerError {
     }
 }
 
+/// The first message on a control connection.
+fn opening() -> Vec<u8> {
+    let mut bytes = vec![0; limits::CONTROL_BUFFER_SIZE];
+    let len = Control::Cancel.encode(&mut bytes);
+    bytes.truncate(len);
+    bytes
+}
+
+fn open(control: &impl AsFd) {
+    let mut control = File::from(control.as_fd().try_clone_to_owned().unwrap());
+    control.write_all(&opening()).unwrap();
+}
+
 /// A whole session from a good sender.
 fn gathers(listener: &Listener) -> (Vec<TcpStream>, Connections, Vec<Error>) {
     let sent = vec![said_welcome(listener, control(1)), said_welcome(listener, data(0))];
+    open(&sent[0]);
     let (connections, rejected) = next(listener);
     (sent, connections, rejected)
 }
@@ -145,6 +160,7 @@ fn data_connections_that_come_in_any_order_are_put_in_order() {
     let _control = said_welcome(&listener, control(4));
     let streams: Vec<_> =
         [2, 0, 3, 1].map(|channel| (channel, said_welcome(&listener, data(channel)))).into();
+    open(&_control);
     let (connections, rejected) = next(&listener);
     assert!(rejected.is_empty(), "{rejected:?}");
     assert_eq!(connections.session, SESSION);
@@ -160,7 +176,11 @@ fn data_connections_that_come_in_any_order_are_put_in_order() {
 fn connect_and_listen_meet() {
     let listener = listen(hasty());
     let addr = listener.local_addr();
-    let sender = thread::spawn(move || connect_as(hasty(), addr, 70, Some("reno"), &never).unwrap());
+    let sender = thread::spawn(move || {
+        let sent = connect_as(hasty(), addr, 70, Some("reno"), &never).unwrap();
+        open(&sent.control);
+        sent
+    });
     let (received, rejected) = next(&listener);
     let sent = sender.join().unwrap();
     assert!(rejected.is_empty(), "{rejected:?}");
@@ -180,7 +200,11 @@ fn connect_and_listen_meet() {
 fn sockets_that_are_handed_on_are_blocking_and_send_small_messages_at_once() {
     let listener = listen(hasty());
     let addr = listener.local_addr();
-    let sender = thread::spawn(move || connect_as(hasty(), addr, 2, None, &never).unwrap());
+    let sender = thread::spawn(move || {
+        let sent = connect_as(hasty(), addr, 2, None, &never).unwrap();
+        open(&sent.control);
+        sent
+    });
     let received = next(&listener).0;
     let sent = sender.join().unwrap();
     for side in [&sent, &received] {
@@ -252,22 +276,82 @@ fn silent_strangers_delay_others_no_longer_than_a_hello_may_take() {
 }
 
 #[test]
-fn while_one_session_gathers_another_is_told_busy() {
+fn while_one_session_gathers_another_begins_and_overtakes_it() {
     let listener = listen(patient());
-    let _control = said_welcome(&listener, control(2));
+    let idle = said_welcome(&listener, Hello { session: OTHER_SESSION, ..control(255) });
     said_no(&listener, Hello { session: OTHER_SESSION, ..control(1) }, Refusal::Busy);
-    assert!(is_refusal(&rejected(&listener, 1)[0], &Refusal::Busy));
+    let (_streams, connections, rejected) = gathers(&listener);
+    assert_eq!((connections.session, rejected.len()), (SESSION, 1));
+    drop(idle);
 }
 
 #[test]
 fn while_one_session_runs_another_is_told_busy_and_afterwards_it_is_welcome() {
     let listener = listen(hasty());
     let (_streams, connections, _) = gathers(&listener);
+    connections.busy.as_ref().unwrap().agreed();
     said_no(&listener, Hello { session: OTHER_SESSION, ..control(1) }, Refusal::Busy);
     said_no(&listener, data(0), Refusal::UnknownSession);
     drop(connections);
     let (_streams, _connections, rejected) = gathers(&listener);
     assert_eq!(rejected.len(), 2);
+}
+
+#[test]
+fn a_session_that_gathered_when_another_one_began_to_run_is_told_busy() {
+    let listener = listen(patient());
+    let mut late = said_welcome(&listener, Hello { session: OTHER_SESSION, ..control(1) });
+    let (_streams, connections, _) = gathers(&listener);
+    connections.busy.as_ref().unwrap().agreed();
+    let mut told = Vec::new();
+    late.read_to_end(&mut told).unwrap();
+    let header = ControlHeader::decode(told.first_chunk().unwrap()).unwrap();
+    let message = Control::decode(&header, &told[CONTROL_HEADER_LEN..]).unwrap();
+    assert!(
+        matches!(message, Control::Refuse { code, .. } if code == Refusal::Busy.to_wire().0),
+        "{message:?}"
+    );
+}
+
+#[test]
+fn a_session_that_sends_heartbeats_but_no_settings_is_given_up_in_time() {
+    let listener = listen(hasty());
+    let mut streams = [said_welcome(&listener, control(1)), said_welcome(&listener, data(0))];
+    let mut beat = [0; CONTROL_HEADER_LEN];
+    Control::Heartbeat.encode(&mut beat);
+    streams[1].set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    for _ in 0..7 {
+        streams[0].write_all(&beat).unwrap();
+        assert!(streams[1].read(&mut [0; 1]).is_err(), "it is still open");
+    }
+    assert_eq!(*peer_error(&rejected(&listener, 1)[0]), PeerError::AgreementTimeout);
+    assert_eq!(streams[1].read(&mut [0; 1]).unwrap(), 0);
+}
+
+#[test]
+fn a_session_is_taken_with_the_message_that_it_began_with() {
+    let listener = listen(patient());
+    let (_streams, connections, _) = gathers(&listener);
+    assert_eq!(connections.opening, opening());
+}
+
+#[test]
+fn a_sender_hears_heartbeats_while_its_settings_are_awaited() {
+    let listener = listen(patient());
+    let mut streams = [said_welcome(&listener, control(1)), said_welcome(&listener, data(0))];
+    let mut head = [0; CONTROL_HEADER_LEN];
+    streams[0].read_exact(&mut head).unwrap();
+    let header = ControlHeader::decode(&head).unwrap();
+    assert_eq!(Control::decode(&header, &[]).unwrap(), Control::Heartbeat);
+}
+
+#[test]
+fn of_many_silent_connections_the_oldest_is_closed_for_a_newer_one() {
+    let listener = listen(Host { hello_timeout: Duration::from_secs(60), ..patient() });
+    let mut silent: Vec<_> = (0..2 * limits::PENDING_HELLOS_MAX).map(|_| send(&listener, &[])).collect();
+    let (_streams, _connections, rejected) = gathers(&listener);
+    assert!(rejected.iter().all(|error| *peer_error(error) == PeerError::Displaced { place: Place::New }));
+    assert_eq!(silent[0].read(&mut [0; 1]).unwrap(), 0);
 }
 
 #[test]
@@ -285,6 +369,7 @@ fn a_data_connection_of_another_session_is_told_so() {
     let _control = said_welcome(&listener, control(1));
     said_no(&listener, Hello { session: OTHER_SESSION, ..data(0) }, Refusal::UnknownSession);
     let _data = said_welcome(&listener, data(0));
+    open(&_control);
     assert_eq!(next(&listener).1.len(), 2);
 }
 
@@ -296,6 +381,7 @@ fn a_channel_that_is_taken_or_out_of_range_is_refused_and_the_session_goes_on() 
     said_no(&listener, data(1), Refusal::Channel);
     said_no(&listener, data(2), Refusal::Channel);
     let _second = said_welcome(&listener, data(0));
+    open(&_control);
     let (connections, rejected) = next(&listener);
     assert_eq!((connections.data.len(), rejected.len()), (2, 2));
     assert!(rejected.iter().all(|rejected| is_refusal(rejected, &Refusal::Channel)));
@@ -349,10 +435,10 @@ fn a_complete_session_that_left_before_anybody_took_it_is_not_handed_out() {
     let listener = listen(patient());
     let mut control_stream = said_welcome(&listener, control(1));
     let _data = said_welcome(&listener, data(0));
-    control_stream.write_all(b"settings").unwrap();
+    control_stream.write_all(&opening()).unwrap();
     drop(control_stream);
-    // Busy until the end of the first one has been noticed.
-    while send_hello(&listener, Hello { session: OTHER_SESSION, ..control(1) }).1.refusal != 0 {}
+    // Its end has been noticed when its place is free again.
+    while send_hello(&listener, control(1)).1.refusal != 0 {}
     let gone = PeerError::Closed { place: Place::Control, phase: Phase::Gathering };
     assert!(
         rejected(&listener, 1)
@@ -447,7 +533,8 @@ fn a_sender_understands_what_a_listener_answers() {
 #[test]
 fn a_sender_is_told_that_a_listener_is_busy() {
     let listener = listen(patient());
-    let _control = said_welcome(&listener, control(1));
+    let (_streams, connections, _) = gathers(&listener);
+    connections.busy.as_ref().unwrap().agreed();
     let error = connect_as(hasty(), listener.local_addr(), 1, None, &never).unwrap_err();
     assert!(is_refusal(&error, &Refusal::Busy), "{error}");
 }
@@ -457,7 +544,11 @@ fn a_caller_that_is_inside_a_runtime_of_its_own_is_served() {
     let listener = listen(hasty());
     let addr = listener.local_addr();
     let sender = thread::spawn(move || {
-        tokio_uring::start(async { connect_as(hasty(), addr, 1, None, &never).unwrap() })
+        tokio_uring::start(async {
+            let sent = connect_as(hasty(), addr, 1, None, &never).unwrap();
+            open(&sent.control);
+            sent
+        })
     });
     let received = next(&listener).0;
     assert_eq!(sender.join().unwrap().session, received.session);

@@ -15,6 +15,8 @@ fn hasty() -> Host {
         hello_timeout: Duration::from_millis(200),
         #[cfg(feature = "listener")]
         gather_timeout: Duration::ZERO,
+        #[cfg(feature = "listener")]
+        agreement_max: Duration::ZERO,
     }
 }
 
