@@ -450,3 +450,21 @@ fn a_sender_that_comes_when_the_one_before_has_ended_is_never_told_that_the_rece
         assert!(!end.words.contains("busy"), "{round}: {}", end.words);
     }
 }
+
+#[test]
+fn many_strangers_fill_no_log() {
+    // 3000 connections with garbage wrote 2673 lines.
+    let (recv, addr) = Run::recv(&["--once", "--device=net0=discard"]);
+    for _ in 0..300 {
+        let mut stranger = TcpStream::connect(&addr).unwrap();
+        stranger.write_all(&[b'x'; 64]).unwrap();
+        // closed, or reset because of bytes that nobody read
+        let _ = stranger.read(&mut [0]);
+    }
+    let sent = send(&addr, &["--device=net0=null:1MiB"]);
+    assert_eq!(sent.status, 0, "{sent:?}");
+    let end = recv.end();
+    let turned_away = end.words.lines().filter(|line| line.contains("turned away")).count();
+    assert_eq!((end.status, turned_away), (0, 4), "{end:?}");
+    assert!(end.words.contains("more connections were turned away for the same reason"), "{end:?}");
+}

@@ -1,5 +1,7 @@
 //! Strangers who waste a listener's time, each in another way, while a transfer has to get through.
 
+#![expect(clippy::disallowed_methods, reason = "an attack takes its time, and a transfer under it is timed")]
+
 mod common;
 
 use std::io::Write;

@@ -5,6 +5,7 @@ pub(crate) mod histogram;
 pub(crate) mod json;
 pub(crate) mod output;
 pub(crate) mod progress;
+pub(crate) mod repeats;
 pub(crate) mod results;
 #[cfg(test)]
 pub(crate) mod samples;

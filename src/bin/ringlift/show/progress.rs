@@ -1,15 +1,18 @@
 //! Live progress: a bar on a terminal, otherwise a line for each phase. Always on stderr.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ringlift::error::ErrorCode;
 use ringlift::qemu::Answer;
 use ringlift::wire::qemu::Reply;
 use ringlift::{Event, Phase};
 
 use crate::show::output;
+use crate::show::repeats::Repeats;
 use crate::show::units::time;
 
 /// Shows events. Clones share the same output.
@@ -17,13 +20,17 @@ use crate::show::units::time;
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     connected: Arc<AtomicBool>,
+    /// Connections that were turned away.
+    rejected: Arc<Mutex<Repeats>>,
+    since: Instant,
 }
 
 impl Progress {
     /// A bar when stderr is a terminal.
+    #[expect(clippy::disallowed_methods, reason = "the command has no ring that has the clock")]
     pub(crate) fn new() -> Progress {
         let bar = output::is_watched().then(ProgressBar::hidden);
-        Progress { bar, connected: Arc::default() }
+        Progress { bar, connected: Arc::default(), rejected: Arc::default(), since: Instant::now() }
     }
 
     /// A new transfer begins.
@@ -36,6 +43,8 @@ impl Progress {
 
     /// The transfer ended, well or not: the bar goes away, so that the results stand alone.
     pub(crate) fn end(&self) {
+        let ended = self.rejected().end();
+        self.sum_up(ended);
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
             bar.set_draw_target(ProgressDrawTarget::hidden());
@@ -57,6 +66,9 @@ impl Progress {
 
     /// The handler for `on_event`.
     pub(crate) fn show(&self, event: &Event) {
+        let now = self.since.elapsed();
+        let ended = self.rejected().ended(now);
+        self.sum_up(ended);
         match event {
             Event::Connected { peer, channels } => {
                 self.connected.store(true, Ordering::Relaxed);
@@ -68,6 +80,7 @@ impl Progress {
             }
             Event::Phase(phase) => self.phase(*phase),
             Event::Progress { bytes, estimate, .. } => self.moved(*bytes, *estimate),
+            Event::Rejected { error, .. } if !self.rejected().admits(ErrorCode::from(error), now) => {}
             Event::Rejected { peer, error } => {
                 let peer = peer.map_or("a stranger".to_owned(), |peer| peer.to_string());
                 self.say(&format!("a connection of {peer} was turned away: {error}"));
@@ -79,6 +92,16 @@ impl Progress {
     /// The handler for a replay's `on_answer`.
     pub(crate) fn show_answer(&self, answer: &Answer) {
         self.say(&answered(answer));
+    }
+
+    fn rejected(&self) -> MutexGuard<'_, Repeats> {
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sum_up(&self, ended: Vec<(ErrorCode, u64)>) {
+        for (code, count) in ended {
+            self.say(&more(code, count));
+        }
     }
 
     fn phase(&self, phase: Phase) {
@@ -113,6 +136,14 @@ fn answered(answer: &Answer) -> String {
     }
 }
 
+fn more(code: ErrorCode, count: u64) -> String {
+    let (plural, were) = if count == 1 { ("", "was") } else { ("s", "were") };
+    format!(
+        "… and {count} more connection{plural} {were} turned away for the same reason: {}",
+        code.meaning()
+    )
+}
+
 fn connected(peer: Option<SocketAddr>, channels: u16) -> String {
     let plural = if channels == 1 { "" } else { "s" };
     match peer {
@@ -143,6 +174,13 @@ mod tests {
             bar.set_length(10);
             bar.set_position(5);
         }
+    }
+
+    #[test]
+    fn connections_that_were_only_counted_are_summed_up() {
+        let reason = "turned away for the same reason: Bytes that are no message of this protocol";
+        assert_eq!(more(ErrorCode::PeerMalformed, 312), format!("… and 312 more connections were {reason}"));
+        assert_eq!(more(ErrorCode::PeerMalformed, 1), format!("… and 1 more connection was {reason}"));
     }
 
     #[test]
