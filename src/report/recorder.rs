@@ -36,9 +36,14 @@ pub struct Histograms {
 
 impl Default for Histograms {
     fn default() -> Histograms {
+        Histograms::up_to(LATENCY_NS_MAX)
+    }
+}
+
+impl Histograms {
+    fn up_to(latency_max: u64) -> Histograms {
         let empty = || {
-            Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3)
-                .expect("the bounds are constants that fit together")
+            Histogram::new_with_bounds(1, latency_max, 3).expect("the bounds are constants that fit together")
         };
         Histograms {
             read: empty(),
@@ -109,6 +114,15 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
+    /// For a transfer that did not begin: it takes hardly any memory, of which there may be too little.
+    pub(crate) fn unused() -> Recorder {
+        Recorder {
+            histograms: Histograms::up_to(2),
+            credit: Stopwatch::default(),
+            pool: Stopwatch::default(),
+        }
+    }
+
     pub(crate) fn record(&mut self, stage: Stage, from: u64, to: u64) {
         self.histograms.stage_mut(stage).saturating_record(to.saturating_sub(from));
     }

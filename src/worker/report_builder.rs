@@ -220,7 +220,7 @@ impl ReportBuilder {
     /// The end of a transfer whose worker was never made: no device was touched.
     pub(crate) fn not_begun(self, role: Role, error: Error, panics: &Panics) -> Finished {
         let begun = self.started_at;
-        let finished = self.finish(role, Outcome::Aborted, Some(error), Recorder::default(), begun);
+        let finished = self.finish(role, Outcome::Aborted, Some(error), Recorder::unused(), begun);
         Finished { panic: panics.take(), ..finished }
     }
 
