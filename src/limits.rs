@@ -61,9 +61,10 @@ pub const PENDING_HELLOS_MAX: usize = 64;
 /// While there are as many, the oldest is closed for a newer one, once it has had this long for its hello: a round trip
 /// on the slowest link.
 pub const HELLO_GRACE: Duration = Duration::from_millis(250);
-/// Sessions that may be set up at the same time at a listener. The one that has made no progress for longest makes room
-/// for a newer one; so a stranger has to begin this many between two steps of a sender to keep it out.
-pub const GATHERINGS_MAX: usize = 64;
+/// Sessions that may be set up at the same time at a listener. Those that have brought no data connection make room first,
+/// and of these the one that has made no progress for longest; so a stranger has to begin this many between a sender's
+/// first connection and its second to keep it out.
+pub const GATHERINGS_MAX: usize = 256;
 /// Connections in all of these sessions: two of the largest, which with a third that runs stay below the usual limit of
 /// 1024 open files.
 pub const GATHERED_CONNECTIONS_MAX: usize = 2 * (CHANNELS_MAX + 1);

@@ -2,8 +2,9 @@
 //!
 //! It keeps connections without touching them, and knows no clock. Its invariants: a connection becomes a member only
 //! by a hello that fits its session; each place in a session is taken once, and is free again if its answer could not
-//! be sent; sessions that gather are independent and bounded, and the one that has made no progress for longest makes
-//! room for a newer one; at most one session is in a caller's hands, and once it is agreed no other one begins.
+//! be sent; sessions that gather are independent and bounded, and one that has brought no data connection, or else made
+//! no progress for longest, makes room for a newer one; at most one session is in a caller's hands, and once it is agreed
+//! no other one begins.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -294,11 +295,13 @@ impl State {
         displaced
     }
 
+    /// Closes a session: of those that have brought no data connection, or else of all, the one that has made no progress
+    /// for longest. The newest is closed last.
     fn displace(&mut self) {
-        if !self.gathering.is_empty() {
-            let peer = self.gathering.remove(0).peer;
-            self.report(peer, PeerError::Displaced { place: Place::Control }.into());
-        }
+        let Some((_, older)) = self.gathering.split_last() else { return };
+        let at = older.iter().position(|gathering| gathering.connections() == 1).unwrap_or(0);
+        let peer = self.gathering.remove(at).peer;
+        self.report(peer, PeerError::Displaced { place: Place::Control }.into());
     }
 
     fn report(&mut self, peer: Option<SocketAddr>, error: Error) {
@@ -435,6 +438,10 @@ mod tests {
         }
     }
 
+    fn numbered(number: usize) -> SessionId {
+        SessionId((number as u128 | 1 << 100).to_be_bytes())
+    }
+
     fn connection() -> Connection {
         let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         Connection::plaintext(one, None)
@@ -495,13 +502,13 @@ mod tests {
         // One that announced 255 channels and brought none kept everybody else out.
         let registry = SessionRegistry::new(1..=255);
         let role = Role::Control { channels: 255 };
-        for number in 0..200 {
-            registry.gathers(Hello { session: SessionId([number; 16]), role, ..CONTROL });
+        for number in 0..2 * limits::GATHERINGS_MAX {
+            registry.gathers(Hello { session: numbered(number), role, ..CONTROL });
         }
         let session = registry.completes(200);
         assert_eq!(registry.take().unwrap().session, session);
         let displaced = registry.rejected();
-        assert_eq!(displaced.len(), REJECTED_MAX, "of 137");
+        assert_eq!(displaced.len(), REJECTED_MAX, "of {}", limits::GATHERINGS_MAX + 1);
         assert!(
             displaced
                 .iter()
@@ -519,11 +526,23 @@ mod tests {
             registry.gathers(Hello { session, role, ..CONTROL });
         }
         registry.gathers(Hello { session: busy, ..DATA });
-        for number in 3..=u8::try_from(limits::GATHERINGS_MAX).unwrap() + 1 {
-            registry.gathers(Hello { session: SessionId([number; 16]), role, ..CONTROL });
+        for number in 0..limits::GATHERINGS_MAX - 1 {
+            registry.gathers(Hello { session: numbered(number), role, ..CONTROL });
         }
         let state = registry.lock();
         assert!(state.position(idle).is_none() && state.position(busy).is_some());
+    }
+
+    #[test]
+    fn a_session_that_has_brought_a_data_connection_outlasts_any_number_that_have_not() {
+        let registry = SessionRegistry::new(1..=255);
+        let role = Role::Control { channels: 2 };
+        registry.gathers(Hello { role, ..CONTROL });
+        registry.gathers(DATA);
+        for number in 0..3 * limits::GATHERINGS_MAX {
+            registry.gathers(Hello { session: numbered(number), role, ..CONTROL });
+        }
+        assert!(registry.lock().position(CONTROL.session).is_some());
     }
 
     #[test]
