@@ -204,6 +204,8 @@ impl<R: Ring> Sending<R> {
             self.turn()?;
         }
         self.worker.report.loaded(self.worker.ring.now());
+        // from here on it is the caller whom the devices wait for
+        self.worker.deadlines.stop(Deadline::Downtime);
         Ok(())
     }
 
@@ -214,7 +216,6 @@ impl<R: Ring> Sending<R> {
         // the last moment at which the caller can change their mind
         self.check_caller(self.worker.ring.now())?;
         self.worker.deadlines.stop(Deadline::Caller);
-        self.worker.deadlines.stop(Deadline::Downtime);
         self.session.commit();
         while !self.session.is_over() {
             self.turn()?;

@@ -289,8 +289,8 @@ impl SenderBuilder {
     /// devices up for good. The receiver's [`before_run`](crate::ReceiverBuilder::before_run) has agreed by then: the
     /// destination has accepted all that it has to accept. An error aborts the transfer ([`Error::HookRefused`]): the
     /// devices come back here, and the destination resets its own. The receiver waits an hour for Commit
-    /// ([`HOOK_MAX`](crate::limits::HOOK_MAX)), but this is within the pause, which ends after
-    /// [`downtime_max`](Self::downtime_max). Otherwise it is like [`before_switchover`](Self::before_switchover).
+    /// ([`HOOK_MAX`](crate::limits::HOOK_MAX)); [`downtime_max`](Self::downtime_max) does not count this hook's time.
+    /// Otherwise it is like [`before_switchover`](Self::before_switchover).
     ///
     /// ```no_run
     /// # use ringlift::SenderBuilder;

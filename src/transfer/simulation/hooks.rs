@@ -112,7 +112,10 @@ fn with_slow_hook(which: Hook, time: Nanos, cancel_at: Option<Nanos>) -> (Finish
     let source = FakeSource { fd: from, flow: Flow::StopCopyOnly, log: Arc::clone(&logs[0]), fails: None };
     let sink = FakeSink { fd: to, log: Arc::clone(&logs[1]), fails: None, config: b"config".to_vec() };
     let (mut sending, mut receiving) = one_device(&world, source, sink);
-    sending.downtime_max = 3 * HOOK_MAX;
+    // it bounds the receiver's hook, and no other
+    if which == Hook::BeforeRun {
+        sending.downtime_max = 3 * HOOK_MAX;
+    }
     let own = logs[usize::from(which == Hook::BeforeRun)].clone();
     let noted = code(move || {
         own.lock().unwrap().push("hook");
