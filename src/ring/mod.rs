@@ -5,6 +5,7 @@
 //! [`open()`] makes one. A ring knows bytes and slots, never packets' numbers or phases.
 
 mod open;
+mod position;
 mod probe;
 #[cfg(test)]
 pub(crate) mod sim;

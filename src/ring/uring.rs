@@ -27,18 +27,16 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 use nix::libc;
 
-use super::probe;
-use super::probe::{Abilities, Facts};
+use super::position::Position;
+use super::probe::{self, Abilities, Facts};
 use super::threads::JobThreads;
 use super::token::{Table, Token};
 use super::waker::Waker;
 use super::{Completion, Directions, IoMode, Job, Ring, Tag};
-use crate::buffer;
-use crate::buffer::{Lease, Pool, RegionId, Slot};
+use crate::buffer::{self, Lease, Pool, RegionId, Slot};
 use crate::error::{Errno, KernelError, KernelOperation};
 use crate::limits;
-use crate::time::Nanos;
-use crate::time::now;
+use crate::time::{Nanos, now};
 
 /// Entries of the submission queue: more than one iteration of the loop submits, with an operation on every device and
 /// channel.
@@ -60,7 +58,7 @@ const IORING_NOTIF_USAGE_ZC_COPIED: u32 = 1 << 31;
 /// What the table keeps alive for the kernel.
 #[derive(Debug)]
 enum Operation {
-    Move { tag: Tag, slot: Slot },
+    Move { tag: Tag, slot: Slot, file: Option<Position> },
     Send { tag: Tag, lease: Lease },
     Wake,
     Cancel,
@@ -134,7 +132,7 @@ impl Uring {
     /// Ends an operation that the kernel never saw.
     fn fail(&mut self, token: Token, errno: Errno) {
         let completion = match self.operations.remove(token) {
-            Some(Operation::Move { tag, slot }) => Completion::Moved { tag, slot, result: Err(errno) },
+            Some(Operation::Move { tag, slot, .. }) => Completion::Moved { tag, slot, result: Err(errno) },
             Some(Operation::Send { tag, lease }) => {
                 Completion::Sent { tag, lease: Some(lease), result: Err(errno) }
             }
@@ -165,7 +163,10 @@ impl Uring {
             return Some(Completion::Sent { tag: *tag, lease: None, result });
         }
         match self.operations.remove(token)? {
-            Operation::Move { tag, slot } => Some(Completion::Moved { tag, slot, result }),
+            Operation::Move { tag, slot, file } => {
+                let pass = |file: Position| file.pass(borrowed(file.fd()), result?);
+                Some(Completion::Moved { tag, slot, result: file.map_or(result, pass) })
+            }
             Operation::Send { tag, lease } => Some(Completion::Sent { tag, lease: Some(lease), result }),
             Operation::Wake => {
                 self.waker.calm();
@@ -202,10 +203,7 @@ impl Ring for Uring {
     fn read(&mut self, tag: Tag, fd: RawFd, mut slot: Slot, range: Range<usize>, io_mode: IoMode) {
         if io_mode == IoMode::Inline {
             self.submit_first();
-            // SAFETY: `fd` is open for the call: the caller owns its file until the operation ends (see the head of
-            // this file), and the operation ends here.
-            let file = unsafe { BorrowedFd::borrow_raw(fd) };
-            let result = nix::unistd::read(file, slot.bytes_mut(range));
+            let result = nix::unistd::read(borrowed(fd), slot.bytes_mut(range));
             return self.carry_out(tag, slot, result);
         }
         let (address, len) = (slot.address(&range), length(&range));
@@ -213,16 +211,15 @@ impl Ring for Uring {
             Some(index) => opcode::ReadFixed::new(Fd(fd), address, len, index).offset(CURRENT).build(),
             None => opcode::Read::new(Fd(fd), address, len).offset(CURRENT).build(),
         };
-        let token = self.operations.insert(Operation::Move { tag, slot });
+        let file = Position::of(borrowed(fd), range.len());
+        let token = self.operations.insert(Operation::Move { tag, slot, file });
         self.push(token, carried_out(entry, io_mode));
     }
 
     fn write(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, io_mode: IoMode) {
         if io_mode == IoMode::Inline {
             self.submit_first();
-            // SAFETY: as in `read`.
-            let file = unsafe { BorrowedFd::borrow_raw(fd) };
-            let result = nix::unistd::write(file, slot.bytes(range));
+            let result = nix::unistd::write(borrowed(fd), slot.bytes(range));
             return self.carry_out(tag, slot, result);
         }
         let (address, len) = (slot.address(&range).cast_const(), length(&range));
@@ -230,13 +227,14 @@ impl Ring for Uring {
             Some(index) => opcode::WriteFixed::new(Fd(fd), address, len, index).offset(CURRENT).build(),
             None => opcode::Write::new(Fd(fd), address, len).offset(CURRENT).build(),
         };
-        let token = self.operations.insert(Operation::Move { tag, slot });
+        let file = Position::of(borrowed(fd), range.len());
+        let token = self.operations.insert(Operation::Move { tag, slot, file });
         self.push(token, carried_out(entry, io_mode));
     }
 
     fn receive(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>) {
         let entry = opcode::Recv::new(Fd(fd), slot.address(&range), length(&range)).build();
-        let token = self.operations.insert(Operation::Move { tag, slot });
+        let token = self.operations.insert(Operation::Move { tag, slot, file: None });
         self.push(token, entry);
     }
 
@@ -371,6 +369,12 @@ impl Drop for Uring {
     }
 }
 
+/// A file, for calls within the operation that names it.
+fn borrowed<'a>(fd: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: the caller of the operation keeps `fd` open until the operation has ended (see the head of this file).
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
 /// Marks an operation that the kernel must not try on this thread first.
 fn carried_out(entry: squeue::Entry, io_mode: IoMode) -> squeue::Entry {
     match io_mode {
@@ -383,8 +387,7 @@ fn length(range: &Range<usize>) -> u32 {
     u32::try_from(range.len()).expect("a slot is shorter than 4 GiB")
 }
 
-/// Whether a failed `io_uring_enter` is not really a failure: the time is up, a signal came, or the kernel wants
-/// completions to be taken first.
+/// Whether a failed `io_uring_enter` only ends a wait: the time is up, a signal came, or completions have to be taken.
 fn is_passing(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN))
 }

@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+
 use super::*;
 use crate::cancel::Wake;
 use crate::limits::HEADER_ROOM;
@@ -23,6 +25,16 @@ fn memfd(content: &[u8]) -> std::fs::File {
     let mut file = std::fs::File::from(fd);
     file.write_all(content).unwrap();
     file.seek(SeekFrom::Start(0)).unwrap();
+    file
+}
+
+/// A file in memory that cannot grow: a write past its end moves whole pages, and then fails.
+fn cannot_grow(len: usize) -> std::fs::File {
+    let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC | nix::sys::memfd::MFdFlags::MFD_ALLOW_SEALING;
+    let mut file = std::fs::File::from(nix::sys::memfd::memfd_create("ring", flags).unwrap());
+    file.write_all(&vec![0; len]).unwrap();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW)).unwrap();
     file
 }
 
@@ -46,6 +58,34 @@ fn moved(ring: &mut Uring) -> (Slot, Result<usize, Errno>) {
 
 fn payload(len: usize) -> Range<usize> {
     HEADER_ROOM..HEADER_ROOM + len
+}
+
+/// On a full disk a receiver reported a file as complete whose end was missing. The kernel had written a part, failed
+/// at the rest, reported the part, and left the file's position in front of it: the rest was written over it.
+#[test]
+fn a_write_that_fails_halfway_leaves_the_file_behind_what_was_written() {
+    const PAGE: usize = 4096;
+    for io_mode in [IoMode::Inline, IoMode::Ring, IoMode::Thread] {
+        let (mut ring, mut pool, mut file) = (Uring::new().unwrap(), pool(), cannot_grow(PAGE + 100));
+        let mut slot = pool.take().unwrap();
+        slot.payload_mut()[..PAGE].fill(1);
+        slot.payload_mut()[PAGE..2 * PAGE].fill(2);
+        ring.write(TAG, file.as_raw_fd(), slot, payload(2 * PAGE), io_mode);
+        let (slot, result) = moved(&mut ring);
+        assert_eq!(result.unwrap(), PAGE, "{io_mode:?}");
+        assert_eq!(file.stream_position().unwrap(), PAGE as u64, "{io_mode:?}");
+
+        let rest = HEADER_ROOM + PAGE..HEADER_ROOM + 2 * PAGE;
+        ring.write(TAG, file.as_raw_fd(), slot, rest, io_mode);
+        let (slot, result) = moved(&mut ring);
+        assert_eq!(result.unwrap_err().raw(), libc::EPERM, "{io_mode:?}");
+        pool.put(slot);
+
+        let mut content = Vec::new();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        file.read_to_end(&mut content).unwrap();
+        assert_eq!(content, [vec![1; PAGE], vec![0; 100]].concat(), "{io_mode:?}");
+    }
 }
 
 #[test]
