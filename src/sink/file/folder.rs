@@ -13,7 +13,7 @@ use std::time::UNIX_EPOCH;
 
 use nix::errno::Errno as Number;
 use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat2};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 use serde::{Deserialize, Serialize};
 
@@ -97,6 +97,16 @@ impl Folder {
     /// Which file has this name, if any.
     pub(super) fn identity_of(&self, name: &OsStr) -> io::Result<Option<Identity>> {
         Ok(self.find(name)?.as_ref().map(Identity::of))
+    }
+
+    /// Whether an open file has this name. Needs no further descriptor.
+    pub(super) fn is_named(&self, name: &OsStr, opened: &Metadata) -> io::Result<bool> {
+        match fstatat(&self.file, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            // the number of an open file is not used again
+            Ok(found) => Ok(found.st_ino == opened.ino()),
+            Err(Number::ENOENT) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// A new file.

@@ -69,7 +69,7 @@ impl Lock {
             if opened.nlink() > 0 && !ours.is_private(&opened) {
                 return Err(foreign(folder, &name));
             }
-            if folder.identity_of(&name).map_err(failed)? == Some(Identity::of(&opened)) {
+            if folder.is_named(&name, &opened).map_err(failed)? {
                 let kept = opened.len() > 0;
                 return Ok(Lock { folder: Arc::clone(folder), name, file, kept });
             }
