@@ -28,3 +28,5 @@ mod proxy;
 mod runs;
 #[path = "attack/side.rs"]
 mod side;
+#[path = "attack/starvation.rs"]
+mod starvation;

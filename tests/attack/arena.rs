@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ringlift::limits::PAGE_SIZE;
 use tempfile::TempDir;
 
 use crate::dice::Dice;
@@ -66,6 +67,12 @@ impl Arena {
                 fs::write(self.sinks().join(name(number)), old).unwrap();
             }
         }
+    }
+
+    /// The disk space that the old files take.
+    pub(crate) fn old_space(&self) -> u64 {
+        let pages = |device: &Device| device.old.as_ref().map_or(0, |old| old.len().div_ceil(PAGE_SIZE));
+        self.devices.iter().map(|device| (pages(device) * PAGE_SIZE) as u64).sum()
     }
 
     pub(crate) fn folder(&self) -> &Path {
