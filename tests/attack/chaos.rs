@@ -104,7 +104,7 @@ impl Fault {
             _ => dice.pick(&[Direction::ToReceiver, Direction::ToSender]),
         };
         let at = match (channel, dice.below(3)) {
-            (None, _) => dice.below(700),
+            (None, _) => dice.below(350),
             (Some(_), 0) => dice.below(200),
             (Some(_), _) => dice.below(SIZE_MAX),
         };

@@ -241,7 +241,8 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
+        // the kernel may close the files of a ring somewhat after its process has ended
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }
 
