@@ -309,6 +309,10 @@ impl Ring for Uring {
         let meant: Vec<Token> =
             self.operations.tokens().filter(|(_, value)| is_meant(value)).map(|(token, _)| token).collect();
         for token in meant {
+            // nobody goes on behind it, and whoever cancels may give its file up before it has ended
+            if let Some(Operation::Move { file, .. }) = self.operations.find(token) {
+                *file = None;
+            }
             let cancel = self.operations.insert(Operation::Cancel);
             self.push(cancel, opcode::AsyncCancel::new(token.pack()).build());
         }
@@ -371,7 +375,8 @@ impl Drop for Uring {
 
 /// A file, for calls within the operation that names it.
 fn borrowed<'a>(fd: RawFd) -> BorrowedFd<'a> {
-    // SAFETY: the caller of the operation keeps `fd` open until the operation has ended (see the head of this file).
+    // SAFETY: the caller of the operation keeps `fd` open until the operation has ended or was cancelled (see the head of
+    // this file), and a cancelled one forgets its file.
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 

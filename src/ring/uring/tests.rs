@@ -314,3 +314,19 @@ fn a_terminal_that_takes_nothing_does_not_stop_the_loop() {
     let (_, result) = moved(&mut ring);
     assert!(result.is_err() || result.is_ok_and(|written| written < 1 << 20));
 }
+
+#[test]
+fn a_cancelled_operation_no_longer_knows_its_file() {
+    let (mut ring, mut pool, file) = (Uring::new().unwrap(), pool(), memfd(b"state"));
+    let knows_a_file = |ring: &Uring| {
+        ring.operations
+            .tokens()
+            .any(|(_, operation)| matches!(operation, Operation::Move { file: Some(_), .. }))
+    };
+    ring.read(TAG, file.as_raw_fd(), pool.take().unwrap(), payload(100), IoMode::Thread);
+    assert!(knows_a_file(&ring));
+    ring.cancel(TAG);
+    // a device that does not come back is given up, its descriptor is closed, and the number names another file
+    assert!(!knows_a_file(&ring));
+    moved(&mut ring);
+}
