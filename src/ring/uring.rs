@@ -9,9 +9,10 @@
 //! the entry, in the next [`wait`](Ring::wait) at the latest; from then on it holds the file itself. Memory stays sound
 //! whatever file a number refers to. But a number that is closed before the lookup and reused refers to another file,
 //! whose bytes would be moved. So the code that begins an operation keeps the descriptor's owner (a `net::Connection`,
-//! a file, a device) open until the operation has ended. Workers uphold this: connections and files stay open until the
-//! worker is dropped, a device takes no step while it is read or written, and a worker's ring is the first of its
-//! fields to be dropped.
+//! a file, a device) open until the operation has ended, or was taken by the kernel and then cancelled. Workers uphold
+//! this: connections and files stay open until the worker is dropped, a device takes no step while it is read or written
+//! unless that was cancelled and did not end, from when on nothing is begun on it any more, and a worker's ring is the
+//! first of its fields to be dropped.
 
 #![expect(
     unsafe_code,
