@@ -25,11 +25,11 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
-use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
+use io_uring::{IoUring, cqueue, opcode, squeue};
 use nix::libc;
 
 use super::position::Position;
-use super::probe::{self, Abilities, Facts};
+use super::probe::{self, Abilities};
 use super::threads::JobThreads;
 use super::token::{Table, Token};
 use super::waker::Waker;
@@ -38,6 +38,8 @@ use crate::buffer::{self, Lease, Pool, RegionId, Slot};
 use crate::error::{Errno, KernelError, KernelOperation};
 use crate::limits;
 use crate::time::{Nanos, now};
+
+mod setup;
 
 /// Entries of the submission queue: more than one iteration of the loop submits, with an operation on every device and
 /// channel.
@@ -87,8 +89,8 @@ struct Registered {
 
 impl Uring {
     pub(super) fn new() -> Result<Uring, KernelError> {
-        let ring = build().map_err(|error| probe::setup_failed(&error))?;
-        let abilities = probe::judge(&facts(&ring)?)?;
+        let ring = setup::build().map_err(|error| probe::setup_failed(&error))?;
+        let abilities = probe::judge(&setup::facts(&ring)?)?;
         let waker = Arc::new(Waker::new()?);
         let mut uring = Uring {
             ring,
@@ -396,30 +398,6 @@ fn length(range: &Range<usize>) -> u32 {
 /// Whether a failed `io_uring_enter` only ends a wait: the time is up, a signal came, or completions have to be taken.
 fn is_passing(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN))
-}
-
-/// The best ring that this kernel can make: one that runs completions only on this thread (6.1), or an ordinary one.
-fn build() -> std::io::Result<IoUring> {
-    let mut modern = IoUring::builder();
-    modern.setup_cqsize(COMPLETIONS).setup_submit_all().setup_single_issuer();
-    let modern = modern.setup_defer_taskrun().setup_taskrun_flag().build(ENTRIES);
-    match modern {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            IoUring::builder().setup_cqsize(COMPLETIONS).build(ENTRIES)
-        }
-        other => other,
-    }
-}
-
-fn facts(ring: &IoUring) -> Result<Facts, KernelError> {
-    let mut probe = Probe::new();
-    ring.submitter().register_probe(&mut probe).map_err(|error| probe::setup_failed(&error))?;
-    Ok(Facts {
-        timed_wait: ring.params().is_feature_ext_arg(),
-        current_position: ring.params().is_feature_rw_cur_pos(),
-        fast_poll: ring.params().is_feature_fast_poll(),
-        operations: (0..u8::MAX).filter(|&code| probe.is_supported(code)).collect(),
-    })
 }
 
 #[cfg(test)]
