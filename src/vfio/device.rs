@@ -6,10 +6,11 @@
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::errno::Errno as Raw;
+use nix::sys::stat::SFlag;
 
 use super::config;
 use super::kernel::{Kernel, PrecopyInfo};
@@ -59,16 +60,20 @@ impl Device {
         Device::with_kernel(Box::new(open_kernel(&Roots::default(), path.as_ref())?))
     }
 
-    /// Takes over the descriptor (or a duplicate) of a device that is already open and attached.
+    /// Takes over the descriptor (or a duplicate) of a device that is already open and attached. It opens no file, and
+    /// needs neither `/proc` nor `/sys`.
     pub fn from_fd(fd: OwnedFd) -> Result<Device, DeviceError> {
         let file = File::from(fd);
-        if !is_vfio_device(&file) {
-            return Err(DeviceError::Io {
-                operation: DeviceOperation::FindBehindDescriptor,
-                errno: Raw::ENOTTY.into(),
-            });
+        let known = is_vfio_device(&file, &Roots::default());
+        Device::given(known, Box::new(OpenDevice::from_file(file)))
+    }
+
+    /// The device behind a file, if it is `known` to be one or, where that is unknown, answers as one.
+    fn given(known: Option<bool>, kernel: Box<dyn Kernel>) -> Result<Device, DeviceError> {
+        if known.unwrap_or_else(|| kernel.is_device()) {
+            return Device::with_kernel(kernel);
         }
-        Device::with_kernel(Box::new(OpenDevice::from_file(file)))
+        Err(DeviceError::Io { operation: DeviceOperation::FindBehindDescriptor, errno: Raw::ENOTTY.into() })
     }
 
     /// A device over any kernel: the real one, or that of the tests.
@@ -284,16 +289,22 @@ pub(super) fn read_features(kernel: &dyn Kernel) -> Result<Features, DeviceError
 }
 
 /// Whether a VFIO ioctl means to this file what it means to us. Another driver could interpret the same number
-/// differently, and write to memory that is not there.
-fn is_vfio_device(file: &File) -> bool {
-    let link = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
-    if link.as_os_str() == "anon_inode:[vfio-device]" {
-        return true;
+/// differently, and write to memory that is not there. Unknown where the kernel's name of the file cannot be read: in a
+/// sandbox, or without `/proc` or `/sys`.
+fn is_vfio_device(file: &File, roots: &Roots) -> Option<bool> {
+    if let Ok(link) = fs::read_link(roots.proc.join(format!("self/fd/{}", file.as_raw_fd())))
+        && link.as_os_str().as_encoded_bytes().starts_with(b"anon_inode:")
+    {
+        return Some(link.as_os_str() == "anon_inode:[vfio-device]");
     }
-    let Ok(metadata) = file.metadata() else { return false };
-    let (major, minor) = (nix::sys::stat::major(metadata.rdev()), nix::sys::stat::minor(metadata.rdev()));
-    let class = fs::canonicalize(format!("/sys/dev/char/{major}:{minor}/subsystem")).unwrap_or_default();
-    metadata.file_type().is_char_device() && class.ends_with("class/vfio-dev")
+    let metadata = file.metadata().ok()?;
+    let number = metadata.rdev();
+    match SFlag::from_bits_truncate(metadata.mode() & SFlag::S_IFMT.bits()) {
+        SFlag::S_IFCHR => roots.is_vfio_node(nix::sys::stat::major(number), nix::sys::stat::minor(number)),
+        // a file without a name or a type, as a device from its group is
+        none if none.is_empty() => None,
+        _ => Some(false),
+    }
 }
 
 fn io(operation: DeviceOperation, errno: Errno) -> DeviceError {
@@ -306,6 +317,7 @@ mod tests {
 
     use super::*;
     use crate::vfio::fake::{Call, FakeKernel, Operation};
+    use crate::vfio::locate::tests::Host;
 
     const ALL: u64 = 0b111;
 
@@ -342,6 +354,57 @@ mod tests {
             let error = Device::from_fd(File::open(path).unwrap().into()).unwrap_err();
             assert!(matches!(error, DeviceError::Io { errno, .. } if errno == Raw::ENOTTY.into()), "{path}");
         }
+    }
+
+    #[test]
+    fn a_given_device_is_asked_where_nothing_else_tells_what_it_is() {
+        // without /proc, as after chroot, every descriptor was refused
+        let given = |known, kernel: &FakeKernel| Device::given(known, Box::new(kernel.clone()));
+        let kernel = FakeKernel::new(ALL);
+        assert!(given(None, &kernel).is_ok() && given(Some(true), &kernel).is_ok());
+
+        let other = FakeKernel::new(ALL);
+        other.fail(Operation::Info, 0, Raw::ENOTTY);
+        for error in [given(Some(false), &kernel), given(None, &other)].map(Result::unwrap_err) {
+            assert!(matches!(error, DeviceError::Io { errno, .. } if errno == Raw::ENOTTY.into()));
+        }
+    }
+
+    #[test]
+    fn a_descriptor_whose_kind_cannot_be_looked_up_is_unknown_unless_it_has_another_type() {
+        use nix::sys::eventfd::EventFd;
+        let host = Host::new();
+        let nowhere = Roots { sys: "/nonexistent".into(), proc: "/nonexistent".into(), ..host.roots.clone() };
+        let null = File::open("/dev/null").unwrap();
+        let anonymous = File::from(OwnedFd::from(EventFd::new().unwrap()));
+        assert_eq!(is_vfio_device(&null, &nowhere), None);
+        assert_eq!(is_vfio_device(&anonymous, &nowhere), None);
+        assert_eq!(is_vfio_device(&File::open("Cargo.toml").unwrap(), &nowhere), Some(false));
+        for file in [null, anonymous] {
+            assert_eq!(is_vfio_device(&file, &Roots::default()), Some(false));
+            // neither answers as a device
+            assert!(!OpenDevice::from_file(file).is_device());
+        }
+    }
+
+    #[test]
+    fn a_node_is_a_device_if_its_class_says_so() {
+        let host = Host::new();
+        let null = File::open("/dev/null").unwrap();
+        for (class, is_device) in [("vfio-dev", true), ("mem", false)] {
+            let (node, class) =
+                (host.roots.sys.join("dev/char/1:3"), host.roots.sys.join("class").join(class));
+            fs::create_dir_all(&node).unwrap();
+            fs::create_dir_all(&class).unwrap();
+            std::os::unix::fs::symlink(&class, node.join("subsystem")).unwrap();
+            assert_eq!(is_vfio_device(&null, &host.roots), Some(is_device));
+            fs::remove_dir_all(&node).unwrap();
+        }
+        assert_eq!(
+            is_vfio_device(&null, &host.roots),
+            Some(false),
+            "the kernel shows its devices, and not this one"
+        );
     }
 
     #[test]

@@ -59,6 +59,7 @@ pub(crate) fn walk(from: State, to: State, features: Features) -> Option<Vec<Sta
 /// What can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Operation {
+    Info,
     Features,
     State,
     SetState,
@@ -197,6 +198,10 @@ impl Inner {
 }
 
 impl Kernel for FakeKernel {
+    fn is_device(&self) -> bool {
+        self.inner().count(Operation::Info).is_ok()
+    }
+
     fn migration_flags(&self) -> Result<u64, Errno> {
         let mut inner = self.inner();
         inner.count(Operation::Features)?;

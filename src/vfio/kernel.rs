@@ -27,6 +27,9 @@ pub(crate) struct Region {
 
 /// One opened VFIO device.
 pub(crate) trait Kernel: Send {
+    /// Whether it answers as a VFIO device. Changes nothing.
+    fn is_device(&self) -> bool;
+
     /// The `VFIO_MIGRATION_*` flags. `ENOTTY` when the driver cannot migrate at all.
     fn migration_flags(&self) -> Result<u64, Errno>;
 

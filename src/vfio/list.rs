@@ -178,7 +178,8 @@ mod tests {
     #[test]
     fn a_host_without_vfio_has_an_empty_list() {
         let folder = tempfile::tempdir().unwrap();
-        let roots = Roots { sys: folder.path().join("sys"), dev: folder.path().join("dev") };
+        let roots =
+            Roots { sys: folder.path().join("sys"), dev: folder.path().join("dev"), ..Roots::default() };
 
         assert!(list_with(&roots, |_| Migration::InUse).is_empty());
     }

@@ -24,11 +24,12 @@ use crate::error::{DeviceError, DeviceOperation};
 pub(crate) struct Roots {
     pub(crate) sys: PathBuf,
     pub(crate) dev: PathBuf,
+    pub(crate) proc: PathBuf,
 }
 
 impl Default for Roots {
     fn default() -> Roots {
-        Roots { sys: "/sys".into(), dev: "/dev".into() }
+        Roots { sys: "/sys".into(), dev: "/dev".into(), proc: "/proc".into() }
     }
 }
 
@@ -97,6 +98,15 @@ impl Roots {
     /// `/dev/vfio/N`.
     pub(crate) fn group_node(&self, group: u32) -> PathBuf {
         self.dev.join("vfio").join(group.to_string())
+    }
+
+    /// Whether a character device is the node of a VFIO device; unknown where the kernel does not show its devices.
+    pub(crate) fn is_vfio_node(&self, major: u64, minor: u64) -> Option<bool> {
+        let nodes = self.sys.join("dev/char");
+        match fs::canonicalize(nodes.join(format!("{major}:{minor}/subsystem"))) {
+            Ok(class) => Some(class.ends_with("class/vfio-dev")),
+            Err(_) => nodes.is_dir().then_some(false),
+        }
     }
 
     /// `/dev/vfio/devices/vfioN` and `/dev/vfio/N/NAME`.
@@ -175,8 +185,10 @@ pub(crate) mod tests {
         pub(crate) fn new() -> Host {
             let folder = tempfile::tempdir().unwrap();
             let base = fs::canonicalize(folder.path()).unwrap();
-            let host =
-                Host { roots: Roots { sys: base.join("sys"), dev: base.join("dev") }, _folder: folder };
+            let host = Host {
+                roots: Roots { sys: base.join("sys"), dev: base.join("dev"), proc: base.join("proc") },
+                _folder: folder,
+            };
             host.device("bus/mdev/devices", &format!("devices/virtual/mtty/mtty/{UUID}"), 7, "mtty");
             host.device("bus/pci/devices", &format!("devices/pci0000:00/{ADDRESS}"), 12, "mlx5_vfio_pci");
             host.touch("vfio/vfio");

@@ -52,7 +52,8 @@ enum Attached {
 }
 
 impl OpenDevice {
-    /// A device that was opened and attached elsewhere. The caller has verified that it is the file of a VFIO device.
+    /// A device that was opened and attached elsewhere. The caller verifies that it is the file of a VFIO device, with
+    /// [`Kernel::is_device`] where nothing else tells.
     pub(super) fn from_file(file: File) -> OpenDevice {
         OpenDevice { file, _attached: Attached::Elsewhere }
     }
@@ -96,6 +97,13 @@ impl OpenDevice {
 }
 
 impl Kernel for OpenDevice {
+    /// The kernel keeps the numbers of VFIO's requests free of others (`ioctl-number.rst`), and of VFIO's own files only a
+    /// device knows this one. Every driver names a kind of device in the flags; one that agrees to whatever it is
+    /// asked names none.
+    fn is_device(&self) -> bool {
+        self.info().is_ok_and(|device| device.flags != 0)
+    }
+
     fn migration_flags(&self) -> Result<u64, Errno> {
         self.feature_get(FEATURE_MIGRATION, vfio::VFIO_DEVICE_FEATURE_MIGRATION)
             .map(|migration| migration.flags)
@@ -138,10 +146,7 @@ impl Kernel for OpenDevice {
     }
 
     fn config_region(&self) -> Result<Option<Region>, Errno> {
-        let mut device =
-            vfio::vfio_device_info { argsz: argument_size::<vfio::vfio_device_info>(), ..Default::default() };
-        ioctl_struct(self.file.as_fd(), DEVICE_GET_INFO, &mut device)?;
-        if device.flags & vfio::VFIO_DEVICE_FLAGS_PCI == 0 {
+        if self.info()?.flags & vfio::VFIO_DEVICE_FLAGS_PCI == 0 {
             return Ok(None);
         }
         let region = self.region(vfio::VFIO_PCI_CONFIG_REGION_INDEX)?;
@@ -168,6 +173,13 @@ impl Kernel for OpenDevice {
 }
 
 impl OpenDevice {
+    fn info(&self) -> Result<vfio::vfio_device_info, Errno> {
+        let mut device =
+            vfio::vfio_device_info { argsz: argument_size::<vfio::vfio_device_info>(), ..Default::default() };
+        ioctl_struct(self.file.as_fd(), DEVICE_GET_INFO, &mut device)?;
+        Ok(device)
+    }
+
     fn feature_get<T: Default>(&self, request: Request<Feature<T>>, feature: u32) -> Result<T, Errno> {
         let mut argument = Feature {
             argsz: argument_size::<Feature<T>>(),
