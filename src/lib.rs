@@ -14,6 +14,9 @@
 //! [`transfer`] and [`qemu`] drive these stations, by workers from `worker`; [`qemu::capture`] inspects streams that a
 //! QEMU sent and that were stored on disk. [`report`] counts, [`limits`] bounds everything, [`error`] says whose fault
 //! it is.
+//!
+//! `docs/EMBEDDING.md` describes what a process that embeds it provides: threads, memory, descriptors, signals, and the
+//! system calls that a sandbox around a transfer has to allow.
 
 mod buffer;
 mod cancel;
@@ -59,3 +62,8 @@ extern crate self as ringlift;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The code in the guide for embedders compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/EMBEDDING.md")]
+struct Embedding;
