@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use common::{POOL, listen, socket_pairs};
 use nix::libc;
 use ringlift::error::Error;
-use ringlift::sink::Verify;
+use ringlift::sink::{FileSink, Verify};
 use ringlift::source::Synthetic;
 use ringlift::{Finished, Listener, Outcome, Receiver, Sender};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
@@ -129,6 +129,26 @@ fn the_library_returns_an_error_where_io_uring_may_not_be_entered() {
             assert_eq!(error.errno.raw(), errno);
         }
     }
+}
+
+#[test]
+fn calls_that_are_denied_at_the_end_change_no_outcome() {
+    // both panicked out of `run`, and the outcome was lost
+    let folder = tempfile::tempdir().unwrap();
+    let sink = FileSink::create(folder.path().join("state")).unwrap();
+    let (mut near, mut far) = socket_pairs(2);
+    let receiver = Receiver::builder().sockets(far.remove(0), far).device("net0", sink).build().unwrap();
+    let calls = [libc::SYS_signalfd4, libc::SYS_rt_sigtimedwait, libc::SYS_flock];
+    let [sent, received] = without(&calls, libc::EPERM, move || {
+        let other = std::thread::spawn(move || receiver.run());
+        [sends(Sender::builder().sockets(near.remove(0), near)), other.join().unwrap()]
+    });
+    assert_eq!(
+        (sent.outcome, received.outcome),
+        (Outcome::Complete, Outcome::Complete),
+        "{:?}",
+        received.error
+    );
 }
 
 #[test]

@@ -6,7 +6,8 @@
 //! both are blocked on its thread, and afterwards the thread's mask is what it was, and neither is pending because of
 //! us.
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 const SIGNALS: [Signal; 2] = [Signal::SIGPIPE, Signal::SIGXFSZ];
 
@@ -27,20 +28,26 @@ impl WriteSignals {
 impl Drop for WriteSignals {
     fn drop(&mut self) {
         let Some(before) = self.before else { return };
-        for signal in SIGNALS.into_iter().filter(|signal| !before.contains(*signal)) {
-            // Pending signals of one kind are one: after `raise` there is one for certain, and it is taken without waiting.
-            if raise(signal).is_err() || SigSet::from_iter([signal]).wait().is_err() {
-                // better blocked than dead
-                return;
-            }
+        let ours = SIGNALS.into_iter().filter(|signal| !before.contains(*signal));
+        if take_pending(&ours.collect()).is_ok() {
+            // can fail only for a mask that does not exist
+            let _ = before.thread_set_mask();
         }
-        // can fail only for a mask that does not exist
-        let _ = before.thread_set_mask();
+        // or else better blocked than dead
     }
+}
+
+/// Takes those that are pending, without waiting.
+fn take_pending(signals: &SigSet) -> nix::Result<()> {
+    let pending = SignalFd::with_flags(signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+    while pending.read_signal()?.is_some() {}
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::signal::raise;
+
     use super::*;
 
     #[test]

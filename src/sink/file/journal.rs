@@ -6,13 +6,12 @@
 //! journal that is out of date, or read twice, does nothing.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use nix::errno::Errno as Number;
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::folder::{Folder, Identity};
@@ -56,7 +55,7 @@ pub(super) struct Entry {
 
 /// An open journal of this process, locked until it is dropped.
 #[derive(Debug)]
-pub(super) struct Journal(Flock<File>);
+pub(super) struct Journal(File);
 
 impl Journal {
     /// Writes it and makes it durable: from here on the files get their names together.
@@ -83,8 +82,7 @@ impl Journal {
 }
 
 fn fill(file: File, direction: Direction, entries: &[&Entry]) -> io::Result<Journal> {
-    let file =
-        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| io::Error::from(errno))?;
+    file.try_lock()?;
     let mut text = vec![direction.byte(), b'\n'];
     serde_json::to_writer(&mut text, entries)?;
     file.write_all_at(&text, 0)?;
@@ -124,16 +122,16 @@ pub(super) fn recover(pointer: &Pointer, ours: &Ours) -> io::Result<Recovery> {
         Err(error) => return Err(error),
     };
     let Some(file) = open_private(&folder, &pointer.name, ours)? else { return Ok(Recovery::Ended) };
-    let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(file) => file,
-        Err((_, Number::EWOULDBLOCK)) => return Ok(Recovery::InUse),
-        Err((_, errno)) => return Err(errno.into()),
-    };
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(Recovery::InUse),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
     if folder.identity_of(&pointer.name)? != Some(Identity::of(&file.metadata()?)) {
         return Ok(Recovery::Ended);
     }
     let mut text = Vec::new();
-    (&*file).take(JOURNAL_MAX).read_to_end(&mut text)?;
+    (&file).take(JOURNAL_MAX).read_to_end(&mut text)?;
     if let Some((direction, entries)) = parse(&text) {
         end(direction, &entries)?;
     }

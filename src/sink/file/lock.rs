@@ -5,14 +5,12 @@
 //! process leaves an unlocked file behind, which the next sink takes over.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use nix::errno::Errno as Number;
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, fchmod};
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +34,7 @@ pub(super) struct Pointer {
 pub(super) struct Lock {
     folder: Arc<Folder>,
     name: OsString,
-    file: Flock<File>,
+    file: File,
     /// A journal may need what is in it: the file stays.
     kept: bool,
 }
@@ -60,11 +58,12 @@ impl Lock {
                     None => continue,
                 },
             };
-            let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(file) => file,
-                Err((_, Number::EWOULDBLOCK)) => return Err(in_use(folder, target)),
-                Err((_, errno)) => return Err(failed(errno.into())),
-            };
+            // the kernel gives it up when the file is closed
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(in_use(folder, target)),
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
             let opened = file.metadata().map_err(failed)?;
             if opened.nlink() > 0 && !ours.is_private(&opened) {
                 return Err(foreign(folder, &name));
@@ -82,7 +81,7 @@ impl Lock {
         /// A path and a name, as numbers in JSON.
         const POINTER_MAX: u64 = 64 * 1024;
         let mut text = Vec::new();
-        (&*self.file).take(POINTER_MAX).read_to_end(&mut text)?;
+        (&self.file).take(POINTER_MAX).read_to_end(&mut text)?;
         Ok(serde_json::from_slice(&text).ok())
     }
 
