@@ -270,6 +270,27 @@ fn a_sender_that_is_interrupted_rolls_back_and_has_status_130() {
 }
 
 #[test]
+fn a_signal_that_comes_before_anything_has_begun_has_status_130() {
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        // it waits for somebody who writes, before it watches signals
+        let device = format!("a=file:{}", fifo.display());
+        let sender = Run::start(ringlift(&["send", "--to", "127.0.0.1:1", "--device", &device]));
+        let status = format!("/proc/{}/status", sender.child.id());
+        let catches = |status: &str| {
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
+            u64::from_str_radix(mask, 16).unwrap() & 1 << (signal as i32 - 1) != 0
+        };
+        let caught = (0..200_000).any(|_| catches(&std::fs::read_to_string(&status).unwrap()));
+        assert!(caught, "it leaves {signal} to the kernel");
+        sender.signal(signal);
+        assert_eq!(sender.end().status, 130);
+    }
+}
+
+#[test]
 fn a_signal_after_commit_does_not_end_the_wait_for_the_answer() {
     let acceptor = Acceptor::open();
     let (sender, mut peer) = waiting_sender(&acceptor);

@@ -19,6 +19,7 @@ use commands::{demo, devices, qemu, recv, send};
 
 fn main() -> ExitCode {
     signals::survive_large_files();
+    signals::end_early();
     let exit = match args::typed() {
         Command::Demo(demo) => demo::run(&demo),
         Command::Recv(recv) => recv::run(&recv),

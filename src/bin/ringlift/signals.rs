@@ -1,10 +1,11 @@
 //! SIGINT and SIGTERM request a rollback and never cut it short; SIGXFSZ does not end the process.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use ringlift::Cancel;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 use crate::exit::Exit;
@@ -15,12 +16,30 @@ use crate::show::warnings;
 /// pipes without a reader.
 pub(crate) fn survive_large_files() {
     // without it a write beyond the limit still ends the process, as it does anywhere
-    let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
+    let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
+}
+
+/// Nothing has to be rolled back yet: a signal ends the process.
+static EARLY: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));
+
+/// Until signals are watched, they end the process as a cancel does. No device has been touched before.
+pub(crate) fn end_early() {
+    for signal in [SIGINT, SIGTERM] {
+        // without it a signal still ends the process, with another status
+        let _ = flag::register_conditional_shutdown(signal, Exit::Cancelled as i32, Arc::clone(&EARLY));
+    }
+}
+
+/// Watches signals from now on.
+fn watched() -> std::io::Result<Signals> {
+    let signals = Signals::new([SIGINT, SIGTERM])?;
+    EARLY.store(false, Ordering::SeqCst);
+    Ok(signals)
 }
 
 /// Waits for the next signal.
 pub(crate) fn await_one() -> Result<(), Exit> {
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| unwatchable(&error))?;
+    let mut signals = watched().map_err(|error| unwatchable(&error))?;
     signals.forever().next();
     Ok(())
 }
@@ -30,7 +49,7 @@ fn unwatchable(error: &std::io::Error) -> Exit {
     Exit::Failed
 }
 
-/// From now on a signal cancels. Until now it ended the process: no device had been touched yet.
+/// From now on a signal cancels.
 pub(crate) fn cancel_on_signals(cancel: &Cancel, progress: &Progress) -> Result<(), Exit> {
     let words = [
         "cancelling: the devices go back to where they were",
@@ -52,7 +71,7 @@ pub(crate) fn end_on_signals(cancel: &Cancel, progress: &Progress) -> Result<(),
 }
 
 fn watch(cancel: Cancel, progress: Progress, words: [&'static str; 2]) -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let mut signals = watched()?;
     let answer = move || {
         for (idx, _) in signals.forever().enumerate() {
             cancel.cancel();
