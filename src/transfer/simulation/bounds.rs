@@ -11,6 +11,7 @@ use crate::ring::{Completion, Directions, Ring, Tag};
 use crate::time::{Nanos, nanos};
 use crate::wire::{AbortCode, Control, DeviceOffer, Offer};
 use crate::worker::caller::Event;
+use crate::worker::operation::Operation;
 
 const SECOND: Nanos = 1_000_000_000;
 /// Tolerance: the simulated time of everything that is not waited for. The report counts from the agreement on
@@ -392,4 +393,22 @@ fn devices_that_stand_still_for_too_long_go_back_whatever_the_receiver_says() {
     let downtime = sender.report.downtime;
     let phases = downtime.stop_ns + downtime.transfer_ns + downtime.load_ns + downtime.commit_ns;
     assert_eq!(phases + downtime.rollback_ns, downtime.total_ns, "{downtime:?}");
+}
+
+#[test]
+fn a_side_that_takes_long_to_make_its_memory_is_not_silent_meanwhile() {
+    for side in [0, 1] {
+        let world = World::new(1);
+        let (sending, receiving, _) = one_file(&world, 50_000);
+        world.slow_down(side, Operation::MakePool.tag(), 5 * nanos(SILENCE_MAX));
+        let (sender, receiver) = run(&world, sending, receiving);
+        let outcomes = (sender.outcome, receiver.outcome);
+        assert_eq!(
+            outcomes,
+            (Outcome::Complete, Outcome::Complete),
+            "{:?} {:?}",
+            sender.error,
+            receiver.error
+        );
+    }
 }
