@@ -108,7 +108,7 @@ fn nobody_joins_a_session_that_is_being_set_up() {
     let mut peer = agree(Connections { control, data: vec![first, second], session }, &an_offer(&["net0"]));
     // and no connection joins while it runs
     assert_eq!(refusal_of(&hello_bytes(session, Role::Control { channels: 1 })), 3);
-    assert_eq!(refusal_of(&hello_bytes(session, Role::Data { channel: 0 })), 4);
+    assert_eq!(refusal_of(&hello_bytes(session, Role::Data { channel: 0 })), 3);
     whole_state(&mut peer);
     assert_eq!(peer.next_message(), Some(Control::Committed));
     drop(peer);

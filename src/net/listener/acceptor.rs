@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::{Arc, mpsc};
 
 use socket2::Socket;
@@ -13,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{self, Instant};
 
 use super::opening;
-use super::pending::{PendingConnection, answer};
+use super::pending::{PendingConnection, admit};
 use super::registry::SessionRegistry;
 use super::runtime::{race, readiness, run};
 use crate::error::{KernelError, KernelOperation, PeerError, Place};
@@ -78,24 +79,35 @@ impl Newcomers {
 
     /// Room for one more. If there is none, the oldest is closed as soon as it has had its time.
     async fn make_room(&mut self) -> (OwnedSemaphorePermit, oneshot::Receiver<()>) {
-        let permit = loop {
-            self.oldest_first.retain(|(_, through)| !through.is_closed());
-            let grace = self.oldest_first.front().map(|&(since, _)| since + limits::HELLO_GRACE);
-            let room = Arc::clone(&self.room).acquire_owned();
-            let until = grace.unwrap_or_else(|| Instant::now() + limits::HELLO_GRACE);
-            if let Ok(permit) = time::timeout_at(until, room).await {
-                break permit.expect("the semaphore is never closed");
-            }
-            if let Some((_, oldest)) = self.oldest_first.pop_front() {
-                // One that is through meanwhile has made room by itself.
-                let _ = oldest.send(());
-            }
+        let permit = match Arc::clone(&self.room).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => self.displace_oldest().await,
         };
         let (displace, displaced) = oneshot::channel();
+        self.oldest_first.retain(|(_, through)| !through.is_closed());
         self.oldest_first.push_back((Instant::now(), displace));
         (permit, displaced)
     }
+
+    /// The room of the oldest, or of one that is through before that has had its time.
+    async fn displace_oldest(&mut self) -> OwnedSemaphorePermit {
+        let mut room = pin!(Arc::clone(&self.room).acquire_owned());
+        self.oldest_first.retain(|(_, through)| !through.is_closed());
+        if let Some((since, oldest)) = self.oldest_first.pop_front() {
+            match time::timeout_at(since + limits::HELLO_GRACE, &mut room).await {
+                Ok(permit) => {
+                    self.oldest_first.push_front((since, oldest));
+                    return permit.expect(NEVER_CLOSED);
+                }
+                // It makes room: now, or by itself if it is through meanwhile.
+                Err(_) => drop(oldest.send(())),
+            }
+        }
+        room.await.expect(NEVER_CLOSED)
+    }
 }
+
+const NEVER_CLOSED: &str = "the semaphore is never closed";
 
 async fn accept(listening: &AsyncFd<TcpListener>) -> io::Result<(Socket, SocketAddr)> {
     loop {
@@ -116,17 +128,22 @@ async fn serve(
     permit: OwnedSemaphorePermit,
     displaced: oneshot::Receiver<()>,
 ) {
-    let answered = match PendingConnection::new(socket, Some(peer)) {
-        Ok(pending) => race(displaced, answer(pending, &registry, host, Place::New)).await,
+    let admitted = match PendingConnection::new(socket, Some(peer)) {
+        Ok(pending) => race(displaced, admit(pending, &registry, host, Place::New)).await,
         Err(error) => Some(Err(error.into())),
     };
+    // From here on the registry's bounds count it: its peer may have been told that it is welcome.
     drop(permit);
-    match answered {
-        Some(Ok((Hello { session, role: Role::Control { .. }, .. }, second))) => {
+    let joined = match admitted {
+        Some(Ok(admitted)) => admitted.welcome(host, Place::New).await,
+        Some(Err(error)) => Err(error),
+        None => Err(PeerError::Displaced { place: Place::New }.into()),
+    };
+    match joined {
+        Ok((Hello { session, role: Role::Control { .. }, .. }, second)) => {
             opening::watch(&registry, session, second, host).await;
         }
-        Some(Ok(_)) => {}
-        Some(Err(error)) => registry.report(Some(peer), error),
-        None => registry.report(Some(peer), PeerError::Displaced { place: Place::New }.into()),
+        Ok(_) => {}
+        Err(error) => registry.report(Some(peer), error),
     }
 }

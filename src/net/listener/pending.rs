@@ -13,7 +13,7 @@ use tokio::time;
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::TcpStream;
 
-use super::registry::SessionRegistry;
+use super::registry::{Admission, SessionRegistry};
 use super::runtime::readiness;
 use super::{Connection, socket};
 use crate::error::{Error, KernelError, KernelOperation, PeerError, Place, Side};
@@ -123,32 +123,32 @@ impl Drop for RingEnd {
     }
 }
 
-/// Reads a hello and answers it: the connection joins a session of `registry`, or is sent the reason why not. Returns a
-/// second descriptor of a connection that joined.
-pub(super) async fn answer(
+/// A connection whose hello fits a session.
+pub(super) struct Admitted<'a> {
+    pending: PendingConnection,
+    hello: Hello,
+    admission: Admission<'a>,
+}
+
+/// Reads a hello: `registry` admits the connection, or it is sent the reason why not.
+pub(super) async fn admit(
     pending: PendingConnection,
     registry: &SessionRegistry,
     host: Host,
     place: Place,
-) -> Result<(Hello, Socket), Error> {
+) -> Result<Admitted<'_>, Error> {
     let mut session = SessionId([0; 16]);
-    let joined = async {
+    let admitted = async {
         let bytes = pending.read::<HELLO_LEN>(place).await?;
         session = SessionId::of_hello(&bytes);
         let hello = read_hello(&bytes, place)?;
         let admission = registry
             .admit(&hello, pending.peer)
             .map_err(|reason| Error::Refused { by: Side::Receiver, reason })?;
-        let second = socket::duplicate(&pending.socket)?;
-        pending.write(&welcome_of(session, host, 0), place).await?;
-        Ok((hello, second, admission))
+        Ok((hello, admission))
     };
-    let joined = within(host.hello_timeout, place, joined).await;
-    match joined {
-        Ok((hello, second, admission)) => {
-            admission.join(pending.hand_on());
-            Ok((hello, second))
-        }
+    match within(host.hello_timeout, place, admitted).await {
+        Ok((hello, admission)) => Ok(Admitted { pending, hello, admission }),
         Err(error) => {
             if let Error::Refused { reason, .. } = &error {
                 let answer = welcome_of(session, host, reason.to_wire().0);
@@ -157,6 +157,21 @@ pub(super) async fn answer(
             }
             Err(error)
         }
+    }
+}
+
+impl Admitted<'_> {
+    /// Sends the welcome, and the connection joins its session. Returns a second descriptor of it.
+    pub(super) async fn welcome(self, host: Host, place: Place) -> Result<(Hello, Socket), Error> {
+        let Admitted { pending, hello, admission } = self;
+        let welcomed = async {
+            let second = socket::duplicate(&pending.socket)?;
+            pending.write(&welcome_of(hello.session, host, 0), place).await?;
+            Ok(second)
+        };
+        let second = within(host.hello_timeout, place, welcomed).await?;
+        admission.join(pending.hand_on());
+        Ok((hello, second))
     }
 }
 

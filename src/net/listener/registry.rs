@@ -7,6 +7,7 @@
 //! no other one begins.
 
 use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -61,7 +62,9 @@ struct Gathering {
     peer: Option<SocketAddr>,
     clock: [u8; 16],
     control: Member,
-    data: Vec<Member>,
+    /// How many data connections it announced. Those that did not come take no memory, nor time to count.
+    channels: u16,
+    data: BTreeMap<u16, Member>,
     /// The first bytes on the control connection after its hello, once they hold a message to act on.
     opening: Option<Vec<u8>>,
     watcher: Watcher,
@@ -74,8 +77,6 @@ struct Watcher(Option<Waker>);
 /// One of a session's connections.
 #[derive(Debug)]
 enum Member {
-    /// Not here yet.
-    Missing,
     /// The hello came, and the answer is being sent.
     Reserved,
     Joined(Connection),
@@ -126,23 +127,26 @@ impl SessionRegistry {
                 if !self.channels.contains(&usize::from(channels)) {
                     return Err(Refusal::Channel);
                 }
-                let data = (0..channels).map(|_| Member::Missing).collect();
                 state.gathering.push(Gathering {
                     session: hello.session,
                     peer,
                     clock: hello.boot_id,
                     control: Member::Reserved,
-                    data,
+                    channels,
+                    data: BTreeMap::new(),
                     opening: None,
                     watcher: Watcher::default(),
                 });
             }
             Role::Data { channel } => {
-                let gathering = state.progressed(hello.session).ok_or(Refusal::UnknownSession)?;
-                match gathering.data.get_mut(usize::from(channel)) {
-                    Some(member @ Member::Missing) => *member = Member::Reserved,
+                // The session may have been set up until the one that runs was accepted.
+                let running = state.taken == Taken::Running;
+                let unknown = if running { Refusal::Busy } else { Refusal::UnknownSession };
+                let gathering = state.progressed(hello.session).ok_or(unknown)?;
+                match gathering.data.entry(channel) {
+                    Entry::Vacant(place) if channel < gathering.channels => place.insert(Member::Reserved),
                     _ => return Err(Refusal::Channel),
-                }
+                };
             }
         }
         if state.make_room() {
@@ -180,7 +184,7 @@ impl SessionRegistry {
             session: gathering.session,
             clock: gathering.clock,
             control: gathering.control.joined()?,
-            data: gathering.data.into_iter().filter_map(Member::joined).collect(),
+            data: gathering.data.into_values().filter_map(Member::joined).collect(),
             opening: gathering.opening?,
             busy: Busy { registry: Arc::clone(self) },
         })
@@ -219,8 +223,8 @@ impl SessionRegistry {
     /// The time limit for connections has passed: drops `session` unless it is complete.
     pub(super) fn expire(&self, session: SessionId) {
         self.drop_gathering(session, |gathering| {
-            let channels = gathering.data.len();
-            let came = gathering.data.iter().filter(|member| member.has_joined()).count();
+            let channels = usize::from(gathering.channels);
+            let came = gathering.data.values().filter(|member| member.has_joined()).count();
             (came < channels).then_some(PeerError::GatherTimeout { came, channels })
         });
     }
@@ -299,7 +303,7 @@ impl State {
     /// for longest. The newest is closed last.
     fn displace(&mut self) {
         let Some((_, older)) = self.gathering.split_last() else { return };
-        let at = older.iter().position(|gathering| gathering.connections() == 1).unwrap_or(0);
+        let at = older.iter().position(|gathering| gathering.data.is_empty()).unwrap_or(0);
         let peer = self.gathering.remove(at).peer;
         self.report(peer, PeerError::Displaced { place: Place::Control }.into());
     }
@@ -314,17 +318,19 @@ impl State {
 
 impl Gathering {
     fn is_complete(&self) -> bool {
-        self.control.has_joined() && self.data.iter().all(Member::has_joined)
+        self.control.has_joined()
+            && self.data.len() == usize::from(self.channels)
+            && self.data.values().all(Member::has_joined)
     }
 
     fn connections(&self) -> usize {
-        1 + self.data.iter().filter(|member| !matches!(member, Member::Missing)).count()
+        1 + self.data.len()
     }
 
     fn member(&mut self, role: Role) -> Option<&mut Member> {
         match role {
             Role::Control { .. } => Some(&mut self.control),
-            Role::Data { channel } => self.data.get_mut(usize::from(channel)),
+            Role::Data { channel } => self.data.get_mut(&channel),
         }
     }
 }
@@ -345,7 +351,7 @@ impl Member {
     fn joined(self) -> Option<Connection> {
         match self {
             Member::Joined(connection) => Some(connection),
-            Member::Missing | Member::Reserved => None,
+            Member::Reserved => None,
         }
     }
 }
@@ -379,7 +385,7 @@ impl Drop for Admission<'_> {
         if !member.has_joined() {
             match self.role {
                 Role::Control { .. } => drop(state.gathering.remove(at)),
-                Role::Data { .. } => *member = Member::Missing,
+                Role::Data { channel } => drop(state.gathering[at].data.remove(&channel)),
             }
         }
     }

@@ -291,7 +291,7 @@ fn while_one_session_runs_another_is_told_busy_and_afterwards_it_is_welcome() {
     let (_streams, connections, _) = gathers(&listener);
     connections.busy.as_ref().unwrap().agreed();
     said_no(&listener, Hello { session: OTHER_SESSION, ..control(1) }, Refusal::Busy);
-    said_no(&listener, data(0), Refusal::UnknownSession);
+    said_no(&listener, data(0), Refusal::Busy);
     drop(connections);
     let (_streams, _connections, rejected) = gathers(&listener);
     assert_eq!(rejected.len(), 2);
@@ -311,6 +311,17 @@ fn a_session_that_gathered_when_another_one_began_to_run_is_told_busy() {
         matches!(message, Control::Refuse { code, .. } if code == Refusal::Busy.to_wire().0),
         "{message:?}"
     );
+}
+
+#[test]
+fn a_sender_that_still_connects_when_another_session_is_accepted_is_told_busy_on_every_connection() {
+    // Its next data connection was told that its session is unknown.
+    let listener = listen(patient());
+    let _late = said_welcome(&listener, Hello { session: OTHER_SESSION, ..control(2) });
+    let _first = said_welcome(&listener, Hello { session: OTHER_SESSION, ..data(0) });
+    let (_streams, connections, _) = gathers(&listener);
+    connections.busy.as_ref().unwrap().agreed();
+    said_no(&listener, Hello { session: OTHER_SESSION, ..data(1) }, Refusal::Busy);
 }
 
 #[test]
@@ -352,6 +363,21 @@ fn of_many_silent_connections_the_oldest_is_closed_for_a_newer_one() {
     let (_streams, _connections, rejected) = gathers(&listener);
     assert!(rejected.iter().all(|error| *peer_error(error) == PeerError::Displaced { place: Place::New }));
     assert_eq!(silent[0].read(&mut [0; 1]).unwrap(), 0);
+}
+
+#[test]
+fn a_newcomer_costs_one_silent_connection_its_place_however_many_have_had_their_time() {
+    // All of them were closed for it, and with them a sender whose hello was about to be read.
+    let listener = listen(Host { hello_timeout: Duration::from_secs(60), ..patient() });
+    let silent: Vec<_> = (0..limits::PENDING_HELLOS_MAX).map(|_| send(&listener, &[])).collect();
+    silent[0].set_read_timeout(Some(2 * limits::HELLO_GRACE)).unwrap();
+    assert!((&silent[0]).read(&mut [0; 1]).is_err(), "none is closed before there is a newcomer");
+    let _control = said_welcome(&listener, control(1));
+    let is_open = |stream: &&TcpStream| {
+        stream.set_nonblocking(true).unwrap();
+        stream.peek(&mut [0; 1]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    assert_eq!(silent.iter().filter(is_open).count(), silent.len() - 1);
 }
 
 #[test]
