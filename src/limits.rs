@@ -65,8 +65,8 @@ pub const HELLO_GRACE: Duration = Duration::from_millis(250);
 /// and of these the one that has made no progress for longest; so a stranger has to begin this many between a sender's
 /// first connection and its second to keep it out.
 pub const GATHERINGS_MAX: usize = 256;
-/// Connections in all of these sessions: two of the largest, which with a third that runs stay below the usual limit of
-/// 1024 open files.
+/// Connections in all of these sessions: two of the largest. Each session has a second descriptor of its control connection.
+/// Where the limit of open files is reached first (1024 is usual), a session makes room as well.
 pub const GATHERED_CONNECTIONS_MAX: usize = 2 * (CHANNELS_MAX + 1);
 /// From connecting to the end of one connection's hello: a generous bound for two round trips on the slowest link.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);

@@ -12,12 +12,24 @@ mod peer;
 mod show;
 mod signals;
 
+use std::hint::black_box;
+use std::io::Write;
 use std::process::ExitCode;
 
 use args::Command;
 use commands::{demo, devices, qemu, recv, send};
+use exit::Exit;
+
+/// Memory for what the command does before a transfer begins, which checks its own needs: an allocation that fails would
+/// end the process by a signal.
+const MEMORY_TO_START: usize = 4 << 20;
 
 fn main() -> ExitCode {
+    if !has_memory_to_start() {
+        // nothing that allocates
+        let _ = std::io::stderr().write_all(TOO_LITTLE_MEMORY);
+        return Exit::Failed.into();
+    }
     signals::survive_large_files();
     signals::end_early();
     let exit = match args::typed() {
@@ -28,4 +40,13 @@ fn main() -> ExitCode {
         Command::Qemu(qemu) => qemu::run(&qemu),
     };
     exit.into()
+}
+
+const TOO_LITTLE_MEMORY: &[u8] = b"error: this process may use too little memory to start\n\
+hint: raise the limit of its address space (ulimit -v)\n";
+
+fn has_memory_to_start() -> bool {
+    let mut memory: Vec<u8> = Vec::new();
+    // an allocation that nothing uses may be left out
+    black_box(&mut memory).try_reserve_exact(MEMORY_TO_START).is_ok()
 }
