@@ -400,8 +400,10 @@ fn a_side_that_takes_long_to_make_its_memory_is_not_silent_meanwhile() {
     for side in [0, 1] {
         let world = World::new(1);
         let (sending, receiving, _) = one_file(&world, 50_000);
-        world.slow_down(side, Operation::MakePool.tag(), 5 * nanos(SILENCE_MAX));
+        let (begun, time) = (world.now(), 5 * nanos(SILENCE_MAX));
+        world.slow_down(side, Operation::MakePool.tag(), time);
         let (sender, receiver) = run(&world, sending, receiving);
+        assert!(world.now() >= begun + time, "it is made beside the loop");
         let outcomes = (sender.outcome, receiver.outcome);
         assert_eq!(
             outcomes,
