@@ -14,8 +14,13 @@ use crate::error::{DeviceError, DeviceOperation, Errno};
 pub enum FdKind {
     /// They copy memory and return: a memfd, a file in tmpfs.
     Memory,
-    /// They may wait: a pipe, a device, a file on a disk or on another host.
+    /// They may wait: a pipe, a terminal, a file on a disk or on another host. One that a signal interrupts is begun
+    /// again: it has moved nothing.
     Waits,
+    /// They may wait, and one that is interrupted may have moved bytes that nobody will see again: the migration data of
+    /// a VFIO device. With some drivers (xe is one) an interrupted read takes its bytes from the device and returns only
+    /// `EINTR`. So an interruption is the device's failure ([`DeviceError::CutShort`]), and never retried.
+    Device,
 }
 
 /// What to expect of a descriptor. Only a regular file whose file system is in memory cannot wait: a disk may fail to

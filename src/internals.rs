@@ -3,10 +3,13 @@
 //! Each type wraps one of the crate's own and forwards calls. Nothing here gives out memory or descriptors, so its
 //! users can break no more than the crate itself can.
 
+use std::os::fd::{AsRawFd, BorrowedFd};
+
 use crate::numbers::PacketIdx;
 use crate::report::Stage;
+use crate::ring::{Completion, HostRing, IoMode, Ring, Tag};
 use crate::session::{credit, reorder};
-use crate::{buffer, error, report};
+use crate::{buffer, error, limits, report};
 
 /// Order and completeness of one device's packets; a handle is a number.
 #[derive(Debug)]
@@ -126,6 +129,48 @@ impl Recorder {
     /// Packets recorded.
     pub fn count(&self) -> u64 {
         self.0.histograms.latency().end_to_end.count
+    }
+}
+
+/// Who carries out a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The kernel tries it on the submitting thread first.
+    Ring,
+    /// One of the ring's threads in the kernel.
+    Thread,
+}
+
+/// A ring, and one slot to read into.
+pub struct Reads {
+    ring: HostRing,
+    pool: buffer::Pool,
+}
+
+impl Reads {
+    /// For reads of at most `size` bytes.
+    pub fn new(size: u32) -> Result<Reads, error::Error> {
+        let ring = crate::ring::open(&crate::Cancel::new())?;
+        Ok(Reads { ring, pool: buffer::Pool::new(1, size)? })
+    }
+
+    /// One read of `size` bytes, from its submission to its completion; returns how many bytes came.
+    pub fn read(&mut self, fd: BorrowedFd<'_>, size: usize, by: By) -> Result<usize, error::Errno> {
+        let io_mode = match by {
+            By::Ring => IoMode::Ring,
+            By::Thread => IoMode::Thread,
+        };
+        let slot = self.pool.take().expect("the slot comes back with every completion");
+        let range = limits::HEADER_ROOM..limits::HEADER_ROOM + size;
+        self.ring.read(Tag(0), fd.as_raw_fd(), slot, range, io_mode);
+        loop {
+            // a ring that cannot wait has a completion all the same, or this is no host to measure on
+            self.ring.wait(None).expect("io_uring works here");
+            if let Some(Completion::Moved { slot, result, .. }) = self.ring.next() {
+                self.pool.put(slot);
+                return result;
+            }
+        }
     }
 }
 

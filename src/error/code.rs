@@ -97,6 +97,7 @@ codes! {
     DeviceFileChanged = 4018, "The file or its folder was replaced during the transfer";
     DeviceInterrupted = 4019, "A killed process left several files half renamed, and that cannot be ended";
     DeviceCustom = 4020, "An error of an embedder's own source or sink";
+    DeviceCutShort = 4021, "A read or write was interrupted, and bytes of the device's state may be lost";
     // this host's kernel: 5000 and the operation's number
     KernelSocket = 5001, "Makes a socket";
     KernelListen = 5002, "Listens on an address";
@@ -283,6 +284,7 @@ fn of_peer(error: &PeerError) -> ErrorCode {
 fn of_device(error: &DeviceError) -> ErrorCode {
     match error {
         DeviceError::Io { .. } => ErrorCode::DeviceIo,
+        DeviceError::CutShort { .. } => ErrorCode::DeviceCutShort,
         DeviceError::Open { .. } => ErrorCode::DeviceOpen,
         DeviceError::Transition { .. } => ErrorCode::DeviceTransition,
         DeviceError::StateLost { .. } => ErrorCode::DeviceStateLost,

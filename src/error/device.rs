@@ -15,6 +15,13 @@ pub enum DeviceError {
         /// The kernel's error number.
         errno: Errno,
     },
+    /// A read or write was interrupted, of a descriptor that loses bytes with that
+    /// ([`FdKind::Device`](crate::source::FdKind::Device)).
+    #[error("{operation} was interrupted (EINTR), which may have lost bytes of it")]
+    CutShort {
+        /// What was interrupted.
+        operation: DeviceOperation,
+    },
     /// The device could not be opened.
     #[error("{operation} {path} failed: {errno}")]
     Open {
@@ -198,6 +205,9 @@ impl DeviceError {
             }
             DeviceError::Io { operation: DeviceOperation::Write, .. } => {
                 "both sides need the same device, driver and firmware, and a file needs room"
+            }
+            DeviceError::CutShort { .. } => {
+                "transfer again, and let nothing stop, freeze or trace this process while it moves state"
             }
             DeviceError::Io { .. } | DeviceError::Stuck => "the kernel log may say more",
             DeviceError::Panicked => "this is a defect of that device's source or sink",

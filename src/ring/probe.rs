@@ -33,6 +33,7 @@ pub(crate) fn judge(facts: &Facts) -> Result<Abilities, KernelError> {
         opcode::Send::CODE,
         opcode::Recv::CODE,
         opcode::PollAdd::CODE,
+        opcode::Timeout::CODE,
     ];
     let will_do =
         facts.timed_wait && facts.current_position && facts.fast_poll && needed.into_iter().all(knows);

@@ -28,6 +28,7 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use nix::libc;
 
+use self::moving::{Direction, Moving};
 use super::position::Position;
 use super::probe::{self, Abilities};
 use super::threads::JobThreads;
@@ -39,6 +40,7 @@ use crate::error::{Errno, KernelError, KernelOperation};
 use crate::limits;
 use crate::time::{Nanos, now};
 
+mod moving;
 mod setup;
 
 /// Entries of the submission queue: more than one iteration of the loop submits, with an operation on every device and
@@ -51,8 +53,6 @@ const COMPLETIONS: u32 = 4096;
 const DROP_PATIENCE: Nanos = 5_000_000_000;
 /// Largest registered buffer in bytes.
 const BUFFER_MAX: usize = 1 << 30;
-/// The file's current position.
-const CURRENT: u64 = u64::MAX;
 
 // Constants of the kernel's interface that the io-uring crate does not export.
 const IORING_SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
@@ -61,8 +61,17 @@ const IORING_NOTIF_USAGE_ZC_COPIED: u32 = 1 << 31;
 /// What the table keeps alive for the kernel.
 #[derive(Debug)]
 enum Operation {
-    Move { tag: Tag, slot: Slot, file: Option<Position> },
-    Send { tag: Tag, lease: Lease },
+    /// `again` is what goes on when its file is not ready; nothing does once it is cancelled.
+    Move {
+        tag: Tag,
+        slot: Slot,
+        file: Option<Position>,
+        again: Option<Moving>,
+    },
+    Send {
+        tag: Tag,
+        lease: Lease,
+    },
     Wake,
     Cancel,
 }
@@ -121,7 +130,7 @@ impl Uring {
         let entry = entry.user_data(token.pack());
         for _ in 0..2 {
             // SAFETY: the entry's address and length lie within the slot or lease that the table holds under `token`
-            // until the operation's last completion. Its descriptor is the caller's, who keeps it open until then (see
+            // until the operation's last completion, or within a constant of this program. Its descriptor is the caller's, who keeps it open until then (see
             // the head of this file); the waker's is a field of this ring.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
@@ -130,6 +139,13 @@ impl Uring {
             let _ = self.ring.submit();
         }
         self.fail(token, Errno::from_raw(libc::EBUSY));
+    }
+
+    /// Submits the next entry of a read or write.
+    fn begin(&mut self, tag: Tag, slot: Slot, file: Option<Position>, moving: Moving) {
+        let entry = moving.entry(&slot, self.buffer_index(slot.region(), slot.region_offset()));
+        let token = self.operations.insert(Operation::Move { tag, slot, file, again: Some(moving) });
+        self.push(token, entry);
     }
 
     /// Ends an operation that the kernel never saw.
@@ -166,7 +182,11 @@ impl Uring {
             return Some(Completion::Sent { tag: *tag, lease: None, result });
         }
         match self.operations.remove(token)? {
-            Operation::Move { tag, slot, file } => {
+            Operation::Move { tag, slot, file, again } => {
+                if let Some(next) = again.and_then(|moving| moving.after(result)) {
+                    self.begin(tag, slot, file, next);
+                    return None;
+                }
                 let pass = |file: Position| file.pass(borrowed(file.fd()), result?);
                 Some(Completion::Moved { tag, slot, result: file.map_or(result, pass) })
             }
@@ -177,6 +197,14 @@ impl Uring {
                 None
             }
             Operation::Cancel => None,
+        }
+    }
+
+    /// Nothing goes on behind an operation, and its file is not looked at again: whoever cancels it may give the file up
+    /// before it has ended.
+    fn end_at_next_completion(&mut self, token: Token) {
+        if let Some(Operation::Move { file, again, .. }) = self.operations.find(token) {
+            (*file, *again) = (None, None);
         }
     }
 
@@ -209,14 +237,8 @@ impl Ring for Uring {
             let result = nix::unistd::read(borrowed(fd), slot.bytes_mut(range));
             return self.carry_out(tag, slot, result);
         }
-        let (address, len) = (slot.address(&range), length(&range));
-        let entry = match self.buffer_index(slot.region(), slot.region_offset()) {
-            Some(index) => opcode::ReadFixed::new(Fd(fd), address, len, index).offset(CURRENT).build(),
-            None => opcode::Read::new(Fd(fd), address, len).offset(CURRENT).build(),
-        };
         let file = Position::of(borrowed(fd), range.len());
-        let token = self.operations.insert(Operation::Move { tag, slot, file });
-        self.push(token, carried_out(entry, io_mode));
+        self.begin(tag, slot, file, Moving::new(fd, Direction::Read, range, io_mode));
     }
 
     fn write(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, io_mode: IoMode) {
@@ -225,19 +247,13 @@ impl Ring for Uring {
             let result = nix::unistd::write(borrowed(fd), slot.bytes(range));
             return self.carry_out(tag, slot, result);
         }
-        let (address, len) = (slot.address(&range).cast_const(), length(&range));
-        let entry = match self.buffer_index(slot.region(), slot.region_offset()) {
-            Some(index) => opcode::WriteFixed::new(Fd(fd), address, len, index).offset(CURRENT).build(),
-            None => opcode::Write::new(Fd(fd), address, len).offset(CURRENT).build(),
-        };
         let file = Position::of(borrowed(fd), range.len());
-        let token = self.operations.insert(Operation::Move { tag, slot, file });
-        self.push(token, carried_out(entry, io_mode));
+        self.begin(tag, slot, file, Moving::new(fd, Direction::Write, range, io_mode));
     }
 
     fn receive(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>) {
         let entry = opcode::Recv::new(Fd(fd), slot.address(&range), length(&range)).build();
-        let token = self.operations.insert(Operation::Move { tag, slot, file: None });
+        let token = self.operations.insert(Operation::Move { tag, slot, file: None, again: None });
         self.push(token, entry);
     }
 
@@ -312,10 +328,7 @@ impl Ring for Uring {
         let meant: Vec<Token> =
             self.operations.tokens().filter(|(_, value)| is_meant(value)).map(|(token, _)| token).collect();
         for token in meant {
-            // nobody goes on behind it, and whoever cancels may give its file up before it has ended
-            if let Some(Operation::Move { file, .. }) = self.operations.find(token) {
-                *file = None;
-            }
+            self.end_at_next_completion(token);
             let cancel = self.operations.insert(Operation::Cancel);
             self.push(cancel, opcode::AsyncCancel::new(token.pack()).build());
         }
@@ -360,6 +373,8 @@ impl Drop for Uring {
     /// operations that do not end in time is leaked: the kernel may still write to it.
     fn drop(&mut self) {
         self.ready.clear();
+        let all: Vec<Token> = self.operations.tokens().map(|(token, _)| token).collect();
+        all.into_iter().for_each(|token| self.end_at_next_completion(token));
         let deadline = now() + DROP_PATIENCE;
         let token = self.operations.insert(Operation::Cancel);
         self.push(token, opcode::AsyncCancel2::new(CancelBuilder::any()).build());
@@ -381,14 +396,6 @@ fn borrowed<'a>(fd: RawFd) -> BorrowedFd<'a> {
     // SAFETY: the caller of the operation keeps `fd` open until the operation has ended or was cancelled (see the head of
     // this file), and a cancelled one forgets its file.
     unsafe { BorrowedFd::borrow_raw(fd) }
-}
-
-/// Marks an operation that the kernel must not try on this thread first.
-fn carried_out(entry: squeue::Entry, io_mode: IoMode) -> squeue::Entry {
-    match io_mode {
-        IoMode::Thread => entry.flags(squeue::Flags::ASYNC),
-        IoMode::Ring | IoMode::Inline => entry,
-    }
 }
 
 fn length(range: &Range<usize>) -> u32 {

@@ -67,7 +67,7 @@ impl Sink for VfioSink {
     }
 
     fn fd(&self) -> Option<(BorrowedFd<'_>, FdKind)> {
-        self.device.data_fd().map(|fd| (fd, FdKind::Waits))
+        self.device.data_fd().map(|fd| (fd, FdKind::Device))
     }
 
     /// Applied in RESUMING, as QEMU does: a driver may need the config space when it assembles the state, which happens

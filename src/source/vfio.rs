@@ -85,7 +85,7 @@ impl Source for VfioSource {
     }
 
     fn fd(&self) -> Option<(BorrowedFd<'_>, FdKind)> {
-        self.device.data_fd().map(|fd| (fd, FdKind::Waits))
+        self.device.data_fd().map(|fd| (fd, FdKind::Device))
     }
 
     fn precopy_remaining(&mut self) -> Result<u64, DeviceError> {

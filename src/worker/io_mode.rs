@@ -11,10 +11,11 @@
 //! device that calls itself ready is tried over and over. Nor do all kernels when a file is written whose file system is
 //! frozen. These go to a thread of the kernel at once.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::libc;
 
+use crate::error::{DeviceError, DeviceOperation, Errno};
 use crate::ring::IoMode;
 use crate::source::FdKind;
 
@@ -36,6 +37,35 @@ pub(crate) fn of(fd: BorrowedFd<'_>, kind: FdKind, direction: Direction) -> IoMo
     choose(kind, mode, direction, cpus())
 }
 
+/// A descriptor that a device's state is read from or written to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DeviceFd {
+    pub(crate) fd: RawFd,
+    pub(crate) io_mode: IoMode,
+    kind: FdKind,
+}
+
+impl DeviceFd {
+    /// A descriptor on this host.
+    pub(crate) fn new(fd: BorrowedFd<'_>, kind: FdKind, direction: Direction) -> DeviceFd {
+        DeviceFd { fd: fd.as_raw_fd(), io_mode: of(fd, kind, direction), kind }
+    }
+
+    /// Whether it is read or written while the worker does other things.
+    pub(crate) fn overlaps(self) -> bool {
+        self.io_mode != IoMode::Inline
+    }
+
+    /// What is wrong when a read or write has failed; `None` if it is to be begun again as it was.
+    pub(crate) fn failure(self, operation: DeviceOperation, errno: Errno) -> Option<DeviceError> {
+        match (self.kind, errno.raw()) {
+            (FdKind::Device, libc::EINTR) => Some(DeviceError::CutShort { operation }),
+            _ if errno.is_retryable() => None,
+            _ => Some(DeviceError::Io { operation, errno }),
+        }
+    }
+}
+
 /// The I/O mode for a descriptor of this kind and with this file mode, with so many processors.
 fn choose(kind: FdKind, mode: libc::mode_t, direction: Direction, cpus: usize) -> IoMode {
     match (kind, mode & libc::S_IFMT, direction) {
@@ -43,7 +73,7 @@ fn choose(kind: FdKind, mode: libc::mode_t, direction: Direction, cpus: usize) -
         (FdKind::Memory, ..)
         | (FdKind::Waits, libc::S_IFIFO | libc::S_IFSOCK, _)
         | (FdKind::Waits, libc::S_IFREG, Direction::Read) => IoMode::Ring,
-        (FdKind::Waits, ..) => IoMode::Thread,
+        (FdKind::Waits | FdKind::Device, ..) => IoMode::Thread,
     }
 }
 
@@ -54,6 +84,8 @@ pub(crate) fn cpus() -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
@@ -64,6 +96,9 @@ mod tests {
             assert_eq!(choose(FdKind::Waits, libc::S_IFCHR, direction, cpus), IoMode::Thread);
             // an anonymous inode, as VFIO's migration data has
             assert_eq!(choose(FdKind::Waits, 0, direction, cpus), IoMode::Thread);
+            for mode in [0, libc::S_IFCHR, libc::S_IFIFO, libc::S_IFREG] {
+                assert_eq!(choose(FdKind::Device, mode, direction, cpus), IoMode::Thread);
+            }
         }
     }
 
@@ -78,6 +113,22 @@ mod tests {
         for direction in [Direction::Read, Direction::Write] {
             assert_eq!(choose(FdKind::Memory, libc::S_IFREG, direction, 2), IoMode::Inline);
             assert_eq!(choose(FdKind::Memory, libc::S_IFREG, direction, 8), IoMode::Ring);
+        }
+    }
+
+    #[test]
+    fn an_interruption_is_the_failure_of_a_device_and_nothing_to_a_pipe() {
+        let (reader, _writer) = nix::unistd::pipe().unwrap();
+        let failure = |kind, errno| {
+            let fd = DeviceFd::new(reader.as_fd(), kind, Direction::Read);
+            fd.failure(DeviceOperation::Read, Errno::from_raw(errno))
+        };
+        let cut_short = DeviceError::CutShort { operation: DeviceOperation::Read };
+        assert_eq!(failure(FdKind::Device, libc::EINTR), Some(cut_short));
+        assert_eq!(failure(FdKind::Waits, libc::EINTR), None);
+        for kind in [FdKind::Device, FdKind::Waits] {
+            assert_eq!(failure(kind, libc::EAGAIN), None);
+            assert!(matches!(failure(kind, libc::EIO), Some(DeviceError::Io { .. })));
         }
     }
 }

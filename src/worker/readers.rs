@@ -12,19 +12,18 @@ pub(crate) use self::device::Device;
 
 use crate::numbers::{DeviceIdx, PacketSize};
 use std::collections::VecDeque;
-use std::os::fd::{AsRawFd, RawFd};
 
 use super::Worker;
 use super::caller::{DeviceMoment, DeviceStep};
 use super::guard::unless_panicked;
-use super::io_mode::{self, Direction};
+use super::io_mode::{DeviceFd, Direction};
 use super::operation::Operation;
 use super::steps::{Devices, StepOutput};
 use crate::buffer::Slot;
 use crate::error::{DeviceError, DeviceOperation, Errno, Error};
 use crate::limits::{CONFIG_SIZE_MAX, HEADER_ROOM, PRECOPY_POLL};
 use crate::report::Stage;
-use crate::ring::{IoMode, Ring};
+use crate::ring::Ring;
 use crate::session::index_set::IndexSet;
 use crate::session::queue::ReadPacket;
 use crate::source::{Flow, Source};
@@ -59,7 +58,7 @@ enum Reading {
 struct Reader {
     estimate: Option<u64>,
     reading: Reading,
-    fd: Option<(RawFd, IoMode)>,
+    fd: Option<DeviceFd>,
     flow: Flow,
     precopy_bytes: u64,
     /// Some of its state was read.
@@ -168,9 +167,8 @@ impl Readers {
     /// Looks where a device's state is to be read from.
     fn open(&mut self, device: DeviceIdx) -> Result<(), Error> {
         let source = self.devices.here(device).expect("no step is under way between phases");
-        let fd = unless_panicked(|| {
-            Ok(source.fd().map(|(fd, kind)| (fd.as_raw_fd(), io_mode::of(fd, kind, Direction::Read))))
-        });
+        let fd =
+            unless_panicked(|| Ok(source.fd().map(|(fd, kind)| DeviceFd::new(fd, kind, Direction::Read))));
         self.all[device.index()].fd = fd.map_err(|error| self.devices.error(device, error))?;
         Ok(())
     }
@@ -245,7 +243,8 @@ impl Readers {
         self.enter(device, Reading::UnderWay);
         let reader = &mut self.all[device.index()];
         reader.read_at = worker.ring.now();
-        let (fd, io_mode) = reader.fd.expect("only devices with a descriptor are read by the ring");
+        let DeviceFd { fd, io_mode, .. } =
+            reader.fd.expect("only devices with a descriptor are read by the ring");
         let range = HEADER_ROOM..HEADER_ROOM + self.packet_size.bytes();
         worker.ring.read(Operation::DeviceState { device }.tag(), fd, slot, range, io_mode);
     }
@@ -293,16 +292,12 @@ impl Readers {
             Err(errno) if errno.raw() == nix::libc::ENOMSG && self.running => {
                 self.on_read(worker, device, slot, 0)
             }
-            Err(errno) if errno.is_retryable() => {
-                worker.put(slot);
-                self.enter(device, Reading::Wanted);
-                Ok(None)
-            }
             Err(errno) => {
                 worker.put(slot);
-                self.enter(device, Reading::Idle);
-                let error = DeviceError::Io { operation: DeviceOperation::Read, errno };
-                Err(self.devices.error(device, error))
+                let fd = self.all[device.index()].fd.expect("the ring reads only devices with a descriptor");
+                let failure = fd.failure(DeviceOperation::Read, errno);
+                self.enter(device, if failure.is_none() { Reading::Wanted } else { Reading::Idle });
+                failure.map_or(Ok(None), |error| Err(self.devices.error(device, error)))
             }
         }
     }
@@ -386,7 +381,7 @@ impl Readers {
 impl Reader {
     /// Whether it is read while the worker does other things.
     fn overlaps(&self) -> bool {
-        matches!(self.fd, Some((_, IoMode::Ring | IoMode::Thread)))
+        self.fd.is_some_and(DeviceFd::overlaps)
     }
 }
 

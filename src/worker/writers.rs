@@ -6,21 +6,20 @@
 //! `ready`.
 
 use crate::numbers::DeviceIdx;
-use std::os::fd::{AsRawFd, RawFd};
 
 use super::Worker;
 use super::caller::{DeviceMoment, DeviceStep};
 use super::ending::{finish_devices, step_all};
 use super::event_loop::{Loop, drain, run_until, within};
 use super::guard::{Guarded, unless_panicked};
-use super::io_mode::{self, Direction};
+use super::io_mode::{DeviceFd, Direction};
 use super::operation::Operation;
 use super::steps::{Devices, NamedStep, StepOutput, StepResult};
 use crate::buffer::Slot;
 use crate::error::{DeviceError, DeviceOperation, Errno, Error};
 use crate::limits::{HEADER_ROOM, SETTLE_MAX};
 use crate::report::Stage;
-use crate::ring::{IoMode, Ring};
+use crate::ring::Ring;
 use crate::session::index_set::IndexSet;
 use crate::session::queue::{NextPacket, PacketQueue};
 use crate::sink::Sink;
@@ -69,7 +68,7 @@ struct PacketUnderWay {
 /// How one device is written.
 struct Writer {
     writing: Writing,
-    fd: Option<(RawFd, IoMode)>,
+    fd: Option<DeviceFd>,
     /// Bytes that it took.
     written: u64,
 }
@@ -105,12 +104,11 @@ impl Writers {
     pub(crate) fn open(&mut self) -> Result<bool, Error> {
         for (device, writer) in DeviceIdx::below(self.all.len()).zip(&mut self.all) {
             let sink = self.devices.here(device).expect("no step is under way between phases");
-            let fd = unless_panicked(|| {
-                Ok(sink.fd().map(|(fd, kind)| (fd.as_raw_fd(), io_mode::of(fd, kind, Direction::Write))))
-            });
+            let fd =
+                unless_panicked(|| Ok(sink.fd().map(|(fd, kind)| DeviceFd::new(fd, kind, Direction::Write))));
             writer.fd = fd.map_err(|error| self.devices.error(device, error))?;
         }
-        Ok(self.all.iter().any(|writer| matches!(writer.fd, Some((_, IoMode::Ring | IoMode::Thread)))))
+        Ok(self.all.iter().any(|writer| writer.fd.is_some_and(DeviceFd::overlaps)))
     }
 
     /// A packet of this device has come, or may be written from now on.
@@ -195,7 +193,8 @@ impl Writers {
     ) {
         let writer = &mut self.all[device.index()];
         writer.writing = Writing::UnderWay { packet, at };
-        let (fd, io_mode) = writer.fd.expect("only devices with a descriptor are written by the ring");
+        let DeviceFd { fd, io_mode, .. } =
+            writer.fd.expect("only devices with a descriptor are written by the ring");
         let range = HEADER_ROOM + at..HEADER_ROOM + packet.len;
         ring.write(Operation::DeviceState { device }.tag(), fd, slot, range, io_mode);
     }
@@ -210,14 +209,19 @@ impl Writers {
         result: Result<usize, Errno>,
     ) -> Result<(), Error> {
         let Writing::UnderWay { packet, at } = self.all[device.index()].writing else { return Ok(()) };
-        let errno = match result {
+        let fd = self.all[device.index()].fd.expect("the ring writes only devices with a descriptor");
+        let failure = |errno| fd.failure(DeviceOperation::Write, errno);
+        let error = match result.map_err(failure) {
             // the descriptor may be closed by the time that the ring looks it up
             _ if self.is_ending => {
                 worker.put(slot);
                 self.all[device.index()].writing = Writing::Done;
                 return Ok(());
             }
-            Ok(0) => Errno::from_raw(nix::libc::ENOSPC),
+            Ok(0) => DeviceError::Io {
+                operation: DeviceOperation::Write,
+                errno: Errno::from_raw(nix::libc::ENOSPC),
+            },
             Ok(written) if at + written < packet.len => {
                 self.go_on(&mut worker.ring, device, slot, packet, at + written);
                 return Ok(());
@@ -226,15 +230,15 @@ impl Writers {
                 self.on_written(worker, queue, device, slot, packet);
                 return Ok(());
             }
-            Err(errno) if errno.is_retryable() => {
+            Err(None) => {
                 self.go_on(&mut worker.ring, device, slot, packet, at);
                 return Ok(());
             }
-            Err(errno) => errno,
+            Err(Some(error)) => error,
         };
         worker.put(slot);
         self.all[device.index()].writing = Writing::Done;
-        Err(self.devices.error(device, DeviceError::Io { operation: DeviceOperation::Write, errno }))
+        Err(self.devices.error(device, error))
     }
 
     /// The packet has been written: its slot is free, and the session grants credit for it.

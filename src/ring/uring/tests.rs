@@ -13,6 +13,7 @@ use crate::limits::HEADER_ROOM;
 use crate::time::nanos;
 
 mod contract;
+mod descriptors;
 
 const TAG: Tag = Tag(7);
 

@@ -1,6 +1,7 @@
 //! That one packet is work for one device, however many there are.
 
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
 
 use super::*;
 use crate::buffer::Pool;
@@ -8,7 +9,7 @@ use crate::cancel::Cancel;
 use crate::limits::DEVICES_MAX;
 use crate::numbers::DeviceIdx;
 use crate::ring::sim::{SimRing, World};
-use crate::sink::Discard;
+use crate::sink::{Discard, FdKind};
 use crate::worker::caller::Caller;
 
 /// A queue that notes which devices it was asked for.
@@ -77,7 +78,7 @@ fn a_write_that_comes_back_when_its_device_is_about_to_be_reset_is_not_repeated(
         let (mut worker, mut writers) = writers();
         let device = DeviceIdx(3);
         let null = std::fs::File::open("/dev/null").unwrap();
-        writers.all[device.index()].fd = Some((null.as_raw_fd(), IoMode::Ring));
+        writers.all[device.index()].fd = Some(DeviceFd::new(null.as_fd(), FdKind::Waits, Direction::Write));
         let mut queue = Counting::default();
         let handle = worker.take().unwrap();
         let packet = NextPacket { handle, len: 100, config: false, read_at: 0, arrived_at: 0 };
