@@ -46,6 +46,10 @@ pub const WORKER_MEMORY: usize = 16 << 20;
 /// What a worker allocates for each slot of a pool: its place in the list of free slots and in a device's window.
 pub const SLOT_MEMORY: usize = 256;
 
+/// Single state changes of one device that are kept with their times: a transfer that is rolled back makes at most ten,
+/// four more for each arc that fails on the way.
+pub const ARCS_MAX: usize = 32;
+
 /// Longest control message: settings with every device at its longest name, and its fixed part.
 pub const CONTROL_BODY_MAX: usize = 72 << 10;
 /// Longest text in an abort or a refusal.

@@ -2,6 +2,7 @@
 
 use super::{CallerError, DeviceOperation, Errno};
 use crate::limits;
+use crate::vfio::State;
 
 /// A device could not be read, written or brought to a state. The session adds the device's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,34 +34,43 @@ pub enum DeviceError {
         errno: Errno,
     },
     /// A migration state change failed.
-    #[error("state change {from} -> {to} failed: {errno}")]
+    #[error("state change {} failed: {errno}", change(*from, *to, *arc))]
     Transition {
         /// The state it was in.
-        from: crate::vfio::State,
+        from: State,
         /// The state it should have gone to.
-        to: crate::vfio::State,
+        to: State,
+        /// The single arc of the way that failed: its first state and its last.
+        arc: (State, State),
         /// The kernel's error number.
         errno: Errno,
     },
     /// A migration state change failed, and only a reset could recover the device.
-    #[error("state change {from} -> {to} failed: {errno}; the device was reset and the state in it is lost")]
+    #[error(
+        "state change {} failed: {errno}; the device was reset and the state in it is lost", change(*from, *to, *arc)
+    )]
     StateLost {
         /// The state it was in.
-        from: crate::vfio::State,
+        from: State,
         /// The state it should have gone to.
-        to: crate::vfio::State,
+        to: State,
+        /// The single arc of the way that failed: its first state and its last.
+        arc: (State, State),
         /// The kernel's error number.
         errno: Errno,
     },
     /// A migration state change failed, and the reset after it failed as well.
     #[error(
-        "state change {from} -> {to} failed: {errno}; the reset after it failed, too: {reset}; the device cannot be used"
+        "state change {} failed: {errno}; the reset after it failed, too: {reset}; the device cannot be used",
+        change(*from, *to, *arc)
     )]
     Poisoned {
         /// The state it was in.
-        from: crate::vfio::State,
+        from: State,
         /// The state it should have gone to.
-        to: crate::vfio::State,
+        to: State,
+        /// The single arc of the way that failed: its first state and its last.
+        arc: (State, State),
         /// The error number of the change.
         errno: Errno,
         /// The error number of the reset.
@@ -70,7 +80,7 @@ pub enum DeviceError {
     #[error("the device is in state {state}")]
     WrongState {
         /// Its state.
-        state: crate::vfio::State,
+        state: State,
     },
     /// The device has no migration support, or less than is needed.
     #[error("the device does not support {what}")]
@@ -157,6 +167,16 @@ pub enum DeviceError {
         /// The kernel's error number.
         errno: Errno,
     },
+}
+
+/// A change of state, and the arc of it that failed where the whole is more than that.
+fn change(from: State, to: State, arc: (State, State)) -> String {
+    let (begin, end) = arc;
+    if arc == (from, to) {
+        format!("{from} -> {to}")
+    } else {
+        format!("{from} -> {to}, at {begin} -> {end},")
+    }
 }
 
 impl DeviceError {

@@ -149,10 +149,10 @@ mod tests {
     #[test]
     fn a_transfer_takes_the_way_that_the_features_allow() {
         for (flags, expected) in [
-            (STOP_COPY, vec![Resuming, Stop, Running]),
-            (WITH_P2P, vec![Resuming, Stop, RunningP2p, Running]),
-            (0b101, vec![Resuming, Stop, Running]),
-            (ALL, vec![Resuming, Stop, RunningP2p, Running]),
+            (STOP_COPY, vec![Stop, Resuming, Stop, Running]),
+            (WITH_P2P, vec![RunningP2p, Stop, Resuming, Stop, RunningP2p, Running]),
+            (0b101, vec![Stop, Resuming, Stop, Running]),
+            (ALL, vec![RunningP2p, Stop, Resuming, Stop, RunningP2p, Running]),
         ] {
             let kernel = FakeKernel::new(flags);
 
@@ -186,7 +186,8 @@ mod tests {
 
         let error = sink.seal().unwrap_err();
 
-        assert_eq!(error, DeviceError::StateLost { from: Resuming, to: Stop, errno: Raw::EINVAL.into() });
+        let (arc, errno) = ((Resuming, Stop), Raw::EINVAL.into());
+        assert_eq!(error, DeviceError::StateLost { from: Resuming, to: Stop, arc, errno });
         assert_eq!(kernel.device_state(), Running);
         assert!(sink.fd().is_none());
         sink.rollback().unwrap();

@@ -187,8 +187,8 @@ mod tests {
     #[test]
     fn a_transfer_takes_the_way_that_the_features_allow() {
         for (flags, expected) in [
-            (STOP_COPY, vec![StopCopy, Stop]),
-            (WITH_P2P, vec![RunningP2p, StopCopy, Stop]),
+            (STOP_COPY, vec![Stop, StopCopy, Stop]),
+            (WITH_P2P, vec![RunningP2p, Stop, StopCopy, Stop]),
             (WITH_PRE_COPY, vec![PreCopy, StopCopy, Stop]),
             (ALL, vec![PreCopy, PreCopyP2p, StopCopy, Stop]),
         ] {
@@ -233,7 +233,7 @@ mod tests {
         let mut source = run_to_stop_copy(&kernel);
         source.rollback().unwrap();
 
-        assert_eq!(states(&kernel), [PreCopyP2p, StopCopy, RunningP2p]);
+        assert_eq!(states(&kernel), [PreCopyP2p, StopCopy, Stop, RunningP2p]);
     }
 
     #[test]
@@ -319,7 +319,8 @@ mod tests {
 
         let error = source.rollback().unwrap_err();
 
-        assert_eq!(error, DeviceError::StateLost { from: StopCopy, to: Running, errno: Raw::EIO.into() });
+        let (arc, errno) = ((StopCopy, Stop), Raw::EIO.into());
+        assert_eq!(error, DeviceError::StateLost { from: StopCopy, to: Running, arc, errno });
         assert_eq!(kernel.device_state(), Running);
         source.rollback().unwrap();
     }

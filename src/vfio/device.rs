@@ -12,6 +12,7 @@ use std::path::Path;
 use nix::errno::Errno as Raw;
 use nix::sys::stat::SFlag;
 
+use super::arcs::{ArcTime, Arcs};
 use super::config;
 use super::kernel::{Kernel, PrecopyInfo};
 use super::locate::{Roots, Way};
@@ -33,15 +34,23 @@ pub struct Device {
     state: State,
     poison: Option<Poison>,
     was_reset: bool,
+    arcs: Arcs,
 }
 
 /// What made a device unusable.
 #[derive(Debug, Clone, Copy)]
 struct Poison {
+    failed: Failed,
+    reset: Errno,
+}
+
+/// A change of state that failed on one of its arcs.
+#[derive(Debug, Clone, Copy)]
+struct Failed {
     from: State,
     to: State,
+    arc: (State, State),
     errno: Errno,
-    reset: Errno,
 }
 
 impl Device {
@@ -79,8 +88,8 @@ impl Device {
     /// A device over any kernel: the real one, or that of the tests.
     pub(crate) fn with_kernel(kernel: Box<dyn Kernel>) -> Result<Device, DeviceError> {
         let features = read_features(kernel.as_ref())?;
-        let mut device =
-            Device { data: None, kernel, features, state: State::Error, poison: None, was_reset: false };
+        let (state, arcs) = (State::Error, Arcs::new());
+        let mut device = Device { data: None, kernel, features, state, poison: None, was_reset: false, arcs };
         device.state = device.ask_state().map_err(|errno| io(DeviceOperation::MigrationState, errno))?;
         Ok(device)
     }
@@ -102,6 +111,9 @@ impl Device {
 
     /// Brings the device to another state; blocks until the kernel is done.
     ///
+    /// It goes there by single arcs, in the order in which the kernel would take them, so that the time of each is known:
+    /// [`take_arcs`](Device::take_arcs).
+    ///
     /// When that fails, the device is brought back to what it did before, as [`State`] defines it: a running device
     /// runs, a stopped one stays stopped ([`DeviceError::Transition`]). When it cannot be brought back, or was half
     /// loaded, it is reset ([`DeviceError::StateLost`]). When that fails, too, it is poisoned, and every later change
@@ -116,9 +128,15 @@ impl Device {
             return Ok(());
         }
         if !from.can_go(to, self.features) {
-            return Err(DeviceError::Transition { from, to, errno: Raw::EINVAL.into() });
+            return Err(DeviceError::Transition { from, to, arc: (from, to), errno: Raw::EINVAL.into() });
         }
-        self.request(to).or_else(|errno| self.recover(from, to, errno))
+        self.go(to).or_else(|(arc, errno)| self.recover(Failed { from, to, arc, errno }))
+    }
+
+    /// Every single change of state since the last call, in order; the first [`ARCS_MAX`](crate::limits::ARCS_MAX), if
+    /// there were more.
+    pub fn take_arcs(&mut self) -> Vec<ArcTime> {
+        self.arcs.take()
     }
 
     /// Resets the device: it is RUNNING, without state.
@@ -138,10 +156,10 @@ impl Device {
 
     /// Resets the device if it is poisoned, and then reports what was lost.
     pub(crate) fn cure(&mut self) -> Result<(), DeviceError> {
-        let Some(Poison { from, to, errno, .. }) = self.poison else { return Ok(()) };
+        let Some(Poison { failed, .. }) = self.poison else { return Ok(()) };
         match self.try_reset() {
-            Ok(()) => Err(DeviceError::StateLost { from, to, errno }),
-            Err(reset) => Err(DeviceError::Poisoned { from, to, errno, reset }),
+            Ok(()) => Err(failed.lost()),
+            Err(reset) => Err(Poison { failed, reset }.into()),
         }
     }
 
@@ -194,7 +212,18 @@ impl Device {
             .ok_or(Errno::from(Raw::EINVAL))
     }
 
-    /// One change of state, with its effect on the data file.
+    /// Goes to a state that can be reached, arc by arc. Where that fails: on which arc.
+    fn go(&mut self, to: State) -> Result<(), ((State, State), Errno)> {
+        while let Some(next) = self.state.next_arc(to, self.features) {
+            let (from, begin_ns) = (self.state, self.kernel.now());
+            let result = self.request(next);
+            self.arcs.push(ArcTime { from, to: next, begin_ns, end_ns: self.kernel.now() });
+            result.map_err(|errno| ((from, next), errno))?;
+        }
+        Ok(())
+    }
+
+    /// One single change of state, with its effect on the data file.
     fn request(&mut self, to: State) -> Result<(), Errno> {
         let given = self.kernel.set_state(to.to_kernel())?;
         // Within the saving group the same file stays in use, and the kernel returns none; a returned one replaces it.
@@ -209,17 +238,18 @@ impl Device {
     }
 
     /// After a failed change: brings the device back, or resets it, or marks it as poisoned.
-    fn recover(&mut self, from: State, to: State, errno: Errno) -> Result<(), DeviceError> {
+    fn recover(&mut self, failed: Failed) -> Result<(), DeviceError> {
         self.state = self.ask_state().unwrap_or(State::Error);
+        let Failed { from, to, arc, errno } = failed;
         if let Recover::To(back) = from.recover(to)
             && self.go_back(back)
         {
-            return if back == to { Ok(()) } else { Err(DeviceError::Transition { from, to, errno }) };
+            return if back == to { Ok(()) } else { Err(DeviceError::Transition { from, to, arc, errno }) };
         }
         match self.try_reset() {
-            Ok(()) => Err(DeviceError::StateLost { from, to, errno }),
+            Ok(()) => Err(failed.lost()),
             Err(reset) => {
-                let poison = Poison { from, to, errno, reset };
+                let poison = Poison { failed, reset };
                 self.poison = Some(poison);
                 Err(poison.into())
             }
@@ -232,7 +262,7 @@ impl Device {
             self.data = None;
             return true;
         }
-        self.state.can_go(back, self.features) && self.request(back).is_ok()
+        self.state.can_go(back, self.features) && self.go(back).is_ok()
     }
 
     fn try_reset(&mut self) -> Result<(), Errno> {
@@ -264,9 +294,17 @@ impl std::fmt::Debug for Device {
     }
 }
 
+impl Failed {
+    /// Only a reset has helped.
+    fn lost(self) -> DeviceError {
+        let Failed { from, to, arc, errno } = self;
+        DeviceError::StateLost { from, to, arc, errno }
+    }
+}
+
 impl From<Poison> for DeviceError {
-    fn from(Poison { from, to, errno, reset }: Poison) -> DeviceError {
-        DeviceError::Poisoned { from, to, errno, reset }
+    fn from(Poison { failed: Failed { from, to, arc, errno }, reset }: Poison) -> DeviceError {
+        DeviceError::Poisoned { from, to, arc, errno, reset }
     }
 }
 

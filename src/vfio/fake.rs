@@ -13,6 +13,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use super::kernel::{Kernel, PrecopyInfo, Region};
 use super::state::{Features, State};
 use crate::error::Errno;
+use crate::time::Nanos;
 use State::{Error as E, PreCopy, PreCopyP2p, Resuming, Running, RunningP2p, Stop, StopCopy};
 
 /// The kernel's table: the next step, by where a device is (rows) and where it goes (columns), both by number.
@@ -86,6 +87,9 @@ struct Inner {
     done: BTreeMap<Operation, usize>,
     failures: Vec<Failure>,
     gives_files: bool,
+    /// The clock of this kernel: it stands still but for what an arc takes.
+    now: Nanos,
+    slow: Vec<(State, State, Nanos)>,
 }
 
 /// One entry of the log.
@@ -118,6 +122,8 @@ impl FakeKernel {
             done: BTreeMap::new(),
             failures: Vec::new(),
             gives_files: true,
+            now: 1_000_000_000,
+            slow: Vec::new(),
         })))
     }
 
@@ -147,6 +153,11 @@ impl FakeKernel {
     /// From now on no session comes with a file, as if the kernel had forgotten it.
     pub(crate) fn stop_giving_files(&self) {
         self.inner().gives_files = false;
+    }
+
+    /// From now on this single arc takes so many nanoseconds, and no longer none.
+    pub(crate) fn slow_down(&self, from: State, to: State, by: Nanos) {
+        self.inner().slow.push((from, to, by));
     }
 
     pub(crate) fn device_state(&self) -> State {
@@ -198,6 +209,10 @@ impl Inner {
 }
 
 impl Kernel for FakeKernel {
+    fn now(&self) -> Nanos {
+        self.inner().now
+    }
+
     fn is_device(&self) -> bool {
         self.inner().count(Operation::Info).is_ok()
     }
@@ -229,7 +244,9 @@ impl Kernel for FakeKernel {
             } else if !step.has_session() {
                 file = None;
             }
-            inner.state = step;
+            let from = std::mem::replace(&mut inner.state, step);
+            let slow = inner.slow.iter().find(|(begin, end, _)| (*begin, *end) == (from, step));
+            inner.now += slow.map_or(0, |(_, _, by)| *by);
         }
         Ok(file.filter(|_| inner.gives_files))
     }

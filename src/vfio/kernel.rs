@@ -6,6 +6,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::error::Errno;
+use crate::time::{Nanos, now};
 
 /// How much pre-copy could still read, as the driver estimates now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,6 +28,11 @@ pub(crate) struct Region {
 
 /// One opened VFIO device.
 pub(crate) trait Kernel: Send {
+    /// The time, for the record of how long each change of state takes.
+    fn now(&self) -> Nanos {
+        now()
+    }
+
     /// Whether it answers as a VFIO device. Changes nothing.
     fn is_device(&self) -> bool;
 

@@ -3,6 +3,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `state` | states, features and the legal ways between states; pure |
+//! | `arcs` | when a device went from state to state |
 //! | `kernel` | what the kernel offers for one device: a trait, with a fake for tests |
 //! | `sys` | that trait over ioctls; nothing else here passes an address to the kernel |
 //! | `lease` | groups and iommufds, which devices share |
@@ -14,6 +15,7 @@
 //! Nothing here knows packets, rings or buffers: [`crate::source`] and [`crate::sink`] give a device its part in a
 //! transfer.
 
+mod arcs;
 mod config;
 pub mod config_state;
 mod device;
@@ -26,6 +28,7 @@ mod locate;
 mod state;
 mod sys;
 
+pub use arcs::ArcTime;
 pub use device::Device;
 pub use kernel::PrecopyInfo;
 pub use list::{Listed, Migration, list};

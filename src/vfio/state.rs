@@ -1,14 +1,17 @@
 //! Migration states and the legal ways between them. Pure: it knows no device and no file.
 //!
-//! The rules are those of `enum vfio_device_mig_state` in the kernel's `linux/vfio.h`. The kernel walks every change as
-//! a chain of single arcs and may fail on any of them, so [`State::recover`] decides where to go from there.
+//! The rules are those of `enum vfio_device_mig_state` in the kernel's `linux/vfio.h`. Every change is a chain of
+//! single arcs and may fail on any of them: [`State::next_arc`] is the next one, and [`State::recover`] decides where to
+//! go after a failure.
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use vfio_bindings::bindings::vfio;
 
 /// A migration state of a device (the kernel's `VFIO_DEVICE_STATE_*`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum State {
     /// The device failed; only a reset helps.
     Error,
@@ -131,6 +134,40 @@ impl State {
                 (PreCopy, PreCopyP2p) | (PreCopyP2p, PreCopy | StopCopy) => true,
                 _ => false,
             }
+    }
+
+    /// The first single arc of the way from here to `to`: the same that the kernel takes when it is asked for the whole way
+    /// at once. None where there is no way, and where the device is there already.
+    pub(crate) fn next_arc(self, to: State, features: Features) -> Option<State> {
+        if self == to || !self.can_go(to, features) {
+            return None;
+        }
+        // a state that this device does not have is passed by
+        let mut next = self.towards(to);
+        while !next.exists(features) {
+            next = next.towards(to);
+        }
+        Some(next)
+    }
+
+    /// The next state on the way to another one, for a device that has every state.
+    fn towards(self, to: State) -> State {
+        use State::{Error, PreCopy, PreCopyP2p, Resuming, Running, RunningP2p, Stop, StopCopy};
+        match (self, to) {
+            (Stop, Resuming | StopCopy) => to,
+            (Stop, _) => RunningP2p,
+            (Resuming | StopCopy, _) => Stop,
+            (Running, PreCopy) => PreCopy,
+            (Running, _) => RunningP2p,
+            (RunningP2p, Running | PreCopy) => Running,
+            (RunningP2p, PreCopyP2p) => PreCopyP2p,
+            (RunningP2p, _) => Stop,
+            (PreCopy, PreCopyP2p | StopCopy) => PreCopyP2p,
+            (PreCopy, _) => Running,
+            (PreCopyP2p, PreCopy | StopCopy) => to,
+            (PreCopyP2p, _) => RunningP2p,
+            (Error, _) => Error,
+        }
     }
 
     /// Where to bring a device when going from here to `to` failed.
@@ -344,6 +381,51 @@ mod tests {
                     at = step;
                 }
             }
+        }
+    }
+
+    /// The states on the way from `from` to `to`, arc by arc.
+    fn way(from: State, to: State, features: Features) -> Vec<State> {
+        let mut way = vec![from];
+        while let Some(next) = way[way.len() - 1].next_arc(to, features) {
+            assert!(way.len() < State::ALL.len(), "{from} -> {to} with {features} does not end: {way:?}");
+            way.push(next);
+        }
+        way
+    }
+
+    #[test]
+    fn the_way_arc_by_arc_is_the_documented_chain() {
+        let all = Features::from_kernel(0b111);
+        for chain in CHAINS {
+            assert_eq!(way(chain[0], chain[chain.len() - 1], all), chain);
+        }
+    }
+
+    #[test]
+    fn every_way_ends_and_is_the_one_that_the_kernel_takes() {
+        for features in feature_sets() {
+            for (from, to) in all_pairs() {
+                let way = way(from, to, features);
+                if from.can_go(to, features) {
+                    assert_eq!(Some(&way[1..]), fake::walk(from, to, features).as_deref(), "{from} -> {to}");
+                    assert_eq!(way.last(), Some(&to));
+                } else {
+                    assert_eq!(way, [from], "{from} -> {to} with {features}");
+                }
+                for arc in way.windows(2) {
+                    assert!(arc[0].is_single_arc(arc[1], features), "{way:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn states_are_written_and_read_by_the_kernels_names() {
+        for state in State::ALL {
+            let written = serde_json::to_string(&state).unwrap();
+            assert_eq!(written, format!("\"{state}\""));
+            assert_eq!(serde_json::from_str::<State>(&written).unwrap(), state);
         }
     }
 

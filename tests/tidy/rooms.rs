@@ -27,7 +27,7 @@ pub(crate) const RULES: Rules = Rules {
         ("cancel", &[]),
         ("ring", &["limits", "error", "time", "buffer", "cancel"]),
         ("channel", &["limits", "error", "time", "buffer", "net", "ring", "wire"]),
-        ("vfio", &["limits", "error", "wire"]),
+        ("vfio", &["limits", "error", "time", "wire"]),
         ("descriptor", &["limits", "error"]),
         ("source", &["limits", "error", "vfio", "descriptor"]),
         ("sink", &["limits", "error", "vfio", "descriptor", "source"]),

@@ -3,7 +3,7 @@
 use State::{PreCopy, PreCopyP2p, Resuming, Running, RunningP2p, Stop, StopCopy};
 
 use super::*;
-use crate::vfio::fake::{Call, FakeKernel, Operation};
+use crate::vfio::fake::{self, Call, FakeKernel, Operation};
 use crate::vfio::locate::tests::Host;
 
 const ALL: u64 = 0b111;
@@ -16,12 +16,15 @@ fn data_number(device: &Device) -> i32 {
     device.data_fd().unwrap().as_raw_fd()
 }
 
+/// A change that failed on its first arc.
 fn transition(from: State, to: State, errno: Raw) -> DeviceError {
-    DeviceError::Transition { from, to, errno: errno.into() }
+    let next = from.next_arc(to, Features::from_kernel(ALL)).unwrap_or(to);
+    DeviceError::Transition { from, to, arc: (from, next), errno: errno.into() }
 }
 
 fn lost(from: State, to: State, errno: Raw) -> DeviceError {
-    DeviceError::StateLost { from, to, errno: errno.into() }
+    let next = from.next_arc(to, Features::from_kernel(ALL)).unwrap_or(to);
+    DeviceError::StateLost { from, to, arc: (from, next), errno: errno.into() }
 }
 
 #[test]
@@ -178,7 +181,9 @@ fn a_stale_data_file_never_serves_another_session() {
     device.set_state(StopCopy).unwrap();
     kernel.stop_giving_files();
 
-    assert_eq!(device.set_state(Resuming).unwrap_err(), lost(StopCopy, Resuming, Raw::EBADF));
+    let arc = (Stop, Resuming);
+    let lost = DeviceError::StateLost { from: StopCopy, to: Resuming, arc, errno: Raw::EBADF.into() };
+    assert_eq!(device.set_state(Resuming).unwrap_err(), lost);
     assert!(device.data_fd().is_none());
 }
 
@@ -213,11 +218,11 @@ fn a_failed_begin_brings_the_device_back_to_what_it_did() {
 
 #[test]
 fn a_failed_end_is_tried_twice() {
-    for (start, to, left_in) in [
-        (StopCopy, Running, Stop),
-        (StopCopy, Stop, StopCopy),
-        (Stop, Running, RunningP2p),
-        (PreCopy, Running, PreCopy),
+    for (start, to, left_in, calls) in [
+        (StopCopy, Running, Stop, vec![Stop, RunningP2p, Running]),
+        (StopCopy, Stop, StopCopy, vec![Stop, Stop]),
+        (Stop, Running, RunningP2p, vec![RunningP2p, Running]),
+        (PreCopy, Running, PreCopy, vec![Running, Running]),
     ] {
         let kernel = FakeKernel::new(ALL);
         let mut device = device(&kernel);
@@ -228,7 +233,7 @@ fn a_failed_end_is_tried_twice() {
         device.set_state(to).unwrap();
 
         assert_eq!((device.state(), kernel.device_state()), (to, to));
-        assert_eq!(kernel.take_log(), [Call::Set(to), Call::Set(to)]);
+        assert!(kernel.take_log().into_iter().eq(calls.into_iter().map(Call::Set)), "{start} -> {to}");
     }
 }
 
@@ -243,7 +248,7 @@ fn a_device_that_cannot_be_brought_back_is_reset() {
 
     assert_eq!(device.set_state(StopCopy).unwrap_err(), lost(PreCopy, StopCopy, Raw::EIO));
 
-    assert_eq!(kernel.take_log(), [Call::Set(StopCopy), Call::Set(Running), Call::Reset]);
+    assert_eq!(kernel.take_log(), [Call::Set(PreCopyP2p), Call::Set(RunningP2p), Call::Reset]);
     assert_eq!((device.state(), device.data_fd().is_none()), (Running, true));
 }
 
@@ -255,7 +260,7 @@ fn a_device_in_error_is_reset_without_asking_it_for_anything() {
 
     assert_eq!(device.set_state(StopCopy).unwrap_err(), lost(Running, StopCopy, Raw::EIO));
 
-    assert_eq!(kernel.take_log(), [Call::Set(StopCopy), Call::Reset]);
+    assert_eq!(kernel.take_log(), [Call::Set(RunningP2p), Call::Reset]);
 }
 
 #[test]
@@ -324,4 +329,93 @@ fn pre_copy_is_asked_only_of_an_open_session() {
     device.set_state(PreCopy).unwrap();
     assert_eq!(device.precopy_info().unwrap(), PrecopyInfo { initial_bytes: 24, dirty_bytes: 3 });
     assert_eq!(device.stop_copy_size().unwrap(), 96);
+}
+
+/// Every change that a device with these features can make, as from, to.
+fn changes(features: Features) -> impl Iterator<Item = (State, State)> {
+    let pairs = State::ALL.into_iter().flat_map(|from| State::ALL.into_iter().map(move |to| (from, to)));
+    pairs.filter(move |(from, to)| from != to && from.can_go(*to, features))
+}
+
+/// A device in `state`, with the session that belongs to it; its log is empty.
+fn device_in(kernel: &FakeKernel, state: State) -> Device {
+    let mut device = device(kernel);
+    device.set_state(state).unwrap();
+    device.take_arcs();
+    kernel.take_log();
+    device
+}
+
+#[test]
+fn every_change_asks_for_the_arcs_of_the_kernels_chain_and_for_nothing_else() {
+    for flags in [0b001, 0b011, 0b101, ALL] {
+        let features = Features::from_kernel(flags);
+        for (from, to) in changes(features) {
+            let kernel = FakeKernel::new(flags);
+            let mut device = device_in(&kernel, from);
+
+            device.set_state(to).unwrap();
+
+            let chain = fake::walk(from, to, features).unwrap();
+            let arcs: Vec<_> = device.take_arcs().iter().map(|arc| (arc.from, arc.to)).collect();
+            let begins = std::iter::once(from).chain(chain.iter().copied());
+            assert_eq!(arcs, begins.zip(chain.iter().copied()).collect::<Vec<_>>());
+            assert_eq!(kernel.take_log(), chain.into_iter().map(Call::Set).collect::<Vec<_>>());
+            assert_eq!(device.data_fd().is_some(), to.has_session(), "{from} -> {to}");
+        }
+    }
+}
+
+#[test]
+fn the_time_of_each_arc_is_that_of_the_kernel() {
+    let kernel = FakeKernel::new(ALL);
+    let mut device = device_in(&kernel, Running);
+    kernel.slow_down(Running, RunningP2p, 5);
+    kernel.slow_down(Stop, StopCopy, 700);
+
+    device.set_state(StopCopy).unwrap();
+
+    let took: Vec<_> = device.take_arcs().iter().map(|arc| (arc.to, arc.end_ns - arc.begin_ns)).collect();
+    assert_eq!(took, [(RunningP2p, 5), (Stop, 0), (StopCopy, 700)]);
+    assert!(device.take_arcs().is_empty());
+}
+
+#[test]
+fn a_failure_on_any_arc_ends_as_one_of_the_whole_change_and_is_named() {
+    for flags in [0b001, 0b011, 0b101, ALL] {
+        let features = Features::from_kernel(flags);
+        for (from, to) in changes(features) {
+            let chain = fake::walk(from, to, features).unwrap();
+            for number in 0..chain.len() {
+                let kernel = FakeKernel::new(flags);
+                let mut device = device_in(&kernel, from);
+                kernel.fail(Operation::SetState, number, Raw::EIO);
+
+                let result = device.set_state(to);
+
+                let begin = number.checked_sub(1).map_or(from, |before| chain[before]);
+                let (arc, errno) = ((begin, chain[number]), Raw::EIO.into());
+                let (expected, back) = match from.recover(to) {
+                    Recover::To(back) if back == to => (Ok(()), to),
+                    Recover::To(back) => (Err(DeviceError::Transition { from, to, arc, errno }), back),
+                    Recover::Reset => (Err(DeviceError::StateLost { from, to, arc, errno }), Running),
+                };
+                assert_eq!(result, expected, "{from} -> {to} with {features}, arc {number}");
+                assert_eq!((device.state(), kernel.device_state()), (back, back));
+                assert_eq!(device.data_fd().is_some(), back.has_session());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_error_of_a_longer_change_names_the_arc_that_failed() {
+    let kernel = FakeKernel::new(ALL);
+    let mut device = device_in(&kernel, Running);
+    kernel.fail(Operation::SetState, 1, Raw::EIO);
+
+    let error = device.set_state(StopCopy).unwrap_err();
+
+    let text = "state change RUNNING -> STOP_COPY, at RUNNING_P2P -> STOP, failed: EIO (I/O error)";
+    assert_eq!(error.to_string(), text);
 }
