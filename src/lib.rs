@@ -21,6 +21,7 @@
 mod buffer;
 mod cancel;
 mod channel;
+pub mod compare;
 mod descriptor;
 pub mod error;
 #[cfg(feature = "internals")]

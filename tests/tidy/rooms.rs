@@ -32,6 +32,7 @@ pub(crate) const RULES: Rules = Rules {
         ("source", &["limits", "error", "vfio", "descriptor"]),
         ("sink", &["limits", "error", "vfio", "descriptor", "source"]),
         ("report", &["limits", "error", "time"]),
+        ("compare", &["report"]),
         ("net", &["limits", "error", "phase", "time", "wire", "cancel", "ring"]),
         (
             "worker",
