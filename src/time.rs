@@ -19,6 +19,12 @@ pub(crate) fn now() -> Nanos {
     time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
 }
 
+/// Nanoseconds since 1970 by the host's clock of the day: for people, and never compared.
+pub(crate) fn since_1970() -> u64 {
+    let since = ClockId::CLOCK_REALTIME.now().map(Duration::from).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// A duration from `limits`, in nanoseconds.
 pub(crate) const fn nanos(duration: Duration) -> Nanos {
     duration.as_secs() * 1_000_000_000 + duration.subsec_nanos() as Nanos

@@ -116,7 +116,7 @@ fn the_demo_moves_verifies_and_measures() {
     let reports = lines(&std::fs::read(report).unwrap());
     assert_eq!(reports.len(), 2);
     for (report, role) in reports.iter().zip(["sender", "receiver"]) {
-        assert_eq!(report["schema"], "ringlift.report.v1");
+        assert_eq!(report["schema"], "ringlift.report.v2");
         assert_eq!((&report["role"], &report["outcome"]), (&role.into(), &"complete".into()));
         assert_eq!(report["devices"].as_array().unwrap().len(), 3);
     }

@@ -331,7 +331,7 @@ fn the_reports_of_both_sides_match_and_stdout_has_nothing_else() {
     let (sent, received) = (json(&sent.out), json(&received.out));
     assert_eq!((&sent["role"], &received["role"]), (&"sender".into(), &"receiver".into()));
     for report in [&sent, &received] {
-        assert_eq!(report["schema"], "ringlift.report.v1");
+        assert_eq!(report["schema"], "ringlift.report.v2");
         assert_eq!(report["outcome"], "complete");
         assert_eq!(report["error"], Value::Null);
         assert_eq!(report["channels"].as_array().unwrap().len(), 3);

@@ -18,9 +18,10 @@ use common::{Running, loopback};
 use ringlift::qemu::capture::inspect;
 use ringlift::qemu::{self, Captured, Replay, Replayed};
 use ringlift::report::{
-    self, Answer, Backpressure, CaptureReport, ChannelReport, ConnectionKind, DeviceReport, Downtime,
-    ErrorReport, Host, HugePages, InspectReport, Latency, PieceKind, ReplayPace, ReplayReport, Report, Role,
-    Schema, Settings, StreamOutcome, TransferOutcome, Warning, WarningCode,
+    self, Answer, Backpressure, CaptureReport, ChannelReport, ClockOffset, ConnectionKind, Cost,
+    DeviceReport, Distribution, Downtime, ErrorReport, HostDetails, HugePages, InspectReport, Interval,
+    Latency, Nic, PeerReport, PieceKind, Prediction, ReplayPace, ReplayReport, Report, Role, RunInfo, Schema,
+    Settings, StreamOutcome, TcpReport, TransferOutcome, Warning, WarningCode,
 };
 use ringlift::sink::{Discard, Verify};
 use ringlift::source::Synthetic;
@@ -99,6 +100,9 @@ fn replay(streams: &Streams, manners: Manners) -> Replayed {
 fn full_transfer() -> Report {
     Report {
         schema: Schema::default(),
+        run: Some(RunInfo { arm: Some("a".to_owned()), round: Some(1), ..RunInfo::default() }),
+        session: Some("0123456789abcdef0123456789abcdef".to_owned()),
+        peer: Some(PeerReport { address: Some("192.0.2.1:4321".to_owned()) }),
         role: Role::Sender,
         outcome: TransferOutcome::Aborted,
         error: Some(an_error()),
@@ -112,12 +116,24 @@ fn full_transfer() -> Report {
             zero_copy: Some(report::ZeroCopy::Auto),
             ..Settings::default()
         },
-        host: Host::default(),
+        host: HostDetails { nic: Some(Nic::default()), ..HostDetails::default() },
+        cost: Some(Cost::default()),
         devices: vec![DeviceReport { crc32c: Some("0123abcd".to_owned()), ..DeviceReport::default() }],
-        channels: vec![ChannelReport::default()],
-        latency_ns: Latency::default(),
+        channels: vec![ChannelReport { tcp: Some(TcpReport::default()), ..ChannelReport::default() }],
+        latency_ns: Latency {
+            read: Distribution {
+                mean: 1.5,
+                histogram: Some("HISTFAA=".to_owned()),
+                ..Distribution::default()
+            },
+            ..Latency::default()
+        },
         backpressure: Backpressure::default(),
         downtime: Downtime { rollback_ns: 1, simulated: true, ..Downtime::default() },
+        prediction: Some(Prediction { came_true: Some(true), ..Prediction::default() }),
+        intervals: vec![Interval { device_bytes: vec![1], channel_bytes: vec![2], ..Interval::default() }],
+        clock: Some(ClockOffset { offset_ns: -1, error_ns: 1 }),
+        other_side: None,
         warnings: vec![a_warning()],
     }
 }
@@ -150,7 +166,7 @@ fn every_report_has_every_property_of_its_schema_and_no_other() {
         let schema = parsed(schema);
         assert_same_properties(&schema, &valid(&schema, full), least);
     }
-    check(TRANSFER, &full_transfer(), 60);
+    check(TRANSFER, &full_transfer(), 120);
     check(CAPTURE, &full_capture(), 60);
     check(REPLAY, &full_replay(), 50);
     check(INSPECT, &full_inspect(), 35);
@@ -323,13 +339,6 @@ fn reports_of_the_first_version_are_read_and_written_again_byte_for_byte() {
         valid(&parsed(schema), &report);
         report
     }
-    let sent: Report = check("sender.json", TRANSFER);
-    assert_eq!((sent.role, sent.outcome), (Role::Sender, TransferOutcome::Complete));
-    assert_eq!(sent.warnings[0].code, WarningCode::CongestionControl);
-    let received: Report = check("receiver.json", TRANSFER);
-    assert_eq!((received.role, received.settings.checksum), (Role::Receiver, report::Checksum::Crc32c));
-    let failed: Report = check("sender-failed.json", TRANSFER);
-    assert!(failed.outcome == TransferOutcome::Aborted && failed.error.is_some());
     let captured: CaptureReport = check("capture.json", CAPTURE);
     let replayed: ReplayReport = check("replay.json", REPLAY);
     assert_eq!((captured.outcome, replayed.outcome), (StreamOutcome::Complete, StreamOutcome::Complete));
@@ -337,6 +346,57 @@ fn reports_of_the_first_version_are_read_and_written_again_byte_for_byte() {
     let inspected: InspectReport = check("inspect.json", INSPECT);
     let broken: InspectReport = check("inspect-broken.json", INSPECT);
     assert!(inspected.ok && !broken.ok && broken.errors[0].file == "multifd-1.bin");
+}
+
+#[test]
+fn reports_of_transfers_of_the_first_version_are_read_and_written_as_the_second() {
+    fn check(name: &str) -> Report {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reports");
+        let first: Value = serde_json::from_slice(&fs::read(folder.join(name)).unwrap()).unwrap();
+        let report: Report = serde_json::from_value(first.clone()).unwrap();
+        let second = valid(&parsed(TRANSFER), &report);
+        assert_eq!(
+            (&first["schema"], &second["schema"]),
+            (&json!("ringlift.report.v1"), &json!("ringlift.report.v2"))
+        );
+        assert_holds(&second, &first, name);
+        report
+    }
+    let sent = check("sender.json");
+    assert_eq!((sent.role, sent.outcome), (Role::Sender, TransferOutcome::Complete));
+    assert_eq!(sent.warnings[0].code, WarningCode::CongestionControl);
+    let received = check("receiver.json");
+    assert_eq!((received.role, received.settings.checksum), (Role::Receiver, report::Checksum::Crc32c));
+    let failed = check("sender-failed.json");
+    assert!(failed.outcome == TransferOutcome::Aborted && failed.error.is_some());
+    assert!(sent.run.is_none() && sent.cost.is_none() && sent.host.name.is_empty());
+}
+
+/// Asserts that a document has whatever an earlier one has, except for the name of its schema.
+fn assert_holds(later: &Value, earlier: &Value, at: &str) {
+    match earlier {
+        Value::Object(earlier) => {
+            for (name, one) in earlier.iter().filter(|(name, _)| *name != "schema") {
+                assert_holds(&later[name], one, &format!("{at}.{name}"));
+            }
+        }
+        Value::Array(earlier) => {
+            assert_eq!(later.as_array().unwrap().len(), earlier.len(), "{at}");
+            earlier.iter().enumerate().for_each(|(idx, one)| assert_holds(&later[idx], one, at));
+        }
+        earlier => assert_eq!(later, earlier, "{at}"),
+    }
+}
+
+#[test]
+fn a_report_carries_that_of_the_other_side() {
+    let other = Report { role: Role::Receiver, ..full_transfer() };
+    let both = Report { other_side: Some(Box::new(other.clone())), ..full_transfer() };
+    let json = valid(&parsed(TRANSFER), &both);
+    assert_eq!(json["other_side"], serde_json::to_value(&other).unwrap());
+    let mut broken = json;
+    broken["other_side"]["bytes"] = "many".into();
+    assert!(!faults(&parsed(TRANSFER), &parsed(TRANSFER), &broken, "report").is_empty());
 }
 
 #[test]
@@ -353,8 +413,8 @@ fn what_a_later_version_adds_is_passed_over() {
 fn a_report_of_another_schema_is_refused_with_both_names() {
     let mut report = serde_json::to_value(full_transfer()).unwrap();
     let of = |report: &Value| serde_json::from_value::<Report>(report.clone()).unwrap_err().to_string();
-    report["schema"] = json!("ringlift.report.v2");
-    let expected = "the schema is \"ringlift.report.v2\", and \"ringlift.report.v1\" was expected";
+    report["schema"] = json!("ringlift.report.v3");
+    let expected = "the schema is \"ringlift.report.v3\", and \"ringlift.report.v2\" was expected";
     assert_eq!(of(&report), expected);
     report.as_object_mut().unwrap().remove("schema");
     assert_eq!(of(&report), "missing field `schema`");

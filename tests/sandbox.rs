@@ -120,7 +120,7 @@ numbers! {
     exit SYS_exit, faccessat2 SYS_faccessat2, fchmod SYS_fchmod, fchown SYS_fchown, fcntl SYS_fcntl, fdatasync SYS_fdatasync, flock SYS_flock,
     fstat SYS_fstat, fstatfs SYS_fstatfs, fsync SYS_fsync, ftruncate SYS_ftruncate, futex SYS_futex,
     getdents64 SYS_getdents64, geteuid SYS_geteuid, getrandom SYS_getrandom,
-    getsockname SYS_getsockname, getpeername SYS_getpeername, getsockopt SYS_getsockopt, gettid SYS_gettid,
+    getsockname SYS_getsockname, getpeername SYS_getpeername, getsockopt SYS_getsockopt, getrusage SYS_getrusage, gettid SYS_gettid,
     io_uring_enter SYS_io_uring_enter, io_uring_register SYS_io_uring_register, io_uring_setup SYS_io_uring_setup,
     ioctl SYS_ioctl, linkat SYS_linkat, lseek SYS_lseek, madvise SYS_madvise, mmap SYS_mmap, mprotect SYS_mprotect,
     mremap SYS_mremap, munmap SYS_munmap, newfstatat SYS_newfstatat, openat SYS_openat, ppoll SYS_ppoll,

@@ -102,6 +102,10 @@ impl<F: Framing> Rx<F> {
     }
 
     /// Shuts the connection down: operations under way on it end.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     pub(crate) fn shut_down(&self, ring: &mut impl Ring) {
         self.connection.shut_down(ring, Directions::Both);
     }

@@ -46,6 +46,12 @@ impl Ring for Kernel {
     fn unconfirmed(&self, _: RawFd) -> Result<usize, KernelError> {
         Ok(0)
     }
+    fn tcp_info(&self, _: RawFd, _: &mut [u8]) -> Option<usize> {
+        None
+    }
+    fn enters(&self) -> u64 {
+        0
+    }
     fn shut_down(&mut self, _: RawFd, _: Directions) {}
     fn reserve_threads(&mut self, _: usize) -> Result<(), KernelError> {
         Ok(())

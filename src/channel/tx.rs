@@ -86,6 +86,10 @@ impl Tx {
         &self.zero_copy
     }
 
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Shuts the connection down: operations under way on it end.
     pub(crate) fn shut_down(&self, ring: &mut impl Ring) {
         self.connection.shut_down(ring, Directions::Both);

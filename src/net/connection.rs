@@ -43,6 +43,11 @@ impl Connection {
         self.peer
     }
 
+    /// This side's address, if it has one.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        socket::local_of(&self.fd)
+    }
+
     /// Closes these directions; operations on them end.
     pub(crate) fn shut_down(&self, ring: &mut impl Ring, directions: Directions) {
         ring.shut_down(self.fd(), directions);

@@ -17,7 +17,6 @@ pub(crate) struct Connections {
     /// What was received on the control connection after the hello.
     pub(crate) opening: Vec<u8>,
     /// Which session it is.
-    #[cfg_attr(not(test), expect(dead_code, reason = "names the session for tests"))]
     pub(crate) session: SessionId,
     /// Both sides read the same monotonic clock, so their timestamps can be compared.
     pub(crate) same_clock: bool,

@@ -81,6 +81,11 @@ pub(crate) fn peer_of(socket: &impl AsFd) -> Option<SocketAddr> {
     SockRef::from(socket).peer_addr().ok().and_then(|addr| addr.as_socket())
 }
 
+/// This side's address, if it has one.
+pub(crate) fn local_of(socket: &impl AsFd) -> Option<SocketAddr> {
+    SockRef::from(socket).local_addr().ok().and_then(|addr| addr.as_socket())
+}
+
 /// Sets the congestion control of every TCP socket among `sockets`; others have none.
 pub(crate) fn set_congestion<'a>(
     sockets: impl IntoIterator<Item = &'a (impl AsFd + 'a)>,

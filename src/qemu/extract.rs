@@ -260,9 +260,10 @@ impl<'a, R: Ring> Extracting<'a, R> {
         self.enter(Phase::Done);
         let Extracting { mut worker, writers, pieces, expected, .. } = self;
         for (name, instance) in writers.devices.names() {
-            worker.report.device(name, instance, pieces.totals, expected.precopy, Checksum::None);
+            worker.report.device(name, instance, pieces.totals, (expected.precopy, None), Checksum::None);
         }
-        worker.finish(Role::Receiver, outcome, error)
+        let report = worker.document(Role::Receiver, outcome, error.as_ref());
+        worker.finish(report, outcome, error)
     }
 }
 

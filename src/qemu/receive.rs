@@ -130,6 +130,11 @@ impl<R: Ring> Receiving<R> {
         })
     }
 
+    /// The report says who is at the other end. QEMU has no sessions.
+    pub(super) fn note_connection(&mut self) {
+        self.worker.report.connected(None, self.main.connection());
+    }
+
     pub(super) fn report_builder(&mut self) -> &mut ReportBuilder {
         &mut self.worker.report
     }

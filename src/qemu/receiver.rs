@@ -12,7 +12,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Misuse};
 use crate::limits::{CHANNELS_DEFAULT, CHANNELS_MAX, POOL_SIZE_DEFAULT, POOL_SIZE_MAX};
 use crate::net::Connection;
-use crate::report::Role;
+use crate::report::{Role, RunInfo};
 use crate::ring;
 use crate::ring::HostRing;
 use crate::sink::Sink;
@@ -74,8 +74,9 @@ impl Receiver {
 
     /// Waits for one migration and receives it on this thread, until it completes or fails. Afterwards the devices run
     /// what was loaded (complete), or are reset (aborted).
-    pub fn run(self) -> Finished {
+    pub fn run(mut self) -> Finished {
         let mut builder = ReportBuilder::new(now(), self.devices.len());
+        builder.run(self.settings.run());
         builder.dialect(DIALECT);
         builder.untouched(self.devices.iter().map(|device| (&*device.name, device.instance)));
         let panics = self.settings.panics();
@@ -96,6 +97,7 @@ impl Receiver {
         let Gathered { main, multifd, .. } = gathered;
         let parts = Parts { main, multifd, devices: self.devices, pool_size, before_run, caller };
         let mut receiving = Receiving::new(ring, parts)?;
+        receiving.note_connection();
         receiving.report_builder().congestion(congestion, false);
         Ok(receiving)
     }
@@ -203,6 +205,12 @@ impl ReceiverBuilder {
     /// Is called with every event, on the thread that runs the migration, so it must return quickly.
     pub fn on_event(mut self, on_event: impl FnMut(&Event) + Send + 'static) -> ReceiverBuilder {
         self.settings.set_on_event(on_event);
+        self
+    }
+
+    /// Which run of an experiment this is: the report says so. Nothing else depends on it.
+    pub fn run(mut self, run: RunInfo) -> ReceiverBuilder {
+        self.settings.set_run(run);
         self
     }
 

@@ -1,7 +1,7 @@
 //! Counters, a histogram for each stage, and the reports, which are written as JSON and read back.
 //!
 //! Reports consist of owned types that serialise and deserialise. A [`Report`] is read only from a document whose
-//! `schema` is `ringlift.report.v1`, and the others likewise. Properties that a later version adds are ignored.
+//! `schema` is `ringlift.report.v2` or the earlier `ringlift.report.v1`, and the others likewise. Properties that a later version adds are ignored.
 //!
 //! ```
 //! # let json = include_str!("../../tests/fixtures/reports/sender.json");
@@ -15,30 +15,45 @@
 //! This module must not know where the figures come from: it counts, and holds what the workers fill in.
 
 mod capture;
+mod cost;
 mod header;
+mod host;
 mod inspect;
+mod interval;
+mod latency;
+mod prediction;
 mod quantiles;
 mod recorder;
 mod replay;
+mod run;
 mod schema;
 mod stream;
+mod tcp;
 mod transfer;
 
 pub use capture::{
     CaptureReport, CaptureSettings, MainReport, MultifdReport, PacketHistograms, PacketReport, PacketsReport,
 };
+pub use cost::Cost;
 pub use header::{ErrorReport, Host, HugePages, Warning, WarningCode};
+pub use host::{HostDetails, Nic};
 pub use inspect::{
     ConnectionKind, InspectReport, InspectedConnection, InspectedDevice, InspectedError, InspectedPiece,
     PieceKind,
 };
+pub use interval::Interval;
+pub use latency::{Distribution, Latency};
+pub use prediction::Prediction;
 pub use quantiles::Quantiles;
 pub use recorder::Histograms;
 pub(crate) use recorder::{Recorder, Stage};
 pub use replay::{ReplayPace, ReplayReport, ReplaySettings, ReplayedConnection};
+pub(crate) use run::rfc3339;
+pub use run::{ClockOffset, PeerReport, RunInfo};
 pub use schema::{Document, Schema};
 pub use stream::{Answer, AnswerReport, CapturedDevice, StreamOutcome};
+pub use tcp::TcpReport;
 pub use transfer::{
-    Backpressure, ChannelReport, Checksum, DeviceReport, Downtime, Latency, Report, Role, Settings,
-    TransferOutcome, ZeroCopy,
+    Backpressure, ChannelReport, Checksum, DeviceReport, Downtime, Report, Role, Settings, TransferOutcome,
+    ZeroCopy,
 };

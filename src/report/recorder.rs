@@ -2,8 +2,8 @@
 
 use hdrhistogram::Histogram;
 
-use super::quantiles::Quantiles;
-use super::transfer::{Backpressure, Latency};
+use super::latency::{Distribution, Latency};
+use super::transfer::Backpressure;
 use crate::limits::LATENCY_NS_MAX;
 
 /// A stage of a packet's journey.
@@ -68,15 +68,15 @@ impl Histograms {
         }
     }
 
-    /// Summarises them as quantiles.
+    /// Summarises them, with the whole of each.
     pub fn latency(&self) -> Latency {
         Latency {
-            read: Quantiles::of(&self.read),
-            queue: Quantiles::of(&self.queue),
-            send: Quantiles::of(&self.send),
-            reorder: Quantiles::of(&self.reorder),
-            write: Quantiles::of(&self.write),
-            end_to_end: Quantiles::of(&self.end_to_end),
+            read: Distribution::of(&self.read),
+            queue: Distribution::of(&self.queue),
+            send: Distribution::of(&self.send),
+            reorder: Distribution::of(&self.reorder),
+            write: Distribution::of(&self.write),
+            end_to_end: Distribution::of(&self.end_to_end),
         }
     }
 }
@@ -144,6 +144,8 @@ impl Recorder {
             credit_stalls: self.credit.times,
             pool_stalls: self.pool.times,
             stalled_ns: self.credit.total_ns + self.pool.total_ns,
+            credit_stalled_ns: self.credit.total_ns,
+            pool_stalled_ns: self.pool.total_ns,
         }
     }
 }
@@ -160,7 +162,7 @@ mod tests {
         let latency = recorder.histograms.latency();
         assert_eq!((latency.read.count, latency.read.min, latency.read.max), (1, 250, 250));
         assert_eq!(latency.write.count, 1);
-        assert_eq!(latency.send, Quantiles::default());
+        assert_eq!(latency.send, Distribution::default());
     }
 
     #[test]
@@ -172,5 +174,6 @@ mod tests {
         recorder.see_pool_stall(true, 55);
         let seen = recorder.backpressure(60);
         assert_eq!((seen.credit_stalls, seen.pool_stalls, seen.stalled_ns), (2, 1, 20 + 10 + 5));
+        assert_eq!((seen.credit_stalled_ns, seen.pool_stalled_ns), (20 + 10, 5));
     }
 }

@@ -1,5 +1,5 @@
-//! The schema of a report: a type that serialises as the schema's name and deserialises from nothing else, so that a
-//! document of another kind or version is never mistaken for this one. It knows nothing of what a report contains.
+//! The schema of a report: a type that serialises as the schema's name and deserialises from it and from those of
+//! earlier versions alone, so that a document of another kind is never mistaken for this one. It knows nothing of what a report contains.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,6 +11,8 @@ use serde::ser::{Serialize, Serializer};
 pub trait Document {
     /// The schema's name and version: the report's first property.
     const SCHEMA: &'static str;
+    /// Names of earlier versions whose documents are read as well; they are written as this version.
+    const EARLIER: &'static [&'static str] = &[];
 }
 
 /// Stands for the name of the schema of `D`. It holds nothing: each kind of report has one name.
@@ -61,7 +63,7 @@ impl<D: Document> Serialize for Schema<D> {
 impl<'de, D: Document> Deserialize<'de> for Schema<D> {
     fn deserialize<R: Deserializer<'de>>(deserializer: R) -> Result<Schema<D>, R::Error> {
         let found = String::deserialize(deserializer)?;
-        if found == D::SCHEMA {
+        if found == D::SCHEMA || D::EARLIER.contains(&&*found) {
             return Ok(Schema::default());
         }
         Err(Error::custom(format_args!("the schema is {found:?}, and {:?} was expected", D::SCHEMA)))
@@ -76,11 +78,15 @@ mod tests {
     #[test]
     fn a_schema_is_read_from_its_own_name_alone() {
         let name = serde_json::to_string(&Schema::<Report>::default()).unwrap();
-        assert_eq!(name, "\"ringlift.report.v1\"");
+        assert_eq!(name, "\"ringlift.report.v2\"");
         assert!(serde_json::from_str::<Schema<Report>>(&name).is_ok());
+        assert!(
+            serde_json::from_str::<Schema<Report>>("\"ringlift.report.v1\"").is_ok(),
+            "an earlier version"
+        );
 
         let error = serde_json::from_str::<Schema<CaptureReport>>(&name).unwrap_err().to_string();
-        let expected = "the schema is \"ringlift.report.v1\", and \"ringlift.capture.v1\" was expected";
+        let expected = "the schema is \"ringlift.report.v2\", and \"ringlift.capture.v1\" was expected";
         assert!(error.starts_with(expected), "{error}");
     }
 }

@@ -1,17 +1,32 @@
-//! The report of a transfer: one object, schema `ringlift.report.v1` (`docs/report.schema.json`). Units are in the
-//! names.
+//! The report of a transfer: one object, schema `ringlift.report.v2` (`docs/report.schema.json`). Units are in the
+//! names. A document of version 1 is read as well: what it lacks is null, 0 or empty.
 
 use serde::{Deserialize, Serialize};
 
-use super::header::{ErrorReport, Host, HugePages, Warning, shown_as_written};
-use super::quantiles::Quantiles;
+use super::cost::Cost;
+use super::header::{ErrorReport, HugePages, Warning, shown_as_written};
+use super::host::HostDetails;
+use super::interval::Interval;
+use super::latency::Latency;
+use super::prediction::Prediction;
+use super::run::{ClockOffset, PeerReport, RunInfo};
 use super::schema::{Document, Schema};
+use super::tcp::TcpReport;
 
 /// One side's report of one transfer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Always `ringlift.report.v1`.
+    /// Always `ringlift.report.v2`.
     pub schema: Schema<Report>,
+    /// Which run of an experiment it belongs to, as its caller says.
+    #[serde(default)]
+    pub run: Option<RunInfo>,
+    /// The session's id, 32 hexadecimal digits, the same on both sides; absent when there was no session.
+    #[serde(default)]
+    pub session: Option<String>,
+    /// The other side's address; absent when there was no session.
+    #[serde(default)]
+    pub peer: Option<PeerReport>,
     /// Which side.
     pub role: Role,
     /// Which side runs the devices now.
@@ -29,7 +44,10 @@ pub struct Report {
     /// What was in effect.
     pub settings: Settings,
     /// Where it ran.
-    pub host: Host,
+    pub host: HostDetails,
+    /// What it cost this host; absent where the kernel does not tell.
+    #[serde(default)]
+    pub cost: Option<Cost>,
     /// In the order of the session.
     pub devices: Vec<DeviceReport>,
     /// In the order of their numbers.
@@ -40,12 +58,25 @@ pub struct Report {
     pub backpressure: Backpressure,
     /// How long the devices stood still, phase by phase.
     pub downtime: Downtime,
+    /// How long the devices were expected to stand still, as the sender saw it before they stopped.
+    #[serde(default)]
+    pub prediction: Option<Prediction>,
+    /// What moved when, from the agreement on settings to the end.
+    #[serde(default)]
+    pub intervals: Vec<Interval>,
+    /// How the other side's clock relates to this side's; absent where it was not measured.
+    #[serde(default)]
+    pub clock: Option<ClockOffset>,
+    /// The other side's report of the same transfer, which has none in it; absent where it did not come.
+    #[serde(default)]
+    pub other_side: Option<Box<Report>>,
     /// Fallbacks and other things that a reader of the numbers must know.
     pub warnings: Vec<Warning>,
 }
 
 impl Document for Report {
-    const SCHEMA: &'static str = "ringlift.report.v1";
+    const SCHEMA: &'static str = "ringlift.report.v2";
+    const EARLIER: &'static [&'static str] = &["ringlift.report.v1"];
 }
 
 impl Report {
@@ -157,6 +188,9 @@ pub struct DeviceReport {
     pub config_bytes: u64,
     /// Of these bytes, those that were read before the device stopped. Counted by the sender; 0 at the receiver.
     pub precopy_bytes: u64,
+    /// Bytes that it expected to have before any of them was read; absent when it did not know.
+    #[serde(default)]
+    pub estimate: Option<u64>,
     /// CRC32C of the whole state in order, as 8 hexadecimal digits; absent when payloads are not checked.
     pub crc32c: Option<String>,
 }
@@ -174,24 +208,9 @@ pub struct ChannelReport {
     pub zero_copy_sent: u64,
     /// Of these, those that the kernel reports it copied anyway.
     pub zero_copy_copied: u64,
-}
-
-/// How long packets took, stage by stage. A side that has no part in a stage counts 0 there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Latency {
-    /// Reading a packet from the device.
-    pub read: Quantiles,
-    /// From the end of its read until it is handed to a socket.
-    pub queue: Quantiles,
-    /// From being handed to the socket until the socket has taken it.
-    pub send: Quantiles,
-    /// From its arrival until it is the next packet of its device.
-    pub reorder: Quantiles,
-    /// Writing a packet into the device.
-    pub write: Quantiles,
-    /// From the start of the read at the source to the end of the write at the destination; counted by the receiver
-    /// when both sides share a clock.
-    pub end_to_end: Quantiles,
+    /// What the kernel says of the connection at the end; absent unless it is TCP.
+    #[serde(default)]
+    pub tcp: Option<TcpReport>,
 }
 
 /// What held the data back.
@@ -203,6 +222,12 @@ pub struct Backpressure {
     pub pool_stalls: u64,
     /// How long at least one of the two lasted.
     pub stalled_ns: u64,
+    /// Of this, waiting for credit.
+    #[serde(default)]
+    pub credit_stalled_ns: u64,
+    /// Of this, waiting for a free slot.
+    #[serde(default)]
+    pub pool_stalled_ns: u64,
 }
 
 /// How long the devices stood still, as this side saw it; phases follow one another and add up to the total.

@@ -99,6 +99,13 @@ pub(crate) trait Ring {
     /// Bytes that were sent but that the peer's kernel has not acknowledged yet.
     fn unconfirmed(&self, fd: RawFd) -> Result<usize, KernelError>;
 
+    /// Fills `info` with what the kernel knows of a TCP connection (`struct tcp_info`), as far as there is room, and gives the
+    /// number of bytes that it filled. `None` when the socket is not TCP.
+    fn tcp_info(&self, fd: RawFd, info: &mut [u8]) -> Option<usize>;
+
+    /// How often the kernel was entered for operations so far.
+    fn enters(&self) -> u64;
+
     /// Closes these directions of a socket for all its users; operations on it end.
     fn shut_down(&mut self, fd: RawFd, directions: Directions);
 

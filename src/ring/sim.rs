@@ -473,6 +473,14 @@ impl Ring for SimRing {
         self.world.lock().now
     }
 
+    fn tcp_info(&self, _: RawFd, _: &mut [u8]) -> Option<usize> {
+        None
+    }
+
+    fn enters(&self) -> u64 {
+        0
+    }
+
     fn read(&mut self, tag: Tag, fd: RawFd, slot: Slot, range: Range<usize>, _: IoMode) {
         self.begin(tag, Operation::Read { fd, slot, range });
     }

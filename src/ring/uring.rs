@@ -40,8 +40,11 @@ use crate::error::{Errno, KernelError, KernelOperation};
 use crate::limits;
 use crate::time::{Nanos, now};
 
+mod entry;
 mod moving;
 mod setup;
+
+use self::entry::{is_passing, length};
 
 /// Entries of the submission queue: more than one iteration of the loop submits, with an operation on every device and
 /// channel.
@@ -87,6 +90,8 @@ pub(crate) struct Uring {
     threads: JobThreads,
     abilities: Abilities,
     registered: Option<Registered>,
+    /// Calls of io_uring_enter.
+    enters: u64,
 }
 
 /// A region whose memory the kernel has pinned, as buffers of at most 1 GiB.
@@ -109,6 +114,7 @@ impl Uring {
             threads: JobThreads::default(),
             abilities,
             registered: None,
+            enters: 0,
         };
         uring.watch();
         Ok(uring)
@@ -136,7 +142,7 @@ impl Uring {
                 return;
             }
             // Full only when the kernel did not take the last iteration's entries: it gets one more chance.
-            let _ = self.ring.submit();
+            self.submit();
         }
         self.fail(token, Errno::from_raw(libc::EBUSY));
     }
@@ -215,9 +221,14 @@ impl Uring {
     /// Lets the kernel begin queued operations before this thread does something long.
     fn submit_first(&mut self) {
         if !self.ring.submission().is_empty() {
-            // entries that the kernel does not take now it takes at the next wait
-            let _ = self.ring.submit();
+            self.submit();
         }
+    }
+
+    /// Entries that the kernel does not take now it takes at the next wait.
+    fn submit(&mut self) {
+        self.enters += 1;
+        let _ = self.ring.submit();
     }
 
     /// Completes a read or write that this thread carried out.
@@ -306,6 +317,20 @@ impl Ring for Uring {
         Ok(usize::try_from(bytes).unwrap_or(0))
     }
 
+    fn tcp_info(&self, fd: RawFd, info: &mut [u8]) -> Option<usize> {
+        let mut len = libc::socklen_t::try_from(info.len()).ok()?;
+        // SAFETY: the kernel writes at most `len` bytes to the begin of `info`, which has as many and outlives the call, and
+        // how many it wrote to `len`. The caller keeps the socket open (see the head of this file).
+        let done = unsafe {
+            libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut len)
+        };
+        (done == 0).then(|| usize::try_from(len).ok().filter(|&len| len <= info.len())).flatten()
+    }
+
+    fn enters(&self) -> u64 {
+        self.enters
+    }
+
     fn shut_down(&mut self, fd: RawFd, directions: Directions) {
         let how = match directions {
             Directions::Sending => nix::sys::socket::Shutdown::Write,
@@ -340,14 +365,17 @@ impl Ring for Uring {
             let queue = self.ring.submission();
             (!queue.is_empty(), queue.taskrun() || queue.cq_overflow())
         };
+        if !(idle || waits || owed) {
+            return Ok(());
+        }
+        self.enters += 1;
         let submitted = match deadline {
             Some(deadline) if idle => {
                 let timeout = Timespec::from(std::time::Duration::from_nanos(deadline.saturating_sub(now())));
                 self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout))
             }
             None if idle => self.ring.submit_and_wait(1),
-            Some(_) | None if waits || owed => self.ring.submit(),
-            Some(_) | None => return Ok(()),
+            Some(_) | None => self.ring.submit(),
         };
         match submitted {
             Err(error) if !is_passing(&error) => Err(KernelError::new(KernelOperation::RingEnter, error)),
@@ -396,15 +424,6 @@ fn borrowed<'a>(fd: RawFd) -> BorrowedFd<'a> {
     // SAFETY: the caller of the operation keeps `fd` open until the operation has ended or was cancelled (see the head of
     // this file), and a cancelled one forgets its file.
     unsafe { BorrowedFd::borrow_raw(fd) }
-}
-
-fn length(range: &Range<usize>) -> u32 {
-    u32::try_from(range.len()).expect("a slot is shorter than 4 GiB")
-}
-
-/// Whether a failed `io_uring_enter` only ends a wait: the time is up, a signal came, or completions have to be taken.
-fn is_passing(error: &std::io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN))
 }
 
 #[cfg(test)]

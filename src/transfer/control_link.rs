@@ -57,6 +57,10 @@ impl Link {
         Link { connection, rx, tx, closed: false }
     }
 
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Hands the messages that came already to `take`, and begins to receive.
     pub(super) fn begin(
         &mut self,

@@ -22,7 +22,7 @@ use crate::sink::Sink;
 use crate::time::Nanos;
 use crate::time::deadlines::Deadlines;
 use crate::time::nanos;
-use crate::wire::{Checksum, DataHeader, Offer};
+use crate::wire::{Checksum, DataHeader, Offer, SessionId};
 use crate::worker::caller::{Caller, Event};
 use crate::worker::ending::run;
 use crate::worker::event_loop::Loop;
@@ -70,6 +70,8 @@ pub(super) struct Receiving<R: Ring> {
     busy: Option<Busy>,
     pool_max: u64,
     before_run: Option<Code>,
+    /// What the sender expects of each device, and of all.
+    estimates: Vec<Option<u64>>,
     estimate: Option<u64>,
     checksum: Checksum,
     /// The final message is a refusal, and in the session already.
@@ -96,10 +98,16 @@ impl<R: Ring> Receiving<R> {
             busy: parts.busy,
             pool_max: parts.pool_max,
             before_run: parts.before_run,
+            estimates: Vec::new(),
             estimate: None,
             checksum: Checksum::None,
             refused: false,
         })
+    }
+
+    /// The report says who is at the other end.
+    pub(super) fn note_connection(&mut self, session: Option<SessionId>) {
+        self.worker.report.connected(session, self.link.connection());
     }
 
     pub(super) fn report_builder(&mut self) -> &mut ReportBuilder {
@@ -152,7 +160,8 @@ impl<R: Ring> Receiving<R> {
         self.worker.report.packet_size(packet_size, offer.checksum);
         self.writers.devices.sort(&sinks);
         let known = offer.devices.iter().map(|device| (device.estimate > 0).then_some(device.estimate));
-        self.estimate = total_estimate(known);
+        self.estimates = known.collect();
+        self.estimate = total_estimate(self.estimates.iter().copied());
         self.checksum = offer.checksum;
         self.session.accept(offer, packet_size, window);
         self.provide((slots, slot_size(packet_size)))?;

@@ -11,7 +11,7 @@ use crate::limits::{POOL_SIZE_MAX, POOL_SIZE_TRUSTED};
 #[cfg(feature = "listener")]
 use crate::net::Listener;
 use crate::net::{Connections, sockets};
-use crate::report::Role;
+use crate::report::{Role, RunInfo};
 use crate::ring;
 use crate::ring::HostRing;
 use crate::sink::Sink;
@@ -76,8 +76,9 @@ impl Receiver {
 
     /// Waits for one transfer and runs it on this thread, to whatever end. Afterwards the devices run what was loaded
     /// (complete), or are reset (aborted).
-    pub fn run(self) -> Finished {
+    pub fn run(mut self) -> Finished {
         let mut report = ReportBuilder::new(now(), self.devices.len());
+        report.run(self.settings.run());
         report.untouched(self.devices.iter().map(|device| (&*device.name, device.instance)));
         let panics = self.settings.panics();
         match self.begin() {
@@ -94,6 +95,7 @@ impl Receiver {
         caller.tell(&Event::Connected { peer: connections.peer(), channels: connections.channels() });
         let ring = ring::open(&caller.cancel)?;
         let congestion = connections.congestion();
+        let session = Some(connections.session);
         let parts = Parts {
             control: connections.control,
             data: connections.data,
@@ -106,6 +108,7 @@ impl Receiver {
             caller,
         };
         let mut receiving = Receiving::new(ring, parts)?;
+        receiving.note_connection(session);
         receiving.report_builder().congestion(congestion, false);
         Ok(receiving)
     }
@@ -210,6 +213,12 @@ impl ReceiverBuilder {
     /// Hears of what happens, on the thread that runs the transfer: be quick.
     pub fn on_event(mut self, on_event: impl FnMut(&Event) + Send + 'static) -> ReceiverBuilder {
         self.settings.set_on_event(on_event);
+        self
+    }
+
+    /// Which run of an experiment this is: the report says so. Nothing else depends on it.
+    pub fn run(mut self, run: RunInfo) -> ReceiverBuilder {
+        self.settings.set_run(run);
         self
     }
 

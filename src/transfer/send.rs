@@ -26,7 +26,7 @@ use crate::session::sender::SenderSession;
 use crate::source::Source;
 use crate::time::deadlines::{Deadline, Deadlines};
 use crate::time::{Nanos, nanos};
-use crate::wire::{Checksum, DeviceOffer, Offer};
+use crate::wire::{Checksum, DeviceOffer, Offer, SessionId};
 use crate::worker::caller::{Caller, DeviceStep, Event};
 use crate::worker::ending::{run, step_all};
 use crate::worker::event_loop::Loop;
@@ -115,6 +115,11 @@ impl<R: Ring> Sending<R> {
             pool: (slots, slot_size),
             checksum: parts.checksum,
         })
+    }
+
+    /// The report says who is at the other end.
+    pub(super) fn note_connection(&mut self, session: Option<SessionId>) {
+        self.worker.report.connected(session, self.link.connection());
     }
 
     pub(super) fn report_builder(&mut self) -> &mut ReportBuilder {

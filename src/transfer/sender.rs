@@ -19,7 +19,7 @@ use crate::limits::{
 use crate::net::listener;
 use crate::net::{Connections, sockets};
 use crate::numbers::PacketSize;
-use crate::report::Role;
+use crate::report::{Role, RunInfo};
 use crate::ring;
 use crate::ring::HostRing;
 use crate::source::Source;
@@ -105,8 +105,9 @@ impl Sender {
 
     /// Runs the transfer on this thread, to whatever end. Afterwards the devices are released (complete), back where
     /// they were (aborted), or stopped with their state intact (in doubt).
-    pub fn run(self) -> Finished {
+    pub fn run(mut self) -> Finished {
         let mut report = ReportBuilder::new(now(), self.devices.len());
+        report.run(self.settings.run());
         report.packet_size(self.packet_size, self.options.checksum);
         report.untouched(self.devices.iter().map(|device| (&*device.name, device.instance)));
         let panics = self.settings.panics();
@@ -128,6 +129,7 @@ impl Sender {
             ring::wake_on(&ring, hold.signal());
         }
         let congestion = connections.congestion();
+        let session = Some(connections.session);
         let loopback = peer.is_some_and(|peer| peer.ip().is_loopback());
         let parts = Parts {
             control: connections.control,
@@ -142,6 +144,7 @@ impl Sender {
             caller,
         };
         let mut sending = Sending::new(ring, parts)?;
+        sending.note_connection(session);
         sending.report_builder().packet_size(self.packet_size, checksum);
         sending.report_builder().congestion(congestion, loopback);
         Ok(sending)
@@ -313,6 +316,12 @@ impl SenderBuilder {
     /// Hears of what happens, on the thread that runs the transfer: be quick.
     pub fn on_event(mut self, on_event: impl FnMut(&Event) + Send + 'static) -> SenderBuilder {
         self.settings.set_on_event(on_event);
+        self
+    }
+
+    /// Which run of an experiment this is: the report says so. Nothing else depends on it.
+    pub fn run(mut self, run: RunInfo) -> SenderBuilder {
+        self.settings.set_run(run);
         self
     }
 

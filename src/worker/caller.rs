@@ -9,6 +9,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Hook};
 use crate::limits::PROGRESS_INTERVAL;
 use crate::phase::Phase;
+use crate::report::RunInfo;
 use crate::time::Nanos;
 use crate::time::{nanos, now};
 
@@ -97,13 +98,15 @@ pub(crate) struct Caller {
     on_event: Option<Guarded<OnEvent>>,
     /// Panics of the caller's code.
     pub(crate) panics: Panics,
+    /// Which run the transfer belongs to, until its report has it.
+    pub(crate) run: Option<RunInfo>,
     told_at: Nanos,
 }
 
 impl Caller {
     pub(crate) fn new(cancel: Cancel, on_event: Option<OnEvent>) -> Caller {
         let on_event = on_event.map(Guarded::new);
-        Caller { cancel, deadline: None, on_event, panics: Panics::default(), told_at: 0 }
+        Caller { cancel, deadline: None, on_event, panics: Panics::default(), run: None, told_at: 0 }
     }
 
     /// Tells of an event. A handler that panics is told of no other one.

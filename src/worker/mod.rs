@@ -26,7 +26,7 @@ use crate::buffer::{Pool, Slot};
 use crate::error::{Error, KernelError, Misuse};
 use crate::limits::{CONFIG_SIZE_MAX, CONTROL_BUFFER_SIZE, DEVICES_MAX};
 use crate::numbers::PacketSize;
-use crate::report::{Recorder, Role};
+use crate::report::{Recorder, Report, Role};
 use crate::ring::Ring;
 use crate::session::handover::Outcome;
 use crate::sink::Together;
@@ -52,10 +52,11 @@ pub(crate) struct Worker<R: Ring> {
 }
 
 impl<R: Ring> Worker<R> {
-    pub(crate) fn new(ring: R, caller: Caller, devices: usize) -> Worker<R> {
+    pub(crate) fn new(ring: R, mut caller: Caller, devices: usize) -> Worker<R> {
         let mut deadlines = Deadlines::NONE;
         caller.deadline.into_iter().for_each(|at| deadlines.set(Deadline::Caller, at));
-        let report = ReportBuilder::new(ring.now(), devices);
+        let mut report = ReportBuilder::new(ring.now(), devices);
+        report.run(caller.run.take());
         Worker {
             ring,
             pool: None,
@@ -104,12 +105,18 @@ impl<R: Ring> Worker<R> {
         self.caller.progress(now, self.report.started_at, count);
     }
 
+    /// The report, when every device is where it belongs. Connections are counted while they are open.
+    pub(crate) fn document(&mut self, role: Role, outcome: Outcome, error: Option<&Error>) -> Report {
+        let (now, enters) = (self.ring.now(), self.ring.enters());
+        self.report.document(role, outcome, error, &mut self.recorder, (now, enters))
+    }
+
     /// Ends: the ring first, so that nothing uses what is given away afterwards.
-    pub(crate) fn finish(self, role: Role, outcome: Outcome, error: Option<Error>) -> Finished {
-        let Worker { ring, recorder, report, caller, .. } = self;
-        let now = ring.now();
+    pub(crate) fn finish(self, report: Report, outcome: Outcome, error: Option<Error>) -> Finished {
+        let Worker { ring, recorder, report: builder, caller, .. } = self;
         drop(ring);
-        Finished { panic: caller.panics.take(), ..report.finish(role, outcome, error, recorder, now) }
+        let finished = builder.finish(report, outcome, error, recorder);
+        Finished { panic: caller.panics.take(), ..finished }
     }
 }
 

@@ -1,23 +1,31 @@
 //! Builds the report of one side of a transfer. What captures and replays also report is in [`header`]. It must not
 //! know which protocol was used.
 
+mod cost;
 pub(crate) mod header;
+mod host;
+mod tcp;
 
-use self::header::{Header, host, rate};
+use std::net::{IpAddr, SocketAddr};
+
+use self::cost::Meter;
+use self::header::{Header, rate};
 use crate::buffer::Pool;
 use crate::channel::ZeroCopy;
 use crate::channel::{Framing, Rx, Tx};
 use crate::error::{Error, KernelError};
+use crate::net::Connection;
 use crate::net::socket::Congestion;
 use crate::numbers::PacketSize;
 use crate::report::{
-    self, ChannelReport, DeviceReport, Downtime, Recorder, Report, Role, Schema, Settings, TransferOutcome,
-    WarningCode,
+    self, ChannelReport, DeviceReport, Downtime, PeerReport, Recorder, Report, Role, RunInfo, Schema,
+    Settings, TransferOutcome, WarningCode,
 };
+use crate::ring::Ring;
 use crate::session::handover::Outcome;
 use crate::session::totals::Totals;
 use crate::time::Nanos;
-use crate::wire::Checksum;
+use crate::wire::{Checksum, SessionId};
 use crate::worker::finished::{DeviceEnd, EndState, Finished};
 use crate::worker::hook::Panics;
 
@@ -36,7 +44,18 @@ pub(crate) struct ReportBuilder {
     moments: [Option<Nanos>; 5],
     /// No device of this side can stop.
     simulated: bool,
+    run: Option<RunInfo>,
+    session: Option<SessionId>,
+    peer: Option<PeerReport>,
+    /// This side's address of the connections.
+    local: Option<IpAddr>,
+    /// When every device was where it belongs.
+    ended_at: Option<Nanos>,
+    meter: Meter,
 }
+
+/// More than the kernel's `struct tcp_info` has in any version.
+const TCP_INFO_MAX: usize = 512;
 
 const SWITCHOVER: usize = 0;
 const STOPPED: usize = 1;
@@ -55,7 +74,25 @@ impl ReportBuilder {
             ends: Vec::with_capacity(devices),
             moments: [None; 5],
             simulated: false,
+            run: None,
+            session: None,
+            peer: None,
+            local: None,
+            ended_at: None,
+            meter: Meter::start(),
         }
+    }
+
+    /// Which run it is, as the caller says.
+    pub(crate) fn run(&mut self, run: Option<RunInfo>) {
+        self.run = run;
+    }
+
+    /// The connections are there; a protocol without sessions has none.
+    pub(crate) fn connected(&mut self, session: Option<SessionId>, connection: &Connection) {
+        self.session = session;
+        self.peer = Some(PeerReport { address: connection.peer().as_ref().map(SocketAddr::to_string) });
+        self.local = connection.local().map(|local| local.ip());
     }
 
     pub(crate) fn packet_size(&mut self, packet_size: PacketSize, checksum: Checksum) {
@@ -124,6 +161,11 @@ impl ReportBuilder {
         self.moments[COMMITTED] = Some(now);
     }
 
+    /// Every device is where it belongs.
+    pub(crate) fn ended(&mut self, now: Nanos) {
+        self.ended_at = Some(now);
+    }
+
     /// Nothing was done with these devices.
     pub(crate) fn untouched<'a>(&mut self, devices: impl Iterator<Item = (&'a str, u32)>) {
         devices.for_each(|device| self.parted(device, EndState::Untouched));
@@ -153,7 +195,7 @@ impl ReportBuilder {
         name: &str,
         instance: u32,
         totals: Totals,
-        precopy_bytes: u64,
+        (precopy_bytes, estimate): (u64, Option<u64>),
         checksum: Checksum,
     ) {
         self.devices.push(DeviceReport {
@@ -163,11 +205,12 @@ impl ReportBuilder {
             packets: totals.packets,
             config_bytes: totals.config_bytes,
             precopy_bytes,
+            estimate,
             crc32c: (checksum == Checksum::Crc32c).then(|| format!("{:08x}", totals.crc32c)),
         });
     }
 
-    pub(crate) fn tx(&mut self, channel: &Tx) {
+    pub(crate) fn tx(&mut self, ring: &impl Ring, channel: &Tx) {
         let zero_copy = channel.zero_copy();
         self.channels.push(ChannelReport {
             id: self.channels.len() as u64,
@@ -175,14 +218,16 @@ impl ReportBuilder {
             packets: channel.packets,
             zero_copy_sent: zero_copy.sent,
             zero_copy_copied: zero_copy.copied,
+            tcp: tcp_of(ring, channel.connection()),
         });
     }
 
-    pub(crate) fn rx(&mut self, channel: &Rx<impl Framing>) {
+    pub(crate) fn rx(&mut self, ring: &impl Ring, channel: &Rx<impl Framing>) {
         self.channels.push(ChannelReport {
             id: self.channels.len() as u64,
             bytes: channel.bytes,
             packets: channel.packets,
+            tcp: tcp_of(ring, channel.connection()),
             ..ChannelReport::default()
         });
     }
@@ -218,30 +263,47 @@ impl ReportBuilder {
     }
 
     /// The end of a transfer whose worker was never made: no device was touched.
-    pub(crate) fn not_begun(self, role: Role, error: Error, panics: &Panics) -> Finished {
-        let begun = self.started_at;
-        let finished = self.finish(role, Outcome::Aborted, Some(error), Recorder::unused(), begun);
-        Finished { panic: panics.take(), ..finished }
+    pub(crate) fn not_begun(mut self, role: Role, error: Error, panics: &Panics) -> Finished {
+        let (outcome, mut recorder) = (Outcome::Aborted, Recorder::unused());
+        let report = self.document(role, outcome, Some(&error), &mut recorder, (self.started_at, 0));
+        Finished { panic: panics.take(), ..self.finish(report, outcome, Some(error), recorder) }
     }
 
     pub(crate) fn finish(
-        mut self,
-        role: Role,
+        self,
+        report: Report,
         outcome: Outcome,
         error: Option<Error>,
-        mut recorder: Recorder,
-        now: Nanos,
+        recorder: Recorder,
     ) -> Finished {
+        let (histograms, devices, parked) = (recorder.histograms, self.ends, Vec::new());
+        Finished { outcome, error, report, histograms, devices, parked, panic: None }
+    }
+
+    /// The report, which takes what was collected.
+    pub(crate) fn document(
+        &mut self,
+        role: Role,
+        outcome: Outcome,
+        error: Option<&Error>,
+        recorder: &mut Recorder,
+        (now, enters): (Nanos, u64),
+    ) -> Report {
         self.judge_zero_copy();
+        let now = self.ended_at.unwrap_or(now);
         let duration_ns = now.saturating_sub(self.started_at);
         let bytes: u64 = self.devices.iter().map(|device| device.bytes).sum();
         let downtime = self.downtime(now);
-        let ReportBuilder { header, settings, devices, channels, ends, .. } = self;
-        let report = Report {
+        let (header, settings) = (std::mem::take(&mut self.header), std::mem::take(&mut self.settings));
+        let (devices, channels) = (std::mem::take(&mut self.devices), std::mem::take(&mut self.channels));
+        Report {
             schema: Schema::default(),
+            run: self.run.take(),
+            session: self.session.map(|session| session.to_string()),
+            peer: self.peer.take(),
             role,
             outcome: outcome.into(),
-            error: error.as_ref().map(Into::into),
+            error: error.map(Into::into),
             bytes,
             packets: devices.iter().map(|device| device.packets).sum(),
             duration_ns,
@@ -255,17 +317,27 @@ impl ReportBuilder {
                 registered_buffers: header.registered_buffers,
                 ..settings
             },
-            host: host(),
+            host: host::details(self.local),
+            cost: self.meter.read(enters),
             devices,
             channels,
             latency_ns: recorder.histograms.latency(),
             backpressure: recorder.backpressure(now),
             downtime,
+            prediction: None,
+            intervals: Vec::new(),
+            clock: None,
+            other_side: None,
             warnings: header.warnings,
-        };
-        let (histograms, parked) = (recorder.histograms, Vec::new());
-        Finished { outcome, error, report, histograms, devices: ends, parked, panic: None }
+        }
     }
+}
+
+/// What the kernel says of a connection now.
+fn tcp_of(ring: &impl Ring, connection: &Connection) -> Option<report::TcpReport> {
+    let mut info = [0; TCP_INFO_MAX];
+    let len = ring.tcp_info(connection.fd(), &mut info)?;
+    Some(tcp::report(&info[..len]))
 }
 
 impl From<Outcome> for TransferOutcome {

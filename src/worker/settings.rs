@@ -9,7 +9,8 @@ use super::guard::Guarded;
 use super::hook::Panics;
 use crate::cancel::Cancel;
 use crate::phase::Phase;
-use crate::time::{Nanos, nanos};
+use crate::report::{RunInfo, rfc3339};
+use crate::time::{Nanos, nanos, since_1970};
 
 /// The settings that every builder has.
 #[derive(Default)]
@@ -19,9 +20,21 @@ pub(crate) struct Settings {
     on_event: Option<Guarded<OnEvent>>,
     cancel: Cancel,
     panics: Panics,
+    run: Option<RunInfo>,
 }
 
 impl Settings {
+    pub(crate) fn set_run(&mut self, run: RunInfo) {
+        self.run = Some(run);
+    }
+
+    /// Which run this is; it begins now, unless the caller has set another time.
+    pub(crate) fn run(&mut self) -> Option<RunInfo> {
+        let unset = self.run.iter_mut().filter(|run| run.started_at.is_empty());
+        unset.for_each(|run| run.started_at = rfc3339(since_1970()));
+        self.run.clone()
+    }
+
     pub(crate) fn set_congestion(&mut self, name: &str) {
         self.congestion = Some(name.into());
     }
@@ -63,6 +76,7 @@ impl Settings {
     fn without_deadline(&mut self) -> Caller {
         let mut caller = Caller::new(self.cancel.clone(), self.on_event.take().map(Guarded::into_inner));
         caller.panics = self.panics.clone();
+        caller.run = self.run();
         caller
     }
 

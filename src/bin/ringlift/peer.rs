@@ -8,8 +8,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ringlift::limits;
-use ringlift::report::{Report, TransferOutcome};
+use ringlift::report::{Report, RunInfo, TransferOutcome};
 
+use crate::args::Run;
 use crate::exit::Exit;
 use crate::show::warnings;
 
@@ -43,10 +44,9 @@ pub(crate) struct Failure {
 
 impl Peer {
     /// Starts it with a verifying sink for each name, and waits until it listens.
-    pub(crate) fn start(names: &[String]) -> Result<(Peer, SocketAddr), Failure> {
-        let mut child = command(names).and_then(|mut command| command.spawn()).map_err(|error| Failure {
-            text: format!("the receiver could not be started: {error}"),
-            heard: Vec::new(),
+    pub(crate) fn start(names: &[String], run: &RunInfo) -> Result<(Peer, SocketAddr), Failure> {
+        let mut child = command(names, run).and_then(|mut command| command.spawn()).map_err(|error| {
+            Failure { text: format!("the receiver could not be started: {error}"), heard: Vec::new() }
         })?;
         let (tell, words) = mpsc::channel();
         let stdout = match read(&mut child, tell) {
@@ -125,10 +125,10 @@ impl Failure {
     }
 }
 
-fn command(names: &[String]) -> io::Result<Command> {
+fn command(names: &[String], run: &RunInfo) -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["recv", "--listen", "127.0.0.1:0", "--once", "--json", "-", "--with-parent"]);
-    command.arg(std::process::id().to_string());
+    command.arg(std::process::id().to_string()).args(Run::words(run));
     for name in names {
         command.arg("--device").arg(format!("{name}=verify"));
     }

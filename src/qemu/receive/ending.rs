@@ -8,7 +8,6 @@ use crate::numbers::DeviceIdx;
 use crate::phase::Phase;
 use crate::report::Role;
 use crate::ring::{Directions, Ring};
-use crate::session::handover::Outcome;
 use crate::time::deadlines::Deadline;
 use crate::time::{Nanos, nanos};
 use crate::wire::Checksum;
@@ -92,9 +91,12 @@ impl<R: Ring> Receiving<R> {
         if result.is_ok() || self.answers.is_open() {
             drain_close(&mut self, |receiving| receiving.main.is_closed());
         }
+        self.count();
         self.shut_down();
         self.worker.caller.tell(&Event::Phase(Phase::Done));
-        self.report(outcome, result.err())
+        let error = result.err();
+        let report = self.worker.document(Role::Receiver, outcome, error.as_ref());
+        self.worker.finish(report, outcome, error)
     }
 
     fn shut_down(&mut self) {
@@ -104,14 +106,14 @@ impl<R: Ring> Receiving<R> {
         self.main.connection().shut_down(&mut self.worker.ring, Directions::Both);
     }
 
-    fn report(self, outcome: Outcome, error: Option<Error>) -> Finished {
-        let Receiving { mut worker, writers, channels, session, .. } = self;
+    /// Counts what everything came to, while the connections are open.
+    fn count(&mut self) {
+        let Receiving { worker, writers, channels, session, .. } = self;
         for (device, (name, instance)) in writers.devices.names().enumerate() {
             let device = DeviceIdx::from_index(device);
             let (totals, precopy_bytes) = session.devices.totals(device);
-            worker.report.device(name, instance, totals, precopy_bytes, Checksum::None);
+            worker.report.device(name, instance, totals, (precopy_bytes, None), Checksum::None);
         }
-        channels.iter().for_each(|channel| worker.report.rx(channel));
-        worker.finish(Role::Receiver, outcome, error)
+        channels.iter().for_each(|channel| worker.report.rx(&worker.ring, channel));
     }
 }

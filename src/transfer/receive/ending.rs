@@ -6,7 +6,6 @@ use crate::numbers::DeviceIdx;
 use crate::phase::Phase;
 use crate::report::Role;
 use crate::ring::Ring;
-use crate::session::handover::Outcome;
 use crate::transfer::control_link::{await_abort_reason, final_message};
 use crate::worker::caller::Event;
 use crate::worker::ending::{drain_close, send_final_message};
@@ -37,9 +36,11 @@ impl<R: Ring> Receiving<R> {
         } else {
             note_running(self.writers());
         }
+        self.count();
         self.close();
         self.worker.caller.tell(&Event::Phase(Phase::Done));
-        self.report(outcome, error)
+        let report = self.worker.document(Role::Receiver, outcome, error.as_ref());
+        self.worker.finish(report, outcome, error)
     }
 
     fn send_final_message(&mut self, error: &Error) {
@@ -76,15 +77,17 @@ impl<R: Ring> Receiving<R> {
         self.link.shut_down(&mut self.worker.ring);
     }
 
-    fn report(self, outcome: Outcome, error: Option<Error>) -> Finished {
-        let Receiving { mut worker, writers, channels, session, checksum, .. } = self;
+    /// Every device is where it belongs: counts what it came to, while the connections are open.
+    fn count(&mut self) {
+        let Receiving { worker, writers, channels, session, checksum, estimates, .. } = self;
+        worker.report.ended(worker.ring.now());
         if worker.has_pool() {
-            for (device, (name, instance)) in writers.devices.names().enumerate() {
+            let devices = writers.devices.names().enumerate().zip(estimates.iter());
+            for ((device, (name, instance)), estimate) in devices {
                 let device = DeviceIdx::from_index(device);
-                worker.report.device(name, instance, session.totals(device), 0, checksum);
+                worker.report.device(name, instance, session.totals(device), (0, *estimate), *checksum);
             }
         }
-        channels.iter().for_each(|channel| worker.report.rx(channel));
-        worker.finish(Role::Receiver, outcome, error)
+        channels.iter().for_each(|channel| worker.report.rx(&worker.ring, channel));
     }
 }

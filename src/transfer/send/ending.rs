@@ -38,6 +38,7 @@ impl<R: Ring> Sending<R> {
         };
         let end = within(&mut self, SETTLE_MAX);
         finish_devices(&mut self, Sending::devices, step, end);
+        self.count();
         self.close();
         self.worker.caller.tell(&Event::Phase(Phase::Done));
         let error = match (outcome, error) {
@@ -84,15 +85,24 @@ impl<R: Ring> Sending<R> {
         self.link.shut_down(&mut self.worker.ring);
     }
 
-    fn report(self, outcome: Outcome, error: Option<Error>) -> Finished {
-        let Sending { mut worker, readers, channels, session, checksum, .. } = self;
-        for (device, (name, instance)) in readers.devices.names().enumerate() {
+    /// Every device is where it belongs: counts what it came to, while the connections are open.
+    fn count(&mut self) {
+        let Sending { worker, readers, channels, session, checksum, .. } = self;
+        worker.report.ended(worker.ring.now());
+        for ((device, (name, instance)), estimate) in
+            readers.devices.names().enumerate().zip(readers.estimates())
+        {
             let device = DeviceIdx::from_index(device);
-            let (totals, precopy_bytes) = (session.totals(device), readers.precopy_bytes(device));
-            worker.report.device(name, instance, totals, precopy_bytes, checksum);
+            let (totals, precopy) = (session.totals(device), (readers.precopy_bytes(device), estimate));
+            worker.report.device(name, instance, totals, precopy, *checksum);
         }
-        channels.iter().for_each(|channel| worker.report.tx(channel));
-        let mut finished = worker.finish(Role::Sender, outcome, error);
+        channels.iter().for_each(|channel| worker.report.tx(&worker.ring, channel));
+    }
+
+    fn report(self, outcome: Outcome, error: Option<Error>) -> Finished {
+        let Sending { mut worker, readers, .. } = self;
+        let report = worker.document(Role::Sender, outcome, error.as_ref());
+        let mut finished = worker.finish(report, outcome, error);
         if outcome == Outcome::InDoubt {
             let parked = readers.devices.into_devices();
             finished.parked =

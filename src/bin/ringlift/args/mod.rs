@@ -1,6 +1,7 @@
 //! The command line: every argument is parsed into a type that cannot hold a wrong value.
 
 mod qemu;
+mod run;
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -15,6 +16,7 @@ use ringlift::limits;
 use ringlift::wire::is_name;
 
 pub(crate) use self::qemu::{Capture, DeviceId, Extract, Inspect, PaceKind, Qemu, Replay};
+pub(crate) use self::run::Run;
 use crate::ends::{Named, SinkSpec, SourceSpec};
 use crate::show::json::JsonTarget;
 use crate::show::units::{Size, duration};
@@ -87,6 +89,8 @@ pub(crate) struct Demo {
     /// Writes the reports of sender and receiver to FILE, one per line; - is stdout, and replaces the tables
     #[arg(long, value_name = "FILE", value_parser = json())]
     pub(crate) json: Option<JsonTarget>,
+    #[command(flatten)]
+    pub(crate) run: Run,
 }
 
 const DEVICES_EXAMPLES: &str = "\
@@ -155,6 +159,8 @@ pub(crate) struct Recv {
     /// Writes the report to FILE with --once, and otherwise adds a line after each transfer; - is stdout, with one line per transfer instead of the tables
     #[arg(long, value_name = "FILE", value_parser = json())]
     pub(crate) json: Option<JsonTarget>,
+    #[command(flatten)]
+    pub(crate) run: Run,
     /// For the demo: ends with process PID, and prints only the report and the histogram
     #[arg(long, value_name = "PID", hide = true)]
     pub(crate) with_parent: Option<i32>,
@@ -212,6 +218,8 @@ pub(crate) struct Send {
     /// Writes the report to FILE; - is stdout, and replaces the tables
     #[arg(long, value_name = "FILE", value_parser = json())]
     pub(crate) json: Option<JsonTarget>,
+    #[command(flatten)]
+    pub(crate) run: Run,
 }
 
 /// `native` or `qemu`.

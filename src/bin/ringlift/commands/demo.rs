@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use ringlift::error::Error;
+use ringlift::report::RunInfo;
 use ringlift::source::Synthetic;
 use ringlift::{Cancel, Finished, Outcome, Sender};
 
@@ -26,10 +27,11 @@ fn transfer(args: &Demo) -> Result<Exit, Exit> {
     }
     let (cancel, progress) = (Cancel::new(), Progress::new());
     let names: Vec<String> = (0..args.devices).map(|idx| format!("dev{idx}")).collect();
-    let (peer, address) = Peer::start(&names).map_err(|failure| failure.say())?;
+    let run = args.run.info();
+    let (peer, address) = Peer::start(&names, &run).map_err(|failure| failure.say())?;
     output::say(&format!("moving {} x {} over {} channels", args.devices, bytes(args.size.0), args.channels));
     let sender =
-        sender(args, &names, address, &cancel, &progress).map_err(|error| warnings::error(&error))?;
+        sender(args, run, &names, address, &cancel, &progress).map_err(|error| warnings::error(&error))?;
     signals::cancel_on_signals(&cancel, &progress)?;
     let finished = sender.run();
     progress.end();
@@ -38,6 +40,7 @@ fn transfer(args: &Demo) -> Result<Exit, Exit> {
 
 fn sender(
     args: &Demo,
+    run: RunInfo,
     names: &[String],
     address: SocketAddr,
     cancel: &Cancel,
@@ -47,6 +50,7 @@ fn sender(
     let mut builder = Sender::builder()
         .connect(address)
         .channels(args.channels)
+        .run(run)
         .on_event(move |event| shown.show(event))
         .cancel(cancel);
     for name in names {

@@ -92,6 +92,7 @@ fn receiver(
     match listener {
         AnyListener::Native(listener) => {
             let mut builder = Receiver::builder().listener(listener).on_event(shown).cancel(cancel);
+            builder = builder.run(args.run.info());
             for device in &args.devices {
                 builder = builder.boxed_device(device.name.as_str(), device.open()?);
             }
@@ -108,6 +109,7 @@ fn receiver(
         }
         AnyListener::Qemu(listener) => {
             let mut builder = qemu::Receiver::builder().listener(listener).on_event(shown).cancel(cancel);
+            builder = builder.run(args.run.info());
             for device in &args.devices {
                 let DeviceId { idstr, instance } = DeviceId::of(&device.name);
                 builder = builder.boxed_device(&idstr, device.open()?).instance(instance);

@@ -1,13 +1,13 @@
 //! A report for the tests of the output.
 
 use ringlift::report::{
-    Backpressure, ChannelReport, Checksum, DeviceReport, Downtime, Host, Latency, Quantiles, Report, Role,
-    Schema, Settings, TransferOutcome, ZeroCopy,
+    Backpressure, ChannelReport, Checksum, DeviceReport, Distribution, Downtime, HostDetails, Latency,
+    Report, Role, Schema, Settings, TransferOutcome, ZeroCopy,
 };
 
 /// A report in which every figure is different.
 pub(crate) fn report() -> Report {
-    let stage = |base| Quantiles {
+    let stage = |base| Distribution {
         count: 257,
         min: base,
         p50: base + 1000,
@@ -15,9 +15,13 @@ pub(crate) fn report() -> Report {
         p99: base + 300_000,
         p999: base + 4_000_000,
         max: base + 5_000_000,
+        ..Default::default()
     };
     Report {
         schema: Schema::default(),
+        run: None,
+        session: None,
+        peer: None,
         role: Role::Sender,
         outcome: TransferOutcome::Complete,
         error: None,
@@ -34,7 +38,8 @@ pub(crate) fn report() -> Report {
             congestion: "cubic".to_owned(),
             ..Default::default()
         },
-        host: Host::default(),
+        host: HostDetails::default(),
+        cost: None,
         devices: vec![DeviceReport {
             name: "net0".to_owned(),
             bytes: 268_435_480,
@@ -45,8 +50,17 @@ pub(crate) fn report() -> Report {
         }],
         channels: vec![ChannelReport { id: 0, zero_copy_sent: 10, ..Default::default() }],
         latency_ns: Latency { read: stage(1), send: stage(2), ..Default::default() },
-        backpressure: Backpressure { credit_stalls: 3, pool_stalls: 4, stalled_ns: 5_000_000 },
+        backpressure: Backpressure {
+            credit_stalls: 3,
+            pool_stalls: 4,
+            stalled_ns: 5_000_000,
+            ..Default::default()
+        },
         downtime: Downtime { total_ns: 107_000_000, stop_ns: 1000, ..Default::default() },
+        prediction: None,
+        intervals: Vec::new(),
+        clock: None,
+        other_side: None,
         warnings: Vec::new(),
     }
 }

@@ -1,6 +1,6 @@
 //! The summary of a transfer in plain text: aligned, and as readable in a log as on a terminal.
 
-use ringlift::report::{Quantiles, Report};
+use ringlift::report::{Distribution, Report};
 
 use crate::show::units::{bytes, rate, time};
 
@@ -93,23 +93,23 @@ fn zero_copy(report: &Report) -> String {
 fn latency(sender: &Report, receiver: &Report) -> String {
     let (tx, rx) = (&sender.latency_ns, &receiver.latency_ns);
     let stages = [
-        ("read", tx.read),
-        ("queue", tx.queue),
-        ("send", tx.send),
-        ("reorder", rx.reorder),
-        ("write", rx.write),
-        ("end to end", rx.end_to_end),
+        ("read", &tx.read),
+        ("queue", &tx.queue),
+        ("send", &tx.send),
+        ("reorder", &rx.reorder),
+        ("write", &rx.write),
+        ("end to end", &rx.end_to_end),
     ];
     let mut table = Table::new(&["latency", "packets", "p50", "p90", "p99", "p99.9", "max"]);
     let mut empty = true;
     for (name, stage) in stages.into_iter().filter(|(_, stage)| stage.count > 0) {
-        table.row(stage_row(name, &stage));
+        table.row(stage_row(name, stage));
         empty = false;
     }
     if empty { String::new() } else { format!("\n{table}") }
 }
 
-fn stage_row(name: &str, stage: &Quantiles) -> [String; 7] {
+fn stage_row(name: &str, stage: &Distribution) -> [String; 7] {
     [
         name.to_owned(),
         stage.count.to_string(),
@@ -213,7 +213,7 @@ mod tests {
         let sender = report();
         let mut receiver = sender.clone();
         receiver.role = Role::Receiver;
-        receiver.latency_ns.end_to_end = sender.latency_ns.read;
+        receiver.latency_ns.end_to_end = sender.latency_ns.read.clone();
         let text = both(&sender, &receiver);
         assert!(text.lines().any(|line| line.contains("sender") && line.contains("receiver")), "{text}");
         assert!(text.contains("end to end"), "{text}");
