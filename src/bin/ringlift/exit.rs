@@ -19,6 +19,10 @@ pub(crate) enum Exit {
     InDoubt = 3,
     /// The two sides do not match.
     Refused = 4,
+    /// A comparison has too few rounds for its noise.
+    CannotTell = 5,
+    /// The transfer is complete, and a condition of `--fail-if` holds.
+    ConditionHolds = 6,
     /// SIGINT or SIGTERM.
     Cancelled = 130,
 }

@@ -5,9 +5,11 @@
 
 mod args;
 mod commands;
+mod condition;
 mod ends;
 mod exit;
 mod files;
+mod metric;
 mod peer;
 mod show;
 mod signals;
@@ -17,7 +19,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use args::Command;
-use commands::{demo, devices, qemu, recv, send};
+use commands::{compare, demo, devices, qemu, recv, send};
 use exit::Exit;
 
 /// Memory for what the command does before a transfer begins, which checks its own needs: an allocation that fails would
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
     signals::survive_large_files();
     signals::end_early();
     let exit = match args::typed() {
+        Command::Compare(compare) => compare::run(&compare),
         Command::Demo(demo) => demo::run(&demo),
         Command::Recv(recv) => recv::run(&recv),
         Command::Send(send) => send::run(&send),

@@ -137,7 +137,7 @@ fn command(names: &[String], run: &RunInfo) -> io::Result<Command> {
 }
 
 /// Reads its output on two threads: stderr line by line to `tell`, stdout as a whole.
-fn read(child: &mut Child, tell: mpsc::Sender<String>) -> io::Result<Option<JoinHandle<String>>> {
+pub(crate) fn read(child: &mut Child, tell: mpsc::Sender<String>) -> io::Result<Option<JoinHandle<String>>> {
     if let Some(stderr) = child.stderr.take() {
         thread::Builder::new().spawn(move || listen(stderr, &tell))?;
     }

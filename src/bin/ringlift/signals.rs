@@ -70,6 +70,12 @@ pub(crate) fn end_on_signals(cancel: &Cancel, progress: &Progress) -> Result<(),
     watch(cancel.clone(), progress.clone(), words).map_err(|error| unwatchable(&error))
 }
 
+/// The same where nothing was moved that matters.
+pub(crate) fn give_up_on_signals(cancel: &Cancel, progress: &Progress) -> Result<(), Exit> {
+    let words = ["stopping: the comparison is given up", "stopping: please wait"];
+    watch(cancel.clone(), progress.clone(), words).map_err(|error| unwatchable(&error))
+}
+
 fn watch(cancel: Cancel, progress: Progress, words: [&'static str; 2]) -> std::io::Result<()> {
     let mut signals = watched()?;
     let answer = move || {

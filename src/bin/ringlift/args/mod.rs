@@ -1,5 +1,6 @@
 //! The command line: every argument is parsed into a type that cannot hold a wrong value.
 
+mod compare;
 mod qemu;
 mod run;
 
@@ -15,8 +16,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringlift::limits;
 use ringlift::wire::is_name;
 
+pub(crate) use self::compare::{Compare, CompareCommand, CompareFiles, CompareRun, Judging, Outputs};
 pub(crate) use self::qemu::{Capture, DeviceId, Extract, Inspect, PaceKind, Qemu, Replay};
 pub(crate) use self::run::Run;
+use crate::condition::Condition;
 use crate::ends::{Named, SinkSpec, SourceSpec};
 use crate::show::json::JsonTarget;
 use crate::show::units::{Size, duration};
@@ -36,6 +39,8 @@ Exit status:
     2  usage error
     3  in doubt: look at the destination before doing anything else
     4  refused by the peer
+    5  cannot tell (compare)
+    6  complete, and a condition of --fail-if holds
   130  cancelled (SIGINT, SIGTERM)
 
 Results go to stdout; messages and progress go to stderr.
@@ -61,6 +66,8 @@ pub(crate) enum Command {
     Recv(Recv),
     /// Sends device state to a receiver
     Send(Send),
+    /// Compares two versions: is NEW worse than BASE?
+    Compare(Box<Compare>),
     /// Lists this host's VFIO devices: path, driver, migration features, estimated stop-copy size
     #[command(after_help = DEVICES_EXAMPLES)]
     Devices,
@@ -91,6 +98,9 @@ pub(crate) struct Demo {
     pub(crate) json: Option<JsonTarget>,
     #[command(flatten)]
     pub(crate) run: Run,
+    /// Exits with status 6 if this holds for the complete transfer, such as downtime>300ms or send.p99>=5ms. Repeat for several
+    #[arg(long = "fail-if", value_name = "METRIC>VALUE")]
+    pub(crate) fail_if: Vec<Condition>,
 }
 
 const DEVICES_EXAMPLES: &str = "\
@@ -161,6 +171,9 @@ pub(crate) struct Recv {
     pub(crate) json: Option<JsonTarget>,
     #[command(flatten)]
     pub(crate) run: Run,
+    /// Exits with status 6 if this holds for the complete transfer, such as downtime>300ms or send.p99>=5ms. Repeat for several
+    #[arg(long = "fail-if", value_name = "METRIC>VALUE", requires = "once")]
+    pub(crate) fail_if: Vec<Condition>,
     /// For the demo: ends with process PID, and prints only the report and the histogram
     #[arg(long, value_name = "PID", hide = true)]
     pub(crate) with_parent: Option<i32>,
@@ -220,6 +233,9 @@ pub(crate) struct Send {
     pub(crate) json: Option<JsonTarget>,
     #[command(flatten)]
     pub(crate) run: Run,
+    /// Exits with status 6 if this holds for the complete transfer, such as downtime>300ms or send.p99>=5ms. Repeat for several
+    #[arg(long = "fail-if", value_name = "METRIC>VALUE")]
+    pub(crate) fail_if: Vec<Condition>,
 }
 
 /// `native` or `qemu`.
@@ -424,7 +440,7 @@ mod tests {
             let (mut wide, mut found) = (Vec::new(), Vec::new());
             helps(&Cli::command(), 1000, &mut wide);
             helps(&Cli::command(), width, &mut found);
-            assert_eq!(found.len(), 10);
+            assert_eq!(found.len(), 12);
             for ((name, text), (_, unwrapped)) in found.iter().zip(&wide) {
                 let long = text.lines().find(|line| line.chars().count() > width);
                 assert_eq!(long, None, "{name}");

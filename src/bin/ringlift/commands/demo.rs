@@ -8,6 +8,7 @@ use ringlift::source::Synthetic;
 use ringlift::{Cancel, Finished, Outcome, Sender};
 
 use crate::args::Demo;
+use crate::condition;
 use crate::exit::Exit;
 use crate::peer::{Failure, Peer, Received};
 use crate::show::json::JsonTarget;
@@ -84,7 +85,7 @@ fn conclude(args: &Demo, finished: &Finished, received: Result<Received, Failure
     if args.json != Some(JsonTarget::Stdout) {
         output::result(&results(finished, &received));
     }
-    Ok(exit)
+    Ok(condition::gate(&args.fail_if, exit, [&finished.report, &received.report]))
 }
 
 fn results(finished: &Finished, received: &Received) -> String {

@@ -10,6 +10,7 @@ use ringlift::error::Error;
 use ringlift::{Cancel, Event, Finished, Listener, Receiver, qemu};
 
 use crate::args::{DeviceId, Dialect, Recv};
+use crate::condition;
 use crate::ends::SinkSpec;
 use crate::exit::Exit;
 use crate::show::json::JsonTarget;
@@ -145,6 +146,7 @@ fn conclude(args: &Recv, finished: &Finished) -> Exit {
         true => results::conclude(finished, json, args.once, |text| output::say(text.trim_end())),
         false => results::conclude(finished, json, args.once, output::result),
     };
+    let exit = condition::gate(&args.fail_if, exit, [&finished.report]);
     if args.with_parent.is_some() {
         output::result(&results::histogram_of(&finished.histograms));
     }

@@ -6,6 +6,7 @@ use ringlift::error::Error;
 use ringlift::{Cancel, Checksum, Parked, Sender, ZeroCopy};
 
 use crate::args::{ChecksumKind, Send, ZeroCopyWhen};
+use crate::condition;
 use crate::ends::SourceSpec;
 use crate::exit::Exit;
 use crate::show::progress::Progress;
@@ -29,6 +30,7 @@ fn transfer(args: &Send) -> Result<Exit, Exit> {
     let finished = sender.run();
     progress.end();
     let exit = results::conclude(&finished, args.json.as_ref(), true, output::result);
+    let exit = condition::gate(&args.fail_if, exit, [&finished.report]);
     if args.devices.iter().any(|device| matches!(device.end, SourceSpec::Vfio(_))) {
         hold(finished.parked)?;
     }

@@ -67,6 +67,11 @@ impl JsonTarget {
         }));
     }
 
+    /// Writes a text as it is.
+    pub(crate) fn write_text(&self, text: &str) {
+        warn_unless(self.put(text));
+    }
+
     fn put(&self, json: &str) -> io::Result<()> {
         let JsonTarget::File(path) = self else {
             output::result(json);

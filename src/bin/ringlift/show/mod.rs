@@ -1,5 +1,7 @@
 //! What the user sees: results on stdout, messages and progress on stderr.
 
+pub(crate) mod comparison;
+pub(crate) mod exports;
 pub(crate) mod hints;
 pub(crate) mod histogram;
 pub(crate) mod json;
