@@ -11,15 +11,15 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use common::device::{TestSink, TestSource, failure};
+use common::device::{TestSink, TestSource, Trouble, failure};
 use common::outcome::{assert_aborted, assert_complete};
 use common::{POOL, Running, content, listen, pair, run, send, socket_pairs};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use ringlift::error::{DeviceError, Error, PeerError};
+use ringlift::error::{DeviceError, Error, ErrorCode, PeerError};
 use ringlift::report::WarningCode;
 use ringlift::sink::{Discard, FdSink, FileSink, Verify};
 use ringlift::source::{FdSource, FileSource, Null, Synthetic};
-use ringlift::{Checksum, Event, Phase, Receiver, Sender, ZeroCopy};
+use ringlift::{Checksum, Event, Phase, PreCopyHold, Receiver, Sender, ZeroCopy};
 
 #[test]
 fn synthetic_state_arrives_and_is_verified() {
@@ -469,4 +469,33 @@ fn transfers_through_several_listeners_do_not_disturb_each_other() {
         let (sent, received) = transfer.finish();
         assert_complete(&sent, &received);
     }
+}
+
+/// Drivers such as hisi_acc's and qat's check early in pre-copy whether the state can be theirs.
+#[test]
+fn a_device_that_refuses_state_in_pre_copy_costs_no_downtime_and_both_sides_say_so() {
+    let (mut source, from) = TestSource::new(content(300_000));
+    source.early = 100_000;
+    let (sink, to) = TestSink::new();
+    to.expect("drain", Trouble::Fail);
+    let listener = listen();
+    let (sender, receiver) = pair(&listener, source, sink);
+    // the sender stays in pre-copy for as long as the receiver is content
+    let hold = PreCopyHold::new();
+    let (sent, received) = run(sender.hold_pre_copy(&hold), receiver);
+    let (ours, theirs) = (assert_aborted(&sent), assert_aborted(&received));
+    assert_eq!(
+        theirs.to_string(),
+        "device net0: failing as told failed: EIO (I/O error); the sender had not announced yet that it stops its devices"
+    );
+    assert_eq!(theirs.code(), ErrorCode::DeviceRefusedEarly as u32);
+    assert_eq!(
+        ours.to_string(),
+        format!("a device of the receiver refused the state that was read in pre-copy: {theirs}")
+    );
+    assert_eq!(ours.code(), ErrorCode::PeerDeviceRefused as u32);
+    assert!(ours.hint().unwrap().starts_with("no device here was stopped"));
+    let steps: Vec<_> = from.steps().into_iter().filter(|step| *step != "fill").collect();
+    assert_eq!(steps, ["start", "rollback"]);
+    assert_eq!(sent.report.downtime.total_ns, 0);
 }

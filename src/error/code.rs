@@ -76,6 +76,7 @@ codes! {
     PeerCancelled = 3015, "The caller on the peer's side cancelled";
     PeerAgreementTimeout = 3016, "The settings did not come in time";
     PeerDisplaced = 3017, "A connection that made no progress was closed to make room for newer ones";
+    PeerDeviceRefused = 3018, "A device of the receiver refused state in pre-copy, when nothing had stopped";
     // a device
     DeviceIo = 4001, "An operation failed";
     DeviceOpen = 4002, "The device could not be opened";
@@ -98,6 +99,7 @@ codes! {
     DeviceInterrupted = 4019, "A killed process left several files half renamed, and that cannot be ended";
     DeviceCustom = 4020, "An error of an embedder's own source or sink";
     DeviceCutShort = 4021, "A read or write was interrupted, and bytes of the device's state may be lost";
+    DeviceRefusedEarly = 4022, "A device refused state before the sender announced that it stops its devices";
     // this host's kernel: 5000 and the operation's number
     KernelSocket = 5001, "Makes a socket";
     KernelListen = 5002, "Listens on an address";
@@ -275,6 +277,7 @@ fn of_peer(error: &PeerError) -> ErrorCode {
         PeerError::GatherTimeout { .. } => ErrorCode::PeerGatherTimeout,
         PeerError::AgreementTimeout => ErrorCode::PeerAgreementTimeout,
         PeerError::Displaced { .. } => ErrorCode::PeerDisplaced,
+        PeerError::DeviceRefused { .. } => ErrorCode::PeerDeviceRefused,
         PeerError::Aborted { .. } => ErrorCode::PeerAborted,
         PeerError::Qemu(error) => of_qemu(error),
         PeerError::Cancelled => ErrorCode::PeerCancelled,
@@ -284,6 +287,7 @@ fn of_peer(error: &PeerError) -> ErrorCode {
 fn of_device(error: &DeviceError) -> ErrorCode {
     match error {
         DeviceError::Io { .. } => ErrorCode::DeviceIo,
+        DeviceError::RefusedEarly(_) => ErrorCode::DeviceRefusedEarly,
         DeviceError::CutShort { .. } => ErrorCode::DeviceCutShort,
         DeviceError::Open { .. } => ErrorCode::DeviceOpen,
         DeviceError::Transition { .. } => ErrorCode::DeviceTransition,

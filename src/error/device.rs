@@ -23,6 +23,9 @@ pub enum DeviceError {
         /// What was interrupted.
         operation: DeviceOperation,
     },
+    /// The device refused state while the sender was still in pre-copy, as far as this side knows.
+    #[error("{0}; the sender had not announced yet that it stops its devices")]
+    RefusedEarly(#[source] Box<DeviceError>),
     /// The device could not be opened.
     #[error("{operation} {path} failed: {errno}")]
     Open {
@@ -243,6 +246,7 @@ impl DeviceError {
             DeviceError::Interrupted { .. } => {
                 "make the folders in it reachable and its files what they were; to keep all as it is, delete it and the locks"
             }
+            DeviceError::RefusedEarly(error) => return error.hint(),
             DeviceError::Custom(_) => return None,
             DeviceError::Full { .. } => "both sides need the same device, and a file needs room",
         })

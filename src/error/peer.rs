@@ -145,6 +145,12 @@ pub enum PeerError {
         /// The peer's text, made printable.
         text: Box<str>,
     },
+    /// A device of the receiver refused what was read in pre-copy: no device here was stopped for it.
+    #[error("a device of the receiver refused the state that was read in pre-copy: {text}")]
+    DeviceRefused {
+        /// The peer's text, which names the device, made printable.
+        text: Box<str>,
+    },
     /// A protocol violation by a QEMU peer.
     #[error(transparent)]
     Qemu(#[from] QemuError),
@@ -161,7 +167,7 @@ impl PeerError {
 
     /// Whether this is the peer's own final message: it ended the transfer itself.
     pub(crate) fn is_last_word(&self) -> bool {
-        matches!(self, PeerError::Aborted { .. } | PeerError::Cancelled)
+        matches!(self, PeerError::Aborted { .. } | PeerError::DeviceRefused { .. } | PeerError::Cancelled)
     }
 
     pub(super) fn hint(&self) -> Option<&'static str> {
@@ -190,6 +196,9 @@ impl PeerError {
                 "something opens more connections than it uses: keep strangers off the port"
             }
             PeerError::Aborted { .. } => "the other side's own message says more",
+            PeerError::DeviceRefused { .. } => {
+                "no device here was stopped; both sides need the same device, driver and firmware"
+            }
             PeerError::Qemu(error) => error.hint(),
             PeerError::Cancelled => return None,
         })

@@ -14,7 +14,7 @@ use crate::error::{CreditProblem, Error, PeerError, Refusal, Side};
 use crate::limits::{CONTROL_QUEUE_MAX, HOOK_MAX, STANDSTILL_MAX};
 use crate::phase::Phase;
 use crate::time::Nanos;
-use crate::wire::{Checksum, Control, ControlKind, DataHeader, Offer};
+use crate::wire::{AbortCode, Checksum, Control, ControlKind, DataHeader, Offer};
 
 /// A packet on its way to a channel.
 #[derive(Debug)]
@@ -237,7 +237,10 @@ impl<H> SenderSession<H> {
             // P-34
             Control::Abort { code, text } => {
                 self.promised = true;
-                return Err(PeerError::Aborted { code: code.into(), text }.into());
+                return Err(match (code.into(), self.phase) {
+                    (AbortCode::Device, Phase::PreCopy) => PeerError::DeviceRefused { text }.into(),
+                    (code, _) => PeerError::Aborted { code, text }.into(),
+                });
             }
             Control::Cancel => {
                 self.promised = true;

@@ -3,6 +3,7 @@
 //! A failing run names its seed; `RINGLIFT_SEED=n cargo test simulation` runs that one alone.
 
 mod bounds;
+mod early;
 mod hooks;
 
 use std::fs::File;
