@@ -94,6 +94,30 @@ shows() { is "$(show "$1" 2>&1)" "$2"; } # DEVICE LINE
 
 resets() { dmesg | grep -c 'mtty_reset: called'; } # as logged by the driver
 
+# --- devices of the module statedev --------------------------------------------------------
+
+made() { # UUID PROFILE: creates one
+    echo "$1" > "/sys/class/mdev_bus/statedev/mdev_supported_types/statedev-$2/create"
+}
+removed() { echo 1 > "/sys/bus/mdev/devices/$1/remove"; } # UUID
+
+knobs() { # UUID NAME=VALUE...: turns them
+    of=/sys/bus/mdev/devices/$1/knobs
+    shift
+    for knob in "$@"; do echo "${knob#*=}" > "$of/${knob%%=*}" || echo "FAIL $scenario: cannot set $knob"; done
+}
+
+# What sysfs shows: a name like seed, dirtied, migration_state, resets, loads, saves, log.
+attr() { cat "/sys/bus/mdev/devices/$1/$2"; } # UUID NAME
+attr_is() { is "$(attr "$1" "$2")" "$3"; } # UUID NAME VALUE
+attr_is_not() { [ "$(attr "$1" "$2")" != "$3" ] || { echo "$2 is '$3'"; return 1; }; } # UUID NAME VALUE
+
+kernel_complaints() { dmesg | grep -E 'WARNING:|BUG:|Oops|Call Trace|hung task'; }
+check_kernel() { # at the end
+    begin "the kernel"
+    check "it has nothing to complain about" is "$(kernel_complaints)" ''
+}
+
 # --- reports: one key per line ------------------------------------------------------------
 
 value() { # FILE KEY: prints the first value of that key

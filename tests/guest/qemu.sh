@@ -6,50 +6,18 @@
 # The last line that it prints is "the end".
 # shellcheck source=tests/guest/lib.sh
 . "$PWD/lib.sh"
+# shellcheck source=tests/guest/machines.sh
+. "$OLDPWD/machines.sh"
 
-QEMU=$(echo "$OLDPWD"/qemu-*/qemu)
 IDSTR=0000:00:01.0/vfio
 C=5f0c6b1e-3d52-4c1b-9a77-72696e676c03 D=5f0c6b1e-3d52-4c1b-9a77-72696e676c04
 ONE_PORT=5f0c6b1e-3d52-4c1b-9a77-72696e676c05
 ACK='return-path switchover-ack'
 cards=$A # the source's cards
-by='' memory='' port=4400
+memory='' port=4400
 full_memory='-m 128 -machine memory-backend=full -object memory-backend-file,id=full,mem-path=full.memory,size=128M,share=on'
-cp "$OLDPWD"/qmp . || exit 1
 
 # --- machines -----------------------------------------------------------------------------
-
-machine() { # NAME TRANSFER CARDS ARGS: starts a QEMU with these cards; their state goes over the channels if TRANSFER is on
-    name=$1 migration=enable-migration=on,x-migration-multifd-transfer=$2 uuids=$3
-    shift 3
-    for uuid in $uuids; do
-        set -- "$@" -device "vfio-pci,sysfsdev=/sys/bus/mdev/devices/$uuid,$migration$by"
-    done
-    rm -f "$name.qmp"
-    spawn "$name" "$QEMU" -accel tcg -machine q35 -m 16 -nodefaults -display none -name "$name" \
-        -object iommufd,id=iommufd -qmp "unix:$name.qmp,server=on,wait=off" "$@"
-}
-
-control() { # NAME QMP-ARGS
-    machine=$1
-    shift
-    [ ! -s "$machine.status" ] || { echo "$machine has ended"; return 1; }
-    ./qmp "$machine.qmp" "$@" 2>&1
-}
-
-quit() { # NAME
-    control "$1" quit > control.out
-    wait_for [ -s "$1.status" ] || signal "$1" KILL
-    wait_for [ -s "$1.status" ]
-}
-
-configure() { # NAME CHANNELS CAPABILITIES
-    list=''
-    for capability in multifd $3; do list="$list,{\"capability\":\"$capability\",\"state\":true}"; done
-    control "$1" migrate-set-capabilities "{\"capabilities\":[${list#,}]}" > control.out
-    control "$1" migrate-set-parameters \
-        "{\"multifd-channels\":$2,\"max-bandwidth\":10737418240,\"downtime-limit\":5000}" > control.out
-}
 
 # Starts a machine with card A. The machine's own I/O writes the card's port 0, port 1 has "a5:VFIO!" from before; B has
 # different content.
@@ -74,9 +42,6 @@ destination_machine() { # TRANSFER CHANNELS CAPABILITIES ARGS: starts a machine 
     control dst migrate-incoming "{\"uri\":\"tcp:$address\"}" > control.out
 }
 
-migrate() { control src migrate "{\"uri\":\"tcp:$address\"}" > control.out; }
-migrated() { control src wait query-migrate status completed failed; }
-reaches() { is "$(control "$1" wait query-status status running postmigrate)" "$2"; } # NAME STATUS
 guest_shows() { is "$(control "$1" show)" "$2"; } # NAME PORT-0
 
 # --- checks -------------------------------------------------------------------------------
