@@ -101,7 +101,7 @@ below() { # NUMBER: prints a random one
 
 milliseconds() { echo $(($1 / 1000000)).$(($1 / 100000 % 10)); } # NANOSECONDS
 
-times() { # PROFILE: of the transfer that send.json reports
+print_times() { # PROFILE: of the transfer that send.json reports
     printf 'times %-6s %9s bytes, %6s ms in all, %6s ms stopped: stop %s, transfer %s, load %s, commit %s\n' \
         "$1" "$(value send.json bytes)" "$(milliseconds "$(value send.json duration_ns)")" \
         "$(milliseconds "$(value send.json total_ns)")" "$(milliseconds "$(value send.json stop_ns)")" \
@@ -117,7 +117,7 @@ moved() { # PROFILE KNOB=VALUE...
     recv
     send
     check_moved
-    times "$profile"
+    print_times "$profile"
     unpair
 }
 
