@@ -20,8 +20,9 @@ use ringlift::qemu::{self, Captured, Replay, Replayed};
 use ringlift::report::{
     self, Answer, Backpressure, CaptureReport, ChannelReport, ClockOffset, ConnectionKind, Cost,
     DeviceReport, Distribution, Downtime, ErrorReport, HostDetails, HugePages, InspectReport, Interval,
-    Latency, Nic, PeerReport, PieceKind, Prediction, ReplayPace, ReplayReport, Report, Role, RunInfo, Schema,
-    Settings, StreamOutcome, TcpReport, TransferOutcome, Warning, WarningCode,
+    Latency, Nic, PeerReport, PieceKind, Prediction, ProbeOutcome, ProbeReport, ProbedArc, ProbedEnd,
+    ProbedInfo, ProbedReads, ReplayPace, ReplayReport, Report, Role, RunInfo, Schema, Settings,
+    StreamOutcome, TcpReport, TransferOutcome, Warning, WarningCode,
 };
 use ringlift::sink::{Discard, Verify};
 use ringlift::source::Synthetic;
@@ -33,6 +34,7 @@ use serde_json::{Value, json};
 const TRANSFER: &str = include_str!("../docs/report.schema.json");
 const CAPTURE: &str = include_str!("../docs/capture.schema.json");
 const REPLAY: &str = include_str!("../docs/replay.schema.json");
+const PROBE: &str = include_str!("../docs/probe.schema.json");
 const INSPECT: &str = include_str!("../docs/inspect.schema.json");
 
 fn parsed(schema: &str) -> Value {
@@ -158,6 +160,20 @@ fn full_inspect() -> InspectReport {
     report
 }
 
+/// A probe in which nothing is empty.
+fn full_probe() -> ProbeReport {
+    let found = || ProbedReads { behind_end: Some(ProbedEnd::Zero), ..ProbedReads::default() };
+    ProbeReport {
+        error: Some(an_error()),
+        features: vec!["STOP_COPY".to_owned()],
+        arcs: vec![ProbedArc { error: Some("EIO".to_owned()), ..ProbedArc::default() }],
+        pre_copy: Some(found()),
+        pre_copy_info: vec![ProbedInfo::default()],
+        stop_copy: Some(found()),
+        ..ProbeReport::default()
+    }
+}
+
 // ── types and schemas ────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[test]
@@ -170,6 +186,7 @@ fn every_report_has_every_property_of_its_schema_and_no_other() {
     check(CAPTURE, &full_capture(), 60);
     check(REPLAY, &full_replay(), 50);
     check(INSPECT, &full_inspect(), 35);
+    check(PROBE, &full_probe(), 45);
 }
 
 #[test]
@@ -213,6 +230,10 @@ fn the_schemas_have_the_words_that_the_types_have() {
             (huge_pages, type_words::<HugePages>()),
             (warning, type_words::<WarningCode>()),
         ],
+    );
+    same(
+        PROBE,
+        &[("/properties/outcome", type_words::<ProbeOutcome>()), ("/$defs/end", type_words::<ProbedEnd>())],
     );
     same(
         INSPECT,

@@ -197,6 +197,17 @@ impl DeviceError {
         DeviceError::Custom(CallerError::new(error))
     }
 
+    /// Whether the kernel refuses the device because it is open already, here or in another process.
+    pub(crate) fn is_in_use(&self) -> bool {
+        let DeviceError::Open { operation, errno, .. } = self else { return false };
+        match errno.raw() {
+            nix::libc::EBUSY => true,
+            // a node can be opened any number of times; the kernel refuses the second binding with EINVAL
+            nix::libc::EINVAL => *operation == DeviceOperation::BindIommufd,
+            _ => false,
+        }
+    }
+
     pub(super) fn hint(&self) -> Option<&'static str> {
         Some(match self {
             DeviceError::Transition { .. } => {
@@ -216,10 +227,15 @@ impl DeviceError {
             {
                 "check the path and the permissions"
             }
+            error if error.is_in_use() => {
+                "another process has the device open, a virtual machine most likely: only one can"
+            }
             DeviceError::Open { .. } => {
                 "check the path and the permissions; a VFIO device must be bound to its vfio driver and not be in use"
             }
-            DeviceError::Unsupported { .. } => "list the devices of this host to see what each can do",
+            DeviceError::Unsupported { .. } => {
+                "the driver that it is bound to does not migrate: list the devices of this host to see which can"
+            }
             DeviceError::Identity { .. }
             | DeviceError::BadConfig { .. }
             | DeviceError::StreamConfig { .. } => "both sides need the same device, driver and firmware",

@@ -22,6 +22,7 @@ mod inspect;
 mod interval;
 mod latency;
 mod prediction;
+mod probe;
 mod quantiles;
 mod recorder;
 mod replay;
@@ -44,6 +45,7 @@ pub use inspect::{
 pub use interval::Interval;
 pub use latency::{Distribution, Latency};
 pub use prediction::Prediction;
+pub use probe::{ProbeOutcome, ProbeReport, ProbedArc, ProbedEnd, ProbedInfo, ProbedReads};
 pub use quantiles::Quantiles;
 pub use recorder::Histograms;
 pub(crate) use recorder::{Recorder, Stage};

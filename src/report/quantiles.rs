@@ -23,7 +23,7 @@ pub struct Quantiles {
 }
 
 impl Quantiles {
-    pub(super) fn of(histogram: &Histogram<u64>) -> Quantiles {
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Quantiles {
         Quantiles {
             count: histogram.len(),
             min: if histogram.is_empty() { 0 } else { histogram.min() },

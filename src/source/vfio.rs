@@ -129,13 +129,7 @@ impl Source for VfioSource {
         if !self.started {
             return Ok(());
         }
-        let home = self.home;
-        let result = self.device.cure().and_then(|()| self.device.set_state(home));
-        if result.is_err() && !self.device.is_poisoned() {
-            // It was reset, and runs without state. The first error is the one to report.
-            let _ = self.device.set_state(home);
-        }
-        result
+        self.device.bring_back(self.home)
     }
 
     /// The device stays in STOP_COPY with its data file open, and its state stays in it as long as this object (or

@@ -154,8 +154,19 @@ impl Device {
         self.was_reset
     }
 
+    /// Brings a device back to `home` from wherever it is. After an error it has lost its state: it was reset, or even the
+    /// reset failed.
+    pub(crate) fn bring_back(&mut self, home: State) -> Result<(), DeviceError> {
+        let result = self.cure().and_then(|()| self.set_state(home));
+        if result.is_err() && !self.is_poisoned() {
+            // It was reset, and runs without state. The first error is the one to report.
+            let _ = self.set_state(home);
+        }
+        result
+    }
+
     /// Resets the device if it is poisoned, and then reports what was lost.
-    pub(crate) fn cure(&mut self) -> Result<(), DeviceError> {
+    fn cure(&mut self) -> Result<(), DeviceError> {
         let Some(Poison { failed, .. }) = self.poison else { return Ok(()) };
         match self.try_reset() {
             Ok(()) => Err(failed.lost()),

@@ -4,6 +4,7 @@
 //! an oracle for `state`, which is written from the documentation instead.
 
 use std::collections::BTreeMap;
+use std::io::{Seek, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -90,6 +91,10 @@ struct Inner {
     /// The clock of this kernel: it stands still but for what an arc takes.
     now: Nanos,
     slow: Vec<(State, State, Nanos)>,
+    /// What a new data file contains.
+    data: Vec<u8>,
+    /// What pre-copy announces.
+    initial_bytes: u64,
 }
 
 /// One entry of the log.
@@ -124,6 +129,8 @@ impl FakeKernel {
             gives_files: true,
             now: 1_000_000_000,
             slow: Vec::new(),
+            data: Vec::new(),
+            initial_bytes: 24,
         })))
     }
 
@@ -158,6 +165,15 @@ impl FakeKernel {
     /// From now on this single arc takes so many nanoseconds, and no longer none.
     pub(crate) fn slow_down(&self, from: State, to: State, by: Nanos) {
         self.inner().slow.push((from, to, by));
+    }
+
+    /// From now on a data file contains this.
+    pub(crate) fn set_data(&self, bytes: &[u8]) {
+        self.inner().data = bytes.to_vec();
+    }
+
+    pub(crate) fn set_initial_bytes(&self, bytes: u64) {
+        self.inner().initial_bytes = bytes;
     }
 
     pub(crate) fn device_state(&self) -> State {
@@ -240,7 +256,7 @@ impl Kernel for FakeKernel {
         let mut file = None;
         for step in walk(inner.state, to, inner.features).ok_or(Raw::EINVAL)? {
             if step.has_session() && !(inner.state.saves() && step.saves()) {
-                file = Some(memfd_create("fake-vfio-data", MFdFlags::MFD_CLOEXEC).expect("a memfd"));
+                file = Some(data_file(&inner.data));
             } else if !step.has_session() {
                 file = None;
             }
@@ -262,7 +278,7 @@ impl Kernel for FakeKernel {
         if !matches!(inner.state, PreCopy | PreCopyP2p) {
             return Err(Raw::EINVAL.into());
         }
-        Ok(PrecopyInfo { initial_bytes: 24, dirty_bytes: 3 })
+        Ok(PrecopyInfo { initial_bytes: inner.initial_bytes, dirty_bytes: 3 })
     }
 
     fn reset(&self) -> Result<(), Errno> {
@@ -301,6 +317,13 @@ impl Kernel for FakeKernel {
         }
         Ok(())
     }
+}
+
+fn data_file(content: &[u8]) -> OwnedFd {
+    let file = memfd_create("fake-vfio-data", MFdFlags::MFD_CLOEXEC).expect("a memfd");
+    let mut file = std::fs::File::from(file);
+    file.write_all(content).and_then(|()| file.rewind()).expect("memory for a test's data");
+    file.into()
 }
 
 const CONFIG_REGION: u32 = 7;

@@ -8,13 +8,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno as Raw;
-
 use super::device::{open_kernel, read_features};
 use super::kernel::Kernel;
 use super::locate::Roots;
 use super::state::Features;
-use crate::error::{DeviceError, DeviceOperation};
+use crate::error::DeviceError;
 
 /// A VFIO device of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,13 +128,7 @@ fn ask_kernel(kernel: &dyn Kernel) -> Migration {
 
 fn explain(error: DeviceError) -> Migration {
     match error {
-        DeviceError::Open { errno, .. } if errno == Raw::EBUSY.into() => Migration::InUse,
-        // A node can be opened any number of times; the kernel refuses the second binding with EINVAL.
-        DeviceError::Open { operation: DeviceOperation::BindIommufd, errno, .. }
-            if errno == Raw::EINVAL.into() =>
-        {
-            Migration::InUse
-        }
+        error if error.is_in_use() => Migration::InUse,
         DeviceError::Unsupported { .. } => Migration::Unsupported,
         other => Migration::Unknown(other),
     }
@@ -144,7 +136,10 @@ fn explain(error: DeviceError) -> Migration {
 
 #[cfg(test)]
 mod tests {
+    use nix::errno::Errno as Raw;
+
     use super::*;
+    use crate::error::DeviceOperation;
     use crate::vfio::fake::{FakeKernel, Operation};
     use crate::vfio::locate::tests::{ADDRESS, Host, UUID};
 

@@ -27,7 +27,7 @@ pub(crate) const RULES: Rules = Rules {
         ("cancel", &[]),
         ("ring", &["limits", "error", "time", "buffer", "cancel"]),
         ("channel", &["limits", "error", "time", "buffer", "net", "ring", "wire"]),
-        ("vfio", &["limits", "error", "time", "wire"]),
+        ("vfio", &["limits", "error", "time", "wire", "cancel", "report"]),
         ("descriptor", &["limits", "error"]),
         ("source", &["limits", "error", "vfio", "descriptor"]),
         ("sink", &["limits", "error", "vfio", "descriptor", "source"]),
@@ -72,7 +72,10 @@ pub(crate) const RULES: Rules = Rules {
                 "descriptor",
             ],
         ),
-        ("internals", &["buffer", "error", "numbers", "report", "session", "time"]),
+        (
+            "internals",
+            &["buffer", "cancel", "error", "limits", "numbers", "report", "ring", "session", "time"],
+        ),
     ],
     exceptions: &[("error", "vfio", "a refused change of state names the states, which are the device's")],
 };

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Command::Demo(demo) => demo::run(&demo),
         Command::Recv(recv) => recv::run(&recv),
         Command::Send(send) => send::run(&send),
-        Command::Devices => devices::run(),
+        Command::Devices(devices) => devices::run(&devices),
         Command::Qemu(qemu) => qemu::run(&qemu),
     };
     exit.into()

@@ -68,9 +68,9 @@ pub(crate) enum Command {
     Send(Send),
     /// Compares two versions: is NEW worse than BASE?
     Compare(Box<Compare>),
-    /// Lists this host's VFIO devices: path, driver, migration features, estimated stop-copy size
+    /// Lists this host's VFIO devices, or measures how the driver of one behaves
     #[command(after_help = DEVICES_EXAMPLES)]
-    Devices,
+    Devices(Devices),
     /// Works with QEMU's own migration stream: captures it, and reads the device state in captures
     #[command(subcommand, after_help = qemu::EXAMPLES)]
     Qemu(Qemu),
@@ -104,8 +104,28 @@ pub(crate) struct Demo {
 }
 
 const DEVICES_EXAMPLES: &str = "\
+Without --probe: path, driver, migration features and estimated stop-copy size of each device. Nothing is stopped.
+
+With --probe, the device is taken through its migration states to STOP_COPY and back, its state is read and discarded, and \
+what was measured is printed: sizes and times of the reads, the time of each change of state, how the driver ends pre-copy \
+and the state. *The device stands still meanwhile*, and with it whatever uses it. A device that another process has open, \
+such as a virtual machine monitor, is refused by the kernel. Whatever fails, the device is brought back to where it was; \
+SIGINT and SIGTERM bring it back at once.
+
 Examples:
-  ringlift devices";
+  ringlift devices
+  ringlift devices --probe 0000:41:00.1 --json probe.json";
+
+/// Lists devices, or probes one.
+#[derive(Debug, Args)]
+pub(crate) struct Devices {
+    /// The device to measure: a PCI address, an mdev's UUID or folder, /dev/vfio/devices/vfioN, or a device in a group
+    #[arg(long, value_name = "DEV")]
+    pub(crate) probe: Option<PathBuf>,
+    /// Writes what was measured to FILE; - is stdout, instead of the tables
+    #[arg(long, value_name = "FILE", value_parser = json(), requires = "probe")]
+    pub(crate) json: Option<JsonTarget>,
+}
 
 const RECV_EXAMPLES: &str = "\
 SINK is one of:

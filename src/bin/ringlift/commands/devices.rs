@@ -2,13 +2,22 @@
 
 use ringlift::vfio::{self, Listed, Migration};
 
+use super::probe;
+use crate::args::Devices;
 use crate::exit::Exit;
 use crate::show::table::Table;
 use crate::show::units::bytes;
 use crate::show::{output, warnings};
 
-/// Lists the devices of this host.
-pub(crate) fn run() -> Exit {
+/// Lists the devices of this host, or probes one.
+pub(crate) fn run(args: &Devices) -> Exit {
+    match &args.probe {
+        Some(device) => probe::run(device, args.json.as_ref()).unwrap_or_else(|exit| exit),
+        None => list(),
+    }
+}
+
+fn list() -> Exit {
     let devices = vfio::list();
     if devices.is_empty() {
         warnings::warning(
@@ -43,7 +52,7 @@ fn migration(migration: &Migration) -> (String, String) {
         Migration::Supported { features, stop_copy_size } => {
             (features.to_string(), or_dash(stop_copy_size.map(bytes)))
         }
-        Migration::Unsupported => ("no: the driver cannot".to_owned(), or_dash(None)),
+        Migration::Unsupported => ("no: this driver does not migrate".to_owned(), or_dash(None)),
         Migration::InUse => ("unknown: in use".to_owned(), or_dash(None)),
         Migration::Unknown(error) => (format!("unknown: {error}"), or_dash(None)),
     }

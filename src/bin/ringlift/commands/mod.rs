@@ -3,6 +3,7 @@
 pub(crate) mod compare;
 pub(crate) mod demo;
 pub(crate) mod devices;
+mod probe;
 pub(crate) mod qemu;
 pub(crate) mod recv;
 pub(crate) mod send;

@@ -12,6 +12,11 @@ pub(crate) fn draw(title: &str, histogram: &Histogram<u64>, unicode: bool) -> St
     draw_in(&TIMES, title, histogram, unicode)
 }
 
+/// Draws the nanoseconds that reads took; an empty string if there are none.
+pub(crate) fn draw_reads(title: &str, histogram: &Histogram<u64>, unicode: bool) -> String {
+    draw_in(&READS, title, histogram, unicode)
+}
+
 /// Draws the bytes in `histogram`; an empty string if there are none.
 pub(crate) fn draw_sizes(title: &str, histogram: &Histogram<u64>, unicode: bool) -> String {
     draw_in(&SIZES, title, histogram, unicode)
@@ -21,12 +26,21 @@ pub(crate) fn draw_sizes(title: &str, histogram: &Histogram<u64>, unicode: bool)
 struct Scale {
     bounds: [(u64, &'static str); 4],
     figure: fn(u64) -> String,
+    /// What is counted.
+    what: &'static str,
 }
 
-const TIMES: Scale =
-    Scale { bounds: [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"), (1, "ns")], figure: time };
-const SIZES: Scale =
-    Scale { bounds: [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB"), (1, "B")], figure: bytes };
+const TIMES: Scale = Scale {
+    bounds: [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"), (1, "ns")],
+    figure: time,
+    what: "packets",
+};
+const READS: Scale = Scale { what: "reads", ..TIMES };
+const SIZES: Scale = Scale {
+    bounds: [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB"), (1, "B")],
+    figure: bytes,
+    what: "packets",
+};
 
 fn draw_in(scale: &Scale, title: &str, histogram: &Histogram<u64>, unicode: bool) -> String {
     let buckets = buckets(histogram);
@@ -34,7 +48,7 @@ fn draw_in(scale: &Scale, title: &str, histogram: &Histogram<u64>, unicode: bool
         return String::new();
     };
     let total = histogram.len();
-    let mut text = format!("{title}: {total} packets\n");
+    let mut text = format!("{title}: {total} {}\n", scale.what);
     for bucket in &buckets {
         let bar = bar(bucket.count, most, unicode);
         let share = bucket.count as f64 * 100.0 / total as f64;
