@@ -1,7 +1,6 @@
 //! Stable error numbers, for callers that cannot match a Rust enum: scripts, other languages, logs. Knows nothing of
-//! messages; a number means one thing for ever. The thousands are the blame.
-//!
-//! A number is never changed and never reused. `docs/ERRORS.md` has the table; a test keeps the two in agreement.
+//! messages; a number means one thing for ever: it is never changed and never reused. The thousands are the blame.
+//! `docs/ERRORS.md` has the table; a test keeps the two in agreement.
 
 use super::{
     CaptureProblem, DeviceError, DeviceProblem, Error, KernelOperation, Misuse, PeerError, QemuError, Refusal,

@@ -297,6 +297,35 @@ devices() {
     done
 }
 
+probe() {
+    begin "ringlift devices --probe"
+    for way in by_group by_node; do
+        prepare d1 'probed'
+        start alone devices --probe "$($way "$A")" --json probe.json
+        check "it exits with 0 ($way)" is "$(status_of alone)" 0
+        check "the report says complete" is "$(value probe.json outcome)" complete
+        check "the device was not reset" is "$(value probe.json was_reset)" false
+        check "it stood still for a time" is_more "$(value probe.json standstill_ns)" 0
+        check "the driver's estimate is there" is "$(value probe.json estimate_before)" 96
+        check "the state's size is shown" grep -q 'actual state *96 B' alone.out
+        check "the way there and back is shown" grep -q 'STOP_COPY *STOP ' alone.out
+        check "mtty has no poll" grep -q 'pollable *no' alone.out
+        check "the device is as it was" shows "$A" "$A_AS_IT_WAS"
+    done
+    cat alone.out
+    mkfifo held.pipe
+    ./mtty "$(by_node "$A")" hold < held.pipe > held.out &
+    exec 3<> held.pipe
+    wait_for grep -q held held.out
+    start alone devices --probe "$A"
+    check "a device in use is refused" is "$(status_of alone)" 1
+    check "the hint says why" says alone "another process has the device open"
+    exec 3>&-
+    wait $!
+    rm held.pipe held.out
+    check "it is untouched" shows "$A" "$A_AS_IT_WAS"
+}
+
 little_memory() {
     begin "64 KiB of locked memory, not root"
     grep -q '^nobody:' /etc/passwd || echo 'nobody:x:65534:65534:nobody:/tmp:/bin/sh' >> /etc/passwd
@@ -341,6 +370,7 @@ half_loaded KILL 137
 half_loaded TERM 130
 one_receiver
 devices
+probe
 little_memory
 no_ring
 echo "the end"
