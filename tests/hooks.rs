@@ -232,15 +232,17 @@ fn events_tell_of_each_device_in_order() {
     let told = |told: &Told| told.lock().expect("no thread panics while holding it").join(", ");
     assert_eq!(
         told(&near),
-        "Connecting, Settings, PreCopy, net0 FirstByte, Switchover, net0 begins Quiesce, net0 ends Quiesce, \
+        "Connecting, Settings, net0 begins Start, net0 ends Start, PreCopy, net0 FirstByte, Switchover, net0 begins Quiesce, net0 ends Quiesce, \
          net0 begins Stop, net0 ends Stop, stopped, StopCopy, net0 LastByte, net0 begins Config, \
-         net0 ends Config, Loading, Commit, Done"
+         net0 ends Config, Loading, Commit, net0 begins Release, net0 ends Release, Done"
     );
     let far = told(&far);
     let steps = far.split(", ").filter(|line| line.starts_with("net0")).collect::<Vec<_>>().join(", ");
     assert_eq!(
         steps,
-        "net0 FirstByte, net0 LastByte, net0 begins Load, net0 ends Load, net0 begins Run, net0 ends Run"
+        "net0 begins Prepare, net0 ends Prepare, net0 FirstByte, net0 LastByte, net0 begins Load, net0 ends Load, \
+         net0 begins PreRun, net0 ends PreRun, net0 begins Run, net0 ends Run"
     );
-    assert!(far.ends_with("Loading, Commit, net0 begins Run, net0 ends Run, Done"), "{far}");
+    let end = "Loading, Commit, net0 begins PreRun, net0 ends PreRun, net0 begins Run, net0 ends Run, Done";
+    assert!(far.ends_with(end), "{far}");
 }

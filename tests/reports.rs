@@ -22,10 +22,11 @@ use ringlift::report::{
     DeviceReport, Distribution, Downtime, ErrorReport, HostDetails, HugePages, InspectReport, Interval,
     Latency, Nic, PeerReport, PieceKind, Prediction, ProbeOutcome, ProbeReport, ProbedArc, ProbedEnd,
     ProbedInfo, ProbedReads, ReplayPace, ReplayReport, Report, Role, RunInfo, Schema, Settings,
-    StreamOutcome, TcpReport, TransferOutcome, Warning, WarningCode,
+    StreamOutcome, TcpReport, TimelineEntry, TimelineWhat, TransferOutcome, Warning, WarningCode,
 };
 use ringlift::sink::{Discard, Verify};
 use ringlift::source::Synthetic;
+use ringlift::vfio::State;
 use ringlift::{Checksum, Finished, Outcome, Receiver, Sender, ZeroCopy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -136,7 +137,21 @@ fn full_transfer() -> Report {
         intervals: vec![Interval { device_bytes: vec![1], channel_bytes: vec![2], ..Interval::default() }],
         clock: Some(ClockOffset { offset_ns: -1, error_ns: 1 }),
         other_side: None,
+        timeline: vec![an_arc()],
         warnings: vec![a_warning()],
+    }
+}
+
+fn an_arc() -> TimelineEntry {
+    TimelineEntry {
+        side: Role::Sender,
+        device: Some(0),
+        channel: Some(0),
+        what: TimelineWhat::Arc,
+        from: Some(State::RunningP2p),
+        to: Some(State::Stop),
+        begin_ns: 1,
+        end_ns: 2,
     }
 }
 
@@ -209,6 +224,10 @@ fn the_schemas_have_the_words_that_the_types_have() {
             ("/properties/settings/properties/checksum", type_words::<report::Checksum>()),
             ("/properties/settings/properties/zero_copy", type_words::<report::ZeroCopy>()),
             (huge_pages, type_words::<HugePages>()),
+            ("/properties/timeline/items/properties/side", type_words::<Role>()),
+            ("/properties/timeline/items/properties/what", type_words::<TimelineWhat>()),
+            ("/properties/timeline/items/properties/from", type_words::<State>()),
+            ("/properties/timeline/items/properties/to", type_words::<State>()),
             (warning, type_words::<WarningCode>()),
         ],
     );
@@ -287,6 +306,7 @@ fn reports_of_transfers_that_complete_are_valid() {
         valid(&parsed(TRANSFER), &received.report);
         assert_eq!(sent.report.devices[0].crc32c.is_some(), checksum == Checksum::Crc32c);
         assert_eq!(sent.report.settings.checksum, checksum.into());
+        assert!(!sent.report.timeline.is_empty() && !received.report.timeline.is_empty());
     }
 }
 

@@ -26,7 +26,7 @@ use crate::time::nanos;
 use crate::time::now;
 use crate::wire::Checksum;
 use crate::worker::Worker;
-use crate::worker::caller::{Caller, Event};
+use crate::worker::caller::{Caller, DeviceStep, Event};
 use crate::worker::ending::run;
 use crate::worker::event_loop::Loop;
 use crate::worker::finished::Finished;
@@ -183,7 +183,9 @@ impl<'a, R: Ring> Extracting<'a, R> {
     fn transfer(&mut self) -> Result<(), Error> {
         self.writers.devices.reserve_threads(&mut self.worker.ring)?;
         let prepare = |sink: &mut (dyn Sink + 'static)| sink.prepare().map(|()| StepOutput::Nothing);
-        step_all_sinks(self, Extracting::writers, (None, prepare), |extracting, _| extracting.turn())?;
+        step_all_sinks(self, Extracting::writers, (DeviceStep::Prepare, prepare), |extracting, _| {
+            extracting.turn()
+        })?;
         self.enter(Phase::Loading);
         self.load()?;
         self.enter(Phase::Commit);

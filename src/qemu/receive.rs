@@ -30,7 +30,7 @@ use crate::time::Nanos;
 use crate::time::deadlines::Deadlines;
 use crate::wire::Checksum;
 use crate::wire::qemu::{DevicePacket, INIT_LEN, Idstr};
-use crate::worker::caller::{Caller, Event};
+use crate::worker::caller::{Caller, DeviceStep, Event};
 use crate::worker::ending::run;
 use crate::worker::event_loop::Loop;
 use crate::worker::finished::Finished;
@@ -162,7 +162,9 @@ impl<R: Ring> Receiving<R> {
         let pool = (self.slots, QEMU_STATE_MAX);
         make_pool(self, |receiving| &mut receiving.worker, pool, |receiving, _| receiving.turn())?;
         let prepare = |sink: &mut (dyn Sink + 'static)| sink.prepare().map(|()| StepOutput::Nothing);
-        step_all_sinks(self, Receiving::writers, (None, prepare), |receiving, _| receiving.turn())?;
+        step_all_sinks(self, Receiving::writers, (DeviceStep::Prepare, prepare), |receiving, _| {
+            receiving.turn()
+        })?;
         self.writers.open()?;
         self.is_ready = true;
         Ok(())

@@ -14,6 +14,7 @@
 //!
 //! This module must not know where the figures come from: it counts, and holds what the workers fill in.
 
+mod account;
 mod capture;
 mod cost;
 mod header;
@@ -30,8 +31,10 @@ mod run;
 mod schema;
 mod stream;
 mod tcp;
+mod timeline;
 mod transfer;
 
+pub use account::{DeviceTimes, DowntimePhase, PhaseAccount, SlowestArc, SlowestDevice};
 pub use capture::{
     CaptureReport, CaptureSettings, MainReport, MultifdReport, PacketHistograms, PacketReport, PacketsReport,
 };
@@ -55,6 +58,7 @@ pub use run::{ClockOffset, PeerReport, RunInfo};
 pub use schema::{Document, Schema};
 pub use stream::{Answer, AnswerReport, CapturedDevice, StreamOutcome};
 pub use tcp::TcpReport;
+pub use timeline::{TimelineEntry, TimelineWhat};
 pub use transfer::{
     Backpressure, ChannelReport, Checksum, DeviceReport, Downtime, Report, Role, Settings, TransferOutcome,
     ZeroCopy,

@@ -12,6 +12,7 @@ use super::prediction::Prediction;
 use super::run::{ClockOffset, PeerReport, RunInfo};
 use super::schema::{Document, Schema};
 use super::tcp::TcpReport;
+use super::timeline::TimelineEntry;
 
 /// One side's report of one transfer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,6 +71,9 @@ pub struct Report {
     /// The other side's report of the same transfer, which has none in it; absent where it did not come.
     #[serde(default)]
     pub other_side: Option<Box<Report>>,
+    /// When what was done with which device, in the order in which it began. Absent when nothing was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timeline: Vec<TimelineEntry>,
     /// Fallbacks and other things that a reader of the numbers must know.
     pub warnings: Vec<Warning>,
 }

@@ -9,6 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use nix::libc::{EAGAIN, ECANCELED, ECONNRESET, EIO, EPIPE};
@@ -142,7 +143,8 @@ pub(crate) struct Cut {
 
 struct State {
     dice: Dice,
-    now: Nanos,
+    /// What a job does may take time, too: it gets at this without the world.
+    clock: Arc<AtomicU64>,
     steps: u64,
     /// The side that runs now.
     turn: usize,
@@ -166,7 +168,7 @@ impl World {
     pub(crate) fn new(seed: u64) -> Arc<World> {
         let state = State {
             dice: Dice(seed),
-            now: 1_000_000_000,
+            clock: Arc::new(AtomicU64::new(1_000_000_000)),
             steps: 0,
             turn: 0,
             // the sender begins, and the receiver waits until it may run
@@ -191,7 +193,12 @@ impl World {
     }
 
     pub(crate) fn now(&self) -> Nanos {
-        self.lock().now
+        self.lock().now()
+    }
+
+    /// The time itself. A job that takes time moves it on.
+    pub(crate) fn clock(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.lock().clock)
     }
 
     /// Connects two sockets, that of side 0 first.
@@ -226,7 +233,7 @@ impl World {
 
     /// Lets time pass in which neither side does anything.
     pub(crate) fn advance(&self, time: Nanos) {
-        self.lock().now += time;
+        self.lock().advance(time);
     }
 
     /// Jobs of a side after the next `count` never end.
@@ -268,7 +275,7 @@ impl State {
                 self.deadlocked = true;
                 return;
             }
-            let now = self.now;
+            let now = self.now();
             let can_run = |side: &Side| {
                 !side.gone && side.waiting.is_some_and(|until| !side.ready.is_empty() || until <= now)
             };
@@ -290,7 +297,7 @@ impl State {
                     _ => None,
                 });
             match deadlines.chain(jobs).min() {
-                Some(deadline) => self.now = self.now.max(deadline),
+                Some(deadline) => self.advance(deadline.saturating_sub(now)),
                 None if self.sides.iter().all(|side| side.gone) => return,
                 None => {
                     self.deadlocked = true;
@@ -308,7 +315,7 @@ impl State {
                 Operation::Send { fd, .. } => self.can_send(*fd),
                 Operation::Receive { fd, .. } => self.can_receive(*fd),
                 Operation::Read { fd, .. } | Operation::Write { fd, .. } => !self.hanging.contains_key(fd),
-                Operation::Job(_, earliest) => state.jobs_left != Some(0) && *earliest <= self.now,
+                Operation::Job(_, earliest) => state.jobs_left != Some(0) && *earliest <= self.now(),
                 Operation::Notify { .. } => true,
             };
             found.extend(
@@ -339,7 +346,8 @@ impl State {
             return false;
         }
         let (side, at) = candidates[self.dice.below(candidates.len())];
-        self.now += 1 + self.dice.next() % 50_000;
+        let time = 1 + self.dice.next() % 50_000;
+        self.advance(time);
         let (tag, operation) = self.sides[side].operations.swap_remove(at);
         let completion = match operation {
             Operation::Read { fd, mut slot, range } => {
@@ -373,6 +381,14 @@ impl State {
         };
         self.sides[side].ready.push_back(completion);
         true
+    }
+
+    fn now(&self) -> Nanos {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    fn advance(&self, time: Nanos) {
+        self.clock.fetch_add(time, Ordering::Relaxed);
     }
 
     /// How many of `possible` bytes move: often all, sometimes few.
@@ -470,7 +486,7 @@ impl SimRing {
 
 impl Ring for SimRing {
     fn now(&self) -> Nanos {
-        self.world.lock().now
+        self.world.lock().now()
     }
 
     fn tcp_info(&self, _: RawFd, _: &mut [u8]) -> Option<usize> {
@@ -529,7 +545,7 @@ impl Ring for SimRing {
 
     fn spawn(&mut self, tag: Tag, job: Job) {
         let mut state = self.world.lock();
-        let now = state.now;
+        let now = state.now();
         let side = &mut state.sides[self.side];
         let time = side.slow.filter(|(slow, _)| *slow == tag).map_or(0, |(_, time)| time);
         side.operations.push((tag, Operation::Job(job, now + time)));

@@ -21,6 +21,7 @@ pub use self::together::Together;
 pub use self::verify::Verify;
 use crate::error::DeviceError;
 pub use crate::source::FdKind;
+use crate::vfio::ArcTime;
 
 pub use vfio::VfioSink;
 
@@ -97,6 +98,13 @@ pub trait Sink: Send {
     /// Whether there is no device behind it that could stop or run, so that its downtime is only the protocol's.
     fn is_simulated(&self) -> bool {
         false
+    }
+
+    /// The single changes of state since the last call, in order, with their times: for the events and the report, which
+    /// take at most [`ARCS_MAX`](crate::limits::ARCS_MAX) of a device. Called after each step, on the same thread. One that
+    /// wraps another sink passes this on.
+    fn take_arcs(&mut self) -> Vec<ArcTime> {
+        Vec::new()
     }
 
     /// Whether written bytes stay where they are even after [`rollback`](Sink::rollback), as those in a pipe do. The

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::{FdKind, Sink};
 use crate::error::DeviceError;
-use crate::vfio::{Device, State};
+use crate::vfio::{ArcTime, Device, State};
 
 /// A [`Sink`] over a VFIO device with v2 migration.
 ///
@@ -106,6 +106,10 @@ impl Sink for VfioSink {
         }
         self.prepared = false;
         Ok(())
+    }
+
+    fn take_arcs(&mut self) -> Vec<ArcTime> {
+        self.device.take_arcs()
     }
 
     fn was_reset(&self) -> bool {

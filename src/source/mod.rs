@@ -17,6 +17,7 @@ pub use self::null::Null;
 pub use self::synthetic::Synthetic;
 pub use crate::descriptor::FdKind;
 use crate::error::DeviceError;
+use crate::vfio::ArcTime;
 
 pub use vfio::VfioSource;
 
@@ -110,6 +111,13 @@ pub trait Source: Any + Send {
     /// Whether there is no device behind it that could stop, so that its downtime is only the protocol's.
     fn is_simulated(&self) -> bool {
         false
+    }
+
+    /// The single changes of state since the last call, in order, with their times: for the events and the report, which
+    /// take at most [`ARCS_MAX`](crate::limits::ARCS_MAX) of a device. Called after each step, on the same thread. One that
+    /// wraps another source passes this on.
+    fn take_arcs(&mut self) -> Vec<ArcTime> {
+        Vec::new()
     }
 
     /// It is unknown which side runs: the device stays stopped with its state intact.

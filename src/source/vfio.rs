@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::{FdKind, Flow, Source};
 use crate::error::DeviceError;
-use crate::vfio::{Device, State};
+use crate::vfio::{ArcTime, Device, State};
 
 /// A [`Source`] over a VFIO device with v2 migration.
 ///
@@ -130,6 +130,10 @@ impl Source for VfioSource {
             return Ok(());
         }
         self.device.bring_back(self.home)
+    }
+
+    fn take_arcs(&mut self) -> Vec<ArcTime> {
+        self.device.take_arcs()
     }
 
     /// The device stays in STOP_COPY with its data file open, and its state stays in it as long as this object (or

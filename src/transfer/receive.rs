@@ -23,7 +23,7 @@ use crate::time::Nanos;
 use crate::time::deadlines::Deadlines;
 use crate::time::nanos;
 use crate::wire::{Checksum, DataHeader, Offer, SessionId};
-use crate::worker::caller::{Caller, Event};
+use crate::worker::caller::{Caller, DeviceStep, Event};
 use crate::worker::ending::run;
 use crate::worker::event_loop::Loop;
 use crate::worker::finished::Finished;
@@ -209,8 +209,10 @@ impl<R: Ring> Receiving<R> {
 
     fn prepare(&mut self) -> Result<(), Error> {
         let prepare = |sink: &mut (dyn Sink + 'static)| sink.prepare().map(|()| StepOutput::Nothing);
-        step_all_sinks(self, Receiving::writers, (None, prepare), |receiving, _| receiving.turn())
-            .map_err(|error| self.not_ready_if_own(error))?;
+        step_all_sinks(self, Receiving::writers, (DeviceStep::Prepare, prepare), |receiving, _| {
+            receiving.turn()
+        })
+        .map_err(|error| self.not_ready_if_own(error))?;
         self.overlaps = self.writers.open().map_err(|error| self.not_ready(error))?;
         self.session.ready(self.worker.ring.now());
         Ok(())

@@ -37,6 +37,7 @@ use crate::worker::operation::Operation;
 pub(super) use crate::worker::readers::Device;
 use crate::worker::readers::{Begun, Readers};
 use crate::worker::report_builder::ReportBuilder;
+use crate::worker::report_builder::timeline::Span;
 use crate::worker::steps::{Devices, StepOutput, StepResult};
 use crate::worker::{Worker, control_buffers, slot_size, total_estimate};
 
@@ -158,7 +159,7 @@ impl<R: Ring> Sending<R> {
     }
 
     fn start(&mut self) -> Result<(), Error> {
-        self.step_all(None, |source| source.start().map(StepOutput::Flow))
+        self.step_all(DeviceStep::Start, |source| source.start().map(StepOutput::Flow))
     }
 
     fn run_hook(&mut self, hook: Hook, code: Option<Code>) -> Result<(), Error> {
@@ -182,8 +183,8 @@ impl<R: Ring> Sending<R> {
         self.worker.report.switchover(now);
         self.worker.deadlines.set(Deadline::Downtime, now.saturating_add(nanos(self.downtime_max)));
         self.session.switch_over();
-        self.step_all(Some(DeviceStep::Quiesce), |source| source.quiesce().map(|()| StepOutput::Nothing))?;
-        self.step_all(Some(DeviceStep::Stop), |source| source.stop().map(|()| StepOutput::Nothing))?;
+        self.step_all(DeviceStep::Quiesce, |source| source.quiesce().map(|()| StepOutput::Nothing))?;
+        self.step_all(DeviceStep::Stop, |source| source.stop().map(|()| StepOutput::Nothing))?;
         self.worker.report.stopped(self.worker.ring.now());
         self.worker.caller.tell(&Event::Stopped);
         Ok(())
@@ -241,7 +242,7 @@ impl<R: Ring> Sending<R> {
     /// Runs one step of every device, in parallel, and waits for all of them: as long as the peer does.
     fn step_all(
         &mut self,
-        name: Option<DeviceStep>,
+        name: DeviceStep,
         step: fn(&mut (dyn Source + 'static)) -> StepResult,
     ) -> Result<(), Error> {
         step_all(self, Sending::devices, (name, step), Nanos::MAX, |sending, _| sending.turn())
@@ -323,7 +324,9 @@ impl<R: Ring> Sending<R> {
         match event {
             TxEvent::Pending => {}
             TxEvent::Sent(slot) => {
-                self.worker.recorder.record(Stage::Send, self.channels.sent_at(channel), now);
+                let span = Span { begin: self.channels.sent_at(channel), end: now };
+                self.worker.recorder.record(Stage::Send, span.begin, now);
+                self.worker.report.timeline.sent(self.channels.device(channel), channel, span);
                 self.session.moved(now);
                 slot.into_iter().for_each(|slot| self.worker.put(slot));
             }

@@ -5,6 +5,7 @@
 mod bounds;
 mod early;
 mod hooks;
+mod timeline;
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};

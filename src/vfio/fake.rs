@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{Seek, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use nix::errno::Errno as Raw;
@@ -89,7 +90,7 @@ struct Inner {
     failures: Vec<Failure>,
     gives_files: bool,
     /// The clock of this kernel: it stands still but for what an arc takes.
-    now: Nanos,
+    clock: Arc<AtomicU64>,
     slow: Vec<(State, State, Nanos)>,
     /// What a new data file contains.
     data: Vec<u8>,
@@ -127,7 +128,7 @@ impl FakeKernel {
             done: BTreeMap::new(),
             failures: Vec::new(),
             gives_files: true,
-            now: 1_000_000_000,
+            clock: Arc::default(),
             slow: Vec::new(),
             data: Vec::new(),
             initial_bytes: 24,
@@ -160,6 +161,12 @@ impl FakeKernel {
     /// From now on no session comes with a file, as if the kernel had forgotten it.
     pub(crate) fn stop_giving_files(&self) {
         self.inner().gives_files = false;
+    }
+
+    /// With another clock, which what an arc takes moves on as well.
+    pub(crate) fn with_clock(self, clock: Arc<AtomicU64>) -> FakeKernel {
+        self.inner().clock = clock;
+        self
     }
 
     /// From now on this single arc takes so many nanoseconds, and no longer none.
@@ -226,7 +233,7 @@ impl Inner {
 
 impl Kernel for FakeKernel {
     fn now(&self) -> Nanos {
-        self.inner().now
+        self.inner().clock.load(Ordering::Relaxed)
     }
 
     fn is_device(&self) -> bool {
@@ -262,7 +269,7 @@ impl Kernel for FakeKernel {
             }
             let from = std::mem::replace(&mut inner.state, step);
             let slow = inner.slow.iter().find(|(begin, end, _)| (*begin, *end) == (from, step));
-            inner.now += slow.map_or(0, |(_, _, by)| *by);
+            inner.clock.fetch_add(slow.map_or(0, |(_, _, by)| *by), Ordering::Relaxed);
         }
         Ok(file.filter(|_| inner.gives_files))
     }

@@ -12,6 +12,7 @@ use crate::phase::Phase;
 use crate::report::RunInfo;
 use crate::time::Nanos;
 use crate::time::{nanos, now};
+use crate::vfio::State;
 
 /// Something that happened during a transfer.
 #[derive(Debug, Clone)]
@@ -65,6 +66,17 @@ pub enum DeviceMoment {
     Begins(DeviceStep),
     /// The step ended, well or not.
     Ends(DeviceStep),
+    /// The device changed its state once, in the step that ends now: one single arc of the kernel's, which a device that
+    /// has any gives with [`Source::take_arcs`](crate::source::Source::take_arcs) or
+    /// [`Sink::take_arcs`](crate::sink::Sink::take_arcs).
+    Arc {
+        /// The state it was in.
+        from: State,
+        /// The state it was asked to go to.
+        to: State,
+        /// How long that took, well or not.
+        took: Duration,
+    },
     /// The first bytes of its state were read (sender, pre-copy included) or written (receiver).
     FirstByte,
     /// Its state was read to the end after it had stopped (sender), or written to the end (receiver). The config state
@@ -76,6 +88,10 @@ pub enum DeviceMoment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeviceStep {
+    /// [`Source::start`](crate::source::Source::start).
+    Start,
+    /// [`Sink::prepare`](crate::sink::Sink::prepare).
+    Prepare,
     /// [`Source::quiesce`](crate::source::Source::quiesce).
     Quiesce,
     /// [`Source::stop`](crate::source::Source::stop).
@@ -84,8 +100,16 @@ pub enum DeviceStep {
     Config,
     /// [`Sink::config`](crate::sink::Sink::config) and [`Sink::seal`](crate::sink::Sink::seal): the state is taken in.
     Load,
+    /// [`Sink::pre_run`](crate::sink::Sink::pre_run).
+    PreRun,
     /// [`Sink::run`](crate::sink::Sink::run).
     Run,
+    /// [`Source::release`](crate::source::Source::release).
+    Release,
+    /// [`Source::rollback`](crate::source::Source::rollback) or [`Sink::rollback`](crate::sink::Sink::rollback).
+    Rollback,
+    /// [`Source::park`](crate::source::Source::park).
+    Park,
 }
 
 /// Hears of events.

@@ -18,6 +18,7 @@ use super::caller::{DeviceMoment, DeviceStep};
 use super::guard::unless_panicked;
 use super::io_mode::{DeviceFd, Direction};
 use super::operation::Operation;
+use super::report_builder::timeline::Span;
 use super::steps::{Devices, StepOutput};
 use crate::buffer::Slot;
 use crate::error::{DeviceError, DeviceOperation, Errno, Error};
@@ -272,7 +273,7 @@ impl Readers {
     fn begin_config<R: Ring>(&mut self, worker: &mut Worker<R>, device: DeviceIdx, mut slot: Slot) {
         self.enter(device, Reading::Config);
         self.all[device.index()].read_at = worker.ring.now();
-        self.devices.begin(worker, device, Some(DeviceStep::Config), move |source| {
+        self.devices.begin(worker, device, DeviceStep::Config, move |source| {
             let len = source.config(&mut slot.payload_mut()[..CONFIG_SIZE_MAX])?;
             Ok(StepOutput::Slot(slot, len.min(CONFIG_SIZE_MAX)))
         });
@@ -311,6 +312,12 @@ impl Readers {
         read: usize,
     ) -> Result<Option<ReadPacket<Slot>>, Error> {
         let now = worker.ring.now();
+        let span = Span { begin: self.all[device.index()].read_at, end: now };
+        match self.running {
+            false => worker.report.timeline.read(device, span),
+            true if read > 0 => worker.report.timeline.precopied(device, span),
+            true => {}
+        }
         if read == 0 {
             worker.put(slot);
             self.converging.remove(device);

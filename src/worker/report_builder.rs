@@ -5,11 +5,13 @@ mod cost;
 pub(crate) mod header;
 mod host;
 mod tcp;
+pub(crate) mod timeline;
 
 use std::net::{IpAddr, SocketAddr};
 
 use self::cost::Meter;
 use self::header::{Header, rate};
+use self::timeline::Timeline;
 use crate::buffer::Pool;
 use crate::channel::ZeroCopy;
 use crate::channel::{Framing, Rx, Tx};
@@ -52,6 +54,7 @@ pub(crate) struct ReportBuilder {
     /// When every device was where it belongs.
     ended_at: Option<Nanos>,
     meter: Meter,
+    pub(crate) timeline: Timeline,
 }
 
 /// More than the kernel's `struct tcp_info` has in any version.
@@ -80,6 +83,7 @@ impl ReportBuilder {
             local: None,
             ended_at: None,
             meter: Meter::start(),
+            timeline: Timeline::new(devices),
         }
     }
 
@@ -294,6 +298,7 @@ impl ReportBuilder {
         let duration_ns = now.saturating_sub(self.started_at);
         let bytes: u64 = self.devices.iter().map(|device| device.bytes).sum();
         let downtime = self.downtime(now);
+        let timeline = self.timeline.entries(role, self.started_at, self.devices.len());
         let (header, settings) = (std::mem::take(&mut self.header), std::mem::take(&mut self.settings));
         let (devices, channels) = (std::mem::take(&mut self.devices), std::mem::take(&mut self.channels));
         Report {
@@ -328,6 +333,7 @@ impl ReportBuilder {
             intervals: Vec::new(),
             clock: None,
             other_side: None,
+            timeline,
             warnings: header.warnings,
         }
     }

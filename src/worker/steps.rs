@@ -6,16 +6,22 @@
 
 use crate::numbers::DeviceIdx;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::Worker;
 use super::caller::{DeviceMoment, DeviceStep};
 use super::guard::{Guarded, unless_panicked};
 use super::operation::Operation;
+use super::report_builder::timeline::Span;
 use crate::buffer::Slot;
 use crate::error::{DeviceError, Error, KernelError};
+use crate::limits::ARCS_MAX;
 use crate::ring::Ring;
 use crate::session::index_set::IndexSet;
-use crate::source::Flow;
+use crate::sink::Sink;
+use crate::source::{Flow, Source};
+use crate::time::Nanos;
+use crate::vfio::ArcTime;
 use crate::worker::finished::EndState;
 
 /// What a step gives.
@@ -31,10 +37,28 @@ pub(crate) enum StepOutput {
 
 pub(crate) type StepResult = Result<StepOutput, DeviceError>;
 
-/// One step of every device, and what it is to the caller, if anything.
-pub(crate) type NamedStep<D> = (Option<DeviceStep>, fn(&mut D) -> StepResult);
+/// One step of every device, and its name.
+pub(crate) type NamedStep<D> = (DeviceStep, fn(&mut D) -> StepResult);
 
-type HandBack<D> = Arc<Mutex<Option<(Guarded<Box<D>>, StepResult)>>>;
+/// What comes back from a step: the device, what the step gave, and the changes of state in it.
+type HandBack<D> = Arc<Mutex<Option<(Guarded<Box<D>>, StepResult, Vec<ArcTime>)>>>;
+
+/// A device whose steps may change its state.
+pub(crate) trait ChangesState {
+    fn take_arcs(&mut self) -> Vec<ArcTime>;
+}
+
+impl ChangesState for dyn Source {
+    fn take_arcs(&mut self) -> Vec<ArcTime> {
+        Source::take_arcs(self)
+    }
+}
+
+impl ChangesState for dyn Sink {
+    fn take_arcs(&mut self) -> Vec<ArcTime> {
+        Sink::take_arcs(self)
+    }
+}
 
 /// A device that is either here or lent to a step; never to two.
 struct Lent<D: ?Sized> {
@@ -46,8 +70,8 @@ struct Lent<D: ?Sized> {
     result: Option<StepResult>,
     /// It has been in a step.
     touched: bool,
-    /// What its step is to the caller, if anything.
-    step: Option<DeviceStep>,
+    /// The step that it is in, and since when.
+    step: Option<(DeviceStep, Nanos)>,
 }
 
 /// The devices of one side, by their number in the session.
@@ -57,7 +81,7 @@ pub(crate) struct Devices<D: ?Sized> {
     away: IndexSet<DeviceIdx>,
 }
 
-impl<D: ?Sized + Send + 'static> Devices<D> {
+impl<D: ?Sized + ChangesState + Send + 'static> Devices<D> {
     /// Names, instances, and the devices themselves.
     pub(crate) fn new(devices: impl Iterator<Item = (Box<str>, u32, Guarded<Box<D>>)>) -> Devices<D> {
         let all = devices.map(|(name, instance, device)| Lent {
@@ -119,19 +143,17 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
         !self.away.is_empty()
     }
 
-    /// Begins a step of a device that is here; what it is to the caller, if anything.
+    /// Begins a step of a device that is here.
     pub(crate) fn begin<R: Ring>(
         &mut self,
         worker: &mut Worker<R>,
         device: DeviceIdx,
-        name: Option<DeviceStep>,
+        name: DeviceStep,
         step: impl FnOnce(&mut D) -> StepResult + Send + 'static,
     ) {
         let lent = &mut self.all[device.index()];
-        lent.step = name;
-        if let Some(step) = name {
-            worker.caller.tell_device((&lent.name, lent.instance), DeviceMoment::Begins(step));
-        }
+        worker.caller.tell_device((&lent.name, lent.instance), DeviceMoment::Begins(name));
+        lent.step = Some((name, worker.ring.now()));
         let mut here = lent.device.take().expect("one step at a time");
         let back = Arc::clone(&lent.back);
         lent.result = None;
@@ -141,7 +163,8 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
             Operation::DeviceStep { device }.tag(),
             Box::new(move || {
                 let result = unless_panicked(|| step(&mut **here));
-                *back.lock().unwrap_or_else(PoisonError::into_inner) = Some((here, result));
+                let arcs = unless_panicked(|| Ok(here.take_arcs())).unwrap_or_default();
+                *back.lock().unwrap_or_else(PoisonError::into_inner) = Some((here, result, arcs));
             }),
         );
     }
@@ -150,7 +173,7 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
     pub(crate) fn begin_all<R: Ring>(
         &mut self,
         worker: &mut Worker<R>,
-        name: Option<DeviceStep>,
+        name: DeviceStep,
         step: fn(&mut D) -> StepResult,
     ) -> IndexSet<DeviceIdx> {
         let mut begun = IndexSet::default();
@@ -166,17 +189,35 @@ impl<D: ?Sized + Send + 'static> Devices<D> {
     /// A step has ended: the device is here again.
     pub(crate) fn on_step_end<R: Ring>(&mut self, worker: &mut Worker<R>, device: DeviceIdx) {
         let lent = &mut self.all[device.index()];
-        if let Some(step) = lent.step.take() {
-            worker.caller.tell_device((&lent.name, lent.instance), DeviceMoment::Ends(step));
-        }
+        let mut arcs = Vec::new();
         match lent.back.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some((here, result)) => {
+            Some((here, result, changes)) => {
                 lent.device = Some(here);
                 lent.result = Some(result);
                 self.away.remove(device);
+                arcs = changes;
             }
             None => lent.result = Some(Err(DeviceError::Panicked)),
         }
+        self.note(worker, device, &arcs);
+    }
+
+    /// Notes a step that has ended, and the changes of state in it, and tells the caller.
+    fn note<R: Ring>(&mut self, worker: &mut Worker<R>, device: DeviceIdx, arcs: &[ArcTime]) {
+        let lent = &mut self.all[device.index()];
+        let Some((step, begin)) = lent.step.take() else { return };
+        let span = Span { begin, end: worker.ring.now() };
+        let name = (&*lent.name, lent.instance);
+        for arc in arcs.iter().take(ARCS_MAX) {
+            // a device's own clock may be another one
+            let begin_ns = arc.begin_ns.clamp(span.begin, span.end);
+            let arc = ArcTime { begin_ns, end_ns: arc.end_ns.clamp(begin_ns, span.end), ..*arc };
+            worker.report.timeline.arc(device, arc);
+            let took = Duration::from_nanos(arc.end_ns - begin_ns);
+            worker.caller.tell_device(name, DeviceMoment::Arc { from: arc.from, to: arc.to, took });
+        }
+        worker.report.timeline.step(device, step, span);
+        worker.caller.tell_device(name, DeviceMoment::Ends(step));
     }
 
     /// What a device's last step gave, once.

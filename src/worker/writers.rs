@@ -14,6 +14,7 @@ use super::event_loop::{Loop, drain, run_until, within};
 use super::guard::{Guarded, unless_panicked};
 use super::io_mode::{DeviceFd, Direction};
 use super::operation::Operation;
+use super::report_builder::timeline::Span;
 use super::steps::{Devices, NamedStep, StepOutput, StepResult};
 use crate::buffer::Slot;
 use crate::error::{DeviceError, DeviceOperation, Errno, Error};
@@ -150,8 +151,10 @@ impl Writers {
         let writer = &mut self.all[device.index()];
         if config {
             writer.writing = Writing::Config { packet };
+            // what follows is loading
+            worker.report.transferred(now);
             worker.caller.tell_device(self.devices.name(device), DeviceMoment::LastByte);
-            self.devices.begin(worker, device, Some(DeviceStep::Load), move |sink| {
+            self.devices.begin(worker, device, DeviceStep::Load, move |sink| {
                 sink.config(slot.payload(len))?;
                 sink.seal()?;
                 Ok(StepOutput::Slot(slot, len))
@@ -254,8 +257,12 @@ impl Writers {
         worker.put(slot);
         queue.written(device, now);
         let writer = &mut self.all[device.index()];
-        if writer.written == 0 && matches!(writer.writing, Writing::UnderWay { .. }) {
-            worker.caller.tell_device(self.devices.name(device), DeviceMoment::FirstByte);
+        if matches!(writer.writing, Writing::UnderWay { .. }) {
+            worker.report.transferred(now);
+            worker.report.timeline.written(device, Span { begin: packet.began_at, end: now });
+            if writer.written == 0 {
+                worker.caller.tell_device(self.devices.name(device), DeviceMoment::FirstByte);
+            }
         }
         writer.writing = Writing::Idle;
         writer.written += packet.len as u64;
@@ -264,7 +271,6 @@ impl Writers {
         if self.same_clock {
             worker.recorder.record(Stage::EndToEnd, packet.read_at, now);
         }
-        worker.report.transferred(now);
     }
 
     /// A step of a device has ended.
@@ -349,9 +355,10 @@ pub(crate) fn start_devices<L: Loop>(
     turn: fn(&mut L) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let persist = |owner: &mut L, until| turn(owner).or_else(|_| drain(owner, until));
-    step_all_sinks(owner, parts, (None, |sink| sink.pre_run().map(|()| StepOutput::Nothing)), persist)?;
+    let pre_run = |sink: &mut (dyn Sink + 'static)| sink.pre_run().map(|()| StepOutput::Nothing);
+    step_all_sinks(owner, parts, (DeviceStep::PreRun, pre_run), persist)?;
     let run = |sink: &mut (dyn Sink + 'static)| sink.run().map(|()| StepOutput::Nothing);
-    step_all_sinks(owner, parts, (Some(DeviceStep::Run), run), persist)
+    step_all_sinks(owner, parts, (DeviceStep::Run, run), persist)
 }
 
 /// Every device runs what was loaded: notes it.
@@ -376,7 +383,7 @@ pub(crate) fn roll_back<L: Loop>(owner: &mut L, parts: Parts<L>) -> bool {
         sink.rollback()?;
         Ok(StepOutput::End(if sink.was_reset() { EndState::Reset } else { EndState::Back }))
     };
-    let all = finish_devices(owner, |owner| devices(parts(owner)), reset, end);
+    let all = finish_devices(owner, |owner| devices(parts(owner)), (DeviceStep::Rollback, reset), end);
     let (worker, writers) = parts(owner);
     for device in DeviceIdx::below(writers.devices.len()) {
         let keeps = writers.devices.here(device).is_some_and(keeps_written);

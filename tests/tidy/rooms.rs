@@ -31,14 +31,14 @@ pub(crate) const RULES: Rules = Rules {
         ("descriptor", &["limits", "error"]),
         ("source", &["limits", "error", "vfio", "descriptor"]),
         ("sink", &["limits", "error", "vfio", "descriptor", "source"]),
-        ("report", &["limits", "error", "time"]),
+        ("report", &["limits", "error", "time", "vfio"]),
         ("compare", &["report"]),
         ("net", &["limits", "error", "phase", "time", "wire", "cancel", "ring"]),
         (
             "worker",
             &[
                 "buffer", "cancel", "channel", "error", "limits", "net", "numbers", "phase", "report",
-                "ring", "session", "sink", "source", "time", "wire",
+                "ring", "session", "sink", "source", "time", "vfio", "wire",
             ],
         ),
         (

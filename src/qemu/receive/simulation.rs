@@ -13,6 +13,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, PeerError};
 use crate::limits::{HEADER_ROOM, QEMU_LEFTOVERS_MAX};
 use crate::net::Connection;
+use crate::report::{Report, Role, TimelineWhat as What};
 use crate::ring::sim::{Cut, Dice, SimFile, SimRing, World};
 use crate::ring::{Completion, Directions, Ring, Tag};
 use crate::session::handover::Outcome;
@@ -245,7 +246,25 @@ fn every_migration_arrives_whatever_the_order_of_completions() {
             let len = device.content().len() + device.config.len();
             assert_eq!((&report.name, report.bytes), (&device.name, len as u64), "seed {seed}");
         }
+        check_timeline(&played.finished.report, &scenario.migration);
     }
+}
+
+/// The receiver has its part of the timeline: what it wrote, loaded and let run.
+fn check_timeline(report: &Report, migration: &Migration) {
+    for (idx, device) in (0..).zip(&migration.devices) {
+        let of = |what| report.timeline.iter().filter(move |it| (it.device, it.what) == (Some(idx), what));
+        let writes = usize::from(!device.content().is_empty());
+        for (what, count) in
+            [(What::FirstWrite, writes), (What::LastWrite, writes), (What::Load, 1), (What::Run, 1)]
+        {
+            assert_eq!(of(what).count(), count, "{what} of {idx}: {:?}", report.timeline);
+        }
+        let ends =
+            [What::LastWrite, What::Load, What::Run].map(|what| of(what).next().map(|entry| entry.end_ns));
+        assert!(ends.is_sorted() && ends[2] <= Some(report.duration_ns), "{:?}", report.timeline);
+    }
+    assert!(report.timeline.iter().all(|entry| entry.side == Role::Receiver));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::super::least_loaded::least_loaded;
 use crate::buffer::{Lease, Slot};
 use crate::channel::{Tx, TxEvent};
 use crate::error::Errno;
-use crate::numbers::ChannelIdx;
+use crate::numbers::{ChannelIdx, DeviceIdx};
 use crate::ring::Ring;
 use crate::session::index_set::IndexSet;
 use crate::wire::DataHeader;
@@ -12,6 +12,8 @@ use crate::wire::DataHeader;
 /// The data connections of the sender.
 pub(super) struct Channels {
     all: Vec<Tx>,
+    /// Whose packet each one sends, or sent last.
+    devices: Vec<DeviceIdx>,
     /// Those that a packet can be given to.
     idle: IndexSet<ChannelIdx>,
 }
@@ -19,7 +21,7 @@ pub(super) struct Channels {
 impl Channels {
     pub(super) fn new(channels: impl Iterator<Item = Tx>) -> Channels {
         let all: Vec<Tx> = channels.collect();
-        Channels { idle: IndexSet::below(all.len()), all }
+        Channels { idle: IndexSet::below(all.len()), devices: vec![DeviceIdx(0); all.len()], all }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Tx> {
@@ -29,6 +31,11 @@ impl Channels {
     /// When a channel's current packet, or its last one, was given to it.
     pub(super) fn sent_at(&self, channel: ChannelIdx) -> u64 {
         self.all[channel.index()].sent_at()
+    }
+
+    /// Whose packet a channel's current packet, or its last one, is.
+    pub(super) fn device(&self, channel: ChannelIdx) -> DeviceIdx {
+        self.devices[channel.index()]
     }
 
     /// How many a packet can be given to.
@@ -58,6 +65,7 @@ impl Channels {
         header: &DataHeader,
     ) {
         self.all[channel.index()].send(ring, slot, header);
+        self.devices[channel.index()] = DeviceIdx(header.device);
         self.idle.remove(channel);
     }
 

@@ -12,12 +12,12 @@ use crate::session::handover::Outcome;
 use crate::source::Source;
 use crate::time::deadlines::Deadline;
 use crate::transfer::control_link::{await_abort_reason, final_message};
-use crate::worker::caller::Event;
+use crate::worker::caller::{DeviceStep, Event};
 use crate::worker::ending::{drain_close, finish_devices, send_final_message};
 use crate::worker::event_loop::{drain, run_until, within};
 use crate::worker::finished::{EndState, Finished, Parked};
 use crate::worker::hook::await_hook;
-use crate::worker::steps::{StepOutput, StepResult};
+use crate::worker::steps::{NamedStep, StepOutput};
 
 impl<R: Ring> Sending<R> {
     /// Brings every device to where the hand-over says that it belongs, and tells the peer.
@@ -31,10 +31,16 @@ impl<R: Ring> Sending<R> {
         // a hook is never left running, and may still use the devices' virtual machine
         await_hook(&mut self, |sending| &mut sending.worker);
         self.settle();
-        let step: fn(&mut (dyn Source + 'static)) -> StepResult = match outcome {
-            Outcome::Complete => |source| source.release().map(|()| StepOutput::End(EndState::Released)),
-            Outcome::Aborted => |source| source.rollback().map(|()| StepOutput::End(EndState::Back)),
-            Outcome::InDoubt => |source| source.park().map(|()| StepOutput::End(EndState::Parked)),
+        let step: NamedStep<dyn Source> = match outcome {
+            Outcome::Complete => {
+                (DeviceStep::Release, |source| source.release().map(|()| StepOutput::End(EndState::Released)))
+            }
+            Outcome::Aborted => {
+                (DeviceStep::Rollback, |source| source.rollback().map(|()| StepOutput::End(EndState::Back)))
+            }
+            Outcome::InDoubt => {
+                (DeviceStep::Park, |source| source.park().map(|()| StepOutput::End(EndState::Parked)))
+            }
         };
         let end = within(&mut self, SETTLE_MAX);
         finish_devices(&mut self, Sending::devices, step, end);

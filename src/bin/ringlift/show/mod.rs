@@ -12,5 +12,6 @@ pub(crate) mod results;
 #[cfg(test)]
 pub(crate) mod samples;
 pub(crate) mod table;
+pub(crate) mod timeline;
 pub(crate) mod units;
 pub(crate) mod warnings;

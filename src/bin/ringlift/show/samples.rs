@@ -61,6 +61,7 @@ pub(crate) fn report() -> Report {
         intervals: Vec::new(),
         clock: None,
         other_side: None,
+        timeline: Vec::new(),
         warnings: Vec::new(),
     }
 }

@@ -2,6 +2,7 @@
 
 use ringlift::report::{Distribution, Report};
 
+use crate::show::timeline::timeline;
 use crate::show::units::{bytes, rate, time};
 
 /// One side's summary.
@@ -10,6 +11,7 @@ pub(crate) fn summary(report: &Report) -> String {
     text += &devices(report);
     text.push('\n');
     text += &overview(&[report]);
+    text += &timeline(&[report]);
     text += &latency(report, report);
     text
 }
@@ -19,6 +21,7 @@ pub(crate) fn both(sender: &Report, receiver: &Report) -> String {
     let mut text = devices(receiver);
     text.push('\n');
     text += &overview(&[sender, receiver]);
+    text += &timeline(&[sender, receiver]);
     text += &latency(sender, receiver);
     text
 }
