@@ -15,6 +15,10 @@ use common::destination::{Destination, Manners};
 use common::schema::{assert_same_properties, faults, schema_words, type_words, valid};
 use common::source::{Streams, migrate};
 use common::{Running, loopback};
+use ringlift::compare::{
+    ArmReport, ChangeReport, CompanionReport, CompareReport, DifferenceReport, MetricReport, ModesReport,
+    NoteCode, NoteReport, SeriesReport, Verdict,
+};
 use ringlift::qemu::capture::inspect;
 use ringlift::qemu::{self, Captured, Replay, Replayed};
 use ringlift::report::{
@@ -37,6 +41,7 @@ const CAPTURE: &str = include_str!("../docs/capture.schema.json");
 const REPLAY: &str = include_str!("../docs/replay.schema.json");
 const PROBE: &str = include_str!("../docs/probe.schema.json");
 const INSPECT: &str = include_str!("../docs/inspect.schema.json");
+const COMPARE: &str = include_str!("../docs/compare.schema.json");
 
 fn parsed(schema: &str) -> Value {
     serde_json::from_str(schema).unwrap()
@@ -167,6 +172,55 @@ fn full_replay() -> ReplayReport {
     ReplayReport { error: Some(an_error()), warnings: vec![a_warning()], ..report }
 }
 
+fn full_comparison() -> CompareReport {
+    let text = || "text".to_owned();
+    let arm = || ArmReport { name: text(), ringlift: Some(text()) };
+    let series = || SeriesReport {
+        median: 100.5,
+        spread: 0.1,
+        noise: 0.1,
+        autocorrelation: -0.5,
+        modes: Some(ModesReport { low: 90.0, high: 120.0, high_share: 0.3 }),
+        values: vec![100.0, 101.0],
+    };
+    let metric = MetricReport {
+        name: text(),
+        unit: "ns/GiB".to_owned(),
+        smaller_is_better: true,
+        gates: true,
+        verdict: Verdict::CannotTell,
+        base: series(),
+        new: series(),
+        change: ChangeReport { estimate: 0.01, low: None, high: Some(0.2) },
+        smallest_visible: 0.1,
+        rounds_to_decide: Some(100),
+    };
+    CompareReport {
+        schema: Schema::default(),
+        verdict: Verdict::NoChange,
+        base: arm(),
+        new: arm(),
+        calibration: true,
+        run_id: Some(text()),
+        seed: Some(1),
+        rounds: 2,
+        interleaved: true,
+        max_regression: 0.05,
+        confident: false,
+        z: 2.0,
+        metrics: vec![metric],
+        companions: vec![CompanionReport {
+            name: text(),
+            base: 1.0,
+            new: 2.0,
+            tolerance: 0.1,
+            differs: true,
+        }],
+        differences: vec![DifferenceReport { what: text(), base: text(), new: text() }],
+        notes: vec![NoteReport { code: NoteCode::Noise, text: text() }],
+    }
+}
+
 fn full_inspect() -> InspectReport {
     let capture =
         Capture::of("device-on-channels").with("multifd-1.bin", |bytes| bytes.truncate(bytes.len() - 1));
@@ -202,6 +256,7 @@ fn every_report_has_every_property_of_its_schema_and_no_other() {
     check(REPLAY, &full_replay(), 50);
     check(INSPECT, &full_inspect(), 35);
     check(PROBE, &full_probe(), 45);
+    check(COMPARE, &full_comparison(), 50);
 }
 
 #[test]
@@ -248,6 +303,16 @@ fn the_schemas_have_the_words_that_the_types_have() {
             ("/properties/settings/properties/pace", type_words::<ReplayPace>()),
             (huge_pages, type_words::<HugePages>()),
             (warning, type_words::<WarningCode>()),
+        ],
+    );
+    let units = ["ns", "ns/GiB", "bytes/s", "bytes", "count"].map(str::to_owned).into();
+    same(
+        COMPARE,
+        &[
+            ("/properties/verdict", type_words::<Verdict>()),
+            ("/$defs/metric/properties/verdict", type_words::<Verdict>()),
+            ("/$defs/metric/properties/unit", units),
+            ("/$defs/note/properties/code", type_words::<NoteCode>()),
         ],
     );
     same(

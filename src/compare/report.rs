@@ -77,7 +77,7 @@ pub struct MetricReport {
     pub change: ChangeReport,
     /// The smallest change, as a share, that this many rounds can see at the noise of base.
     pub smallest_visible: f64,
-    /// About how many rounds would decide it; none when it is decided, or nothing sensible would.
+    /// About how many rounds would decide it; none when it is decided, or would take more than 1000.
     pub rounds_to_decide: Option<u64>,
 }
 

@@ -81,8 +81,8 @@ pub struct Modes {
 /// Simulated: of 20 values of a normal distribution 0.1 % seem to have two modes, of a uniform one 2 %, of a drifting one
 /// 0.3 %, while of two modes that are 25 % apart, with a deviation of 3 % inside each, 90 % are found.
 const LEFT_OF_VARIANCE: f64 = 0.12;
-/// A mode has at least this share of the values, and at least [`MODE_MIN`] of them: fewer are outliers.
-const MODE_SHARE: f64 = 0.15;
+/// A mode has at least this many per cent of the values, and at least [`MODE_MIN`] of them: fewer are outliers.
+const MODE_PERCENT: usize = 15;
 const MODE_MIN: usize = 3;
 
 /// The two modes of a series, if it has more than one: if it can be split in two so that hardly any variance is left
@@ -90,7 +90,7 @@ const MODE_MIN: usize = 3;
 pub fn modes(values: &[f64]) -> Option<Modes> {
     let sorted = sorted(values);
     let (len, all) = (sorted.len(), squares(&sorted));
-    let least = ((len as f64 * MODE_SHARE).ceil() as usize).max(MODE_MIN);
+    let least = (len * MODE_PERCENT).div_ceil(100).max(MODE_MIN);
     if len < super::ROUNDS_MIN || all <= 0.0 {
         return None;
     }

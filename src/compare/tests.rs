@@ -264,7 +264,8 @@ fn compare(machine: &mut Machine, chance: &mut Chance, shift: f64) -> (Verdict, 
 /// 4.0 and 5.6 %, and 400 of them, good to about two points, are made every time.
 #[test]
 fn nothing_changed_hardly_ever_alarms_and_ten_percent_are_found() {
-    let noises: [(&str, fn() -> Machine, f64, f64); 6] = [
+    type Noise = (&'static str, fn() -> Machine, f64, f64);
+    let noises: [Noise; 6] = [
         ("spread 10 %", || steady(0.043), 1.0, 99.0),
         ("spread 20 %", || steady(0.086), 6.5, 95.0),
         ("spread 30 %", || steady(0.13), 8.5, 82.0),

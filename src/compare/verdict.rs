@@ -5,14 +5,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::rounds::{Interval, Rounds};
+use super::rounds::{Interval, ROUNDS_MAX, Rounds};
 
 /// How far from 0 z must be: twice the deviation, because up to five looks are taken.
 pub const Z: f64 = 2.0;
 /// Fewer rounds decide nothing.
 pub const ROUNDS_MIN: usize = 10;
-/// More rounds than this are not worth being advised.
-const ADVICE_MAX: f64 = 10_000.0;
 
 /// What is called worse.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,7 +80,8 @@ pub struct Judged {
     pub estimate: f64,
     /// Where that shift lies, at [`Z`].
     pub interval: Interval,
-    /// About how many rounds in all would decide it; none when it is decided, or would take more than is sensible.
+    /// About how many rounds in all would decide it; none when it is decided, or would take more than
+    /// [`ROUNDS_MAX`](super::ROUNDS_MAX).
     pub rounds_to_decide: Option<u64>,
 }
 
@@ -123,7 +122,7 @@ fn to_decide(rounds: &Rounds, rule: Rule, bar: f64, interval: Interval) -> Optio
         clippy::cast_sign_loss,
         reason = "within the bound, and positive"
     )]
-    (needed <= ADVICE_MAX).then_some((needed as u64).max(ROUNDS_MIN as u64))
+    (needed <= ROUNDS_MAX as f64).then_some((needed as u64).max(ROUNDS_MIN as u64))
 }
 
 /// Of several z, those that are certain together: the strongest must hold against all of them, the next one against one

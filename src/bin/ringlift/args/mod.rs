@@ -99,7 +99,7 @@ pub(crate) struct Demo {
     #[command(flatten)]
     pub(crate) run: Run,
     /// Exits with status 6 if this holds for the complete transfer, such as downtime>300ms or send.p99>=5ms. Repeat for several
-    #[arg(long = "fail-if", value_name = "METRIC>VALUE")]
+    #[arg(long = "fail-if", value_name = "CONDITION")]
     pub(crate) fail_if: Vec<Condition>,
 }
 
@@ -192,7 +192,7 @@ pub(crate) struct Recv {
     #[command(flatten)]
     pub(crate) run: Run,
     /// Exits with status 6 if this holds for the complete transfer, such as downtime>300ms or send.p99>=5ms. Repeat for several
-    #[arg(long = "fail-if", value_name = "METRIC>VALUE", requires = "once")]
+    #[arg(long = "fail-if", value_name = "CONDITION", requires = "once")]
     pub(crate) fail_if: Vec<Condition>,
     /// For the demo: ends with process PID, and prints only the report and the histogram
     #[arg(long, value_name = "PID", hide = true)]
@@ -254,7 +254,7 @@ pub(crate) struct Send {
     #[command(flatten)]
     pub(crate) run: Run,
     /// Exits with status 6 if this holds for the complete transfer, such as downtime>300ms or send.p99>=5ms. Repeat for several
-    #[arg(long = "fail-if", value_name = "METRIC>VALUE")]
+    #[arg(long = "fail-if", value_name = "CONDITION")]
     pub(crate) fail_if: Vec<Condition>,
 }
 

@@ -103,7 +103,9 @@ fn verdict(report: &CompareReport) -> String {
                 Some(needed) => format!(
                     "cannot tell from {rounds} rounds: {undecided}; about {needed} rounds would decide it at this noise"
                 ),
-                None => format!("cannot tell from {rounds} rounds: {undecided}"),
+                None => {
+                    format!("cannot tell from {rounds} rounds: {undecided}; more of them would hardly help")
+                }
             }
         }
     }

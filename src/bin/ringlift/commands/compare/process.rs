@@ -165,7 +165,7 @@ impl Process {
         while let Ok(line) = self.words.recv_timeout(TICK) {
             self.keep(line);
         }
-        first_error(&self.heard).map(str::to_owned)
+        self.heard.iter().find_map(|line| line.strip_prefix("error: ")).map(str::to_owned)
     }
 }
 

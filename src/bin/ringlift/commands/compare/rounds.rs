@@ -101,12 +101,24 @@ impl Runner<'_> {
         for arm in order {
             let program = self.programs[arm];
             runs[arm] = process::run(program, &self.workload, &self.cancel)
-                .map_err(|no_run| said(&no_run, arm, program, number))?;
+                .map_err(|no_run| self.said(&no_run, arm, number))?;
             if let (Some(folder), Some(number)) = (&self.keep, number) {
                 self.store(folder, &runs[arm], arm, number)?;
             }
         }
         Ok(runs)
+    }
+
+    /// A signal from a terminal ends both processes, too: that is no failure of theirs.
+    fn said(&self, no_run: &NoRun, arm: usize, round: Option<usize>) -> Exit {
+        let NoRun::Failed(text) = no_run else { return Exit::Cancelled };
+        if self.cancel.is_cancelled() {
+            return Exit::Cancelled;
+        }
+        let round = round.map_or_else(|| "while warming up".to_owned(), |round| format!("in round {round}"));
+        let text = format!("{} ({}) failed {round}: {text}", ARMS[arm], self.programs[arm].display());
+        warnings::failure(&text, Some("run `recv` and `send` of that program by hand to see all they print"));
+        Exit::Usage
     }
 
     fn store(&self, folder: &Path, run: &Run, arm: usize, round: usize) -> Result<(), Exit> {
@@ -134,17 +146,6 @@ fn labelled(mut report: Value, run_id: &str, arm: &str, round: usize) -> Value {
         report["run"][key] = value;
     }
     report
-}
-
-fn said(no_run: &NoRun, arm: usize, program: &Path, round: Option<usize>) -> Exit {
-    let NoRun::Failed(text) = no_run else { return Exit::Cancelled };
-    let round = round.map_or_else(|| "while warming up".to_owned(), |round| format!("in round {round}"));
-    let text = format!("{} ({}) failed {round}: {text}", ARMS[arm], program.display());
-    warnings::failure(
-        &text,
-        Some("run that `send` and a `recv` for it by hand to see all of their messages"),
-    );
-    Exit::Usage
 }
 
 fn prepare(folder: &Path) -> Result<(), Exit> {
