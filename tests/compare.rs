@@ -38,11 +38,11 @@ fn script(folder: &TempDir, name: &str, body: &str) -> String {
     path.display().to_string()
 }
 
-/// Moves sixty-four times as much state as it is told to.
+/// Moves sixteen times as much state as it is told to.
 fn slower(folder: &TempDir) -> String {
     let exec = format!("exec {} \"$@\"", program().display());
     let body = format!(
-        "for option; do shift; case $option in d0=null:1MiB) option=d0=null:64MiB;; esac\nset -- \"$@\" \"$option\"; done\n{exec}"
+        "for option; do shift; case $option in d0=null:1MiB) option=d0=null:16MiB;; esac\nset -- \"$@\" \"$option\"; done\n{exec}"
     );
     script(folder, "slower", &body)
 }
@@ -93,7 +93,7 @@ fn a_slower_program_is_worse_and_one_that_moves_more_is_refused() {
     let refused = ringlift(&[&run[..], &options].concat());
     assert_eq!(code(&refused), 2);
     let said = stderr(&refused);
-    assert!(said.contains("bytes: 1048576 in base, 67108864 in new"), "{said}");
+    assert!(said.contains("bytes: 1048576 in base, 16777216 in new"), "{said}");
 
     let worse = ringlift(&[&run[..], &["--accept"], &options].concat());
     assert_eq!(code(&worse), 1, "{}", stderr(&worse));

@@ -8,11 +8,10 @@
 /// The most rounds that are compared: the work grows with their square.
 pub const ROUNDS_MAX: usize = 1000;
 
-/// The values of two arms, round by round, as logarithms: a difference is a ratio.
+/// Two arms, round by round. Their values are logarithms: a difference is a ratio.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rounds {
-    base: Vec<f64>,
-    new: Vec<f64>,
+    len: usize,
     /// At every shift where the order of a value of new and a value of base changes, ascending.
     curve: Vec<Point>,
     estimate: f64,
@@ -43,27 +42,17 @@ impl Rounds {
         let crossings = crossings(&base, &new);
         let estimate = median_of_sorted(crossings.iter().map(|crossing| crossing.shift));
         let curve = curve(&base, &new, &crossings);
-        Rounds { base, new, curve, estimate }
+        Rounds { len: base.len(), curve, estimate }
     }
 
     /// How many rounds.
     pub fn len(&self) -> usize {
-        self.base.len()
+        self.len
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.base.is_empty()
-    }
-
-    /// The values of base.
-    pub fn base(&self) -> &[f64] {
-        &self.base
-    }
-
-    /// The values of new.
-    pub fn new_arm(&self) -> &[f64] {
-        &self.new
+        self.len == 0
     }
 
     /// The shift of new against base: the median of all n² differences (Hodges-Lehmann). 0 without rounds.

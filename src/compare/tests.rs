@@ -121,8 +121,8 @@ fn the_strict_form_calls_worse_only_what_lies_above_the_bar_for_certain() {
 fn what_is_undecided_comes_with_the_rounds_that_would_decide_it() {
     let rule = Rule::default();
     assert_eq!(verdict(shifted(20, 0.01, 0.1), rule).rounds_to_decide, None, "it is decided");
-    let noisy = verdict(shifted(20, 0.3, 0.0), rule);
-    let noisier = verdict(shifted(20, 0.6, 0.0), rule);
+    let noisy = verdict(shifted(20, 0.15, 0.0), rule);
+    let noisier = verdict(shifted(20, 0.25, 0.0), rule);
     assert!(noisy.rounds_to_decide.unwrap() > 20);
     assert!(noisier.rounds_to_decide > noisy.rounds_to_decide);
     assert!(

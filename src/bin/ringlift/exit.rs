@@ -11,9 +11,9 @@ use ringlift::{Finished, Outcome};
 pub(crate) enum Exit {
     /// Every device runs at the destination.
     Complete = 0,
-    /// Nothing was lost: the devices are back in their earlier state.
+    /// Nothing was lost: the devices are back in their earlier state. Of a comparison: new is worse.
     Failed = 1,
-    /// The command line makes no sense.
+    /// The command line makes no sense. Of a comparison: nothing was compared.
     Usage = 2,
     /// It is unknown which side runs.
     InDoubt = 3,

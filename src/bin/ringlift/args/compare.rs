@@ -153,12 +153,17 @@ impl Judging {
         Rule { max_regression: self.max_regression, confident: self.confident }
     }
 
-    /// What decides.
+    /// What decides, each once.
     pub(crate) fn gating(&self) -> Vec<Metric> {
-        match self.metrics.is_empty() {
-            true => vec![Metric::Downtime, Metric::Throughput],
-            false => self.metrics.clone(),
+        let default = [Metric::Downtime, Metric::Throughput];
+        let named = if self.metrics.is_empty() { &default[..] } else { &self.metrics };
+        let mut gating = Vec::new();
+        for metric in named {
+            if !gating.contains(metric) {
+                gating.push(*metric);
+            }
         }
+        gating
     }
 }
 

@@ -110,3 +110,43 @@ fn verdict(report: &CompareReport) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::show::samples::comparison;
+
+    #[test]
+    fn a_comparison_has_a_row_for_each_metric_and_those_that_do_not_count_are_in_parentheses() {
+        let text = text(&comparison());
+        assert!(text.starts_with("base: old/ringlift (ringlift 0.1.0)\nnew:  new/ringlift\n"), "{text}");
+        assert!(text.contains("+33.8 % [+26.1, +41.1]     worse   10\n"), "{text}");
+        assert!(text.contains("+33.8 % [+26.1, ?]   (worse)   10\n"), "{text}");
+        assert!(text.contains("\nworse: downtime, by the bar of 5.0 % or more\nnote: it drifts\n"), "{text}");
+    }
+
+    #[test]
+    fn a_comparison_in_markdown_is_a_table_with_the_same_rows() {
+        let text = markdown(&comparison());
+        assert!(text.starts_with("### ringlift compare: worse\n\n| metric | base | new |"), "{text}");
+        assert!(
+            text.contains("| downtime | 110 ms ± 9 % | 147 ms ± 9 % | +33.8 % [+26.1, +41.1] | worse | 10 |")
+        );
+        assert!(text.ends_with("\n- it drifts\n"), "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_told_comes_with_advice() {
+        let mut report = comparison();
+        report.verdict = Verdict::CannotTell;
+        report.metrics[0].verdict = Verdict::CannotTell;
+        report.metrics[0].rounds_to_decide = Some(85);
+        assert_eq!(
+            verdict(&report),
+            "cannot tell from 10 rounds: downtime; about 85 rounds would decide it at this noise"
+        );
+        report.metrics[0].rounds_to_decide = None;
+        assert!(verdict(&report).ends_with("more of them would hardly help"));
+        assert_eq!(look(&report), "after 10 rounds: downtime +33.8 % [+26.1, +41.1]: cannot tell");
+    }
+}

@@ -31,3 +31,31 @@ pub(crate) fn gha(report: &CompareReport) -> Value {
 }
 
 const GIB: f64 = (1u64 << 30) as f64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::show::samples::comparison;
+
+    #[test]
+    fn bencher_gets_measures_with_bounds_around_them() {
+        let bmf = bmf(&comparison());
+        let downtime = &bmf["ringlift"]["downtime"];
+        assert_eq!(downtime["value"], 147e6);
+        assert!(
+            downtime["lower_value"].as_f64() < Some(147e6) && downtime["upper_value"].as_f64() > Some(147e6)
+        );
+        assert!(bmf["ringlift"]["send-p99"].is_object());
+    }
+
+    #[test]
+    fn a_rate_becomes_a_time_where_smaller_is_better() {
+        let mut report = comparison();
+        report.metrics[0].smaller_is_better = false;
+        report.metrics[0].new.median = GIB;
+        let gha = gha(&report);
+        assert_eq!((&gha[0]["value"], &gha[0]["unit"]), (&json!(1e9), &json!("ns/GiB")));
+        assert_eq!(gha[0]["extra"], "10 rounds, ringlift ?");
+        assert_eq!((&gha[1]["name"], &gha[1]["unit"]), (&json!("send.p99"), &json!("ns")));
+    }
+}

@@ -1,5 +1,8 @@
 //! A report for the tests of the output.
 
+use ringlift::compare::{
+    ArmReport, ChangeReport, CompareReport, MetricReport, NoteCode, NoteReport, SeriesReport, Verdict,
+};
 use ringlift::report::{
     Backpressure, ChannelReport, Checksum, DeviceReport, Distribution, Downtime, HostDetails, Latency,
     Report, Role, Schema, Settings, TransferOutcome, ZeroCopy,
@@ -63,5 +66,47 @@ pub(crate) fn report() -> Report {
         other_side: None,
         timeline: Vec::new(),
         warnings: Vec::new(),
+    }
+}
+
+/// A comparison with a metric that counts and one that does not.
+pub(crate) fn comparison() -> CompareReport {
+    let series = |median| SeriesReport {
+        median,
+        spread: 0.09,
+        noise: 0.1,
+        autocorrelation: 0.0,
+        modes: None,
+        values: vec![median],
+    };
+    let metric = |name: &str, gates, high| MetricReport {
+        name: name.to_owned(),
+        unit: "ns".to_owned(),
+        smaller_is_better: true,
+        gates,
+        verdict: Verdict::Worse,
+        base: series(110e6),
+        new: series(147e6),
+        change: ChangeReport { estimate: 0.338, low: Some(0.261), high },
+        smallest_visible: 0.15,
+        rounds_to_decide: None,
+    };
+    CompareReport {
+        schema: Schema::default(),
+        verdict: Verdict::Worse,
+        base: ArmReport { name: "old/ringlift".to_owned(), ringlift: Some("0.1.0".to_owned()) },
+        new: ArmReport { name: "new/ringlift".to_owned(), ringlift: None },
+        calibration: false,
+        run_id: None,
+        seed: None,
+        rounds: 10,
+        interleaved: true,
+        max_regression: 0.05,
+        confident: false,
+        z: 2.0,
+        metrics: vec![metric("downtime", true, Some(0.411)), metric("send.p99", false, None)],
+        companions: Vec::new(),
+        differences: Vec::new(),
+        notes: vec![NoteReport { code: NoteCode::Drift, text: "it drifts".to_owned() }],
     }
 }

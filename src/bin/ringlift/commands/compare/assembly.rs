@@ -34,7 +34,9 @@ pub(super) struct Compared<'a> {
 }
 
 /// Shown where they were measured, and never part of the verdict unless named.
-const SHOWN: [Metric; 4] = [
+const SHOWN: [Metric; 6] = [
+    Metric::Downtime,
+    Metric::Throughput,
     Metric::Duration,
     Metric::CpuPerGib,
     Metric::Stage(Side::Sender, "send", "p99"),
@@ -98,14 +100,7 @@ fn arm(rounds: &[[Run; 2]], arms: &Arms, arm: usize) -> ArmReport {
 }
 
 fn metrics(compared: &Compared, judging: &Judging) -> Result<Vec<MetricReport>, Exit> {
-    let mut gating = judging.gating();
-    let mut seen = Vec::new();
-    gating.retain(|metric| {
-        !seen.contains(metric) && {
-            seen.push(*metric);
-            true
-        }
-    });
+    let gating = judging.gating();
     let values: Vec<Values> =
         gating.iter().map(|metric| measured(compared.rounds, *metric)).collect::<Result<_, _>>()?;
     let rounds: Vec<Rounds> = values.iter().map(Values::rounds).collect();
@@ -220,4 +215,47 @@ fn companions(rounds: &[[Run; 2]], gating: &[Metric]) -> Vec<CompanionReport> {
         Some(CompanionReport { name: metric.name(), base, new, tolerance, differs })
     };
     COMPANIONS.into_iter().filter(|(metric, _)| !gating.contains(metric)).filter_map(companion).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ringlift::compare::Interval;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_in_the_metrics_own_direction() {
+        let interval = Interval { low: 1.05_f64.ln(), high: f64::INFINITY };
+        let judged =
+            Judged { verdict: Verdict::Worse, estimate: 1.25_f64.ln(), interval, rounds_to_decide: None };
+        let close = |one: f64, other: f64| (one - other).abs() < 1e-12;
+        let time = change(judged, true);
+        assert!(close(time.estimate, 0.25) && close(time.low.unwrap(), 0.05) && time.high.is_none());
+        let rate = change(judged, false);
+        assert!(
+            close(rate.estimate, -0.2) && close(rate.high.unwrap(), 1.0 / 1.05 - 1.0) && rate.low.is_none()
+        );
+    }
+
+    #[test]
+    fn a_run_without_a_value_is_named_and_none_is_left_out() {
+        let run = |ns: u64| Run { sender: Some(json!({"duration_ns": ns})), ..Run::default() };
+        let rounds = [[run(5), run(6)], [run(5), run(0)]];
+        assert_eq!(Values::of(&rounds, Metric::Duration).err(), Some((2, 1)), "0 has no ratio");
+        assert_eq!(Values::of(&rounds[..1], Metric::Duration).unwrap().new, [6.0]);
+    }
+
+    #[test]
+    fn counts_are_compared_with_a_tolerance() {
+        let run = |packets: u64, bytes: u64| Run {
+            sender: Some(json!({"packets": packets, "bytes": bytes})),
+            ..Run::default()
+        };
+        let rounds = [[run(1000, 50), run(1005, 51)], [run(1000, 50), run(1005, 51)]];
+        let differs: Vec<_> =
+            companions(&rounds, &[]).into_iter().map(|one| (one.name, one.differs)).collect();
+        assert_eq!(differs, [("bytes".to_owned(), true), ("packets".to_owned(), false)]);
+        assert_eq!(companions(&rounds, &[Metric::Bytes]).len(), 1, "what decides is no companion");
+    }
 }

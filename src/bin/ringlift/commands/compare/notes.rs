@@ -40,13 +40,8 @@ pub(super) fn of(report: &CompareReport, accept_blocks: bool) -> Vec<NoteReport>
         }
     }
     for one in report.companions.iter().filter(|one| one.differs) {
-        let text = format!(
-            "{} differs by more than {}: {} in base, {} in new",
-            one.name,
-            percent(one.tolerance),
-            one.base,
-            one.new
-        );
+        let (base, new, tolerance) = (one.base, one.new, percent(one.tolerance));
+        let text = format!("{}: {base} in base and {new} in new, more than {tolerance} apart", one.name);
         note(NoteCode::Companion, text);
     }
     notes
@@ -80,4 +75,42 @@ fn modes(metric: &MetricReport, arm: &str, series: &SeriesReport) -> Option<Stri
         percent(1.0 - modes.high_share),
         unit.show(modes.high)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use ringlift::compare::ModesReport;
+
+    use super::*;
+    use crate::show::samples::comparison;
+
+    fn texts(report: &CompareReport) -> Vec<(NoteCode, String)> {
+        of(report, false).into_iter().map(|note| (note.code, note.text)).collect()
+    }
+
+    #[test]
+    fn only_metrics_that_decide_are_remarked_on() {
+        let said = texts(&comparison());
+        let noise = "downtime varies by 10.0 % from run to run: 10 rounds can see a change of about 15.0 %";
+        assert_eq!(said, [(NoteCode::Noise, noise.to_owned())]);
+    }
+
+    #[test]
+    fn drift_modes_and_blocks_are_said() {
+        let mut report = comparison();
+        report.interleaved = false;
+        report.rounds = 9;
+        report.metrics[0].base.autocorrelation = 0.53;
+        report.metrics[0].new.modes = Some(ModesReport { low: 110e6, high: 140e6, high_share: 0.3 });
+        let said = texts(&report);
+        let codes: Vec<_> = said.iter().map(|(code, _)| *code).collect();
+        use NoteCode::{Drift, FewRounds, Modes, Noise, NotInterleaved};
+        assert_eq!(codes, [NotInterleaved, FewRounds, Noise, Drift, Modes]);
+        assert!(said[3].1.contains("autocorrelation of downtime 0.53"), "{}", said[3].1);
+        assert!(
+            said[4].1.contains("in new: about 110 ms in 70.0 % of the runs, and 140 ms"),
+            "{}",
+            said[4].1
+        );
+    }
 }
