@@ -127,6 +127,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Of a device that refused what it was sent in pre-copy: it has cost no downtime.
+    pub(crate) fn before_switchover(self) -> Error {
+        match self {
+            Error::Device { device, error } => {
+                Error::Device { device, error: DeviceError::RefusedEarly(Box::new(error)) }
+            }
+            other => other,
+        }
+    }
+
     /// What failed, as a number that never changes ([`ErrorCode`], `docs/ERRORS.md`).
     pub fn code(&self) -> u32 {
         ErrorCode::from(self).number()

@@ -409,6 +409,20 @@ fn a_host_without_vfio_devices_says_so() {
     assert!(end.words.contains("this host has no VFIO device"), "{}", end.words);
 }
 
+#[test]
+fn a_probe_of_no_device_fails_with_a_hint_and_its_report_needs_a_probe() {
+    let end = end_of(&ringlift(&["devices", "--probe", "/nowhere/at/all"]).output().unwrap());
+    assert_eq!((end.status, end.out.as_str()), (1, ""));
+    assert!(
+        end.words.contains("error: device /nowhere/at/all: ") && end.words.contains("\nhint: "),
+        "{}",
+        end.words
+    );
+    let end = end_of(&ringlift(&["devices", "--json", "-"]).output().unwrap());
+    assert_eq!(end.status, 2, "{}", end.words);
+    assert!(end.words.contains("--probe"), "{}", end.words);
+}
+
 /// Runs the demo as a user who may pin `kib` KiB.
 fn demo_with_locked_memory(kib: u32) -> End {
     let folder = tempfile::tempdir().unwrap();

@@ -36,7 +36,7 @@ pub struct ProbeReport {
     pub estimate_before: Option<u64>,
     /// The same in STOP_COPY, before the first read.
     pub estimate_stopped: Option<u64>,
-    /// Single changes of state, in order; the last one may have failed.
+    /// Single changes of state in order, with those of the way back after a failure.
     pub arcs: Vec<ProbedArc>,
     /// What was read while it ran; absent for a device without PRE_COPY, or one that does not run.
     pub pre_copy: Option<ProbedReads>,
@@ -64,10 +64,8 @@ pub struct ProbedArc {
     pub from: String,
     /// To this one.
     pub to: String,
-    /// How long the kernel took.
+    /// How long the kernel took, well or not.
     pub time_ns: u64,
-    /// Why it failed.
-    pub error: Option<String>,
 }
 
 /// One answer about pre-copy.

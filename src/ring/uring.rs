@@ -29,19 +29,21 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 use nix::libc;
 
 use self::moving::{Direction, Moving};
+use self::registered::Registered;
 use super::position::Position;
 use super::probe::{self, Abilities};
 use super::threads::JobThreads;
 use super::token::{Table, Token};
 use super::waker::Waker;
 use super::{Completion, Directions, IoMode, Job, Ring, Tag};
-use crate::buffer::{self, Lease, Pool, RegionId, Slot};
+use crate::buffer::{Lease, Pool, RegionId, Slot};
 use crate::error::{Errno, KernelError, KernelOperation};
 use crate::limits;
 use crate::time::{Nanos, now};
 
 mod entry;
 mod moving;
+mod registered;
 mod setup;
 
 use self::entry::{is_passing, length};
@@ -54,8 +56,6 @@ const _: () = assert!(ENTRIES as usize > limits::DEVICES_MAX + 2 * limits::CHANN
 const COMPLETIONS: u32 = 4096;
 /// How long a dropped ring waits for operations that it has cancelled.
 const DROP_PATIENCE: Nanos = 5_000_000_000;
-/// Largest registered buffer in bytes.
-const BUFFER_MAX: usize = 1 << 30;
 
 // Constants of the kernel's interface that the io-uring crate does not export.
 const IORING_SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
@@ -94,13 +94,6 @@ pub(crate) struct Uring {
     enters: u64,
 }
 
-/// A region whose memory the kernel has pinned, as buffers of at most 1 GiB.
-#[derive(Debug, Clone, Copy)]
-struct Registered {
-    region: RegionId,
-    piece: usize,
-}
-
 impl Uring {
     pub(super) fn new() -> Result<Uring, KernelError> {
         let ring = setup::build().map_err(|error| probe::setup_failed(&error))?;
@@ -127,8 +120,7 @@ impl Uring {
 
     /// The registered buffer that contains a slot.
     fn buffer_index(&self, region: RegionId, offset: usize) -> Option<u16> {
-        let registered = self.registered.filter(|registered| registered.region == region)?;
-        u16::try_from(offset / registered.piece).ok()
+        self.registered.and_then(|registered| registered.buffer(region, offset))
     }
 
     /// Submits an operation whose memory is in the table already.
@@ -285,21 +277,14 @@ impl Ring for Uring {
         self.push(token, entry);
     }
 
-    /// Buffers are cut so that no slot straddles two of them.
     fn register(&mut self, pool: &Pool) -> Result<(), KernelError> {
         let slot = pool.sample().expect("a pool is registered before any slot is taken");
-        let (base, len) = slot.region_span();
-        let stride = buffer::stride(slot.capacity());
-        let piece = BUFFER_MAX / stride * stride;
-        let buffers: Vec<libc::iovec> = (0..len)
-            .step_by(piece)
-            .map(|at| libc::iovec { iov_base: base.wrapping_add(at).cast(), iov_len: piece.min(len - at) })
-            .collect();
+        let (registered, buffers) = Registered::region_of(slot);
         // SAFETY: the buffers are a mapping that stays until the ring is gone: the pool's slots keep it, and those that
         // operations hold are in the table.
-        let registered = unsafe { self.ring.submitter().register_buffers(&buffers) };
-        registered.map_err(|error| KernelError::new(KernelOperation::RegisterPool, error))?;
-        self.registered = Some(Registered { region: slot.region(), piece });
+        let pinned = unsafe { self.ring.submitter().register_buffers(&buffers) };
+        pinned.map_err(|error| KernelError::new(KernelOperation::RegisterPool, error))?;
+        self.registered = Some(registered);
         Ok(())
     }
 

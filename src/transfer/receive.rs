@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use super::control_link::Link;
 use crate::buffer::{Pool, Slot};
 use crate::channel::{Native, Rx, RxEvent};
-use crate::error::{DeviceError, Errno, Error, Hook, KernelError, PeerError, Place, Refusal, Side};
+use crate::error::{Errno, Error, Hook, KernelError, PeerError, Place, Refusal, Side};
 use crate::limits::HEARTBEAT_INTERVAL;
 use crate::net::{Busy, Connection};
 use crate::phase::Phase;
@@ -222,7 +222,10 @@ impl<R: Ring> Receiving<R> {
     fn load(&mut self) -> Result<(), Error> {
         let mut phase = Phase::Settings;
         while !self.session.is_complete() {
-            self.turn().map_err(|error| self.early(error))?;
+            self.turn().map_err(|error| match self.session.switched_over() {
+                None => error.before_switchover(),
+                Some(_) => error,
+            })?;
             let now = if self.session.switched_over().is_some() { Phase::StopCopy } else { Phase::PreCopy };
             if phase != now && (now == Phase::StopCopy || self.writers.has_written()) {
                 phase = now;
@@ -233,16 +236,6 @@ impl<R: Ring> Receiving<R> {
         self.worker.caller.hasten();
         self.report_progress(now);
         Ok(())
-    }
-
-    /// A device that refuses what it was sent in pre-copy has cost no downtime: its error says so.
-    fn early(&self, error: Error) -> Error {
-        match error {
-            Error::Device { device, error } if self.session.switched_over().is_none() => {
-                Error::Device { device, error: DeviceError::RefusedEarly(Box::new(error)) }
-            }
-            other => other,
-        }
     }
 
     /// Reports the last device to the sender when the caller has agreed, too: this side's vote for commit.

@@ -6,6 +6,7 @@
 use hdrhistogram::Histogram;
 
 use self::reading::{Reading, Stopped, Until};
+use super::arcs::ArcTime;
 use super::device::Device;
 use super::state::{Features, State};
 use crate::cancel::Cancel;
@@ -60,8 +61,6 @@ struct Probe<'a> {
     report: ProbeReport,
     read_times: Histogram<u64>,
     buffer: Vec<u8>,
-    /// Since when it stands still.
-    stopped_at: Option<Nanos>,
 }
 
 impl<'a> Probe<'a> {
@@ -77,8 +76,8 @@ impl<'a> Probe<'a> {
             estimate_before: device.stop_copy_size().ok(),
             ..ProbeReport::default()
         };
-        let read_times = Histogram::new(2).expect("two digits are possible");
-        Probe { device, cancel, home, report, read_times, buffer: vec![0; ASKED], stopped_at: None }
+        let read_times = reading::read_times();
+        Probe { device, cancel, home, report, read_times, buffer: vec![0; ASKED] }
     }
 
     fn run(&mut self) -> Result<(), Stopped> {
@@ -87,44 +86,22 @@ impl<'a> Probe<'a> {
         }
         // ends the session that an interrupted transfer may have left: its data file is lost
         self.go(self.home)?;
-        for state in there(self.home, self.device.features()) {
+        for state in way(self.home, self.device.features()) {
             self.go(state)?;
             match state {
-                State::PreCopy => self.pre_copy()?,
-                State::PreCopyP2p if self.home == State::RunningP2p => self.pre_copy()?,
-                State::PreCopyP2p => drop(self.ask()),
-                _ => {}
+                State::PreCopyP2p if self.home == State::Running => self.ask(),
+                State::PreCopy | State::PreCopyP2p => self.pre_copy()?,
+                _ => self.stop_copy()?,
             }
         }
-        self.stop_copy()?;
-        for state in back(self.home, self.device.features()) {
-            self.go(state)?;
-        }
-        Ok(())
+        self.go(self.home)
     }
 
-    /// One change of state, timed.
     fn go(&mut self, to: State) -> Result<(), Stopped> {
         if self.cancel.is_cancelled() {
             return Err(Stopped::Cancelled);
         }
-        let from = self.device.state();
-        if from == to {
-            return Ok(());
-        }
-        let before = now();
-        let result = self.device.set_state(to);
-        let after = now();
-        if matches!(to, State::Stop | State::StopCopy) {
-            self.stopped_at.get_or_insert(before);
-        }
-        if matches!(to, State::Running | State::RunningP2p) && result.is_ok() {
-            self.runs_again(after);
-        }
-        let error = result.as_ref().err().map(DeviceError::to_string);
-        let arc = ProbedArc { from: from.to_string(), to: to.to_string(), time_ns: after - before, error };
-        self.report.arcs.push(arc);
-        result.map_err(Stopped::Failed)
+        self.device.set_state(to).map_err(Stopped::Failed)
     }
 
     /// Reads a running device until it has nothing more, and has nothing initial left.
@@ -187,22 +164,12 @@ impl<'a> Probe<'a> {
         result
     }
 
-    fn runs_again(&mut self, at: Nanos) {
-        if let Some(since) = self.stopped_at.take() {
-            self.report.standstill_ns += at - since;
-        }
-    }
-
     /// To where it was, from wherever it is now.
     fn bring_back(&mut self) -> Result<(), DeviceError> {
-        if matches!(self.home, State::Error | State::Resuming) {
-            return Ok(());
+        match self.home {
+            State::Error | State::Resuming => Ok(()),
+            home => self.device.bring_back(home),
         }
-        let result = self.device.bring_back(self.home);
-        if self.home != State::Stop {
-            self.runs_again(now());
-        }
-        result
     }
 
     fn conclude(mut self, way: Result<(), Stopped>, back: Result<(), DeviceError>) -> Probed {
@@ -217,6 +184,9 @@ impl<'a> Probe<'a> {
         self.report.error = error
             .as_ref()
             .map(|error| ErrorReport { text: error.to_string(), hint: error.hint().map(str::to_owned) });
+        let arcs = self.device.take_arcs();
+        self.report.standstill_ns = if self.home == State::Stop { 0 } else { standstill(&arcs, now()) };
+        self.report.arcs = arcs.iter().map(probed).collect();
         self.report.left_in = self.device.state().to_string();
         self.report.was_reset = self.device.was_reset();
         Probed { report: self.report, error, read_times: self.read_times }
@@ -229,28 +199,34 @@ fn rest() {
     let _ = nix::poll::poll(&mut [], nix::poll::PollTimeout::from(REST_MS));
 }
 
-/// The single arcs from where a device is found to STOP_COPY.
-fn there(home: State, features: Features) -> Vec<State> {
-    use State::{PreCopy, PreCopyP2p, Running, RunningP2p, Stop, StopCopy};
-    let way: &[State] = match (home, features.pre_copy()) {
-        (Running, true) => &[PreCopy, PreCopyP2p, StopCopy],
-        (Running, false) => &[RunningP2p, Stop, StopCopy],
-        (RunningP2p, true) => &[PreCopyP2p, StopCopy],
-        (RunningP2p, false) => &[Stop, StopCopy],
-        _ => &[StopCopy],
+/// Where to go and what to read on the way; single arcs lie between.
+fn way(home: State, features: Features) -> impl Iterator<Item = State> {
+    let in_pre_copy: &[State] = match home {
+        State::Running => &[State::PreCopy, State::PreCopyP2p],
+        State::RunningP2p => &[State::PreCopyP2p],
+        // from STOP the way to PRE_COPY leads through RUNNING, which must not happen to a stopped device
+        _ => &[],
     };
-    way.iter().copied().filter(|state| state.exists(features)).collect()
+    let in_pre_copy = in_pre_copy.iter().copied().filter(move |state| state.exists(features));
+    in_pre_copy.chain([State::StopCopy])
 }
 
-/// The single arcs from STOP_COPY to where the device was found.
-fn back(home: State, features: Features) -> Vec<State> {
-    use State::{Running, RunningP2p, Stop};
-    let way: &[State] = match home {
-        Running => &[Stop, RunningP2p, Running],
-        RunningP2p => &[Stop, RunningP2p],
-        _ => &[Stop],
-    };
-    way.iter().copied().filter(|state| state.exists(features)).collect()
+/// From the first arc that stopped the device to the last one that let it run; one that was reset runs at the end.
+fn standstill(arcs: &[ArcTime], end: Nanos) -> Nanos {
+    let stops = |arc: &&ArcTime| matches!(arc.to, State::Stop | State::StopCopy);
+    let runs = |arc: &&ArcTime| matches!(arc.to, State::Running | State::RunningP2p);
+    let Some(since) = arcs.iter().find(stops) else { return 0 };
+    let until = arcs.last().filter(runs).map_or(end, |last| {
+        // RUNNING_P2P is no standstill for a device, although its neighbours cannot reach it
+        let again = arcs.iter().rev().take_while(runs).last().unwrap_or(last);
+        again.end_ns
+    });
+    until.saturating_sub(since.begin_ns)
+}
+
+fn probed(arc: &ArcTime) -> ProbedArc {
+    let time_ns = arc.end_ns - arc.begin_ns;
+    ProbedArc { from: arc.from.to_string(), to: arc.to.to_string(), time_ns }
 }
 
 #[cfg(test)]

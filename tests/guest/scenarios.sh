@@ -312,7 +312,6 @@ probe() {
         check "mtty has no poll" grep -q 'pollable *no' alone.out
         check "the device is as it was" shows "$A" "$A_AS_IT_WAS"
     done
-    cat alone.out
     mkfifo held.pipe
     ./mtty "$(by_node "$A")" hold < held.pipe > held.out &
     exec 3<> held.pipe

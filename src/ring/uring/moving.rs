@@ -13,6 +13,7 @@ use io_uring::{opcode, squeue};
 use nix::libc;
 
 use super::super::IoMode;
+use super::entry::length;
 use crate::buffer::Slot;
 use crate::error::Errno;
 
@@ -72,7 +73,7 @@ impl Moving {
     }
 
     fn move_entry(&self, slot: &Slot, buffer: Option<u16>) -> squeue::Entry {
-        let (fd, address, len) = (Fd(self.fd), slot.address(&self.range), super::length(&self.range));
+        let (fd, address, len) = (Fd(self.fd), slot.address(&self.range), length(&self.range));
         let entry = match (self.direction, buffer) {
             (Direction::Read, Some(index)) => {
                 opcode::ReadFixed::new(fd, address, len, index).offset(CURRENT).build()
@@ -102,5 +103,32 @@ impl Moving {
             _ => return None,
         };
         Some(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_polled_once_and_then_left_alone_until_it_moves_something() {
+        let eagain = || Err(Errno::from_raw(libc::EAGAIN));
+        let etime = || Err(Errno::from_raw(libc::ETIME));
+        let moving = Moving::new(0, Direction::Read, 0..1, IoMode::Thread);
+        let steps = [
+            (eagain(), Stage::Polling),
+            (Ok(1), Stage::MovingAfterPoll),
+            (eagain(), Stage::Resting),
+            (etime(), Stage::MovingAfterPoll),
+            (eagain(), Stage::Resting),
+            (etime(), Stage::MovingAfterPoll),
+        ];
+        let end = steps.into_iter().fold(moving, |moving, (result, stage)| {
+            let next = moving.after(result).unwrap();
+            assert_eq!(next.stage, stage);
+            next
+        });
+        assert!(end.clone().after(Ok(1)).is_none(), "it has ended");
+        assert!(end.after(Err(Errno::from_raw(libc::EIO))).is_none());
     }
 }

@@ -71,6 +71,11 @@ pub(super) enum Stopped {
     Failed(DeviceError),
 }
 
+/// An empty histogram of the durations of reads: up to an hour, which none takes.
+pub(super) fn read_times() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 3_600_000_000_000, 3).expect("constants that it takes")
+}
+
 /// Reads, and what is known of them so far.
 pub(super) struct Reading<'a> {
     pub(super) found: ProbedReads,
@@ -92,7 +97,7 @@ impl<'a> Reading<'a> {
             ..ProbedReads::default()
         };
         let nonblocking = data.set_nonblocking(true).is_ok();
-        let own = Histogram::new(2).expect("two digits are possible");
+        let own = read_times();
         Reading { found, sizes: BTreeMap::new(), times, own, nonblocking, began: now() }
     }
 

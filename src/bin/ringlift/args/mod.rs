@@ -1,6 +1,7 @@
 //! The command line: every argument is parsed into a type that cannot hold a wrong value.
 
 mod compare;
+mod devices;
 mod qemu;
 mod run;
 
@@ -17,6 +18,7 @@ use ringlift::limits;
 use ringlift::wire::is_name;
 
 pub(crate) use self::compare::{Compare, CompareCommand, CompareFiles, CompareRun, Judging, Outputs};
+pub(crate) use self::devices::Devices;
 pub(crate) use self::qemu::{Capture, DeviceId, Extract, Inspect, PaceKind, Qemu, Replay};
 pub(crate) use self::run::Run;
 use crate::condition::Condition;
@@ -69,7 +71,7 @@ pub(crate) enum Command {
     /// Compares two versions: is NEW worse than BASE?
     Compare(Box<Compare>),
     /// Lists this host's VFIO devices, or measures how the driver of one behaves
-    #[command(after_help = DEVICES_EXAMPLES)]
+    #[command(after_help = devices::EXAMPLES)]
     Devices(Devices),
     /// Works with QEMU's own migration stream: captures it, and reads the device state in captures
     #[command(subcommand, after_help = qemu::EXAMPLES)]
@@ -101,30 +103,6 @@ pub(crate) struct Demo {
     /// Exits with status 6 if this holds for the complete transfer, such as downtime>300ms or send.p99>=5ms. Repeat for several
     #[arg(long = "fail-if", value_name = "CONDITION")]
     pub(crate) fail_if: Vec<Condition>,
-}
-
-const DEVICES_EXAMPLES: &str = "\
-Without --probe: path, driver, migration features and estimated stop-copy size of each device. Nothing is stopped.
-
-With --probe, the device is taken through its migration states to STOP_COPY and back, its state is read and discarded, and \
-what was measured is printed: sizes and times of the reads, the time of each change of state, how the driver ends pre-copy \
-and the state. *The device stands still meanwhile*, and with it whatever uses it. A device that another process has open, \
-such as a virtual machine monitor, is refused by the kernel. Whatever fails, the device is brought back to where it was; \
-SIGINT and SIGTERM bring it back at once.
-
-Examples:
-  ringlift devices
-  ringlift devices --probe 0000:41:00.1 --json probe.json";
-
-/// Lists devices, or probes one.
-#[derive(Debug, Args)]
-pub(crate) struct Devices {
-    /// The device to measure: a PCI address, an mdev's UUID or folder, /dev/vfio/devices/vfioN, or a device in a group
-    #[arg(long, value_name = "DEV")]
-    pub(crate) probe: Option<PathBuf>,
-    /// Writes what was measured to FILE; - is stdout, instead of the tables
-    #[arg(long, value_name = "FILE", value_parser = json(), requires = "probe")]
-    pub(crate) json: Option<JsonTarget>,
 }
 
 const RECV_EXAMPLES: &str = "\

@@ -64,10 +64,9 @@ fn overview(report: &ProbeReport) -> String {
 }
 
 fn arcs(arcs: &[ProbedArc]) -> String {
-    let mut table = Table::new(&["from", "to", "time", ""]).words(2);
+    let mut table = Table::new(&["from", "to", "time"]).words(2);
     for arc in arcs {
-        let failed = if arc.error.is_some() { "failed" } else { "" };
-        table.row([arc.from.clone(), arc.to.clone(), time(arc.time_ns), failed.to_owned()]);
+        table.row([arc.from.clone(), arc.to.clone(), time(arc.time_ns)]);
     }
     table.to_string()
 }
@@ -148,7 +147,7 @@ mod tests {
     use super::*;
 
     fn arc(from: &str, to: &str, time_ns: u64) -> ProbedArc {
-        ProbedArc { from: from.to_owned(), to: to.to_owned(), time_ns, error: None }
+        ProbedArc { from: from.to_owned(), to: to.to_owned(), time_ns }
     }
 
     fn report() -> ProbeReport {

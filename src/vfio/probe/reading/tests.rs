@@ -42,7 +42,7 @@ impl Data for Script {
 
 /// Everything that a stopped device has, or a running one has now.
 fn read_all(data: &impl Data, until: Until) -> (ProbedReads, Result<(), Stopped>) {
-    let mut times = Histogram::new(2).unwrap();
+    let mut times = read_times();
     let mut buffer = vec![0; 4096];
     let mut reading = Reading::begin(data, buffer.len(), &mut times);
     let result = reading.run(data, &mut buffer, until, &Cancel::new());
@@ -128,7 +128,7 @@ fn a_cancel_ends_a_wait() {
     never.ready_after.set(u32::MAX);
     let cancel = Cancel::new();
     cancel.cancel();
-    let mut times = Histogram::new(2).unwrap();
+    let mut times = read_times();
     let mut reading = Reading::begin(&never, 10, &mut times);
     assert!(matches!(reading.run(&never, &mut [0; 10], Until::End, &cancel), Err(Stopped::Cancelled)));
     assert!(matches!(reading.read(&never, &mut [0; 10], &cancel), Err(Stopped::Cancelled)));
