@@ -56,6 +56,14 @@ pub(crate) fn make_ready(
     Ok(())
 }
 
+/// Sets `O_NONBLOCK`.
+pub(crate) fn make_nonblocking(fd: BorrowedFd<'_>, operation: DeviceOperation) -> Result<(), DeviceError> {
+    fcntl(fd, FcntlArg::F_GETFL)
+        .and_then(|flags| fcntl(fd, FcntlArg::F_SETFL(OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK)))
+        .map(drop)
+        .map_err(|errno| DeviceError::Io { operation, errno: errno.into() })
+}
+
 /// An error that names the path.
 pub(crate) fn open_error(operation: DeviceOperation, path: &Path, error: &io::Error) -> DeviceError {
     DeviceError::Open { operation, path: path.display().to_string().into(), errno: Errno::from(error) }

@@ -8,7 +8,8 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use super::{FdKind, Flow, Source};
-use crate::error::DeviceError;
+use crate::descriptor::make_nonblocking;
+use crate::error::{DeviceError, DeviceOperation};
 use crate::vfio::{ArcTime, Device, State};
 
 /// A [`Source`] over a VFIO device with v2 migration.
@@ -63,6 +64,14 @@ impl VfioSource {
     fn set_state_if_exists(&mut self, state: State) -> Result<(), DeviceError> {
         if state.exists(self.device.features()) { self.device.set_state(state) } else { Ok(()) }
     }
+
+    /// A descriptor that can be polled (mlx5 has one) is read by a thread of the ring only when it is ready, unless
+    /// `O_NONBLOCK` is set. While a device in PRE_COPY has nothing it is not, so its `ENOMSG` would never be seen, and the
+    /// read would be under way until the device has something new. Drivers without `poll` ignore the flag.
+    fn make_reads_return(&self) -> Result<(), DeviceError> {
+        let data = self.device.data_fd();
+        data.map_or(Ok(()), |fd| make_nonblocking(fd, DeviceOperation::ReadFromDescriptor))
+    }
 }
 
 impl Source for VfioSource {
@@ -81,6 +90,7 @@ impl Source for VfioSource {
             // From STOP the way to PRE_COPY leads through RUNNING, which must not happen to a stopped device.
             _ => {}
         }
+        self.make_reads_return()?;
         Ok(if self.device.state().saves() { Flow::PreCopy } else { Flow::StopCopyOnly })
     }
 
@@ -105,7 +115,8 @@ impl Source for VfioSource {
     }
 
     fn stop(&mut self) -> Result<(), DeviceError> {
-        self.device.set_state(State::StopCopy)
+        self.device.set_state(State::StopCopy)?;
+        self.make_reads_return()
     }
 
     /// For a PCI device: its config space, in ringlift's own format.
@@ -180,6 +191,21 @@ mod tests {
             Call::Reset => panic!("a reset"),
         };
         kernel.take_log().into_iter().map(state).collect()
+    }
+
+    /// A sender on an mlx5 waited for ever in pre-copy: the device had nothing, so `poll` kept its read from beginning.
+    #[test]
+    fn a_read_of_a_device_that_has_nothing_returns() {
+        use nix::fcntl::{FcntlArg, OFlag, fcntl};
+        for flags in EVERY {
+            let mut source = source(&FakeKernel::new(flags));
+            source.start().unwrap();
+            source.quiesce().unwrap();
+            source.stop().unwrap();
+            let (fd, _) = source.fd().unwrap();
+            let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).unwrap());
+            assert!(flags.contains(OFlag::O_NONBLOCK));
+        }
     }
 
     #[test]
