@@ -113,13 +113,20 @@ pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a side waits, after its final message, for its peer to close, so that the message is not lost in a reset.
 pub const LINGER_MAX: Duration = Duration::from_secs(2);
 
-/// Pre-copy ends once this many times the device's initial estimate has been sent: a device that produces state faster
-/// than the network takes it would never finish pre-copy.
+/// What may be left of all devices when pre-copy ends is what the link moves in this time, unless the caller sets another:
+/// as long as QEMU's users know it.
+pub const DOWNTIME_LIMIT_DEFAULT: Duration = Duration::from_millis(300);
+/// Pre-copy of a device ends once this many times as much has been read as it ever expected to have: a device that produces
+/// state faster than the network takes it would never finish pre-copy.
 pub const PRECOPY_FACTOR_MAX: u64 = 4;
 /// Pre-copy ends after this time in any case.
 pub const PRECOPY_TIME_MAX: Duration = Duration::from_secs(30);
-/// How long to wait before reading again from a device in pre-copy that had nothing new.
+/// How long to wait before asking a device in pre-copy that had nothing new, and twice as long each time that it has nothing
+/// again: a fraction of what saving the next part takes.
 pub const PRECOPY_POLL: Duration = Duration::from_millis(10);
+/// How often a device in pre-copy is asked what is left when nothing else makes it worth asking, and at least so often in
+/// any case. The kernel's virtio driver asks its device once a second at most.
+pub const PRECOPY_ASK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// State in one QEMU packet, or in one piece on QEMU's main connection: QEMU's buffer is at most 1 MiB.
 pub const QEMU_STATE_MAX: u32 = 1 << 20;
@@ -178,4 +185,5 @@ const _: () = assert!(AGREEMENT_MAX.as_secs() > GATHER_TIMEOUT.as_secs());
 const _: () = assert!(HELLO_GRACE.as_millis() < HELLO_TIMEOUT.as_millis());
 const _: () = assert!(SILENCE_MAX.as_secs() >= 5 * HEARTBEAT_INTERVAL.as_secs());
 const _: () = assert!(STANDSTILL_MAX.as_secs() > SILENCE_MAX.as_secs());
+const _: () = assert!(PRECOPY_POLL.as_millis() < PRECOPY_ASK_INTERVAL.as_millis());
 const _: () = assert!(HOOK_MAX.as_secs() > STANDSTILL_MAX.as_secs());

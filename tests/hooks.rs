@@ -212,6 +212,8 @@ fn listening(told: &Told) -> impl FnMut(&Event) + Send + 'static {
             Event::Device { device, instance: 0, moment } => match moment {
                 DeviceMoment::Begins(step) => format!("{device} begins {step:?}"),
                 DeviceMoment::Ends(step) => format!("{device} ends {step:?}"),
+                // how often it is asked depends on the clock
+                DeviceMoment::PreCopy { .. } => return,
                 other => format!("{device} {other:?}"),
             },
             _ => return,

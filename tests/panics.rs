@@ -11,7 +11,7 @@ use common::outcome::{assert_aborted, assert_complete};
 use common::{content, listen, pair, receive, run, send};
 use ringlift::error::{DeviceError, Error, Hook, PeerError};
 use ringlift::sink::Sink;
-use ringlift::source::{FdKind, Flow, Source};
+use ringlift::source::{FdKind, Flow, PreCopyInfo, Source};
 use ringlift::{Cancel, Event, Finished, Outcome, Phase};
 
 const TOLD: &str = "a deliberate panic";
@@ -190,9 +190,9 @@ impl Source for Fragile<TestSource> {
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, DeviceError> {
         self.device.fill(buffer)
     }
-    fn precopy_remaining(&mut self) -> Result<u64, DeviceError> {
-        self.at("precopy_remaining");
-        self.device.precopy_remaining()
+    fn precopy_info(&mut self) -> Result<Option<PreCopyInfo>, DeviceError> {
+        self.at("precopy_info");
+        self.device.precopy_info()
     }
     fn stop(&mut self) -> Result<(), DeviceError> {
         self.device.stop()
@@ -238,7 +238,7 @@ fn has_panicked(finished: &Finished) -> bool {
 
 #[test]
 fn a_source_whose_own_code_panics_has_failed_and_is_brought_back() {
-    for method in ["fd", "precopy_remaining"] {
+    for method in ["fd", "precopy_info"] {
         let (mut source, from) = TestSource::new(content(300_000));
         source.early = 1000;
         let (sink, to) = TestSink::new();

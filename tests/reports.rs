@@ -24,9 +24,9 @@ use ringlift::qemu::{self, Captured, Replay, Replayed};
 use ringlift::report::{
     self, Answer, Backpressure, CaptureReport, ChannelReport, ClockOffset, ConnectionKind, Cost,
     DeviceReport, Distribution, Downtime, ErrorReport, HostDetails, HugePages, InspectReport, Interval,
-    Latency, Nic, PeerReport, PieceKind, Prediction, ProbeOutcome, ProbeReport, ProbedArc, ProbedEnd,
-    ProbedInfo, ProbedReads, ReplayPace, ReplayReport, Report, Role, RunInfo, Schema, Settings,
-    StreamOutcome, TcpReport, TimelineEntry, TimelineWhat, TransferOutcome, Warning, WarningCode,
+    Latency, Nic, PeerReport, PieceKind, PreCopyEnd, PreCopyReport, Prediction, ProbeOutcome, ProbeReport,
+    ProbedArc, ProbedEnd, ProbedInfo, ProbedReads, ReplayPace, ReplayReport, Report, Role, RunInfo, Schema,
+    Settings, StreamOutcome, TcpReport, TimelineEntry, TimelineWhat, TransferOutcome, Warning, WarningCode,
 };
 use ringlift::sink::{Discard, Verify};
 use ringlift::source::Synthetic;
@@ -138,6 +138,15 @@ fn full_transfer() -> Report {
         },
         backpressure: Backpressure::default(),
         downtime: Downtime { rollback_ns: 1, simulated: true, ..Downtime::default() },
+        precopy: Some(PreCopyReport {
+            duration_ns: 1,
+            bytes: 1,
+            left_bytes: Some(1),
+            limit_bytes: 1,
+            rate_bytes_per_s: 1,
+            asked: 1,
+            end: PreCopyEnd::Converged,
+        }),
         prediction: Some(Prediction { came_true: Some(true), ..Prediction::default() }),
         intervals: vec![Interval { device_bytes: vec![1], channel_bytes: vec![2], ..Interval::default() }],
         clock: Some(ClockOffset { offset_ns: -1, error_ns: 1 }),
@@ -275,6 +284,7 @@ fn the_schemas_have_the_words_that_the_types_have() {
         &[
             ("/properties/role", type_words::<Role>()),
             ("/properties/outcome", type_words::<TransferOutcome>()),
+            ("/$defs/precopy/properties/end", type_words::<PreCopyEnd>()),
             ("/properties/settings/properties/dialect", dialects),
             ("/properties/settings/properties/checksum", type_words::<report::Checksum>()),
             ("/properties/settings/properties/zero_copy", type_words::<report::ZeroCopy>()),

@@ -22,7 +22,7 @@ use std::thread;
 use std::time::Duration;
 
 use ringlift::error::DeviceError;
-use ringlift::source::{Flow, Source};
+use ringlift::source::{Flow, PreCopyInfo, Source};
 use ringlift::wire::crc32c;
 use ringlift::{Cancel, Event, Finished, Outcome, Sender};
 
@@ -239,9 +239,10 @@ impl Source for Outgoing {
         Ok(filled)
     }
 
-    fn precopy_remaining(&mut self) -> Result<u64, DeviceError> {
+    /// Pages that were written since they were read. There is nothing that has to come first.
+    fn precopy_info(&mut self) -> Result<Option<PreCopyInfo>, DeviceError> {
         let dirty = self.machine.lock().dirty.iter().filter(|&&dirty| dirty).count();
-        Ok((dirty * RECORD_SIZE) as u64)
+        Ok(Some(PreCopyInfo { initial: 0, dirty: (dirty * RECORD_SIZE) as u64 }))
     }
 
     /// The hook before the switchover has already paused the guest.

@@ -82,6 +82,13 @@ impl Tx {
         self.sent_at
     }
 
+    /// Payload bytes that have arrived at the peer's host: without those that are being sent, and those in the socket. A
+    /// socket that does not tell counts as empty.
+    pub(crate) fn arrived(&self, ring: &impl Ring) -> u64 {
+        let in_socket = ring.unconfirmed(self.connection.fd()).unwrap_or(0) as u64;
+        self.bytes.saturating_sub(self.outstanding.max(in_socket))
+    }
+
     pub(crate) fn zero_copy(&self) -> &ZeroCopyJudge {
         &self.zero_copy
     }

@@ -89,6 +89,8 @@ pub enum WarningCode {
     NotAcknowledged = 10,
     /// The only sign that the destination accepted a replay is that it closed the connection.
     Unanswered = 11,
+    /// Pre-copy ended with more left than was allowed.
+    PrecopyNotConverged = 12,
 }
 
 impl WarningCode {
@@ -130,6 +132,7 @@ mod tests {
             ("device_silent", 9),
             ("not_acknowledged", 10),
             ("unanswered", 11),
+            ("precopy_not_converged", 12),
         ];
         assert_eq!(found, pinned.map(|(word, number)| (word.to_owned(), number)));
     }

@@ -60,6 +60,6 @@ pub use stream::{Answer, AnswerReport, CapturedDevice, StreamOutcome};
 pub use tcp::TcpReport;
 pub use timeline::{TimelineEntry, TimelineWhat};
 pub use transfer::{
-    Backpressure, ChannelReport, Checksum, DeviceReport, Downtime, Report, Role, Settings, TransferOutcome,
-    ZeroCopy,
+    Backpressure, ChannelReport, Checksum, DeviceReport, Downtime, PreCopyEnd, PreCopyReport, Report, Role,
+    Settings, TransferOutcome, ZeroCopy,
 };

@@ -59,6 +59,9 @@ pub struct Report {
     pub backpressure: Backpressure,
     /// How long the devices stood still, phase by phase.
     pub downtime: Downtime,
+    /// How pre-copy went (sender); none where no device could be read while it ran.
+    #[serde(default)]
+    pub precopy: Option<PreCopyReport>,
     /// How long the devices were expected to stand still, as the sender saw it before they stopped.
     #[serde(default)]
     pub prediction: Option<Prediction>,
@@ -255,6 +258,40 @@ pub struct Downtime {
     pub simulated: bool,
 }
 
+/// How pre-copy went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreCopyReport {
+    /// From the first read to the switchover.
+    pub duration_ns: u64,
+    /// Payload bytes that were read before the devices stopped.
+    pub bytes: u64,
+    /// Bytes that all devices together said were left, when they were quiet and nothing was read any more; none if one of
+    /// them cannot tell.
+    pub left_bytes: Option<u64>,
+    /// Bytes that were allowed to be left.
+    pub limit_bytes: u64,
+    /// The rate of the link, which the limit was computed from; 0 when nothing was measured.
+    pub rate_bytes_per_s: u64,
+    /// How often devices were asked what is left.
+    pub asked: u64,
+    /// Why it ended.
+    pub end: PreCopyEnd,
+}
+
+/// Why pre-copy ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PreCopyEnd {
+    /// What was left was no more than the limit.
+    Converged,
+    /// The caller released its hold.
+    Caller,
+    /// It took too long.
+    Time,
+    /// A device gave more than it ever expected to.
+    Volume,
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(value: &u64) -> bool {
     *value == 0
@@ -265,4 +302,4 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-shown_as_written!(Role, TransferOutcome, Checksum, ZeroCopy);
+shown_as_written!(Role, TransferOutcome, Checksum, ZeroCopy, PreCopyEnd);

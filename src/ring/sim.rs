@@ -76,6 +76,9 @@ pub(crate) struct SimFile {
     pub(crate) fails_at: Option<usize>,
 }
 
+/// A device that a test plays: gets the time and a buffer, and gives what a read does.
+pub(crate) type SimDevice = Box<dyn FnMut(Nanos, &mut [u8]) -> Result<usize, Errno> + Send>;
+
 enum Operation {
     Read {
         fd: RawFd,
@@ -114,8 +117,8 @@ struct Side {
     jobs_left: Option<u32>,
     /// The host refuses it any thread.
     no_threads: bool,
-    /// Jobs with this tag take at least so long.
-    slow: Option<(Tag, Nanos)>,
+    /// Jobs with this tag, but for so many that come first, take at least so long.
+    slow: Option<(Tag, u32, Nanos)>,
     /// Waiting, at most until this time.
     waiting: Option<Nanos>,
     gone: bool,
@@ -153,6 +156,7 @@ struct State {
     sockets: HashMap<RawFd, (usize, usize)>,
     connections: Vec<Connection>,
     files: HashMap<RawFd, SimFile>,
+    devices: HashMap<RawFd, SimDevice>,
     hanging: HashMap<RawFd, Hang>,
     cut: Option<Cut>,
     deadlocked: bool,
@@ -176,6 +180,7 @@ impl World {
             sockets: HashMap::new(),
             connections: Vec::new(),
             files: HashMap::new(),
+            devices: HashMap::new(),
             hanging: HashMap::new(),
             cut: None,
             deadlocked: false,
@@ -217,6 +222,11 @@ impl World {
         self.lock().files.insert(fd, file);
     }
 
+    /// Reads of this descriptor are those of a device.
+    pub(crate) fn add_device(&self, fd: RawFd, device: SimDevice) {
+        self.lock().devices.insert(fd, device);
+    }
+
     pub(crate) fn file(&self, fd: RawFd) -> SimFile {
         self.lock().files[&fd].clone()
     }
@@ -243,7 +253,12 @@ impl World {
 
     /// Jobs of a side with this tag take at least so long.
     pub(crate) fn slow_down(&self, side: usize, tag: Tag, time: Nanos) {
-        self.lock().sides[side].slow = Some((tag, time));
+        self.slow_down_after(side, tag, 0, time);
+    }
+
+    /// The same of those jobs that come after so many.
+    pub(crate) fn slow_down_after(&self, side: usize, tag: Tag, count: u32, time: Nanos) {
+        self.lock().sides[side].slow = Some((tag, count, time));
     }
 
     pub(crate) fn cut(&self, cut: Cut) {
@@ -397,6 +412,11 @@ impl State {
     }
 
     fn read(&mut self, fd: RawFd, buffer: &mut [u8]) -> Result<usize, Errno> {
+        if self.devices.contains_key(&fd) {
+            let (now, room) = (self.now(), self.portion(buffer.len()));
+            let device = self.devices.get_mut(&fd).expect("a device of this world");
+            return device(now, &mut buffer[..room]);
+        }
         let left = self.files[&fd].content.len() - self.files[&fd].at;
         let count = self.portion(left.min(buffer.len()));
         let file = self.files.get_mut(&fd).expect("a file of this world");
@@ -547,7 +567,14 @@ impl Ring for SimRing {
         let mut state = self.world.lock();
         let now = state.now();
         let side = &mut state.sides[self.side];
-        let time = side.slow.filter(|(slow, _)| *slow == tag).map_or(0, |(_, time)| time);
+        let time = match &mut side.slow {
+            Some((slow, left, time)) if *slow == tag && *left == 0 => *time,
+            Some((slow, left, _)) if *slow == tag => {
+                *left -= 1;
+                0
+            }
+            _ => 0,
+        };
         side.operations.push((tag, Operation::Job(job, now + time)));
     }
 

@@ -11,6 +11,7 @@ pub(crate) mod handover;
 pub(crate) mod index_set;
 pub(crate) mod liveness;
 pub(crate) mod queue;
+pub(crate) mod rate;
 pub(crate) mod receiver;
 pub(crate) mod reorder;
 pub(crate) mod round_robin;

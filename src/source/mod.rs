@@ -30,9 +30,27 @@ pub enum Flow {
     StopCopyOnly,
 }
 
+/// What a device says that pre-copy could still read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PreCopyInfo {
+    /// Bytes that should be read before the device is stopped, because stopping or loading is slower otherwise. They may
+    /// begin anew: a device that is reconfigured has others.
+    pub initial: u64,
+    /// Bytes that have changed since they were read.
+    pub dirty: u64,
+}
+
+impl PreCopyInfo {
+    /// All that is left.
+    pub fn total(self) -> u64 {
+        self.initial.saturating_add(self.dirty)
+    }
+}
+
 /// A device whose state is sent away.
 ///
-/// The engine calls, in this order: [`start`](Source::start); reads while the flow is [`Flow::PreCopy`];
+/// The engine calls, in this order: [`start`](Source::start); reads while the flow is [`Flow::PreCopy`], and
+/// [`precopy_info`](Source::precopy_info) between them, once more after `quiesce`;
 /// [`quiesce`](Source::quiesce) and then [`stop`](Source::stop), each for all devices; reads to the end (a read of no
 /// bytes); [`config`](Source::config); and finally one of [`release`](Source::release) (the destination runs),
 /// [`rollback`](Source::rollback) (it never will) or, when that is unknown, [`park`](Source::park).
@@ -82,9 +100,14 @@ pub trait Source: Any + Send {
         Ok(0)
     }
 
-    /// Bytes that pre-copy could still read now: initial and dirty ones.
-    fn precopy_remaining(&mut self) -> Result<u64, DeviceError> {
-        Ok(0)
+    /// What pre-copy could still read now; none if the device cannot tell. Pre-copy of a device is left by this word only: a
+    /// read of nothing means that there is nothing now. It may block, and reads of a descriptor go on meanwhile; an error
+    /// is the device's failure. A device that cannot tell is left when it gives nothing, or too much.
+    ///
+    /// It is asked when pre-copy begins, when a read gave nothing, when what it said has almost been read, else once a
+    /// second, and once more after [`quiesce`](Source::quiesce).
+    fn precopy_info(&mut self) -> Result<Option<PreCopyInfo>, DeviceError> {
+        Ok(None)
     }
 
     /// First half of stopping, done for all devices before any of them stops: no more DMA to other devices (P2P).

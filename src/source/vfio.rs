@@ -7,9 +7,9 @@
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use super::{FdKind, Flow, Source};
+use super::{FdKind, Flow, PreCopyInfo, Source};
 use crate::descriptor::make_nonblocking;
-use crate::error::{DeviceError, DeviceOperation};
+use crate::error::{DeviceError, DeviceOperation, Errno};
 use crate::vfio::{ArcTime, Device, State};
 
 /// A [`Source`] over a VFIO device with v2 migration.
@@ -28,7 +28,8 @@ use crate::vfio::{ArcTime, Device, State};
 ///
 /// Reads of its descriptor: while the device is in PRE_COPY, a read returns `ENOMSG` when nothing more is available
 /// now. With some drivers (the kernel's sample mtty is one) it returns 0, which is then not the end of the state; the
-/// next read may return more. After [`stop`](Source::stop) reads continue, on the same descriptor or on a new one, and
+/// next read may return more. What is left is for the driver to say (`VFIO_MIG_GET_PRECOPY_INFO`), initial bytes that
+/// begin anew included where the kernel can report them; with some drivers that is what starts saving the next part. After [`stop`](Source::stop) reads continue, on the same descriptor or on a new one, and
 /// a read of 0 is the end. `poll` need not tell the truth.
 #[derive(Debug)]
 pub struct VfioSource {
@@ -84,6 +85,7 @@ impl Source for VfioSource {
         self.started = true;
         // Ends the session that an interrupted transfer may have left: its data file is lost.
         self.device.set_state(self.home)?;
+        self.device.opt_in_to_reinit();
         match self.home {
             State::Running => self.set_state_if_exists(State::PreCopy)?,
             State::RunningP2p => self.set_state_if_exists(State::PreCopyP2p)?,
@@ -98,12 +100,15 @@ impl Source for VfioSource {
         self.device.data_fd().map(|fd| (fd, FdKind::Device))
     }
 
-    fn precopy_remaining(&mut self) -> Result<u64, DeviceError> {
+    fn precopy_info(&mut self) -> Result<Option<PreCopyInfo>, DeviceError> {
         if !matches!(self.device.state(), State::PreCopy | State::PreCopyP2p) {
-            return Ok(0);
+            return Ok(None);
         }
-        let info = self.device.precopy_info()?;
-        Ok(info.initial_bytes.saturating_add(info.dirty_bytes))
+        match self.device.precopy_info() {
+            Ok(info) => Ok(Some(PreCopyInfo { initial: info.initial_bytes, dirty: info.dirty_bytes })),
+            Err(DeviceError::Io { errno, .. }) if is_unknown(errno) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn quiesce(&mut self) -> Result<(), DeviceError> {
@@ -157,6 +162,12 @@ impl Source for VfioSource {
     fn park(&mut self) -> Result<(), DeviceError> {
         Ok(())
     }
+}
+
+/// Whether a driver has no answer to give, and has not failed.
+fn is_unknown(errno: Errno) -> bool {
+    use nix::libc::{EINVAL, ENOTTY, EOPNOTSUPP};
+    matches!(errno.raw(), EINVAL | ENOTTY | EOPNOTSUPP)
 }
 
 #[cfg(test)]
@@ -422,11 +433,38 @@ mod tests {
         let kernel = FakeKernel::new(ALL);
         let mut source = source(&kernel);
 
-        assert_eq!(source.precopy_remaining().unwrap(), 0);
+        assert_eq!(source.precopy_info().unwrap(), None);
         source.start().unwrap();
-        assert_eq!(source.precopy_remaining().unwrap(), 27);
+        assert_eq!(source.precopy_info().unwrap(), Some(PreCopyInfo { initial: 24, dirty: 3 }));
+        source.quiesce().unwrap();
+        assert_eq!(source.precopy_info().unwrap(), Some(PreCopyInfo { initial: 24, dirty: 3 }));
         source.stop().unwrap();
-        assert_eq!(source.precopy_remaining().unwrap(), 0);
+        assert_eq!(source.precopy_info().unwrap(), None);
+    }
+
+    #[test]
+    fn a_driver_without_an_answer_cannot_tell_and_one_that_has_died_has_failed() {
+        for (errno, cannot_tell) in
+            [(Raw::ENOTTY, true), (Raw::EINVAL, true), (Raw::EIO, false), (Raw::ENODEV, false)]
+        {
+            let kernel = FakeKernel::new(ALL);
+            let mut source = source(&kernel);
+            source.start().unwrap();
+            kernel.fail(Operation::Precopy, 0, errno);
+            assert_eq!(source.precopy_info() == Ok(None), cannot_tell, "{errno}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_is_asked_to_report_new_initial_bytes_before_pre_copy_and_need_not_know_how() {
+        let kernel = FakeKernel::new(ALL);
+        source(&kernel).start().unwrap();
+        assert_eq!(kernel.opted_in(), Some(Running));
+
+        let kernel = FakeKernel::new(ALL);
+        kernel.fail(Operation::OptIn, 0, Raw::ENOTTY);
+        assert_eq!(source(&kernel).start().unwrap(), Flow::PreCopy);
+        assert_eq!(kernel.opted_in(), None);
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub(super) struct Parts {
     pub(super) checksum: Checksum,
     pub(super) zero_copy: ZeroCopy,
     pub(super) downtime_max: Duration,
+    pub(super) downtime_limit: Duration,
     pub(super) hooks: Hooks,
     pub(super) caller: Caller,
 }
@@ -73,6 +74,9 @@ pub(super) struct Sending<R: Ring> {
     session: SenderSession<Slot>,
     hooks: Hooks,
     downtime_max: Duration,
+    /// What may be left when pre-copy ends, as the time in which the link moves it.
+    downtime_limit: Duration,
+    packet_size: PacketSize,
     /// How many slots of which capacity the pool has.
     pool: (u32, u32),
     checksum: Checksum,
@@ -113,6 +117,8 @@ impl<R: Ring> Sending<R> {
             session,
             hooks: parts.hooks,
             downtime_max: parts.downtime_max,
+            downtime_limit: parts.downtime_limit,
+            packet_size: parts.packet_size,
             pool: (slots, slot_size),
             checksum: parts.checksum,
         })
@@ -169,8 +175,7 @@ impl<R: Ring> Sending<R> {
     /// Whether everything waits for the caller's own code, which may take as long as it needs.
     fn awaits_caller(&self) -> bool {
         let is_held = || self.session.phase() == Phase::PreCopy && self.hooks.hold_pre_copy.is_some();
-        let is_idle =
-            || !self.readers.is_any_under_way() && self.session.is_idle() && self.channels.is_idle();
+        let is_idle = || self.readers.is_settled() && self.session.is_idle() && self.channels.is_idle();
         self.worker.hook.is_under_way() || (is_held() && is_idle())
     }
 
@@ -178,12 +183,13 @@ impl<R: Ring> Sending<R> {
         self.enter(Phase::Switchover);
         let hook = self.hooks.before_switchover.take();
         self.run_hook(Hook::BeforeSwitchover, hook)?;
-        self.readers.switch_over();
         let now = self.worker.ring.now();
         self.worker.report.switchover(now);
         self.worker.deadlines.set(Deadline::Downtime, now.saturating_add(nanos(self.downtime_max)));
         self.session.switch_over();
         self.step_all(DeviceStep::Quiesce, |source| source.quiesce().map(|()| StepOutput::Nothing))?;
+        self.ask_once_more()?;
+        self.readers.switch_over();
         self.step_all(DeviceStep::Stop, |source| source.stop().map(|()| StepOutput::Nothing))?;
         self.worker.report.stopped(self.worker.ring.now());
         self.worker.caller.tell(&Event::Stopped);

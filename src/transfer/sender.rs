@@ -12,8 +12,8 @@ use crate::cancel::{Cancel, PreCopyHold};
 use crate::channel::ZeroCopy;
 use crate::error::{Error, Misuse};
 use crate::limits::{
-    CHANNELS_DEFAULT, CHANNELS_MAX, DOWNTIME_MAX_DEFAULT, PACKET_SIZE_DEFAULT, POOL_SIZE_DEFAULT,
-    POOL_SIZE_MAX,
+    CHANNELS_DEFAULT, CHANNELS_MAX, DOWNTIME_LIMIT_DEFAULT, DOWNTIME_MAX_DEFAULT, PACKET_SIZE_DEFAULT,
+    POOL_SIZE_DEFAULT, POOL_SIZE_MAX,
 };
 #[cfg(feature = "listener")]
 use crate::net::listener;
@@ -71,6 +71,7 @@ struct Options {
     zero_copy: ZeroCopy,
     checksum: Checksum,
     downtime_max: Duration,
+    downtime_limit: Duration,
     hooks: Hooks,
 }
 
@@ -92,6 +93,7 @@ impl Sender {
             zero_copy: ZeroCopy::default(),
             checksum: Checksum::default(),
             downtime_max: DOWNTIME_MAX_DEFAULT,
+            downtime_limit: DOWNTIME_LIMIT_DEFAULT,
             hooks: Hooks::default(),
         };
         SenderBuilder {
@@ -119,7 +121,8 @@ impl Sender {
 
     /// The worker, whose connections are there.
     fn begin(mut self, begun: Nanos) -> Result<Sending<HostRing>, Error> {
-        let Options { channels, pool_size, zero_copy, checksum, downtime_max, hooks } = self.options;
+        let Options { channels, pool_size, zero_copy, checksum, downtime_max, downtime_limit, hooks } =
+            self.options;
         let mut caller = self.settings.connecting_caller(begun);
         let connections = meet(self.peer, channels, self.settings.congestion(), &caller)?;
         let peer = connections.peer();
@@ -140,6 +143,7 @@ impl Sender {
             checksum,
             zero_copy,
             downtime_max,
+            downtime_limit,
             hooks,
             caller,
         };
@@ -250,8 +254,17 @@ impl SenderBuilder {
         self
     }
 
+    /// How much may be left when pre-copy ends, as the time in which the link moves it at the rate that was measured, and one
+    /// packet in any case: pre-copy goes on until no device has initial bytes left and all of them together have no more
+    /// dirty ones. 300 ms unless set. Devices that never get there are stopped after 30 s, or after four times the bytes that they
+    /// ever expected to have, and the report warns. It bounds nothing: [`downtime_max`](Self::downtime_max) does.
+    pub fn downtime_limit(mut self, limit: Duration) -> SenderBuilder {
+        self.options.downtime_limit = limit;
+        self
+    }
+
     /// Stays in pre-copy until `hold` is released, and switches over immediately then. Without one pre-copy ends when
-    /// what is left of every device is small, or will not become so. While it is held devices are asked for new state
+    /// little is left ([`downtime_limit`](Self::downtime_limit)), or will not become so. While it is held devices are asked for new state
     /// again and again, whatever was read so far and however long it takes; with devices that have no pre-copy it only
     /// waits. Cancel and deadline end it. A receiver waits an hour for the next packet or the switchover
     /// ([`HOOK_MAX`](crate::limits::HOOK_MAX)).

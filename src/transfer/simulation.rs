@@ -5,6 +5,7 @@
 mod bounds;
 mod early;
 mod hooks;
+mod precopy;
 mod timeline;
 
 use std::fs::File;
@@ -17,13 +18,13 @@ use crate::buffer::Pool;
 use crate::cancel::Cancel;
 use crate::channel::ZeroCopy;
 use crate::error::{DeviceError, DeviceOperation, Errno, Error, PeerError};
-use crate::limits::{DOWNTIME_MAX_DEFAULT, LINGER_MAX};
+use crate::limits::{DOWNTIME_LIMIT_DEFAULT, DOWNTIME_MAX_DEFAULT, LINGER_MAX};
 use crate::net::Connection;
 use crate::numbers::PacketSize;
 use crate::ring::sim::{Cut, Dice, SimFile, SimRing, World};
 use crate::session::handover::Outcome;
 use crate::sink::{FdKind, Sink};
-use crate::source::{Flow, Source};
+use crate::source::{Flow, PreCopyInfo, Source};
 use crate::wire::{CONTROL_HEADER_LEN, Checksum, ControlHeader};
 use crate::worker::caller::Caller;
 use crate::worker::finished::Finished;
@@ -224,6 +225,7 @@ fn simulate(scenario: &Scenario) -> Played {
         checksum: Checksum::Crc32c,
         zero_copy: if scenario.seed.is_multiple_of(2) { ZeroCopy::On } else { ZeroCopy::Off },
         downtime_max: DOWNTIME_MAX_DEFAULT,
+        downtime_limit: DOWNTIME_LIMIT_DEFAULT,
         hooks: hooks::of_sender(scenario.hooks),
         caller: Caller::new(Cancel::new(), None),
     };
@@ -271,6 +273,7 @@ fn one_device(
         checksum: Checksum::Crc32c,
         zero_copy: ZeroCopy::Off,
         downtime_max: DOWNTIME_MAX_DEFAULT,
+        downtime_limit: DOWNTIME_LIMIT_DEFAULT,
         hooks: send::Hooks::default(),
         caller: Caller::new(Cancel::new(), None),
     };

@@ -35,6 +35,8 @@ pub struct Device {
     poison: Option<Poison>,
     was_reset: bool,
     arcs: Arcs,
+    /// The kernel was asked to report initial bytes that begin anew, and will.
+    reports_reinit: bool,
 }
 
 /// What made a device unusable.
@@ -88,8 +90,16 @@ impl Device {
     /// A device over any kernel: the real one, or that of the tests.
     pub(crate) fn with_kernel(kernel: Box<dyn Kernel>) -> Result<Device, DeviceError> {
         let features = read_features(kernel.as_ref())?;
-        let (state, arcs) = (State::Error, Arcs::new());
-        let mut device = Device { data: None, kernel, features, state, poison: None, was_reset: false, arcs };
+        let mut device = Device {
+            data: None,
+            kernel,
+            features,
+            state: State::Error,
+            poison: None,
+            was_reset: false,
+            arcs: Arcs::new(),
+            reports_reinit: false,
+        };
         device.state = device.ask_state().map_err(|errno| io(DeviceOperation::MigrationState, errno))?;
         Ok(device)
     }
@@ -179,11 +189,18 @@ impl Device {
         self.kernel.stop_copy_size().map_err(|errno| io(DeviceOperation::StopCopySize, errno))
     }
 
-    /// How much pre-copy could still read. Only in the PRE_COPY states.
+    /// Lets the kernel report that initial bytes have begun anew. Most kernels cannot, and no device needs it.
+    pub(crate) fn opt_in_to_reinit(&mut self) {
+        self.reports_reinit = self.kernel.opt_in_to_reinit().is_ok();
+    }
+
+    /// How much pre-copy could still read. Only in the PRE_COPY states. It may wait for the device's firmware.
     pub fn precopy_info(&self) -> Result<PrecopyInfo, DeviceError> {
         let data = self.data_fd().ok_or(Errno::from(Raw::EBADF));
-        data.and_then(|data| self.kernel.precopy_info(data))
-            .map_err(|errno| io(DeviceOperation::PrecopyInfo, errno))
+        let info = data
+            .and_then(|data| self.kernel.precopy_info(data))
+            .map_err(|errno| io(DeviceOperation::PrecopyInfo, errno))?;
+        Ok(PrecopyInfo { reinitialised: info.reinitialised && self.reports_reinit, ..info })
     }
 
     /// Writes the config state of a PCI device into `buffer` and returns its length in bytes; 0 for a device without

@@ -68,6 +68,7 @@ pub(crate) enum Operation {
     SetState,
     StopCopySize,
     Precopy,
+    OptIn,
     Reset,
     Read,
     Write,
@@ -94,8 +95,9 @@ struct Inner {
     slow: Vec<(State, State, Nanos)>,
     /// What a new data file contains.
     data: Vec<u8>,
-    /// What pre-copy announces.
-    initial_bytes: u64,
+    precopy_info: PrecopyInfo,
+    /// The state in which the kernel was asked to report initial bytes that begin anew.
+    opted_in: Option<State>,
 }
 
 /// One entry of the log.
@@ -131,7 +133,8 @@ impl FakeKernel {
             clock: Arc::default(),
             slow: Vec::new(),
             data: Vec::new(),
-            initial_bytes: 24,
+            precopy_info: PrecopyInfo { initial_bytes: 24, dirty_bytes: 3, reinitialised: false },
+            opted_in: None,
         })))
     }
 
@@ -180,7 +183,7 @@ impl FakeKernel {
     }
 
     pub(crate) fn set_initial_bytes(&self, bytes: u64) {
-        self.inner().initial_bytes = bytes;
+        self.inner().precopy_info.initial_bytes = bytes;
     }
 
     pub(crate) fn device_state(&self) -> State {
@@ -197,6 +200,16 @@ impl FakeKernel {
 
     pub(crate) fn set_writable(&self, offset: usize, bits: u8) {
         self.inner().writable[offset] = bits;
+    }
+
+    /// What pre-copy could still read from now on.
+    pub(crate) fn set_precopy_info(&self, info: PrecopyInfo) {
+        self.inner().precopy_info = info;
+    }
+
+    /// The state in which the kernel was asked to report initial bytes that begin anew.
+    pub(crate) fn opted_in(&self) -> Option<State> {
+        self.inner().opted_in
     }
 
     /// A device that is not a PCI device.
@@ -285,7 +298,14 @@ impl Kernel for FakeKernel {
         if !matches!(inner.state, PreCopy | PreCopyP2p) {
             return Err(Raw::EINVAL.into());
         }
-        Ok(PrecopyInfo { initial_bytes: inner.initial_bytes, dirty_bytes: 3 })
+        Ok(inner.precopy_info)
+    }
+
+    fn opt_in_to_reinit(&self) -> Result<(), Errno> {
+        let mut inner = self.inner();
+        inner.count(Operation::OptIn)?;
+        inner.opted_in = Some(inner.state);
+        Ok(())
     }
 
     fn reset(&self) -> Result<(), Errno> {

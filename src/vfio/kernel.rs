@@ -15,6 +15,9 @@ pub struct PrecopyInfo {
     pub initial_bytes: u64,
     /// Bytes that have changed since they were read.
     pub dirty_bytes: u64,
+    /// The initial bytes have begun anew, whatever was read of earlier ones (`VFIO_PRECOPY_INFO_REINIT`). Only a kernel
+    /// that has this flag sets it, and only once it was asked to.
+    pub reinitialised: bool,
 }
 
 /// A region of the device's file.
@@ -49,7 +52,11 @@ pub(crate) trait Kernel: Send {
     /// Size of the STOP_COPY state in bytes, as the driver estimates it now.
     fn stop_copy_size(&self) -> Result<u64, Errno>;
 
-    /// Asks a data file for what is left of pre-copy. `EINVAL` outside the PRE_COPY states.
+    /// Lets the kernel report that a device's initial bytes have begun anew. `ENOTTY` when it cannot.
+    fn opt_in_to_reinit(&self) -> Result<(), Errno>;
+
+    /// Asks a data file for what is left of pre-copy. `EINVAL` outside the PRE_COPY states. Without the opt-in nothing
+    /// but the numbers means anything.
     fn precopy_info(&self, data: BorrowedFd<'_>) -> Result<PrecopyInfo, Errno>;
 
     /// Resets the device: it is RUNNING, as if nothing had ever happened.

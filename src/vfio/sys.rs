@@ -132,13 +132,27 @@ impl Kernel for OpenDevice {
             .map(|size| size.stop_copy_length)
     }
 
+    fn opt_in_to_reinit(&self) -> Result<(), Errno> {
+        let mut feature = vfio::vfio_device_feature {
+            argsz: argument_size::<vfio::vfio_device_feature>(),
+            flags: vfio::VFIO_DEVICE_FEATURE_SET | FEATURE_MIG_PRECOPY_INFO_V2,
+            ..Default::default()
+        };
+        ioctl_struct(self.file.as_fd(), FEATURE_WITHOUT_DATA, &mut feature).map(|_| ())
+    }
+
     fn precopy_info(&self, data: BorrowedFd<'_>) -> Result<PrecopyInfo, Errno> {
+        // the flags are zero: without the opt-in the kernel gives back what it was given
         let mut info = vfio::vfio_precopy_info {
             argsz: argument_size::<vfio::vfio_precopy_info>(),
             ..Default::default()
         };
         ioctl_struct(data, MIG_GET_PRECOPY_INFO, &mut info)?;
-        Ok(PrecopyInfo { initial_bytes: info.initial_bytes, dirty_bytes: info.dirty_bytes })
+        Ok(PrecopyInfo {
+            initial_bytes: info.initial_bytes,
+            dirty_bytes: info.dirty_bytes,
+            reinitialised: info.flags & PRECOPY_INFO_REINIT != 0,
+        })
     }
 
     fn reset(&self) -> Result<(), Errno> {
@@ -317,11 +331,18 @@ const DEVICE_RESET: Request<c_ulong> = Request::vfio(11);
 const FEATURE_MIGRATION: Request<Feature<vfio::vfio_device_feature_migration>> = Request::vfio(17);
 const FEATURE_MIG_STATE: Request<Feature<vfio::vfio_device_feature_mig_state>> = Request::vfio(17);
 const FEATURE_MIG_DATA_SIZE: Request<Feature<vfio::vfio_device_feature_mig_data_size>> = Request::vfio(17);
+const FEATURE_WITHOUT_DATA: Request<vfio::vfio_device_feature> = Request::vfio(17);
 const DEVICE_BIND_IOMMUFD: Request<vfio::vfio_device_bind_iommufd> = Request::vfio(18);
 const DEVICE_ATTACH_IOMMUFD_PT: Request<vfio::vfio_device_attach_iommufd_pt> = Request::vfio(19);
 const MIG_GET_PRECOPY_INFO: Request<vfio::vfio_precopy_info> = Request::vfio(21);
 const IOAS_ALLOC: Request<iommufd::iommu_ioas_alloc> =
     Request::bare(iommufd::IOMMUFD_TYPE, iommufd::IOMMUFD_CMD_IOAS_ALLOC);
+
+// Of include/uapi/linux/vfio.h in Linux 7.1, where `vfio-bindings` has no names for them yet.
+/// `VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2`: to be set, without data.
+const FEATURE_MIG_PRECOPY_INFO_V2: u32 = 12;
+/// `VFIO_PRECOPY_INFO_REINIT`, in the flags of `struct vfio_precopy_info`.
+const PRECOPY_INFO_REINIT: u32 = 1 << 0;
 
 /// `struct vfio_device_feature` with its payload in place of the flexible array.
 #[repr(C)]
@@ -412,6 +433,7 @@ mod tests {
     fn arguments_have_the_kernels_sizes() {
         assert_eq!(argument_size::<Feature<vfio::vfio_device_feature_mig_state>>(), 16);
         assert_eq!(argument_size::<Feature<vfio::vfio_device_feature_migration>>(), 16);
+        assert_eq!(argument_size::<vfio::vfio_device_feature>(), 8);
         assert_eq!(argument_size::<vfio::vfio_precopy_info>(), 24);
         assert_eq!(argument_size::<vfio::vfio_region_info>(), 32);
         assert_eq!(argument_size::<vfio::vfio_device_bind_iommufd>(), 24);

@@ -79,6 +79,13 @@ pub enum DeviceMoment {
     },
     /// The first bytes of its state were read (sender, pre-copy included) or written (receiver).
     FirstByte,
+    /// It was asked, and this is what pre-copy could still read (sender).
+    PreCopy {
+        /// Bytes that should be read before it stops.
+        initial: u64,
+        /// Bytes that have changed since they were read.
+        dirty: u64,
+    },
     /// Its state was read to the end after it had stopped (sender), or written to the end (receiver). The config state
     /// follows.
     LastByte,
@@ -92,6 +99,8 @@ pub enum DeviceStep {
     Start,
     /// [`Sink::prepare`](crate::sink::Sink::prepare).
     Prepare,
+    /// [`Source::precopy_info`](crate::source::Source::precopy_info), while it is read beside it.
+    PreCopyInfo,
     /// [`Source::quiesce`](crate::source::Source::quiesce).
     Quiesce,
     /// [`Source::stop`](crate::source::Source::stop).

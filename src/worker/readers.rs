@@ -7,12 +7,14 @@
 
 mod device;
 mod precopy;
+mod remaining;
 
 pub(crate) use self::device::Device;
 
 use crate::numbers::{DeviceIdx, PacketSize};
-use std::collections::VecDeque;
 
+use self::precopy::PreCopy;
+use self::remaining::Remaining;
 use super::Worker;
 use super::caller::{DeviceMoment, DeviceStep};
 use super::guard::unless_panicked;
@@ -22,13 +24,13 @@ use super::report_builder::timeline::Span;
 use super::steps::{Devices, StepOutput};
 use crate::buffer::Slot;
 use crate::error::{DeviceError, DeviceOperation, Errno, Error};
-use crate::limits::{CONFIG_SIZE_MAX, HEADER_ROOM, PRECOPY_POLL};
+use crate::limits::{CONFIG_SIZE_MAX, HEADER_ROOM};
 use crate::report::Stage;
 use crate::ring::Ring;
 use crate::session::index_set::IndexSet;
 use crate::session::queue::ReadPacket;
-use crate::source::{Flow, Source};
-use crate::time::{Nanos, nanos};
+use crate::source::Source;
+use crate::time::Nanos;
 use crate::wire;
 use crate::wire::Checksum;
 
@@ -45,7 +47,7 @@ enum Reading {
     Wanted,
     /// A read is under way.
     UnderWay,
-    /// Pre-copy had nothing new; it is asked again later.
+    /// Pre-copy had nothing new; it is asked what is left before it is read again.
     Quiet,
     /// Read to its end; the config state comes next.
     Drained,
@@ -60,8 +62,8 @@ struct Reader {
     estimate: Option<u64>,
     reading: Reading,
     fd: Option<DeviceFd>,
-    flow: Flow,
-    precopy_bytes: u64,
+    /// What pre-copy has left.
+    remaining: Remaining,
     /// Some of its state was read.
     has_begun: bool,
     read_at: Nanos,
@@ -95,10 +97,8 @@ pub(crate) struct Readers {
     ready_inline: IndexSet<DeviceIdx>,
     /// Devices that a read of is under way.
     under_way: IndexSet<DeviceIdx>,
-    /// Devices whose pre-copy has not done what it can.
-    converging: IndexSet<DeviceIdx>,
-    /// Devices in pre-copy that had nothing new, and when they are asked again; the first is the soonest.
-    quiet: VecDeque<(Nanos, DeviceIdx)>,
+    /// What devices that are read while they run have in common.
+    precopy: PreCopy,
     /// Whose turn it is.
     next: usize,
     /// Packets of all devices that wait for a channel or for credit.
@@ -112,13 +112,13 @@ impl Readers {
         checksum: Checksum,
     ) -> Result<Readers, Error> {
         let reader = |Device { name, source, .. }: &Device| {
-            let estimate = unless_panicked(|| Ok(source.estimate()));
+            let estimate = unless_panicked(|| Ok(source.estimate()))
+                .map_err(|error| Error::Device { device: name.clone(), error })?;
             Ok(Reader {
-                estimate: estimate.map_err(|error| Error::Device { device: name.clone(), error })?,
+                estimate,
                 reading: Reading::Idle,
                 fd: None,
-                flow: Flow::StopCopyOnly,
-                precopy_bytes: 0,
+                remaining: Remaining::new(estimate, packet_size.get().into()),
                 has_begun: false,
                 read_at: 0,
                 queued: 0,
@@ -136,8 +136,7 @@ impl Readers {
             ready: IndexSet::default(),
             ready_inline: IndexSet::default(),
             under_way: IndexSet::default(),
-            converging: IndexSet::default(),
-            quiet: VecDeque::with_capacity(all.len()),
+            precopy: PreCopy::new(),
             next: 0,
             queued: 0,
             all,
@@ -149,14 +148,8 @@ impl Readers {
         self.all.iter().map(|reader| reader.estimate)
     }
 
-    /// Whether a read of some device is under way.
-    pub(crate) fn is_any_under_way(&self) -> bool {
-        !self.under_way.is_empty()
-    }
-
     /// From now on every device is read to its end, and then its config state.
     pub(crate) fn begin_stop_copy(&mut self) -> Result<(), Error> {
-        self.quiet.clear();
         for device in DeviceIdx::below(self.all.len()) {
             self.open(device)?;
             self.enter(device, Reading::Wanted);
@@ -187,6 +180,8 @@ impl Readers {
         let reader = &self.all[device.index()];
         let (is_ready, is_ready_inline) = match reader.reading {
             Reading::Wanted if reader.overlaps() => (reader.queued < READ_AHEAD, false),
+            // a source without a descriptor is filled by itself, so not while it is asked
+            Reading::Wanted if reader.fd.is_none() && reader.remaining.is_asking() => (false, false),
             Reading::Wanted => (false, reader.queued == 0),
             Reading::Drained => (true, false),
             _ => (false, false),
@@ -209,7 +204,7 @@ impl Readers {
             return Ok(Begun::UnderWay);
         }
         let now = worker.ring.now();
-        self.wake_quiet(worker, now);
+        self.ask_due(worker, now);
         let mut candidates = self.ready;
         if self.queued < idle {
             candidates = candidates.union(&self.ready_inline);
@@ -289,7 +284,7 @@ impl Readers {
     ) -> Result<Option<ReadPacket<Slot>>, Error> {
         match result {
             Ok(read) => self.on_read(worker, device, slot, read),
-            // the end of what pre-copy has, by the kernel's rules; some drivers return 0 instead
+            // pre-copy has nothing now, by the kernel's rules; some drivers return 0 instead
             Err(errno) if errno.raw() == nix::libc::ENOMSG && self.running => {
                 self.on_read(worker, device, slot, 0)
             }
@@ -320,22 +315,16 @@ impl Readers {
         }
         if read == 0 {
             worker.put(slot);
-            self.converging.remove(device);
             if self.running {
-                self.quiet.push_back((now + nanos(PRECOPY_POLL), device));
-                self.enter(device, Reading::Quiet);
+                self.on_precopy_nothing(device, now);
             } else {
                 worker.caller.tell_device(self.devices.name(device), DeviceMoment::LastByte);
                 self.enter(device, Reading::Drained);
             }
             return Ok(None);
         }
-        if self.running
-            && let Err(error) = self.judge(device, read as u64)
-        {
-            worker.put(slot);
-            self.enter(device, Reading::Idle);
-            return Err(self.devices.error(device, error));
+        if self.running {
+            self.on_precopy_read(device, read as u64);
         }
         if !std::mem::replace(&mut self.all[device.index()].has_begun, true) {
             worker.caller.tell_device(self.devices.name(device), DeviceMoment::FirstByte);
@@ -366,6 +355,11 @@ impl Readers {
         device: DeviceIdx,
     ) -> Result<Option<ReadPacket<Slot>>, Error> {
         self.devices.on_step_end(worker, device);
+        if self.all[device.index()].remaining.is_asking() {
+            let result = self.devices.take_result(device).unwrap_or(Err(DeviceError::Panicked));
+            let answered = self.on_answer(worker, device, result);
+            return answered.map(|()| None).map_err(|error| self.devices.error(device, error));
+        }
         if self.all[device.index()].reading != Reading::Config {
             return Ok(None);
         }
@@ -373,7 +367,9 @@ impl Readers {
         let result = self.devices.take_result(device).unwrap_or(Err(DeviceError::Panicked));
         match result.map_err(|error| self.devices.error(device, error))? {
             StepOutput::Slot(slot, len) => Ok(Some(self.packet(device, slot, len, true))),
-            StepOutput::Nothing | StepOutput::Flow(_) | StepOutput::End(_) => Ok(None),
+            StepOutput::Nothing | StepOutput::Flow(_) | StepOutput::PreCopyInfo(_) | StepOutput::End(_) => {
+                Ok(None)
+            }
         }
     }
 

@@ -20,8 +20,8 @@ use crate::net::Connection;
 use crate::net::socket::Congestion;
 use crate::numbers::PacketSize;
 use crate::report::{
-    self, ChannelReport, DeviceReport, Downtime, PeerReport, Recorder, Report, Role, RunInfo, Schema,
-    Settings, TransferOutcome, WarningCode,
+    self, ChannelReport, DeviceReport, Downtime, PeerReport, PreCopyEnd, PreCopyReport, Recorder, Report,
+    Role, RunInfo, Schema, Settings, TransferOutcome, WarningCode,
 };
 use crate::ring::Ring;
 use crate::session::handover::Outcome;
@@ -46,6 +46,7 @@ pub(crate) struct ReportBuilder {
     moments: [Option<Nanos>; 5],
     /// No device of this side can stop.
     simulated: bool,
+    precopy: Option<PreCopyReport>,
     run: Option<RunInfo>,
     session: Option<SessionId>,
     peer: Option<PeerReport>,
@@ -77,6 +78,7 @@ impl ReportBuilder {
             ends: Vec::with_capacity(devices),
             moments: [None; 5],
             simulated: false,
+            precopy: None,
             run: None,
             session: None,
             peer: None,
@@ -141,6 +143,30 @@ impl ReportBuilder {
         if loopback && congestion.as_str() == "bbr" {
             let text = "bbr paces a link whose round trip is shorter than it can measure";
             self.header.warn(WarningCode::CongestionControl, text, "set the congestion control to cubic");
+        }
+    }
+
+    /// Pre-copy has ended.
+    pub(crate) fn precopy(&mut self, precopy: PreCopyReport) {
+        if matches!(precopy.end, PreCopyEnd::Time | PreCopyEnd::Volume) {
+            let text = match precopy.left_bytes {
+                Some(left) => format!(
+                    "pre-copy did not converge: {left} bytes were left, {} may be",
+                    precopy.limit_bytes
+                ),
+                None => "pre-copy did not converge, and a device cannot tell how much was left".to_owned(),
+            };
+            let hint =
+                "raise the downtime limit, use more channels, or let the guest keep its devices less busy";
+            self.header.warn(WarningCode::PrecopyNotConverged, text, hint);
+        }
+        self.precopy = Some(precopy);
+    }
+
+    /// What was left when the devices were quiet, by when so many bytes had been read and they had been asked so often.
+    pub(crate) fn precopy_left(&mut self, bytes: u64, left_bytes: Option<u64>, asked: u64) {
+        if let Some(precopy) = &mut self.precopy {
+            *precopy = PreCopyReport { bytes, left_bytes, asked, ..precopy.clone() };
         }
     }
 
@@ -329,6 +355,7 @@ impl ReportBuilder {
             latency_ns: recorder.histograms.latency(),
             backpressure: recorder.backpressure(now),
             downtime,
+            precopy: self.precopy.take(),
             prediction: None,
             intervals: Vec::new(),
             clock: None,

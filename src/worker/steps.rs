@@ -19,7 +19,7 @@ use crate::limits::ARCS_MAX;
 use crate::ring::Ring;
 use crate::session::index_set::IndexSet;
 use crate::sink::Sink;
-use crate::source::{Flow, Source};
+use crate::source::{Flow, PreCopyInfo, Source};
 use crate::time::Nanos;
 use crate::vfio::ArcTime;
 use crate::worker::finished::EndState;
@@ -29,6 +29,8 @@ use crate::worker::finished::EndState;
 pub(crate) enum StepOutput {
     Nothing,
     Flow(Flow),
+    /// What pre-copy could still read, if the device can tell.
+    PreCopyInfo(Option<PreCopyInfo>),
     /// Where the device's last step has brought it.
     End(EndState),
     /// The slot that went with it, and bytes of payload in it.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use ringlift::error::{DeviceError, DeviceOperation, Errno};
 use ringlift::sink::Sink;
-use ringlift::source::{Flow, Source};
+use ringlift::source::{Flow, PreCopyInfo, Source};
 
 use super::PATIENCE;
 
@@ -165,8 +165,10 @@ impl Source for TestSource {
         Ok(n)
     }
 
-    fn precopy_remaining(&mut self) -> Result<u64, DeviceError> {
-        Ok((self.early - self.at) as u64)
+    fn precopy_info(&mut self) -> Result<Option<PreCopyInfo>, DeviceError> {
+        self.journal.step("precopy_info")?;
+        let initial = self.early.saturating_sub(self.at) as u64;
+        Ok(Some(PreCopyInfo { initial, dirty: 0 }))
     }
 
     fn quiesce(&mut self) -> Result<(), DeviceError> {

@@ -43,6 +43,12 @@ impl Channels {
         self.idle.len()
     }
 
+    /// Payload bytes that have arrived at the peer's host, as far as the kernel knows. A packet that is being sent counts as
+    /// not arrived.
+    pub(super) fn arrived(&self, ring: &impl Ring) -> u64 {
+        self.all.iter().map(|tx| tx.arrived(ring)).sum()
+    }
+
     /// Whether nothing is being sent.
     pub(super) fn is_idle(&self) -> bool {
         self.idle.len() == self.all.len()

@@ -73,9 +73,7 @@ impl<R: Ring> Sending<R> {
     /// Waits until nothing reads a device, and none is in a step.
     fn settle(&mut self) {
         self.readers.cancel(&mut self.worker);
-        let is_settled = |sending: &mut Sending<R>| {
-            !sending.readers.is_any_under_way() && !sending.readers.devices.is_any_away()
-        };
+        let is_settled = |sending: &mut Sending<R>| sending.readers.is_settled();
         let end = within(self, SETTLE_MAX);
         // a device that does not come back is reported, whatever the reason
         let _ = run_until(self, (Deadline::Settle, end), is_settled, drain);

@@ -264,8 +264,8 @@ fn pre_copy_of_a_device_that_makes_state_for_ever_ends_at_a_multiple_of_its_esti
         fn estimate(&self) -> Option<u64> {
             Some(5 * PACKET_SIZE.bytes() as u64)
         }
-        fn precopy_remaining(&mut self) -> Result<u64, DeviceError> {
-            Ok(u64::MAX)
+        fn precopy_info(&mut self) -> Result<Option<PreCopyInfo>, DeviceError> {
+            Ok(Some(PreCopyInfo { initial: 0, dirty: u64::MAX }))
         }
         fn start(&mut self) -> Result<Flow, DeviceError> {
             self.0.start()

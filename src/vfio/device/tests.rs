@@ -327,8 +327,26 @@ fn pre_copy_is_asked_only_of_an_open_session() {
     );
 
     device.set_state(PreCopy).unwrap();
-    assert_eq!(device.precopy_info().unwrap(), PrecopyInfo { initial_bytes: 24, dirty_bytes: 3 });
+    let expected = PrecopyInfo { initial_bytes: 24, dirty_bytes: 3, reinitialised: false };
+    assert_eq!(device.precopy_info().unwrap(), expected);
     assert_eq!(device.stop_copy_size().unwrap(), 96);
+}
+
+#[test]
+fn initial_bytes_that_begin_anew_are_believed_only_of_a_kernel_that_agreed_to_report_them() {
+    // before the opt-in a kernel gives back whatever flags it was given
+    let anew = PrecopyInfo { initial_bytes: 8, dirty_bytes: 0, reinitialised: true };
+    for knows in [true, false] {
+        let kernel = FakeKernel::new(ALL);
+        let mut device = device(&kernel);
+        if !knows {
+            kernel.fail(Operation::OptIn, 0, Raw::ENOTTY);
+        }
+        device.opt_in_to_reinit();
+        device.set_state(PreCopy).unwrap();
+        kernel.set_precopy_info(anew);
+        assert_eq!(device.precopy_info().unwrap(), PrecopyInfo { reinitialised: knows, ..anew });
+    }
 }
 
 /// Every change that a device with these features can make, as from, to.

@@ -6,6 +6,7 @@ use crate::cancel::Cancel;
 use crate::limits::DEVICES_MAX;
 use crate::numbers::DeviceIdx;
 use crate::ring::sim::{SimRing, World};
+use crate::source::Flow;
 use crate::worker::caller::Caller;
 
 /// A device whose state has no end.

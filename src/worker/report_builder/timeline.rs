@@ -8,6 +8,9 @@ use crate::time::Nanos;
 use crate::vfio::ArcTime;
 use crate::worker::caller::DeviceStep;
 
+/// How often a device is asked what pre-copy has left, as far as a report shows it.
+const ASKED_MAX: usize = 16;
+
 /// When something began and when it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -26,14 +29,20 @@ struct Device {
     spans: [Option<Span>; What::COUNT],
     /// Single changes of state, as many as there is room for.
     arcs: Vec<ArcTime>,
+    /// When it was asked what pre-copy has left.
+    asked: Vec<Span>,
     /// The connection of the packet that was sent last.
     channel: Option<ChannelIdx>,
 }
 
 impl Timeline {
     pub(crate) fn new(devices: usize) -> Timeline {
-        let device =
-            |_| Device { spans: [None; What::COUNT], arcs: Vec::with_capacity(ARCS_MAX), channel: None };
+        let device = |_| Device {
+            spans: [None; What::COUNT],
+            arcs: Vec::with_capacity(ARCS_MAX),
+            asked: Vec::with_capacity(ASKED_MAX),
+            channel: None,
+        };
         Timeline { devices: (0..devices).map(device).collect() }
     }
 
@@ -48,6 +57,7 @@ impl Timeline {
             DeviceStep::PreRun | DeviceStep::Run => What::Run,
             DeviceStep::Release => What::Release,
             DeviceStep::Rollback => What::Rollback,
+            DeviceStep::PreCopyInfo => return self.asked(device, span),
             DeviceStep::Park => return,
         };
         self.extend(device, what, span);
@@ -59,6 +69,15 @@ impl Timeline {
         if arcs.len() < ARCS_MAX {
             arcs.push(arc);
         }
+    }
+
+    /// A device was asked what pre-copy has left. When there is no room, the last time replaces the one before.
+    fn asked(&mut self, device: DeviceIdx, span: Span) {
+        let asked = &mut self.devices[device.index()].asked;
+        if asked.len() == ASKED_MAX {
+            asked.pop();
+        }
+        asked.push(span);
     }
 
     /// A device that runs was read, and had something.
@@ -115,6 +134,8 @@ impl Timeline {
                 channel: device.channel.filter(|_| what == What::LastSent).map(|channel| channel.0.into()),
                 ..entry(what, span)
             }));
+            let asked = device.asked.iter().filter(|span| span.end >= start);
+            entries.extend(asked.map(|&span| entry(What::PrecopyInfo, span)));
             let arcs = device.arcs.iter().filter(|arc| arc.end_ns >= start);
             entries.extend(arcs.map(|arc| TimelineEntry {
                 from: Some(arc.from),
@@ -190,6 +211,15 @@ mod tests {
         timeline.step(DEVICE, DeviceStep::Run, span(250, 260));
         timeline.step(DEVICE, DeviceStep::Park, span(270, 280));
         assert_eq!(entries(&timeline), [(What::Run, 100, 160)]);
+    }
+
+    #[test]
+    fn of_the_times_that_a_device_was_asked_the_first_ones_and_the_last_are_kept() {
+        let mut timeline = Timeline::new(1);
+        (0..40).for_each(|at| timeline.step(DEVICE, DeviceStep::PreCopyInfo, span(200 + at, 201 + at)));
+        let kept = entries(&timeline);
+        assert_eq!((kept.len(), timeline.devices[0].asked.capacity()), (ASKED_MAX, ASKED_MAX));
+        assert_eq!(kept.last(), Some(&(What::PrecopyInfo, 139, 140)));
     }
 
     #[test]

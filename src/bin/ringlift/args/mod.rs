@@ -226,6 +226,9 @@ pub(crate) struct Send {
     /// Rolls back when the devices have stood still for this long and are not loaded
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
     pub(crate) downtime_max: Duration,
+    /// Stops the devices when what is left of them takes the link no longer than this
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "300ms")]
+    pub(crate) downtime_limit: Duration,
     /// Writes the report to FILE; - is stdout, and replaces the tables
     #[arg(long, value_name = "FILE", value_parser = json())]
     pub(crate) json: Option<JsonTarget>,

@@ -61,6 +61,7 @@ fn sender(args: &Send, cancel: &Cancel, progress: &Progress) -> Result<Sender, E
         .zero_copy(args.zero_copy.into())
         .checksum(args.checksum.into())
         .downtime_max(args.downtime_max)
+        .downtime_limit(args.downtime_limit)
         .run(args.run.info())
         .on_event(move |event| shown.show(event))
         .cancel(cancel);

@@ -37,11 +37,13 @@ const ERRORS: [(ErrorCode, ErrorCode, &str, &str); 18] = {
 };
 
 /// The code, the library's text, and the option to add.
-const WARNINGS: [(WarningCode, &str, &str); 4] = [
+const WARNINGS: [(WarningCode, &str, &str); 6] = [
     (WarningCode::NoRegisteredBuffers, "a smaller pool", "--pool"),
     (WarningCode::CongestionControl, "to cubic", "--congestion cubic"),
     (WarningCode::ZeroCopyCopied, "zero copy off there", "--zero-copy off"),
     (WarningCode::CannotTakeBack, "a sink that is a file", "file:PATH"),
+    (WarningCode::PrecopyNotConverged, "raise the downtime limit", "--downtime-limit"),
+    (WarningCode::PrecopyNotConverged, "use more channels", "--channels"),
 ];
 
 /// What to do about an error, with the option for it.

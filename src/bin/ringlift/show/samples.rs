@@ -60,6 +60,7 @@ pub(crate) fn report() -> Report {
             ..Default::default()
         },
         downtime: Downtime { total_ns: 107_000_000, stop_ns: 1000, ..Default::default() },
+        precopy: None,
         prediction: None,
         intervals: Vec::new(),
         clock: None,

@@ -1,6 +1,6 @@
 //! The summary of a transfer in plain text: aligned, and as readable in a log as on a terminal.
 
-use ringlift::report::{Distribution, Report};
+use ringlift::report::{Distribution, PreCopyEnd, PreCopyReport, Report};
 
 use crate::show::timeline::timeline;
 use crate::show::units::{bytes, rate, time};
@@ -11,6 +11,7 @@ pub(crate) fn summary(report: &Report) -> String {
     text += &devices(report);
     text.push('\n');
     text += &overview(&[report]);
+    text += &precopy(report);
     text += &timeline(&[report]);
     text += &latency(report, report);
     text
@@ -21,6 +22,7 @@ pub(crate) fn both(sender: &Report, receiver: &Report) -> String {
     let mut text = devices(receiver);
     text.push('\n');
     text += &overview(&[sender, receiver]);
+    text += &precopy(sender);
     text += &timeline(&[sender, receiver]);
     text += &latency(sender, receiver);
     text
@@ -78,6 +80,23 @@ fn overview(sides: &[&Report]) -> String {
     row("congestion", &|side| side.settings.congestion.clone());
     row("zero copy", &zero_copy);
     table.to_string()
+}
+
+/// How pre-copy went, if there was one.
+fn precopy(report: &Report) -> String {
+    let Some(PreCopyReport { duration_ns, bytes: moved, left_bytes, limit_bytes, end, .. }) = &report.precopy
+    else {
+        return String::new();
+    };
+    let left = left_bytes.map_or("an unknown amount".to_owned(), bytes);
+    let end = match end {
+        PreCopyEnd::Converged => "converged",
+        PreCopyEnd::Caller => "ended by the caller",
+        PreCopyEnd::Time => "not converged: it took too long",
+        PreCopyEnd::Volume => "not converged: it moved too much",
+    };
+    let (moved, time, limit) = (bytes(*moved), time(*duration_ns), bytes(*limit_bytes));
+    format!("\npre-copy: {moved} in {time}, {left} left (limit {limit}), {end}\n")
 }
 
 fn zero_copy(report: &Report) -> String {
@@ -197,6 +216,27 @@ mod tests {
         assert!(text.contains("\nread "), "{text}");
         assert!(!text.contains("reorder"), "{text}");
         assert!(text.is_ascii(), "{text}");
+    }
+
+    #[test]
+    fn pre_copy_is_one_line_where_there_was_one() {
+        let mut report = report();
+        assert_eq!(precopy(&report), "");
+        let told = PreCopyReport {
+            duration_ns: 1_200_000_000,
+            bytes: 240 << 20,
+            left_bytes: Some(1 << 20),
+            limit_bytes: 30 << 20,
+            rate_bytes_per_s: 100 << 20,
+            asked: 9,
+            end: PreCopyEnd::Converged,
+        };
+        report.precopy = Some(told.clone());
+        let line = "pre-copy: 240.00 MiB in 1.20 s, 1.00 MiB left (limit 30.00 MiB), converged\n";
+        assert_eq!(precopy(&report), format!("\n{line}"));
+        assert!(summary(&report).contains(line) && both(&report, &report).contains(line));
+        report.precopy = Some(PreCopyReport { left_bytes: None, end: PreCopyEnd::Time, ..told });
+        assert!(precopy(&report).contains("an unknown amount left (limit 30.00 MiB), not converged"));
     }
 
     #[test]
