@@ -166,7 +166,6 @@ impl Source for TestSource {
     }
 
     fn precopy_info(&mut self) -> Result<Option<PreCopyInfo>, DeviceError> {
-        self.journal.step("precopy_info")?;
         let initial = self.early.saturating_sub(self.at) as u64;
         Ok(Some(PreCopyInfo { initial, dirty: 0 }))
     }
