@@ -98,11 +98,11 @@ pub(crate) struct Demo {
     /// Writes the reports of sender and receiver to FILE, one per line; - is stdout, and replaces the tables
     #[arg(long, value_name = "FILE", value_parser = json())]
     pub(crate) json: Option<JsonTarget>,
-    #[command(flatten)]
-    pub(crate) run: Run,
     /// Exits with status 6 if this holds for the complete transfer, such as downtime>300ms or send.p99>=5ms. Repeat for several
     #[arg(long = "fail-if", value_name = "CONDITION")]
     pub(crate) fail_if: Vec<Condition>,
+    #[command(flatten)]
+    pub(crate) run: Run,
 }
 
 const RECV_EXAMPLES: &str = "\
@@ -167,11 +167,11 @@ pub(crate) struct Recv {
     /// Writes the report to FILE with --once, and otherwise adds a line after each transfer; - is stdout, with one line per transfer instead of the tables
     #[arg(long, value_name = "FILE", value_parser = json())]
     pub(crate) json: Option<JsonTarget>,
-    #[command(flatten)]
-    pub(crate) run: Run,
     /// Exits with status 6 if this holds for the complete transfer, such as downtime>300ms or send.p99>=5ms. Repeat for several
     #[arg(long = "fail-if", value_name = "CONDITION", requires = "once")]
     pub(crate) fail_if: Vec<Condition>,
+    #[command(flatten)]
+    pub(crate) run: Run,
     /// For the demo: ends with process PID, and prints only the report and the histogram
     #[arg(long, value_name = "PID", hide = true)]
     pub(crate) with_parent: Option<i32>,
@@ -232,11 +232,11 @@ pub(crate) struct Send {
     /// Writes the report to FILE; - is stdout, and replaces the tables
     #[arg(long, value_name = "FILE", value_parser = json())]
     pub(crate) json: Option<JsonTarget>,
-    #[command(flatten)]
-    pub(crate) run: Run,
     /// Exits with status 6 if this holds for the complete transfer, such as downtime>300ms or send.p99>=5ms. Repeat for several
     #[arg(long = "fail-if", value_name = "CONDITION")]
     pub(crate) fail_if: Vec<Condition>,
+    #[command(flatten)]
+    pub(crate) run: Run,
 }
 
 /// `native` or `qemu`.
