@@ -74,8 +74,8 @@ pub struct Report {
     /// The other side's report of the same transfer, which has none in it; absent where it did not come.
     #[serde(default)]
     pub other_side: Option<Box<Report>>,
-    /// When what was done with which device, in the order in which it began. Absent when nothing was.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// When what was done with which device, in the order in which it began. Empty when nothing was.
+    #[serde(default)]
     pub timeline: Vec<TimelineEntry>,
     /// Fallbacks and other things that a reader of the numbers must know.
     pub warnings: Vec<Warning>,
