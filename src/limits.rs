@@ -40,8 +40,14 @@ pub const POOL_SIZE_MAX: u64 = 16 << 30;
 /// Largest pool that a receiver allocates because its peer asked for it, unless its caller raises the bound.
 pub const POOL_SIZE_TRUSTED: u64 = 1 << 30;
 
-/// What a worker allocates beside its pools, at most: six histograms of 264 KiB, the ring's table, and lists for every
-/// device and channel come to 4 MiB. Without this much it does not begin.
+/// How long an interval of a report lasts, until there are too many of them: a guest's pause of some tenths of a second is
+/// seen in parts.
+pub const INTERVAL: Duration = Duration::from_millis(100);
+/// Intervals in a report: a minute of the shortest. With the most devices and channels they are 2.4 MiB.
+pub const INTERVALS_MAX: usize = 600;
+
+/// What a worker allocates beside its pools, at most: six histograms of 264 KiB, the ring's table, intervals, and lists for
+/// every device and channel come to 7 MiB. Without this much it does not begin.
 pub const WORKER_MEMORY: usize = 16 << 20;
 /// What a worker allocates for each slot of a pool: its place in the list of free slots and in a device's window.
 pub const SLOT_MEMORY: usize = 256;
@@ -59,6 +65,17 @@ pub const CONTROL_BUFFER_SIZE: usize = 80 << 10;
 /// Control messages that may wait to be sent: one of each kind, and for each device one Credit (newer credit replaces
 /// older) and one Loaded.
 pub const CONTROL_QUEUE_MAX: usize = 2 * DEVICES_MAX + 16;
+
+/// A receiver's report behind committed, in bytes: some KiB, and with the most intervals of many devices and channels more
+/// than this, so it leaves them out then. A sender keeps no longer one.
+pub const REPORT_MAX: usize = 1 << 20;
+/// Bytes of a report in one control message.
+pub const REPORT_PIECE_MAX: usize = 64 << 10;
+/// How long a sender waits for that report when everything is over: a receiver makes it in milliseconds. Devices run
+/// meanwhile.
+pub const REPORT_WAIT: Duration = Duration::from_secs(1);
+/// How often a sender asks for the receiver's time: the fastest of some round trips is close to the network's own.
+pub const PINGS: u8 = 8;
 
 /// Connections that may be in their hello at the same time at a listener.
 pub const PENDING_HELLOS_MAX: usize = 64;
@@ -180,7 +197,10 @@ const _: () =
 const _: () = assert!(CHANNELS_MAX <= u8::MAX as usize, "QEMU's channel numbers have the same bound");
 const _: () =
     assert!(QEMU_STATE_MAX <= PACKET_SIZE_DEFAULT, "a QEMU packet fits into a slot of the default size");
+const _: () =
+    assert!(REPORT_MAX.div_ceil(REPORT_PIECE_MAX) <= CONTROL_QUEUE_MAX, "a whole report can be queued");
 const _: () = assert!(DEVICES_MAX <= u16::MAX as usize);
+const _: () = assert!(INTERVALS_MAX.is_multiple_of(2), "neighbours become one in pairs");
 const _: () = assert!(AGREEMENT_MAX.as_secs() > GATHER_TIMEOUT.as_secs());
 const _: () = assert!(HELLO_GRACE.as_millis() < HELLO_TIMEOUT.as_millis());
 const _: () = assert!(SILENCE_MAX.as_secs() >= 5 * HEARTBEAT_INTERVAL.as_secs());

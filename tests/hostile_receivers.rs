@@ -479,6 +479,58 @@ fn channels_that_close_after_commit_change_nothing() {
 }
 
 #[test]
+fn whatever_comes_behind_committed_changes_nothing_but_the_report() {
+    let part = |total: u32, offset: u32, bytes: &[u8]| {
+        control_bytes(&Control::Report { total, offset, bytes: bytes.into() })
+    };
+    let nested = format!("{}1{}", "[".repeat(60_000), "]".repeat(60_000));
+    let cases: [(&str, Vec<u8>); 8] = [
+        ("nothing, and silence", Vec::new()),
+        ("no JSON", part(7, 0, b"garbage")),
+        ("JSON of something else", part(2, 0, b"{}")),
+        (
+            "brackets",
+            [
+                part(120_001, 0, &nested.as_bytes()[..60_000]),
+                part(120_001, 60_000, &nested.as_bytes()[60_000..]),
+            ]
+            .concat(),
+        ),
+        ("half of it", part(1 << 20, 0, &[b' '; 1000])),
+        ("parts that do not fit", [part(9, 0, b"abc"), part(8, 3, b"def")].concat()),
+        (
+            "a report longer than one may be",
+            forged_control(15, &[&[0, 16, 0, 1, 0, 0, 0, 0][..], b"x"].concat()),
+        ),
+        ("no message at all", vec![0xff; 200]),
+    ];
+    for (what, bytes) in cases {
+        let tested = TestSender::start();
+        let mut peer = committed(&tested);
+        peer.write(&[control_bytes(&Control::Committed), bytes].concat());
+        assert_eq!(peer.final_message(), None, "{what}");
+        drop(peer);
+        let finished = tested.sending.finish();
+        assert!(
+            finished.outcome == Outcome::Complete && finished.error.is_none(),
+            "{what}: {:?}",
+            finished.error
+        );
+        assert!(finished.report.other_side.is_none() && finished.report.warnings.len() < 3, "{what}");
+        assert_eq!(tested.journal.steps().last(), Some(&"release"), "{what}");
+        assert!(finished.report.downtime.total_ns <= finished.report.duration_ns, "{what}");
+    }
+}
+
+#[test]
+fn a_pong_that_nobody_asked_for_is_unexpected() {
+    let pong = Control::Pong { at: 1, received_at: 2, sent_at: 3 };
+    let (error, last) = after_everything(|peer, _| peer.send(&pong));
+    assert!(error.to_string().contains("pong"), "{error}");
+    assert!(matches!(last, Some(Control::Abort { code: 1, .. })), "{last:?}");
+}
+
+#[test]
 fn a_sender_that_is_cancelled_after_commit_waits_for_the_answer() {
     let (source, journal) = TestSource::new(content(1000));
     let (acceptor, cancel) = (Acceptor::open(), ringlift::Cancel::new());

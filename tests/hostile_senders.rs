@@ -306,7 +306,7 @@ fn offers_that_do_not_fit_are_refused_with_the_reason() {
     let good = an_offer(&["net0"]);
     let offer = |offer: Offer| control_bytes(&Control::Offer(offer));
     for (reason, bytes) in [
-        (Refusal::Feature, offer(Offer { features: 1 << 63, ..good.clone() })),
+        (Refusal::Feature, offer(Offer { features: 1 << 31, ..good.clone() })),
         (Refusal::DeviceMismatch { name: "disk0".into() }, offer(an_offer(&["net0", "disk0"]))),
         (Refusal::DeviceMismatch { name: "disk0".into() }, offer(an_offer(&["disk0"]))),
         (

@@ -31,7 +31,7 @@ use ringlift::report::{
 use ringlift::sink::{Discard, Verify};
 use ringlift::source::Synthetic;
 use ringlift::vfio::State;
-use ringlift::{Checksum, Finished, Outcome, Receiver, Sender, ZeroCopy};
+use ringlift::{Checksum, Finished, Listener, Outcome, Receiver, Sender, ZeroCopy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -382,6 +382,85 @@ fn reports_of_transfers_that_complete_are_valid() {
         assert_eq!(sent.report.devices[0].crc32c.is_some(), checksum == Checksum::Crc32c);
         assert_eq!(sent.report.settings.checksum, checksum.into());
         assert!(!sent.report.timeline.is_empty() && !received.report.timeline.is_empty());
+    }
+}
+
+/// A transfer over TCP, whose run is named.
+fn transfer_over_tcp(run: &RunInfo) -> (Finished, Finished) {
+    let listener = Listener::bind(loopback()).unwrap();
+    let receiver = Receiver::builder().device("a", Verify::new()).listener(&listener).run(run.clone());
+    let receiver = receiver.build().unwrap();
+    let receiving = std::thread::spawn(move || receiver.run());
+    let sender = Sender::builder().device("a", Synthetic::new(64 << 20)).connect(listener.local_addr());
+    let sent = sender.run(run.clone()).build().unwrap().run();
+    (sent, receiving.join().unwrap())
+}
+
+#[test]
+fn a_senders_report_has_the_run_the_receivers_report_and_what_tcp_did() {
+    let note = [("kernel".to_owned(), "patched".to_owned())].into();
+    let run = RunInfo { id: "7".to_owned(), arm: Some("b".to_owned()), note, ..RunInfo::default() };
+    let (sent, received) = transfer_over_tcp(&run);
+    assert_eq!((sent.outcome, received.outcome), (Outcome::Complete, Outcome::Complete), "{sent:?}");
+    valid(&parsed(TRANSFER), &sent.report);
+    valid(&parsed(TRANSFER), &received.report);
+    let (sent, received) = (sent.report, received.report);
+    let written = sent.run.clone().unwrap();
+    assert!(written.started_at.starts_with("20") && written.started_at.ends_with('Z'), "{written:?}");
+    assert_eq!(RunInfo { started_at: String::new(), ..written }, run);
+
+    assert_eq!(sent.other_side.as_deref(), Some(&received), "the whole of it");
+    assert!(received.other_side.is_none());
+    assert!(sent.session.is_some() && sent.session == received.session);
+    assert!(received.peer.unwrap().address.unwrap().starts_with("127.0.0.1:"));
+    let clock = sent.clock.expect("a receiver of the same version answers");
+    assert!(clock.offset_ns.unsigned_abs() <= clock.error_ns, "one host has one clock: {clock:?}");
+
+    let (tx, rx) = (&sent.channels, &received.channels);
+    let tcp = |side: &[ChannelReport], figure: fn(&TcpReport) -> Option<u64>| -> u64 {
+        side.iter().map(|channel| figure(channel.tcp.as_ref().unwrap()).unwrap()).sum()
+    };
+    let on_the_wire = sent.bytes + 64 * sent.packets;
+    let hellos = 2 * 64;
+    assert_eq!(tcp(tx, |tcp| tcp.bytes_sent) - tcp(tx, |tcp| tcp.bytes_retransmitted), on_the_wire + hellos);
+    assert_eq!(tcp(rx, |tcp| tcp.bytes_received), on_the_wire + hellos);
+    assert!(tcp(tx, |tcp| tcp.mss) > 0 && tcp(tx, |tcp| tcp.busy_us) > 0);
+    assert_eq!(sent.devices[0].estimate, Some(64 << 20));
+    assert_eq!(received.devices[0].estimate, Some(64 << 20), "what the offer said");
+}
+
+#[test]
+fn intervals_add_up_to_the_transfer() {
+    let (sent, received) = transfer_over_tcp(&RunInfo::default());
+    for report in [sent.report, received.report] {
+        let intervals = &report.intervals;
+        let sum = |count: fn(&Interval) -> u64| intervals.iter().map(count).sum::<u64>();
+        assert_eq!(sum(|interval| interval.device_bytes.iter().sum()), report.bytes, "{:?}", report.role);
+        assert_eq!(sum(|interval| interval.channel_bytes.iter().sum()), report.bytes, "{:?}", report.role);
+        assert_eq!(sum(|interval| interval.credit_stall_ns), report.backpressure.credit_stalled_ns);
+        assert_eq!((intervals[0].begin_ns, intervals.last().unwrap().end_ns), (0, report.duration_ns));
+        assert!(intervals.windows(2).all(|pair| pair[0].end_ns == pair[1].begin_ns));
+        let cost = report.cost.unwrap();
+        assert!(
+            sum(|interval| interval.cpu_ns) <= cost.user_ns + cost.system_ns && cost.enters > 0,
+            "{cost:?}"
+        );
+        let host = &report.host;
+        assert_eq!(host.name, fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim());
+        assert_eq!(host.nic.as_ref().map(|nic| nic.name.as_str()), Some("lo"));
+    }
+}
+
+#[test]
+fn histograms_of_two_runs_add_up() {
+    let runs = [transfer(Checksum::None, SEED_OF_THE_SINK).0, transfer(Checksum::Crc32c, SEED_OF_THE_SINK).0];
+    let mut added = runs[0].report.latency_ns.send.decode().unwrap();
+    added.add(runs[1].report.latency_ns.send.decode().unwrap()).unwrap();
+    let mut truth = runs[0].histograms.send.clone();
+    truth.add(&runs[1].histograms.send).unwrap();
+    assert_eq!(added, truth);
+    for quantile in [0.5, 0.9, 0.99, 0.999] {
+        assert_eq!(added.value_at_quantile(quantile), truth.value_at_quantile(quantile));
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Interval {
     pub credit_stall_ns: u64,
     /// How long a read waited for a free slot.
     pub pool_stall_ns: u64,
-    /// Bytes given to sockets that had not taken them at its end; of several intervals in one, the most.
+    /// Bytes given to sockets whose memory was not free again at its end; of several intervals in one, the most.
     pub in_flight_bytes: u64,
     /// Packets that had come and were not written at its end; of several intervals in one, the most.
     pub reorder_depth: u64,

@@ -21,6 +21,7 @@ mod header;
 mod host;
 mod inspect;
 mod interval;
+mod intervals;
 mod latency;
 mod prediction;
 mod probe;
@@ -46,6 +47,7 @@ pub use inspect::{
     PieceKind,
 };
 pub use interval::Interval;
+pub(crate) use intervals::{Counted, Intervals};
 pub use latency::{Distribution, Latency};
 pub use prediction::Prediction;
 pub use probe::{ProbeOutcome, ProbeReport, ProbedArc, ProbedEnd, ProbedInfo, ProbedReads};

@@ -105,6 +105,12 @@ impl Stopwatch {
     }
 }
 
+impl Stopwatch {
+    fn so_far(&self, now: u64) -> u64 {
+        self.total_ns + self.since.map_or(0, |since| now.saturating_sub(since))
+    }
+}
+
 /// Records one side of one transfer.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
@@ -135,6 +141,11 @@ impl Recorder {
     /// Whether a read waits for a free slot.
     pub(crate) fn see_pool_stall(&mut self, holds: bool, now: u64) {
         self.pool.see(holds, now);
+    }
+
+    /// How long packets waited for credit so far, and reads for a slot.
+    pub(crate) fn stalled_ns(&self, now: u64) -> (u64, u64) {
+        (self.credit.so_far(now), self.pool.so_far(now))
     }
 
     pub(crate) fn backpressure(&mut self, now: u64) -> Backpressure {
@@ -172,6 +183,7 @@ mod tests {
             recorder.see_credit_stall(holds, now);
         }
         recorder.see_pool_stall(true, 55);
+        assert_eq!(recorder.stalled_ns(58), (20 + 8, 3));
         let seen = recorder.backpressure(60);
         assert_eq!((seen.credit_stalls, seen.pool_stalls, seen.stalled_ns), (2, 1, 20 + 10 + 5));
         assert_eq!((seen.credit_stalled_ns, seen.pool_stalled_ns), (20 + 10, 5));

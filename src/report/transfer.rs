@@ -38,7 +38,8 @@ pub struct Report {
     pub bytes: u64,
     /// Packets, config packets included.
     pub packets: u64,
-    /// From the agreement on settings to the end.
+    /// From the agreement on settings to the end: until every device is where it belongs, and when the transfer did not
+    /// complete until the connections are closed.
     pub duration_ns: u64,
     /// `bytes` over `duration_ns`.
     pub throughput_bytes_per_s: f64,

@@ -6,10 +6,12 @@
 //! completeness, [`credit`] bounded memory, [`handover`] that at most one side runs, [`liveness`] that nothing hangs.
 
 pub(crate) mod abort_code;
+pub(crate) mod clock;
 pub(crate) mod credit;
 pub(crate) mod handover;
 pub(crate) mod index_set;
 pub(crate) mod liveness;
+pub(crate) mod other_side;
 pub(crate) mod queue;
 pub(crate) mod rate;
 pub(crate) mod receiver;

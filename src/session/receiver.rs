@@ -9,6 +9,7 @@ use super::credit::Grant;
 use super::handover::{Outcome, ReceiverHandover};
 use super::index_set::IndexSet;
 use super::liveness::Liveness;
+use super::other_side::parts;
 use super::queue::{NextPacket, PacketQueue};
 use super::reorder::Reorder;
 use super::totals::Totals;
@@ -16,7 +17,7 @@ use crate::error::{Error, PeerError, Place, Refusal};
 use crate::limits::{CONTROL_QUEUE_MAX, HOOK_MAX, STANDSTILL_MAX};
 use crate::phase::Phase;
 use crate::time::Nanos;
-use crate::wire::{Checksum, Control, DataHeader, Offer};
+use crate::wire::{Checksum, Control, DataHeader, FEATURE_FIGURES, Offer};
 
 /// A packet that waits for earlier ones.
 #[derive(Debug)]
@@ -63,10 +64,13 @@ pub(crate) struct Agreed {
     pub(crate) packet_size: PacketSize,
 }
 
+/// Feature bits that change what a receiver has to do: one that it does not know it refuses.
+const FEATURES_REQUIRED: u64 = u32::MAX as u64;
+
 /// Checks an offer.
 pub(crate) fn agree(offer: &Offer, terms: &Terms<'_>) -> Result<Agreed, Refusal> {
     // P-13
-    if offer.features != 0 {
+    if offer.features & FEATURES_REQUIRED != 0 {
         return Err(Refusal::Feature);
     }
     // P-22
@@ -108,6 +112,10 @@ pub(crate) struct ReceiverSession<H> {
     switched_over: Option<Nanos>,
     /// Packets that came and are not written yet.
     unwritten: usize,
+    /// The sender asks for figures.
+    figures: bool,
+    /// The time that its last ping said, and when it came.
+    ping: Option<(Nanos, Nanos)>,
     /// The last loaded, which is this side's vote for commit.
     vote: Option<(DeviceIdx, Control)>,
     /// What the receiver is doing, for error messages.
@@ -131,6 +139,8 @@ impl<H> ReceiverSession<H> {
             outbox: VecDeque::with_capacity(CONTROL_QUEUE_MAX),
             switched_over: None,
             unwritten: 0,
+            figures: false,
+            ping: None,
             vote: None,
             phase: Phase::Settings,
         }
@@ -169,6 +179,7 @@ impl<H> ReceiverSession<H> {
         self.handover = ReceiverHandover::new(self.devices.len());
         self.packet_size = packet_size;
         self.checksum = offer.checksum;
+        self.figures = offer.features & FEATURE_FIGURES != 0;
         self.stage = Stage::Accepted;
         self.outbox.push_back(Control::Accept);
     }
@@ -192,6 +203,11 @@ impl<H> ReceiverSession<H> {
             Some(_) => self.handover.is_loaded(),
         };
         if awaits_caller { HOOK_MAX } else { STANDSTILL_MAX }
+    }
+
+    /// Packets that came and are not written yet.
+    pub(crate) fn unwritten(&self) -> u64 {
+        self.unwritten as u64
     }
 
     pub(crate) fn totals(&self, device: DeviceIdx) -> Totals {
@@ -275,6 +291,16 @@ impl<H> ReceiverSession<H> {
         self.outbox.push_back(Control::Committed);
     }
 
+    /// Whether the sender takes this side's report when everything is over.
+    pub(crate) fn wants_report(&self) -> bool {
+        self.figures && self.handover.outcome() == Outcome::Complete
+    }
+
+    /// Queues this side's report, behind committed.
+    pub(crate) fn send_report(&mut self, report: &[u8]) {
+        self.outbox.extend(parts(report));
+    }
+
     /// The outcome if the transfer ends now.
     pub(crate) fn outcome(&self) -> Outcome {
         self.handover.outcome()
@@ -310,10 +336,16 @@ impl<H> ReceiverSession<H> {
         let message = self
             .outbox
             .pop_front()
+            .or_else(|| self.pong(now))
             .or_else(|| self.credit())
             .or_else(|| self.live.heartbeat_due(now).then_some(Control::Heartbeat))?;
         self.live.sent(now);
         Some(message)
+    }
+
+    fn pong(&mut self, now: Nanos) -> Option<Control> {
+        let (at, received_at) = self.ping.take().filter(|_| self.stage == Stage::Ready)?;
+        Some(Control::Pong { at, received_at, sent_at: now })
     }
 
     fn credit(&mut self) -> Option<Control> {
@@ -334,6 +366,11 @@ impl<H> ReceiverSession<H> {
         self.live.received(now);
         match message {
             Control::Heartbeat => return Ok(()),
+            // P-44
+            Control::Ping { at } if self.figures && self.stage == Stage::Ready => {
+                self.ping = Some((at, now));
+                return Ok(());
+            }
             // P-21
             Control::Offer(offer) if self.stage == Stage::New && self.offer.is_none() => {
                 self.stage = Stage::Offered;

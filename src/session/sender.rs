@@ -3,10 +3,12 @@
 use crate::numbers::{DeviceIdx, PacketIdx};
 use std::collections::VecDeque;
 
+use super::clock::{Clock, Offset};
 use super::credit::Allowance;
 use super::handover::{Outcome, SenderHandover};
 use super::index_set::IndexSet;
 use super::liveness::Liveness;
+use super::other_side::OtherSide;
 use super::queue::ReadPacket;
 use super::round_robin::RoundRobin;
 use super::totals::Totals;
@@ -14,7 +16,7 @@ use crate::error::{CreditProblem, Error, PeerError, Refusal, Side};
 use crate::limits::{CONTROL_QUEUE_MAX, HOOK_MAX, STANDSTILL_MAX};
 use crate::phase::Phase;
 use crate::time::Nanos;
-use crate::wire::{AbortCode, Checksum, Control, ControlKind, DataHeader, Offer};
+use crate::wire::{AbortCode, Checksum, Control, ControlKind, DataHeader, FEATURE_FIGURES, Offer};
 
 /// A packet on its way to a channel.
 #[derive(Debug)]
@@ -57,6 +59,10 @@ pub(crate) struct SenderSession<H> {
     live: Liveness,
     outbox: VecDeque<Control>,
     promised: bool,
+    /// The receiver was asked for figures.
+    figures: bool,
+    clock: Clock,
+    other_side: OtherSide,
     /// What the sender is doing, for error messages.
     phase: Phase,
 }
@@ -71,6 +77,7 @@ impl<H> SenderSession<H> {
         };
         let mut outbox = VecDeque::with_capacity(CONTROL_QUEUE_MAX);
         let (count, checksum) = (offer.devices.len(), offer.checksum);
+        let figures = offer.features & FEATURE_FIGURES != 0;
         outbox.push_back(Control::Offer(offer));
         SenderSession {
             devices: (0..count).map(|_| outgoing()).collect(),
@@ -84,6 +91,9 @@ impl<H> SenderSession<H> {
             live: Liveness::new(now),
             outbox,
             promised: false,
+            figures,
+            clock: Clock::default(),
+            other_side: OtherSide::default(),
             phase: Phase::Settings,
         }
     }
@@ -159,6 +169,21 @@ impl<H> SenderSession<H> {
         self.handover.is_over()
     }
 
+    /// How the receiver's clock relates to this side's, as far as it is known.
+    pub(crate) fn clock(&self) -> Option<Offset> {
+        self.clock.offset()
+    }
+
+    /// Whether the receiver's report may still come.
+    pub(crate) fn awaits_report(&self) -> bool {
+        self.figures && !self.other_side.is_over()
+    }
+
+    /// The receiver's report, if all of it came.
+    pub(crate) fn take_report(&mut self) -> Option<Vec<u8>> {
+        self.other_side.whole()
+    }
+
     /// The outcome if the transfer ends now.
     pub(crate) fn outcome(&self) -> Outcome {
         self.handover.outcome(self.promised)
@@ -171,12 +196,14 @@ impl<H> SenderSession<H> {
     /// Hands the devices over (P-32): only after every one of them was reported loaded.
     pub(crate) fn commit(&mut self) {
         self.handover.commit();
+        self.clock.stop();
         self.outbox.push_back(Control::Commit);
     }
 
     /// Queues the final message of a side that gives up.
     pub(crate) fn send_last(&mut self, message: Control) {
         self.outbox.clear();
+        self.clock.stop();
         self.outbox.push_back(message);
     }
 
@@ -208,8 +235,11 @@ impl<H> SenderSession<H> {
 
     /// The next message to send.
     pub(crate) fn poll_control(&mut self, now: Nanos) -> Option<Control> {
-        let message =
-            self.outbox.pop_front().or_else(|| self.live.heartbeat_due(now).then_some(Control::Heartbeat))?;
+        let message = self
+            .outbox
+            .pop_front()
+            .or_else(|| self.clock.ask(now).map(|at| Control::Ping { at }))
+            .or_else(|| self.live.heartbeat_due(now).then_some(Control::Heartbeat))?;
         self.live.sent(now);
         Some(message)
     }
@@ -224,7 +254,23 @@ impl<H> SenderSession<H> {
                 self.raise(device, PacketIdx(limit))?
             }
             Control::Accept if self.stage == Stage::Offered => self.stage = Stage::Accepted,
-            Control::Ready if self.stage == Stage::Accepted => self.stage = Stage::Ready,
+            Control::Ready if self.stage == Stage::Accepted => {
+                self.stage = Stage::Ready;
+                if self.figures {
+                    self.clock.begin();
+                }
+            }
+            // P-44
+            Control::Pong { at, received_at, sent_at }
+                if self.clock.answered(at, received_at, sent_at, now) =>
+            {
+                return Ok(());
+            }
+            // P-45
+            Control::Report { total, offset, bytes } if self.figures && self.is_over() => {
+                self.other_side.take(total, offset, &bytes);
+                return Ok(());
+            }
             Control::Refuse { code, text } if self.stage < Stage::Ready => {
                 self.promised = true;
                 return Err(Error::Refused { by: Side::Receiver, reason: Refusal::from_wire(code, &text) });

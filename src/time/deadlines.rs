@@ -38,6 +38,8 @@ pub(crate) enum Deadline {
     FinalMessage,
     /// The peer's kernel has to have confirmed the final message.
     Confirmation,
+    /// The other side's report is no longer waited for.
+    OtherSide,
     /// The peer has to have closed, or read what it was sent.
     Close,
     /// The clock of a recording lets the next bytes go. The last of the reasons: it says how many there are.

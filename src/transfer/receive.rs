@@ -4,6 +4,7 @@
 //! [`Receiving::conclude`] leaves each device either running what was loaded, or reset.
 
 mod ending;
+mod figures;
 
 use crate::numbers::{ChannelIdx, DeviceIdx};
 use std::collections::VecDeque;
@@ -22,7 +23,7 @@ use crate::sink::Sink;
 use crate::time::Nanos;
 use crate::time::deadlines::Deadlines;
 use crate::time::nanos;
-use crate::wire::{Checksum, DataHeader, Offer, SessionId};
+use crate::wire::{Checksum, DataHeader, Offer};
 use crate::worker::caller::{Caller, DeviceStep, Event};
 use crate::worker::ending::run;
 use crate::worker::event_loop::Loop;
@@ -30,7 +31,6 @@ use crate::worker::finished::Finished;
 use crate::worker::hook::{Code, run_hook};
 use crate::worker::memory::make_pool;
 use crate::worker::operation::Operation;
-use crate::worker::report_builder::ReportBuilder;
 use crate::worker::steps::StepOutput;
 use crate::worker::writers::{Device, Writers, start_devices, step_all_sinks};
 use crate::worker::{Worker, control_buffers, slot_size, total_estimate};
@@ -105,15 +105,6 @@ impl<R: Ring> Receiving<R> {
         })
     }
 
-    /// The report says who is at the other end.
-    pub(super) fn note_connection(&mut self, session: Option<SessionId>) {
-        self.worker.report.connected(session, self.link.connection());
-    }
-
-    pub(super) fn report_builder(&mut self) -> &mut ReportBuilder {
-        &mut self.worker.report
-    }
-
     /// Runs the transfer to whatever end.
     pub(super) fn run(self) -> Finished {
         run(self, |receiving| &mut receiving.worker, Receiving::transfer, Receiving::conclude)
@@ -174,7 +165,7 @@ impl<R: Ring> Receiving<R> {
             rx.begin(&mut self.worker.ring);
             self.channels.push(rx);
         }
-        self.worker.report.started_at = self.worker.ring.now();
+        self.begin_figures();
         Ok(())
     }
 
@@ -294,6 +285,7 @@ impl<R: Ring> Receiving<R> {
         self.writers.begin(&mut self.worker, &mut self.session)?;
         self.link.send(&mut self.worker.ring, || self.session.poll_control(now));
         self.report_progress(now);
+        self.note_interval(now);
         self.worker.ring.wait(Some(self.next_deadline(now)))?;
         // whatever has arrived by now is taken before the peer is judged
         let now = self.worker.ring.now();

@@ -6,6 +6,7 @@
 
 mod channels;
 mod ending;
+mod figures;
 mod precopy;
 
 use std::time::Duration;
@@ -26,7 +27,7 @@ use crate::session::sender::SenderSession;
 use crate::source::Source;
 use crate::time::deadlines::{Deadline, Deadlines};
 use crate::time::{Nanos, nanos};
-use crate::wire::{Checksum, DeviceOffer, Offer, SessionId};
+use crate::wire::{Checksum, DeviceOffer, FEATURE_FIGURES, Offer};
 use crate::worker::caller::{Caller, DeviceStep, Event};
 use crate::worker::ending::{run, step_all};
 use crate::worker::event_loop::Loop;
@@ -36,7 +37,6 @@ use crate::worker::memory::make_pool;
 use crate::worker::operation::Operation;
 pub(super) use crate::worker::readers::Device;
 use crate::worker::readers::{Begun, Readers};
-use crate::worker::report_builder::ReportBuilder;
 use crate::worker::report_builder::timeline::Span;
 use crate::worker::steps::{Devices, StepOutput, StepResult};
 use crate::worker::{Worker, control_buffers, slot_size, total_estimate};
@@ -102,7 +102,7 @@ impl<R: Ring> Sending<R> {
             DeviceOffer { name: name.into(), instance, estimate: estimate.unwrap_or(0) }
         });
         let offer = Offer {
-            features: 0,
+            features: FEATURE_FIGURES,
             packet_size: parts.packet_size.get(),
             pool_size: parts.pool_size,
             checksum: parts.checksum,
@@ -122,15 +122,6 @@ impl<R: Ring> Sending<R> {
             pool: (slots, slot_size),
             checksum: parts.checksum,
         })
-    }
-
-    /// The report says who is at the other end.
-    pub(super) fn note_connection(&mut self, session: Option<SessionId>) {
-        self.worker.report.connected(session, self.link.connection());
-    }
-
-    pub(super) fn report_builder(&mut self) -> &mut ReportBuilder {
-        &mut self.worker.report
     }
 
     /// Runs the transfer to whatever end.
@@ -160,7 +151,7 @@ impl<R: Ring> Sending<R> {
         while !self.session.is_ready() {
             self.turn()?;
         }
-        self.worker.report.started_at = self.worker.ring.now();
+        self.begin_figures();
         Ok(())
     }
 
@@ -181,6 +172,7 @@ impl<R: Ring> Sending<R> {
 
     fn switch_over(&mut self) -> Result<(), Error> {
         self.enter(Phase::Switchover);
+        self.predict();
         let hook = self.hooks.before_switchover.take();
         self.run_hook(Hook::BeforeSwitchover, hook)?;
         let now = self.worker.ring.now();
@@ -271,6 +263,7 @@ impl<R: Ring> Sending<R> {
         }
         self.link.send(&mut self.worker.ring, || self.session.poll_control(now));
         self.report_progress(now);
+        self.note_interval(now);
         let deadline = self.session.next_deadline().min(self.worker.deadlines.next());
         self.worker.ring.wait(Some(deadline))?;
         // whatever has arrived by now is taken before the peer is judged
@@ -322,7 +315,11 @@ impl<R: Ring> Sending<R> {
         let (now, session) = (self.worker.ring.now(), &mut self.session);
         let phase = session.phase();
         let take = |message| session.on_control(message, now);
-        self.link.on_received(&mut self.worker.ring, buffer, result, phase, take)
+        match self.link.on_received(&mut self.worker.ring, buffer, result, phase, take) {
+            // whatever comes with committed or behind it changes nothing (P-45)
+            Err(Error::Peer(_)) if self.session.is_over() => Ok(()),
+            taken => taken,
+        }
     }
 
     fn on_tx(&mut self, channel: ChannelIdx, event: TxEvent) -> Result<(), Error> {

@@ -1,8 +1,6 @@
 //! Messages on the control connection: a fixed header, then a body. Knows nothing of who may send what and when. A
 //! decoded message is whole and within its bounds, and its length is checked before it is read.
 
-use std::fmt;
-
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -11,10 +9,14 @@ use super::text::{check_text, printable};
 use super::{Malformed, crc32c, reserved_is_zero};
 use crate::limits::{CONTROL_BODY_MAX, CONTROL_BUFFER_SIZE, TEXT_MAX};
 
+mod figures;
+mod kind;
 mod offer;
 
+pub use figures::FEATURE_FIGURES;
+pub use kind::ControlKind;
+use offer::OFFER_MAX;
 pub use offer::{DeviceOffer, Offer};
-use offer::{OFFER_MAX, OFFER_MIN};
 
 /// Bytes in front of every control message's body.
 pub const CONTROL_HEADER_LEN: usize = 16;
@@ -81,103 +83,29 @@ pub enum Control {
     Cancel,
     /// Either: still here.
     Heartbeat,
-}
-
-/// Which message, by its number on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u16)]
-#[non_exhaustive]
-pub enum ControlKind {
-    /// [`Control::Offer`].
-    Offer = 1,
-    /// [`Control::Accept`].
-    Accept = 2,
-    /// [`Control::Refuse`].
-    Refuse = 3,
-    /// [`Control::Ready`].
-    Ready = 4,
-    /// [`Control::Credit`].
-    Credit = 5,
-    /// [`Control::Switchover`].
-    Switchover = 6,
-    /// [`Control::Loaded`].
-    Loaded = 7,
-    /// [`Control::Commit`].
-    Commit = 8,
-    /// [`Control::Committed`].
-    Committed = 9,
-    /// [`Control::Abort`].
-    Abort = 10,
-    /// [`Control::Cancel`].
-    Cancel = 11,
-    /// [`Control::Heartbeat`].
-    Heartbeat = 12,
-}
-
-impl ControlKind {
-    const ALL: [ControlKind; 12] = [
-        ControlKind::Offer,
-        ControlKind::Accept,
-        ControlKind::Refuse,
-        ControlKind::Ready,
-        ControlKind::Credit,
-        ControlKind::Switchover,
-        ControlKind::Loaded,
-        ControlKind::Commit,
-        ControlKind::Committed,
-        ControlKind::Abort,
-        ControlKind::Cancel,
-        ControlKind::Heartbeat,
-    ];
-
-    /// The number on the wire.
-    pub fn code(self) -> u16 {
-        self as u16
-    }
-
-    /// P-10: an unknown number is rejected.
-    fn of(code: u16) -> Result<ControlKind, Malformed> {
-        let found = ControlKind::ALL.into_iter().find(|kind| kind.code() == code);
-        found.ok_or(Malformed::Value { field: "kind", found: code.into() })
-    }
-
-    /// The message's name, for errors.
-    pub fn name(self) -> &'static str {
-        match self {
-            ControlKind::Offer => "offer",
-            ControlKind::Accept => "accept",
-            ControlKind::Refuse => "refuse",
-            ControlKind::Ready => "ready",
-            ControlKind::Credit => "credit",
-            ControlKind::Switchover => "switchover",
-            ControlKind::Loaded => "loaded",
-            ControlKind::Commit => "commit",
-            ControlKind::Committed => "committed",
-            ControlKind::Abort => "abort",
-            ControlKind::Cancel => "cancel",
-            ControlKind::Heartbeat => "heartbeat",
-        }
-    }
-
-    /// The smallest and the largest body in bytes.
-    fn body_bounds(self) -> (usize, usize) {
-        let exactly = |len| (len, len);
-        match self {
-            ControlKind::Offer => (OFFER_MIN, OFFER_MAX),
-            ControlKind::Refuse | ControlKind::Abort => (REASON_MIN, REASON_MAX),
-            ControlKind::Credit => exactly(size_of::<CreditLayout>()),
-            ControlKind::Loaded => exactly(size_of::<LoadedLayout>()),
-            ControlKind::Accept | ControlKind::Ready | ControlKind::Switchover => exactly(0),
-            ControlKind::Commit | ControlKind::Committed => exactly(0),
-            ControlKind::Cancel | ControlKind::Heartbeat => exactly(0),
-        }
-    }
-}
-
-impl fmt::Display for ControlKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
+    /// Sender, with [`FEATURE_FIGURES`]: what time is it there?
+    Ping {
+        /// The sender's clock in ns.
+        at: u64,
+    },
+    /// Receiver: the answer.
+    Pong {
+        /// What the ping said.
+        at: u64,
+        /// The receiver's clock in ns when the ping came.
+        received_at: u64,
+        /// The same clock when the answer left.
+        sent_at: u64,
+    },
+    /// Receiver, with [`FEATURE_FIGURES`] and behind committed: a part of its report.
+    Report {
+        /// Bytes of the whole report.
+        total: u32,
+        /// Where this part begins.
+        offset: u32,
+        /// The part.
+        bytes: Box<[u8]>,
+    },
 }
 
 const MAGIC: u32 = u32::from_be_bytes(*b"RLct");
@@ -286,6 +214,9 @@ impl Control {
             Control::Abort { .. } => ControlKind::Abort,
             Control::Cancel => ControlKind::Cancel,
             Control::Heartbeat => ControlKind::Heartbeat,
+            Control::Ping { .. } => ControlKind::Ping,
+            Control::Pong { .. } => ControlKind::Pong,
+            Control::Report { .. } => ControlKind::Report,
         }
     }
 
@@ -334,6 +265,11 @@ impl Control {
             }),
             Control::Accept | Control::Ready | Control::Switchover | Control::Commit => Some(()),
             Control::Committed | Control::Cancel | Control::Heartbeat => Some(()),
+            Control::Ping { at } => figures::encode_ping(*at, body),
+            Control::Pong { at, received_at, sent_at } => {
+                figures::encode_pong([*at, *received_at, *sent_at], body)
+            }
+            Control::Report { total, offset, bytes } => figures::encode_piece(*total, *offset, bytes, body),
         }
     }
 
@@ -389,6 +325,9 @@ impl Control {
             }
             ControlKind::Cancel => Control::Cancel,
             ControlKind::Heartbeat => Control::Heartbeat,
+            ControlKind::Ping => figures::decode_ping(body)?,
+            ControlKind::Pong => figures::decode_pong(body)?,
+            ControlKind::Report => figures::decode_piece(body)?,
         })
     }
 }

@@ -14,7 +14,9 @@ pub(crate) mod vfio;
 
 pub use abort_code::AbortCode;
 pub use check::{crc32c, crc32c_combine};
-pub use control::{CONTROL_HEADER_LEN, Control, ControlHeader, ControlKind, DeviceOffer, Offer};
+pub use control::{
+    CONTROL_HEADER_LEN, Control, ControlHeader, ControlKind, DeviceOffer, FEATURE_FIGURES, Offer,
+};
 pub(crate) use cursor::{be32, be64};
 pub use data::{DATA_HEADER_LEN, DataHeader};
 pub use hello::{HELLO_LEN, Hello, Role, SessionId, WELCOME_LEN, Welcome};

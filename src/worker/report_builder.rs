@@ -20,10 +20,12 @@ use crate::net::Connection;
 use crate::net::socket::Congestion;
 use crate::numbers::PacketSize;
 use crate::report::{
-    self, ChannelReport, DeviceReport, Downtime, PeerReport, PreCopyEnd, PreCopyReport, Recorder, Report,
-    Role, RunInfo, Schema, Settings, TransferOutcome, WarningCode,
+    self, ChannelReport, ClockOffset, Counted, DeviceReport, Downtime, Intervals, PeerReport, PreCopyEnd,
+    PreCopyReport, Prediction, Recorder, Report, Role, RunInfo, Schema, Settings, TransferOutcome,
+    WarningCode,
 };
 use crate::ring::Ring;
+use crate::session::clock::Offset;
 use crate::session::handover::Outcome;
 use crate::session::totals::Totals;
 use crate::time::Nanos;
@@ -54,6 +56,10 @@ pub(crate) struct ReportBuilder {
     local: Option<IpAddr>,
     /// When every device was where it belongs.
     ended_at: Option<Nanos>,
+    pub(crate) intervals: Intervals,
+    other_side: Option<Box<Report>>,
+    clock: Option<ClockOffset>,
+    prediction: Option<Prediction>,
     meter: Meter,
     pub(crate) timeline: Timeline,
 }
@@ -84,6 +90,10 @@ impl ReportBuilder {
             peer: None,
             local: None,
             ended_at: None,
+            intervals: Intervals::default(),
+            other_side: None,
+            clock: None,
+            prediction: None,
             meter: Meter::start(),
             timeline: Timeline::new(devices),
         }
@@ -191,9 +201,30 @@ impl ReportBuilder {
         self.moments[COMMITTED] = Some(now);
     }
 
-    /// Every device is where it belongs.
-    pub(crate) fn ended(&mut self, now: Nanos) {
-        self.ended_at = Some(now);
+    /// Every device is where it belongs. A complete transfer is over then, whatever else its sides have to say to each other;
+    /// another one lasts until its connections are closed.
+    pub(crate) fn ended(&mut self, outcome: Outcome, now: Nanos) {
+        self.ended_at = (outcome == Outcome::Complete).then_some(now);
+    }
+
+    /// The other side's report as it came: whatever a peer sends, it is kept as data and never looked at.
+    pub(crate) fn other_side(&mut self, json: Option<Vec<u8>>) {
+        let report = json.and_then(|json| serde_json::from_slice::<Report>(&json).ok());
+        self.other_side = report.map(|report| Box::new(Report { other_side: None, ..report }));
+    }
+
+    /// How the other side's clock relates to this side's.
+    pub(crate) fn clock(&mut self, offset: Option<Offset>) {
+        self.clock = offset.map(|Offset { offset_ns, error_ns }| ClockOffset { offset_ns, error_ns });
+    }
+
+    /// The devices are about to stop, and `left` bytes are to be moved then. How long that takes follows from the rate so
+    /// far and the round trip; without a rate nothing does.
+    pub(crate) fn predict(&mut self, ring: &impl Ring, left: Option<u64>, connection: Option<&Connection>) {
+        let round_trip_us = connection.and_then(|connection| tcp_of(ring, connection)?.min_rtt_us);
+        let rate = self.intervals.best_rate();
+        self.prediction =
+            left.zip(rate).map(|(left, rate)| Prediction::of(left, rate, round_trip_us.unwrap_or(0)));
     }
 
     /// Nothing was done with these devices.
@@ -356,10 +387,12 @@ impl ReportBuilder {
             backpressure: recorder.backpressure(now),
             downtime,
             precopy: self.precopy.take(),
-            prediction: None,
-            intervals: Vec::new(),
-            clock: None,
-            other_side: None,
+            prediction: self.prediction.take().map(|prediction| {
+                prediction.judged((outcome == Outcome::Complete).then_some(downtime.total_ns))
+            }),
+            intervals: self.intervals.take(self.started_at),
+            clock: self.clock,
+            other_side: self.other_side.take(),
             timeline,
             warnings: header.warnings,
         }
@@ -371,6 +404,21 @@ fn tcp_of(ring: &impl Ring, connection: &Connection) -> Option<report::TcpReport
     let mut info = [0; TCP_INFO_MAX];
     let len = ring.tcp_info(connection.fd(), &mut info)?;
     Some(tcp::report(&info[..len]))
+}
+
+/// What a side has counted so far, besides what its session knows.
+pub(crate) fn counted<'a>(
+    ring: &impl Ring,
+    recorder: &Recorder,
+    connections: impl Iterator<Item = &'a Connection>,
+) -> Counted {
+    let (credit_stall_ns, pool_stall_ns) = recorder.stalled_ns(ring.now());
+    let retransmits = connections.map(|connection| {
+        let mut info = [0; TCP_INFO_MAX];
+        ring.tcp_info(connection.fd(), &mut info).map_or(0, |len| tcp::retransmits(&info[..len]))
+    });
+    let (cpu_ns, retransmits) = (cost::cpu_ns(), retransmits.sum());
+    Counted { credit_stall_ns, pool_stall_ns, cpu_ns, retransmits, ..Counted::default() }
 }
 
 impl From<Outcome> for TransferOutcome {

@@ -50,8 +50,10 @@ fn agrees_when_both_sides_name_the_same_devices_and_refuses_otherwise() {
     let one_side_only = |name: &str| Err(Refusal::DeviceMismatch { name: name.into() });
     assert_eq!(agree(&offer(&["a"]), &terms), one_side_only("b"));
     assert_eq!(agree(&offer(&["a", "b", "c"]), &terms), one_side_only("c"));
-    let features = Offer { features: 1 << 40, ..offer(&["a", "b"]) };
-    assert_eq!(agree(&features, &terms), Err(Refusal::Feature));
+    let required = Offer { features: 1 << 31, ..offer(&["a", "b"]) };
+    assert_eq!(agree(&required, &terms), Err(Refusal::Feature));
+    let optional = Offer { features: 1 << 63, ..offer(&["a", "b"]) };
+    assert!(agree(&optional, &terms).is_ok(), "the sender does without what is not known here");
     let size = Offer { packet_size: 4095, ..offer(&["a", "b"]) };
     assert!(matches!(agree(&size, &terms), Err(Refusal::Settings { .. })));
     let pool = Offer { pool_size: 2 << 20, ..offer(&["a", "b"]) };

@@ -2,9 +2,9 @@
 
 use super::Receiving;
 use crate::error::Error;
-use crate::numbers::DeviceIdx;
+use crate::limits::REPORT_MAX;
 use crate::phase::Phase;
-use crate::report::Role;
+use crate::report::{Report, Role};
 use crate::ring::Ring;
 use crate::transfer::control_link::{await_abort_reason, final_message};
 use crate::worker::caller::Event;
@@ -36,10 +36,17 @@ impl<R: Ring> Receiving<R> {
         } else {
             note_running(self.writers());
         }
-        self.count();
+        // committed first: the sender waits for it
+        self.send_all();
+        self.count(outcome);
+        let document =
+            |receiving: &mut Receiving<R>| receiving.worker.document(Role::Receiver, outcome, error.as_ref());
+        let wanted = (error.is_none() && self.session.wants_report()).then(|| document(&mut self));
+        let written = wanted.as_ref().and_then(written);
+        written.into_iter().for_each(|report| self.session.send_report(&report));
         self.close();
         self.worker.caller.tell(&Event::Phase(Phase::Done));
-        let report = self.worker.document(Role::Receiver, outcome, error.as_ref());
+        let report = wanted.unwrap_or_else(|| document(&mut self));
         self.worker.finish(report, outcome, error)
     }
 
@@ -76,18 +83,13 @@ impl<R: Ring> Receiving<R> {
         }
         self.link.shut_down(&mut self.worker.ring);
     }
+}
 
-    /// Every device is where it belongs: counts what it came to, while the connections are open.
-    fn count(&mut self) {
-        let Receiving { worker, writers, channels, session, checksum, estimates, .. } = self;
-        worker.report.ended(worker.ring.now());
-        if worker.has_pool() {
-            let devices = writers.devices.names().enumerate().zip(estimates.iter());
-            for ((device, (name, instance)), estimate) in devices {
-                let device = DeviceIdx::from_index(device);
-                worker.report.device(name, instance, session.totals(device), (0, *estimate), *checksum);
-            }
-        }
-        channels.iter().for_each(|channel| worker.report.rx(&worker.ring, channel));
+/// The report as the sender takes it. One that is too long does without intervals, of which there may be many.
+fn written(report: &Report) -> Option<Vec<u8>> {
+    let whole = serde_json::to_vec(report).ok()?;
+    if whole.len() <= REPORT_MAX {
+        return Some(whole);
     }
+    serde_json::to_vec(&Report { intervals: Vec::new(), ..report.clone() }).ok()
 }

@@ -3,8 +3,7 @@
 
 use super::Sending;
 use crate::error::Error;
-use crate::limits::SETTLE_MAX;
-use crate::numbers::DeviceIdx;
+use crate::limits::{REPORT_WAIT, SETTLE_MAX};
 use crate::phase::Phase;
 use crate::report::Role;
 use crate::ring::Ring;
@@ -44,7 +43,10 @@ impl<R: Ring> Sending<R> {
         };
         let end = within(&mut self, SETTLE_MAX);
         finish_devices(&mut self, Sending::devices, step, end);
-        self.count();
+        self.count(outcome);
+        if outcome == Outcome::Complete {
+            self.await_other_side();
+        }
         self.close();
         self.worker.caller.tell(&Event::Phase(Phase::Done));
         let error = match (outcome, error) {
@@ -79,6 +81,14 @@ impl<R: Ring> Sending<R> {
         let _ = run_until(self, (Deadline::Settle, end), is_settled, drain);
     }
 
+    /// The receiver's report comes behind committed, or does not: nothing but this side's own report depends on it.
+    fn await_other_side(&mut self) {
+        let end = within(self, REPORT_WAIT);
+        let is_there =
+            |sending: &mut Sending<R>| !sending.session.awaits_report() || sending.link.is_closed();
+        let _ = run_until(self, (Deadline::OtherSide, end), is_there, drain);
+    }
+
     /// Sends no more, and closes when the peer does.
     fn close(&mut self) {
         self.link.end_sending(&mut self.worker.ring);
@@ -89,22 +99,10 @@ impl<R: Ring> Sending<R> {
         self.link.shut_down(&mut self.worker.ring);
     }
 
-    /// Every device is where it belongs: counts what it came to, while the connections are open.
-    fn count(&mut self) {
-        let Sending { worker, readers, channels, session, checksum, .. } = self;
-        worker.report.ended(worker.ring.now());
-        for ((device, (name, instance)), estimate) in
-            readers.devices.names().enumerate().zip(readers.estimates())
-        {
-            let device = DeviceIdx::from_index(device);
-            let (totals, precopy) = (session.totals(device), (readers.precopy_bytes(device), estimate));
-            worker.report.device(name, instance, totals, precopy, *checksum);
-        }
-        channels.iter().for_each(|channel| worker.report.tx(&worker.ring, channel));
-    }
-
     fn report(self, outcome: Outcome, error: Option<Error>) -> Finished {
-        let Sending { mut worker, readers, .. } = self;
+        let Sending { mut worker, readers, mut session, .. } = self;
+        worker.report.other_side(session.take_report());
+        worker.report.clock(session.clock());
         let report = worker.document(Role::Sender, outcome, error.as_ref());
         let mut finished = worker.finish(report, outcome, error);
         if outcome == Outcome::InDoubt {

@@ -24,7 +24,8 @@ pub struct DeviceOffer {
 /// What the sender wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// Feature bits (P-13); version 1 knows none, and refuses those it does not know.
+    /// Feature bits (P-13): of the lower half a receiver refuses those it does not know, of the upper half it passes them
+    /// over.
     pub features: u64,
     /// Largest payload of a packet in bytes.
     pub packet_size: u32,

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::{DEVICES_MAX, NAME_MAX, PACKET_SIZE_MAX, PACKET_SIZE_MIN, POOL_SIZE_MAX};
+use crate::limits::{DEVICES_MAX, NAME_MAX, PACKET_SIZE_MAX, PACKET_SIZE_MIN, POOL_SIZE_MAX, REPORT_MAX};
 use crate::wire::Checksum;
 use crate::wire::golden::unhex;
 
@@ -67,6 +67,13 @@ fn one_of_each() -> Vec<Control> {
         Control::Abort { code: 2, text: "größer".into() },
         Control::Cancel,
         Control::Heartbeat,
+        Control::Ping { at: 0x1112_1314_1516_1718 },
+        Control::Pong {
+            at: 0x1112_1314_1516_1718,
+            received_at: 0x2122_2324_2526_2728,
+            sent_at: 0x3132_3334_3536_3738,
+        },
+        Control::Report { total: 0x0001_0203, offset: 0x0001_0000, bytes: (*b"{}").into() },
     ]
 }
 
@@ -99,6 +106,12 @@ fn every_message_has_the_bytes_of_the_drawing() {
     is::<28>(&messages[9], "524c6374 000a 0000 0000000c b5651fbe 0002 0008 6772c3b6c39f6572");
     is::<16>(&messages[10], "524c6374 000b 0000 00000000 a025238c");
     is::<16>(&messages[11], "524c6374 000c 0000 00000000 bdc09305");
+    is::<24>(&messages[12], "524c6374 000d 0000 00000008 342c0199 1112131415161718");
+    is::<40>(
+        &messages[13],
+        "524c6374 000e 0000 00000018 9ac36674 1112131415161718 2122232425262728 3132333435363738",
+    );
+    is::<26>(&messages[14], "524c6374 000f 0000 0000000a 61df5373 00010203 00010000 7b7d");
 }
 
 #[test]
@@ -144,9 +157,17 @@ fn a_length_is_bounded_by_its_kind_before_the_body_is_read() {
     let offer_max = u32::try_from(OFFER_MAX).expect("small");
     let reason_max = u32::try_from(REASON_MAX).expect("small");
     // kind, fewest, most
-    for (kind, min, max) in
-        [(1, 49, offer_max), (3, 4, reason_max), (10, 4, reason_max), (5, 16, 16), (7, 24, 24), (8, 0, 0)]
-    {
+    for (kind, min, max) in [
+        (1, 49, offer_max),
+        (3, 4, reason_max),
+        (10, 4, reason_max),
+        (5, 16, 16),
+        (7, 24, 24),
+        (8, 0, 0),
+        (13, 8, 8),
+        (14, 24, 24),
+        (15, 9, 65_544),
+    ] {
         assert!(header(kind, min).is_ok() && header(kind, max).is_ok());
         let too_long = Malformed::TooLong { field: "body", found: u64::from(max) + 1, max: max.into() };
         assert_eq!(header(kind, max + 1), Err(too_long));
@@ -159,7 +180,7 @@ fn a_length_is_bounded_by_its_kind_before_the_body_is_read() {
 
 #[test]
 fn unknown_kinds_and_used_reserved_bytes_are_rejected() {
-    for found in [0, 13, u16::MAX] {
+    for found in [0, 16, u16::MAX] {
         let unknown = Malformed::Value { field: "kind", found: found.into() };
         assert_eq!(decoded(&sealed(found, b"")), Err(unknown));
     }
@@ -231,6 +252,20 @@ fn unknown_numbers_in_a_body_are_rejected() {
 
     // 0 means welcome, so it is not a refusal.
     assert_eq!(decoded(&sealed(3, &[0, 0, 0, 0])), Err(Malformed::Value { field: "code", found: 0 }));
+}
+
+#[test]
+fn a_part_that_reaches_beyond_its_report_or_a_report_beyond_its_bound_is_rejected() {
+    let piece = |total: u32, offset: u32, bytes: &[u8]| {
+        decoded(&sealed(15, &[&total.to_be_bytes()[..], &offset.to_be_bytes(), bytes].concat()))
+    };
+    let max = u32::try_from(REPORT_MAX).expect("a report is short");
+    assert!(piece(max, max - 1, b"x").is_ok() && piece(1, 0, b"x").is_ok());
+    let too_long = Malformed::TooLong { field: "report", found: u64::from(max) + 1, max: max.into() };
+    assert_eq!(piece(max + 1, 0, b"x"), Err(too_long));
+    for (total, offset, end) in [(0, 0, 1), (4, 4, 5), (4, u32::MAX, 0x1_0000_0000)] {
+        assert_eq!(piece(total, offset, b"x"), Err(Malformed::Value { field: "end of a part", found: end }));
+    }
 }
 
 #[test]
@@ -318,6 +353,12 @@ fn any_message() -> impl Strategy<Value = Control> {
         (any::<u16>(), any::<u64>()).prop_map(|(device, limit)| Control::Credit { device, limit }),
         (any::<u16>(), any::<u64>(), any::<u64>(), any::<u32>())
             .prop_map(|(device, packets, bytes, crc32c)| Control::Loaded { device, packets, bytes, crc32c }),
+        any::<u64>().prop_map(|at| Control::Ping { at }),
+        any::<[u64; 3]>().prop_map(|[at, received_at, sent_at]| Control::Pong { at, received_at, sent_at }),
+        (0..1000_u32, 0..1000_u32, vec(any::<u8>(), 1..300)).prop_map(|(offset, more, bytes)| {
+            let total = offset + more + u32::try_from(bytes.len()).expect("short");
+            Control::Report { total, offset, bytes: bytes.into() }
+        }),
         prop::sample::select(vec![
             Control::Accept,
             Control::Ready,
@@ -354,7 +395,7 @@ proptest! {
     }
 
     #[test]
-    fn decoding_never_panics(noise in vec(any::<u8>(), 0..300), kind in 0u16..14) {
+    fn decoding_never_panics(noise in vec(any::<u8>(), 0..300), kind in 0u16..17) {
         prop_assert!(decoded(&noise).is_err());
         let _ = decoded(&sealed(kind, &noise));
     }

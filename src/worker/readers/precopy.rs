@@ -64,6 +64,11 @@ impl Readers {
         self.all[device.index()].remaining.bytes
     }
 
+    /// Whether a device is read while it runs.
+    pub(super) fn is_in_precopy(&self, device: DeviceIdx) -> bool {
+        self.precopy.devices.contains(device)
+    }
+
     /// How often devices were asked what is left.
     pub(crate) fn precopy_asked(&self) -> u64 {
         self.precopy.asked

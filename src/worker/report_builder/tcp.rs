@@ -47,9 +47,49 @@ pub(super) fn report(filled: &[u8]) -> TcpReport {
     }
 }
 
+/// Segments that a connection has sent again so far.
+pub(super) fn retransmits(filled: &[u8]) -> u64 {
+    report(filled).retransmits.unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn figures_are_those_that_ss_shows() {
+        use crate::ring::{self, Ring};
+        use std::io::{Read, Write};
+        use std::os::fd::AsRawFd;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        near.write_all(&[7; 100_000]).unwrap();
+        far.read_exact(&mut [0; 100_000]).unwrap();
+        let port = near.local_addr().unwrap().port();
+        let shown =
+            std::process::Command::new("ss").args(["-tin", "sport", "=", &format!(":{port}")]).output();
+        let Ok(shown) = shown else {
+            println!("SKIPPED there is no ss");
+            return;
+        };
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        let figure = |name: &str| {
+            let word = shown.split_whitespace().find_map(|word| word.strip_prefix(name));
+            word.and_then(|word| word.split(['/', 'm']).next()?.parse::<f64>().ok())
+        };
+        let ring = ring::open(&crate::cancel::Cancel::new()).unwrap();
+        let mut info = [0; 512];
+        let len = ring.tcp_info(near.as_raw_fd(), &mut info).unwrap();
+        let found = report(&info[..len]);
+        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+        let own = |figure: Option<u64>| figure.map(|figure| figure as f64);
+        assert_eq!(own(found.mss), figure("mss:"), "{shown}");
+        assert_eq!(own(found.pmtu), figure("pmtu:"), "{shown}");
+        assert_eq!(own(found.bytes_sent), figure("bytes_sent:"), "{shown}");
+        assert_eq!(own(found.cwnd), figure("cwnd:"), "{shown}");
+        assert_eq!(own(found.rtt_us), figure("rtt:").map(|rtt| (rtt * 1000.0).round()), "{shown}");
+    }
 
     #[test]
     fn a_shorter_structure_of_an_older_kernel_lacks_what_came_later() {

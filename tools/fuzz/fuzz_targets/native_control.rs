@@ -23,6 +23,9 @@ fn seeds() {
         Control::Abort { code: 1, text: "größer".into() },
         Control::Cancel,
         Control::Heartbeat,
+        Control::Ping { at: 7 },
+        Control::Pong { at: 7, received_at: 8, sent_at: 9 },
+        Control::Report { total: 4, offset: 2, bytes: (*b"{}").into() },
     ] {
         let mut bytes = [0; CONTROL_BUFFER_SIZE];
         let len = message.encode(&mut bytes);

@@ -1,0 +1,70 @@
+//! What the receiver counts for its report, beside what the recorder does: intervals, devices and channels. Nothing of a
+//! transfer depends on it.
+
+use super::Receiving;
+use crate::channel::Rx;
+use crate::numbers::DeviceIdx;
+use crate::report::Counted;
+use crate::ring::Ring;
+use crate::session::handover::Outcome;
+use crate::time::Nanos;
+use crate::wire::SessionId;
+use crate::worker::report_builder::{ReportBuilder, counted};
+
+impl<R: Ring> Receiving<R> {
+    /// The report says who is at the other end.
+    pub(in crate::transfer) fn note_connection(&mut self, session: Option<SessionId>) {
+        self.worker.report.connected(session, self.link.connection());
+    }
+
+    pub(in crate::transfer) fn report_builder(&mut self) -> &mut ReportBuilder {
+        &mut self.worker.report
+    }
+
+    /// Settings are agreed on: the first interval begins.
+    pub(super) fn begin_figures(&mut self) {
+        let (now, counted) = (self.worker.ring.now(), self.counted());
+        self.worker.report.started_at = now;
+        let (devices, channels) = (self.writers.devices.len(), self.channels.len());
+        self.worker.report.intervals.begin(now, devices, channels, counted);
+    }
+
+    /// Ends an interval that has lasted long enough.
+    pub(super) fn note_interval(&mut self, now: Nanos) {
+        if self.worker.report.intervals.is_due(now) {
+            self.close_interval(now);
+        }
+    }
+
+    fn close_interval(&mut self, now: Nanos) {
+        let counted = self.counted();
+        let session = &self.session;
+        let devices = DeviceIdx::below(self.writers.devices.len()).map(|device| session.totals(device).bytes);
+        let channels = self.channels.iter().map(|channel| channel.bytes);
+        self.worker.report.intervals.close(now, counted, devices.chain(channels));
+    }
+
+    fn counted(&self) -> Counted {
+        let connections = self.channels.iter().map(Rx::connection);
+        let reorder_depth = self.session.unwritten();
+        Counted { reorder_depth, ..counted(&self.worker.ring, &self.worker.recorder, connections) }
+    }
+
+    /// Every device is where it belongs: counts what it came to, while the connections are open.
+    pub(super) fn count(&mut self, outcome: Outcome) {
+        let now = self.worker.ring.now();
+        if self.worker.has_pool() {
+            self.close_interval(now);
+        }
+        let Receiving { worker, writers, channels, session, checksum, estimates, .. } = self;
+        worker.report.ended(outcome, now);
+        if worker.has_pool() {
+            let devices = writers.devices.names().enumerate().zip(estimates.iter());
+            for ((device, (name, instance)), estimate) in devices {
+                let device = DeviceIdx::from_index(device);
+                worker.report.device(name, instance, session.totals(device), (0, *estimate), *checksum);
+            }
+        }
+        channels.iter().for_each(|channel| worker.report.rx(&worker.ring, channel));
+    }
+}

@@ -1,0 +1,76 @@
+//! What the sender counts for its report, beside what the recorder does: intervals, devices and channels. Nothing of a
+//! transfer depends on it.
+
+use super::Sending;
+use crate::channel::Tx;
+use crate::numbers::DeviceIdx;
+use crate::report::Counted;
+use crate::ring::Ring;
+use crate::session::handover::Outcome;
+use crate::time::Nanos;
+use crate::wire::SessionId;
+use crate::worker::report_builder::{ReportBuilder, counted};
+
+impl<R: Ring> Sending<R> {
+    /// The report says who is at the other end.
+    pub(in crate::transfer) fn note_connection(&mut self, session: Option<SessionId>) {
+        self.worker.report.connected(session, self.link.connection());
+    }
+
+    pub(in crate::transfer) fn report_builder(&mut self) -> &mut ReportBuilder {
+        &mut self.worker.report
+    }
+
+    /// Settings are agreed on: the first interval begins.
+    pub(super) fn begin_figures(&mut self) {
+        let (now, counted) = (self.worker.ring.now(), self.counted());
+        self.worker.report.started_at = now;
+        let (devices, channels) = (self.readers.devices.len(), self.channels.iter().count());
+        self.worker.report.intervals.begin(now, devices, channels, counted);
+    }
+
+    /// Ends an interval that has lasted long enough.
+    pub(super) fn note_interval(&mut self, now: Nanos) {
+        if self.worker.report.intervals.is_due(now) {
+            self.close_interval(now);
+        }
+    }
+
+    pub(super) fn close_interval(&mut self, now: Nanos) {
+        let counted = self.counted();
+        let session = &self.session;
+        let devices = DeviceIdx::below(self.readers.devices.len()).map(|device| session.totals(device).bytes);
+        let channels = self.channels.iter().map(|channel| channel.bytes);
+        self.worker.report.intervals.close(now, counted, devices.chain(channels));
+    }
+
+    /// How long the devices will stand still, as far as what moved so far tells. Asked while they still run.
+    pub(super) fn predict(&mut self) {
+        self.close_interval(self.worker.ring.now());
+        let left = self.readers.left();
+        let connection = self.channels.iter().next().map(Tx::connection);
+        self.worker.report.predict(&self.worker.ring, left, connection);
+    }
+
+    fn counted(&self) -> Counted {
+        let connections = self.channels.iter().map(Tx::connection);
+        let in_flight_bytes = self.channels.iter().map(Tx::outstanding).sum();
+        Counted { in_flight_bytes, ..counted(&self.worker.ring, &self.worker.recorder, connections) }
+    }
+
+    /// Every device is where it belongs: counts what it came to, while the connections are open.
+    pub(super) fn count(&mut self, outcome: Outcome) {
+        let now = self.worker.ring.now();
+        self.close_interval(now);
+        let Sending { worker, readers, channels, session, checksum, .. } = self;
+        worker.report.ended(outcome, now);
+        for ((device, (name, instance)), estimate) in
+            readers.devices.names().enumerate().zip(readers.estimates())
+        {
+            let device = DeviceIdx::from_index(device);
+            let (totals, precopy) = (session.totals(device), (readers.precopy_bytes(device), estimate));
+            worker.report.device(name, instance, totals, precopy, *checksum);
+        }
+        channels.iter().for_each(|channel| worker.report.tx(&worker.ring, channel));
+    }
+}
