@@ -1,12 +1,12 @@
 //! The options that say which run of an experiment a command is. They change nothing but its report.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::Args;
 use ringlift::report::RunInfo;
 
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Run")]
 pub(crate) struct Run {
     /// Names the run in the report [default: random]
     #[arg(long = "run-id", value_name = "ID")]
@@ -20,6 +20,9 @@ pub(crate) struct Run {
     /// Whatever else describes the run; can be repeated
     #[arg(long = "note", value_name = "KEY=VALUE", value_parser = note)]
     pub(crate) notes: Vec<(String, String)>,
+    /// Writes the histograms of all stages to FILE, as a log for the HdrHistogram tools
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hlog: Option<PathBuf>,
 }
 
 impl Run {

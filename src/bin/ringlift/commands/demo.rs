@@ -14,7 +14,7 @@ use crate::peer::{Failure, Peer, Received};
 use crate::show::json::JsonTarget;
 use crate::show::progress::Progress;
 use crate::show::units::bytes;
-use crate::show::{output, results, table, warnings};
+use crate::show::{hlog, output, results, table, warnings};
 use crate::signals;
 
 /// One transfer over loopback.
@@ -25,6 +25,9 @@ pub(crate) fn run(args: &Demo) -> Exit {
 fn transfer(args: &Demo) -> Result<Exit, Exit> {
     if let Some(json) = &args.json {
         json.check([])?;
+    }
+    if let Some(path) = &args.run.hlog {
+        hlog::check(path, [])?;
     }
     let (cancel, progress) = (Cancel::new(), Progress::new());
     let names: Vec<String> = (0..args.devices).map(|idx| format!("dev{idx}")).collect();
@@ -61,6 +64,7 @@ fn sender(
 }
 
 fn conclude(args: &Demo, finished: &Finished, received: Result<Received, Failure>) -> Result<Exit, Exit> {
+    args.run.hlog.iter().for_each(|path| hlog::write(path, &finished.report));
     if let Some(json) = &args.json {
         let received = received.as_ref().ok().map(|received| &received.report);
         json.write_all(&[Some(&finished.report), received].into_iter().flatten().collect::<Vec<_>>());

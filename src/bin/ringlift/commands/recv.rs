@@ -15,7 +15,7 @@ use crate::ends::SinkSpec;
 use crate::exit::Exit;
 use crate::show::json::JsonTarget;
 use crate::show::progress::Progress;
-use crate::show::{output, results, warnings};
+use crate::show::{hlog, output, results, warnings};
 use crate::signals;
 
 /// Serves one transfer, or one after the other.
@@ -142,6 +142,7 @@ fn comes_from_a_peer(finished: &Finished, progress: &Progress) -> bool {
 
 fn conclude(args: &Recv, finished: &Finished) -> Exit {
     let json = args.json.as_ref();
+    args.run.hlog.iter().for_each(|path| hlog::write(path, &finished.report));
     let exit = match stdout_is_a_device(args) {
         true => results::conclude(finished, json, args.once, |text| output::say(text.trim_end())),
         false => results::conclude(finished, json, args.once, output::result),
@@ -175,9 +176,14 @@ fn check(args: &Recv) -> Result<(), Exit> {
             "name a file with --json",
         ));
     }
-    let Some(json) = &args.json else { return Ok(()) };
     let written: Vec<PathBuf> = args.devices.iter().filter_map(|device| device.end.path()).collect();
-    json.check(written.iter().map(PathBuf::as_path))
+    if let Some(json) = &args.json {
+        json.check(written.iter().map(PathBuf::as_path))?;
+    }
+    match &args.run.hlog {
+        Some(path) => hlog::check(path, written.iter().map(PathBuf::as_path)),
+        None => Ok(()),
+    }
 }
 
 /// Refuses options that only the other protocol has.

@@ -10,7 +10,7 @@ use crate::condition;
 use crate::ends::SourceSpec;
 use crate::exit::Exit;
 use crate::show::progress::Progress;
-use crate::show::{output, results, warnings};
+use crate::show::{hlog, output, results, warnings};
 use crate::signals;
 
 /// One transfer.
@@ -19,9 +19,12 @@ pub(crate) fn run(args: &Send) -> Exit {
 }
 
 fn transfer(args: &Send) -> Result<Exit, Exit> {
+    let read: Vec<PathBuf> = args.devices.iter().filter_map(|device| device.end.path()).collect();
     if let Some(json) = &args.json {
-        let read: Vec<PathBuf> = args.devices.iter().filter_map(|device| device.end.path()).collect();
         json.check(read.iter().map(PathBuf::as_path))?;
+    }
+    if let Some(path) = &args.run.hlog {
+        hlog::check(path, read.iter().map(PathBuf::as_path))?;
     }
     warnings::warn_of_plaintext(args.to);
     let (cancel, progress) = (Cancel::new(), Progress::new());
@@ -30,6 +33,7 @@ fn transfer(args: &Send) -> Result<Exit, Exit> {
     let finished = sender.run();
     progress.end();
     let exit = results::conclude(&finished, args.json.as_ref(), true, output::result);
+    args.run.hlog.iter().for_each(|path| hlog::write(path, &finished.report));
     let exit = condition::gate(&args.fail_if, exit, [&finished.report]);
     if args.devices.iter().any(|device| matches!(device.end, SourceSpec::Vfio(_))) {
         hold(finished.parked)?;

@@ -29,17 +29,26 @@ impl JsonTarget {
     /// Before a transfer: detects that a report cannot be written, or would overwrite one of these files, while nothing
     /// has been moved yet.
     pub(crate) fn check<'a>(&self, kept: impl IntoIterator<Item = &'a Path>) -> Result<(), Exit> {
+        self.check_as(("report", "--json"), kept)
+    }
+
+    /// The same for what another option names.
+    pub(crate) fn check_as<'a>(
+        &self,
+        (what, option): (&str, &str),
+        kept: impl IntoIterator<Item = &'a Path>,
+    ) -> Result<(), Exit> {
         let JsonTarget::File(path) = self else { return Ok(()) };
         if let Some(kept) = kept.into_iter().find(|kept| files::overwrites(path, kept)) {
-            let text = format!("the report in {} would overwrite {}", path.display(), kept.display());
-            return Err(warnings::usage(&text, "name another file with --json"));
+            let text = format!("the {what} in {} would overwrite {}", path.display(), kept.display());
+            return Err(warnings::usage(&text, &format!("name another file with {option}")));
         }
         let checked = match is_special(path) {
             true => OpenOptions::new().write(true).open(path).map(drop),
             false => part(path).and_then(|(part, _)| fs::remove_file(part)),
         };
         checked.map_err(|error| {
-            let text = format!("the report cannot be written to {}: {error}", path.display());
+            let text = format!("the {what} cannot be written to {}: {error}", path.display());
             warnings::usage(&text, "name a file in a folder that can be written to, or - for stdout")
         })
     }

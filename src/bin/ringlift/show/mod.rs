@@ -4,6 +4,7 @@ pub(crate) mod comparison;
 pub(crate) mod exports;
 pub(crate) mod hints;
 pub(crate) mod histogram;
+pub(crate) mod hlog;
 pub(crate) mod json;
 pub(crate) mod output;
 pub(crate) mod progress;
