@@ -31,6 +31,7 @@ pub mod limits;
 mod net;
 mod numbers;
 mod phase;
+pub mod probe;
 pub mod qemu;
 pub mod report;
 mod ring;

@@ -11,7 +11,6 @@
 //! | `device` | [`Device`]: one device with its state and its data file; keeps it usable after a failed change |
 //! | `config` | the config state of a PCI device |
 //! | `list` | which devices this host has |
-//! | `probe` | how a device's driver behaves, measured on an idle device |
 //!
 //! Nothing here knows packets, rings or buffers: [`crate::source`] and [`crate::sink`] give a device its part in a
 //! transfer.
@@ -26,7 +25,6 @@ mod kernel;
 mod lease;
 mod list;
 mod locate;
-mod probe;
 mod state;
 mod sys;
 
@@ -34,5 +32,4 @@ pub use arcs::ArcTime;
 pub use device::Device;
 pub use kernel::PrecopyInfo;
 pub use list::{Listed, Migration, list};
-pub use probe::{Probed, probe};
 pub use state::{Features, State};

@@ -27,11 +27,12 @@ pub(crate) const RULES: Rules = Rules {
         ("cancel", &[]),
         ("ring", &["limits", "error", "time", "buffer", "cancel"]),
         ("channel", &["limits", "error", "time", "buffer", "net", "ring", "wire"]),
-        ("vfio", &["limits", "error", "time", "wire", "cancel", "report"]),
+        ("vfio", &["limits", "error", "time", "wire"]),
         ("descriptor", &["limits", "error"]),
         ("source", &["limits", "error", "vfio", "descriptor"]),
         ("sink", &["limits", "error", "vfio", "descriptor", "source"]),
         ("report", &["limits", "error", "time", "vfio"]),
+        ("probe", &["limits", "error", "time", "cancel", "report", "vfio"]),
         ("compare", &["report"]),
         ("net", &["limits", "error", "phase", "time", "wire", "cancel", "ring"]),
         (

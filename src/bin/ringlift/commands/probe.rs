@@ -4,8 +4,9 @@ use std::path::Path;
 
 use ringlift::Cancel;
 use ringlift::error::Error;
+use ringlift::probe::probe;
 use ringlift::report::{ProbeReport, ProbedArc, ProbedEnd, ProbedReads};
-use ringlift::vfio::{self, Device};
+use ringlift::vfio::Device;
 
 use crate::exit::Exit;
 use crate::show::histogram;
@@ -26,7 +27,7 @@ pub(crate) fn run(path: &Path, json: Option<&JsonTarget>) -> Result<Exit, Exit> 
     let mut device = Device::open(path)
         .map_err(|error| warnings::error(&Error::Device { device: name.as_str().into(), error }))?;
     signals::cancel_on_signals(&cancel, &progress)?;
-    let probed = vfio::probe(&mut device, &name, &cancel);
+    let probed = probe(&mut device, &name, &cancel);
     if json != Some(&JsonTarget::Stdout) {
         let unicode = output::takes_unicode();
         let drawn = histogram::draw_reads("read", &probed.read_times, unicode);

@@ -6,14 +6,12 @@
 use hdrhistogram::Histogram;
 
 use self::reading::{Reading, Stopped, Until};
-use super::arcs::ArcTime;
-use super::device::Device;
-use super::state::{Features, State};
 use crate::cancel::Cancel;
 use crate::error::{DeviceError, Error};
 use crate::limits::PACKET_SIZE_DEFAULT;
 use crate::report::{ErrorReport, ProbeOutcome, ProbeReport, ProbedArc, ProbedInfo, ProbedReads};
 use crate::time::{Nanos, now};
+use crate::vfio::{ArcTime, Device, Features, State};
 
 mod reading;
 
