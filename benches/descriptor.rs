@@ -4,6 +4,8 @@
 //!
 //! Times alternate between the ways, so that other work on the machine is spread over all of them.
 
+#![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures and prints")]
+
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
