@@ -6,7 +6,6 @@
 //! devices of which a read, or the config state, can begin as soon as there is a slot.
 
 mod device;
-mod left;
 mod precopy;
 mod remaining;
 

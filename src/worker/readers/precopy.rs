@@ -64,11 +64,6 @@ impl Readers {
         self.all[device.index()].remaining.bytes
     }
 
-    /// Whether a device is read while it runs.
-    pub(super) fn is_in_precopy(&self, device: DeviceIdx) -> bool {
-        self.precopy.devices.contains(device)
-    }
-
     /// How often devices were asked what is left.
     pub(crate) fn precopy_asked(&self) -> u64 {
         self.precopy.asked
@@ -119,6 +114,17 @@ impl Readers {
         let mut left = self.precopy.devices.iter().map(|device| self.all[device.index()].remaining.left());
         let first = left.next()??;
         left.try_fold(first, |sum, left| Some(sum.saturating_add(left?)))
+    }
+
+    /// Bytes that are left of all devices, if all of them can tell: what pre-copy left, and what the others expect.
+    pub(crate) fn left(&self) -> Option<u64> {
+        let devices = DeviceIdx::below(self.all.len()).zip(&self.all);
+        let left = |(device, reader): (DeviceIdx, &super::Reader)| match self.precopy.devices.contains(device)
+        {
+            true => reader.remaining.left(),
+            false => reader.estimate,
+        };
+        devices.map(left).try_fold(0_u64, |sum, left| Some(sum.saturating_add(left?)))
     }
 
     /// The devices are quiet, and nothing is read: asks each of those in pre-copy once more. Those that had no initial bytes
