@@ -60,7 +60,15 @@ fn median(way: &Way, which: usize) -> f64 {
 }
 
 fn main() {
-    let rounds = if std::env::args().any(|argument| argument == "--bench") { 101 } else { 1 };
+    let is_given = |option: &str| std::env::args().any(|argument| argument == option);
+    if is_given("--list") {
+        // a test runner asks: this program is one test
+        if !is_given("--ignored") {
+            println!("each_way_of_reading_a_descriptor_finds_its_data: test");
+        }
+        return;
+    }
+    let rounds = if is_given("--bench") && !is_given("--test") { 101 } else { 1 };
     let folder = tempfile::tempdir().expect("there is room for a file");
     let file = folder.path().join("n".repeat(255));
     File::create(&file).expect("there is room for a file");
