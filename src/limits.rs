@@ -49,6 +49,9 @@ pub const INTERVALS_MAX: usize = 600;
 /// What a worker allocates beside its pools, at most: six histograms of 264 KiB, the ring's table, intervals, and lists for
 /// every device and channel come to 7 MiB. Without this much it does not begin.
 pub const WORKER_MEMORY: usize = 16 << 20;
+/// What a side allocates when everything is decided: its own report, the other side's as it came and as it is read, and
+/// the histograms as they are written, with the stack for that. It is held from the beginning.
+pub const SPARE_MEMORY: usize = 16 << 20;
 /// What a worker allocates for each slot of a pool: its place in the list of free slots and in a device's window.
 pub const SLOT_MEMORY: usize = 256;
 

@@ -18,7 +18,8 @@ use ringlift::error::{Error, Hook, PeerError};
 use ringlift::sink::Verify;
 use ringlift::source::{Null, Synthetic};
 use ringlift::{
-    Cancel, DeviceMoment, Event, Finished, Listener, Phase, PreCopyHold, ReceiverBuilder, SenderBuilder,
+    Cancel, DeviceMoment, DeviceStep, Event, Finished, Listener, Phase, PreCopyHold, ReceiverBuilder,
+    SenderBuilder,
 };
 
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -210,10 +211,12 @@ fn listening(told: &Told) -> impl FnMut(&Event) + Send + 'static {
             Event::Phase(phase) => format!("{phase:?}"),
             Event::Stopped => "stopped".to_owned(),
             Event::Device { device, instance: 0, moment } => match moment {
+                // how often it is asked depends on the clock
+                DeviceMoment::PreCopy { .. }
+                | DeviceMoment::Begins(DeviceStep::PreCopyInfo)
+                | DeviceMoment::Ends(DeviceStep::PreCopyInfo) => return,
                 DeviceMoment::Begins(step) => format!("{device} begins {step:?}"),
                 DeviceMoment::Ends(step) => format!("{device} ends {step:?}"),
-                // how often it is asked depends on the clock
-                DeviceMoment::PreCopy { .. } => return,
                 other => format!("{device} {other:?}"),
             },
             _ => return,

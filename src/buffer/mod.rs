@@ -8,4 +8,4 @@ mod pool;
 mod region;
 
 pub(crate) use pool::Pool;
-pub(crate) use region::{HugePages, InFlight, Lease, RegionId, Slot, check_memory, stride};
+pub(crate) use region::{HugePages, InFlight, Lease, RegionId, Slot, Spare, check_memory, stride};

@@ -21,7 +21,7 @@ use nix::libc;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
 use crate::error::{KernelError, KernelOperation};
-use crate::limits::{HEADER_ROOM, PAGE_SIZE, SLOT_MEMORY, WORKER_MEMORY};
+use crate::limits::{HEADER_ROOM, PAGE_SIZE, SLOT_MEMORY, SPARE_MEMORY, WORKER_MEMORY};
 
 const HUGE_PAGE: usize = 2 << 20;
 
@@ -96,17 +96,35 @@ pub(crate) struct Slot {
     index: u32,
 }
 
-/// Fails where the process has too little memory left for what a worker allocates beside its pools: an allocation that
+/// Fails where the process has too little memory left for what a worker allocates beside its pools, and for what it holds
+/// for its end: an allocation that
 /// fails would end the process, not the transfer.
 pub(crate) fn check_memory() -> Result<(), KernelError> {
-    map(WORKER_MEMORY).map(drop)
+    map(WORKER_MEMORY + SPARE_MEMORY).map(drop)
+}
+
+/// Address space that is held for later: what is allocated when everything is decided must not fail because threads have
+/// taken what was there. No page of it exists.
+#[derive(Debug)]
+pub(crate) struct Spare(#[expect(dead_code, reason = "it is held, not used")] Region);
+
+impl Spare {
+    /// None where that would leave a worker less than it needs; then it gets no pool either, and touches no device.
+    pub(crate) fn hold() -> Option<Spare> {
+        check_memory().ok()?;
+        let len = NonZeroUsize::new(SPARE_MEMORY)?;
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_ANONYMOUS | MapFlags::MAP_NORESERVE;
+        // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory that exists.
+        let base = unsafe { mmap_anonymous(None, len, ProtFlags::PROT_NONE, flags) }.ok()?;
+        Some(Spare(Region { base: base.cast(), len: len.get() }))
+    }
 }
 
 /// Maps memory for `count` slots with `capacity` bytes of payload each, if enough is left beside it.
 pub(super) fn cut(count: u32, capacity: u32) -> Result<(Vec<Slot>, HugePages), KernelError> {
     let stride = stride(capacity);
     let (region, huge) = map(stride * count as usize)?;
-    drop(map(WORKER_MEMORY + SLOT_MEMORY * count as usize)?);
+    drop(map(WORKER_MEMORY + SPARE_MEMORY + SLOT_MEMORY * count as usize)?);
     let region = Arc::new(region);
     let slot =
         |index: u32| Slot { region: Arc::clone(&region), offset: stride * index as usize, capacity, index };

@@ -6,6 +6,7 @@
 //! completeness, [`credit`] bounded memory, [`handover`] that at most one side runs, [`liveness`] that nothing hangs.
 
 pub(crate) mod abort_code;
+pub(crate) mod agreement;
 pub(crate) mod clock;
 pub(crate) mod credit;
 pub(crate) mod handover;

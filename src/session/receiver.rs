@@ -47,54 +47,6 @@ enum Stage {
     Ready,
 }
 
-/// What the receiver accepts.
-#[derive(Debug, Clone)]
-pub(crate) struct Terms<'a> {
-    /// Names and instances of the devices for which it has sinks.
-    pub(crate) devices: &'a [(Box<str>, u32)],
-    /// Largest pool that it makes because the peer asked for it, in bytes.
-    pub(crate) pool_max: u64,
-}
-
-/// What both sides agreed on.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Agreed {
-    /// For each offered device the index of the sink that takes it.
-    pub(crate) sinks: Vec<usize>,
-    pub(crate) packet_size: PacketSize,
-}
-
-/// Feature bits that change what a receiver has to do: one that it does not know it refuses.
-const FEATURES_REQUIRED: u64 = u32::MAX as u64;
-
-/// Checks an offer.
-pub(crate) fn agree(offer: &Offer, terms: &Terms<'_>) -> Result<Agreed, Refusal> {
-    // P-13
-    if offer.features & FEATURES_REQUIRED != 0 {
-        return Err(Refusal::Feature);
-    }
-    // P-22
-    let find = |name: &str, instance: u32| {
-        let fits = |own: &(Box<str>, u32)| &*own.0 == name && own.1 == instance;
-        terms.devices.iter().position(fits).ok_or_else(|| Refusal::DeviceMismatch { name: name.into() })
-    };
-    let sinks = offer.devices.iter().map(|device| find(&device.name, device.instance));
-    let sinks: Vec<usize> = sinks.collect::<Result<_, _>>()?;
-    let missing = terms.devices.iter().enumerate().find(|(own, _)| !sinks.contains(own));
-    if let Some((_, (name, _))) = missing {
-        return Err(Refusal::DeviceMismatch { name: name.clone() });
-    }
-    if offer.pool_size > terms.pool_max {
-        let text = format!("a pool of {} bytes, at most {} here", offer.pool_size, terms.pool_max);
-        return Err(Refusal::Settings { text: text.into() });
-    }
-    let packet_size = PacketSize::new(offer.packet_size).ok_or_else(|| {
-        let text = format!("a packet size of {} bytes is not possible", offer.packet_size);
-        Refusal::Settings { text: text.into() }
-    })?;
-    Ok(Agreed { sinks, packet_size })
-}
-
 /// The receiver's side of one session.
 #[derive(Debug)]
 pub(crate) struct ReceiverSession<H> {

@@ -1,9 +1,11 @@
 //! Builds the report of one side of a transfer. What captures and replays also report is in [`header`]. It must not
 //! know which protocol was used.
 
+mod convert;
 mod cost;
 pub(crate) mod header;
 mod host;
+mod moments;
 mod tcp;
 pub(crate) mod timeline;
 
@@ -11,8 +13,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use self::cost::Meter;
 use self::header::{Header, rate};
+use self::moments::Moments;
 use self::timeline::Timeline;
-use crate::buffer::Pool;
+use crate::buffer::{Pool, Spare};
 use crate::channel::ZeroCopy;
 use crate::channel::{Framing, Rx, Tx};
 use crate::error::{Error, KernelError};
@@ -20,9 +23,8 @@ use crate::net::Connection;
 use crate::net::socket::Congestion;
 use crate::numbers::PacketSize;
 use crate::report::{
-    self, ChannelReport, ClockOffset, Counted, DeviceReport, Downtime, Intervals, PeerReport, PreCopyEnd,
-    PreCopyReport, Prediction, Recorder, Report, Role, RunInfo, Schema, Settings, TransferOutcome,
-    WarningCode,
+    self, ChannelReport, ClockOffset, Counted, DeviceReport, Intervals, PeerReport, PreCopyEnd,
+    PreCopyReport, Prediction, Recorder, Report, Role, RunInfo, Schema, Settings, WarningCode,
 };
 use crate::ring::Ring;
 use crate::session::clock::Offset;
@@ -43,9 +45,7 @@ pub(crate) struct ReportBuilder {
     devices: Vec<DeviceReport>,
     channels: Vec<ChannelReport>,
     ends: Vec<DeviceEnd>,
-    /// When the devices began to stop, were stopped, all state was moved, it was loaded, and they ran on the other
-    /// side.
-    moments: [Option<Nanos>; 5],
+    moments: Moments,
     /// No device of this side can stop.
     simulated: bool,
     precopy: Option<PreCopyReport>,
@@ -62,16 +62,12 @@ pub(crate) struct ReportBuilder {
     prediction: Option<Prediction>,
     meter: Meter,
     pub(crate) timeline: Timeline,
+    /// Memory for what is made when everything is decided; held until then.
+    spare: Option<Spare>,
 }
 
 /// More than the kernel's `struct tcp_info` has in any version.
 const TCP_INFO_MAX: usize = 512;
-
-const SWITCHOVER: usize = 0;
-const STOPPED: usize = 1;
-const TRANSFERRED: usize = 2;
-const LOADED: usize = 3;
-const COMMITTED: usize = 4;
 
 impl ReportBuilder {
     pub(crate) fn new(now: Nanos, devices: usize) -> ReportBuilder {
@@ -82,7 +78,7 @@ impl ReportBuilder {
             devices: Vec::with_capacity(devices),
             channels: Vec::new(),
             ends: Vec::with_capacity(devices),
-            moments: [None; 5],
+            moments: Moments::default(),
             simulated: false,
             precopy: None,
             run: None,
@@ -96,6 +92,7 @@ impl ReportBuilder {
             prediction: None,
             meter: Meter::start(),
             timeline: Timeline::new(devices),
+            spare: Spare::hold(),
         }
     }
 
@@ -181,30 +178,31 @@ impl ReportBuilder {
     }
 
     pub(crate) fn switchover(&mut self, now: Nanos) {
-        self.moments[SWITCHOVER].get_or_insert(now);
+        self.moments.switchover.get_or_insert(now);
     }
 
     pub(crate) fn stopped(&mut self, now: Nanos) {
-        self.moments[STOPPED] = Some(now);
+        self.moments.stopped = Some(now);
     }
 
     /// When the last byte so far was moved.
     pub(crate) fn transferred(&mut self, now: Nanos) {
-        self.moments[TRANSFERRED] = Some(now);
+        self.moments.transferred = Some(now);
     }
 
     pub(crate) fn loaded(&mut self, now: Nanos) {
-        self.moments[LOADED] = Some(now);
+        self.moments.loaded = Some(now);
     }
 
     pub(crate) fn committed(&mut self, now: Nanos) {
-        self.moments[COMMITTED] = Some(now);
+        self.moments.committed = Some(now);
     }
 
     /// Every device is where it belongs. A complete transfer is over then, whatever else its sides have to say to each other;
     /// another one lasts until its connections are closed.
     pub(crate) fn ended(&mut self, outcome: Outcome, now: Nanos) {
         self.ended_at = (outcome == Outcome::Complete).then_some(now);
+        self.spare = None;
     }
 
     /// The other side's report as it came: whatever a peer sends, it is kept as data and never looked at.
@@ -304,25 +302,6 @@ impl ReportBuilder {
         }
     }
 
-    /// Phases follow one another: each begins where the previous one ended, and one that never came takes no time.
-    fn downtime(&self, end: Nanos) -> Downtime {
-        let Some(begin) = self.moments[SWITCHOVER] else { return Downtime::default() };
-        let mut last = begin;
-        let mut phase = |moment: usize| {
-            let at = self.moments[moment].unwrap_or(last).max(last);
-            let took = at - last;
-            last = at;
-            took
-        };
-        let (stop_ns, transfer_ns, load_ns) = (phase(STOPPED), phase(TRANSFERRED), phase(LOADED));
-        let commit_ns = phase(COMMITTED);
-        let total_ns = self.moments[COMMITTED].unwrap_or(end).saturating_sub(begin);
-        // what is left of a transfer that was not completed is the way back
-        let rollback_ns = total_ns.saturating_sub(stop_ns + transfer_ns + load_ns + commit_ns);
-        let simulated = self.simulated;
-        Downtime { total_ns, stop_ns, transfer_ns, load_ns, commit_ns, rollback_ns, simulated }
-    }
-
     /// The end of a transfer whose worker was never made: no device was touched.
     pub(crate) fn not_begun(mut self, role: Role, error: Error, panics: &Panics) -> Finished {
         let (outcome, mut recorder) = (Outcome::Aborted, Recorder::unused());
@@ -352,9 +331,10 @@ impl ReportBuilder {
     ) -> Report {
         self.judge_zero_copy();
         let now = self.ended_at.unwrap_or(now);
+        self.spare = None;
         let duration_ns = now.saturating_sub(self.started_at);
         let bytes: u64 = self.devices.iter().map(|device| device.bytes).sum();
-        let downtime = self.downtime(now);
+        let downtime = self.moments.downtime(now, self.simulated);
         let timeline = self.timeline.entries(role, self.started_at, self.devices.len());
         let (header, settings) = (std::mem::take(&mut self.header), std::mem::take(&mut self.settings));
         let (devices, channels) = (std::mem::take(&mut self.devices), std::mem::take(&mut self.channels));
@@ -421,38 +401,10 @@ pub(crate) fn counted<'a>(
     Counted { credit_stall_ns, pool_stall_ns, cpu_ns, retransmits, ..Counted::default() }
 }
 
-impl From<Outcome> for TransferOutcome {
-    fn from(outcome: Outcome) -> TransferOutcome {
-        match outcome {
-            Outcome::Complete => TransferOutcome::Complete,
-            Outcome::Aborted => TransferOutcome::Aborted,
-            Outcome::InDoubt => TransferOutcome::InDoubt,
-        }
-    }
-}
-
-impl From<Checksum> for report::Checksum {
-    fn from(checksum: Checksum) -> report::Checksum {
-        match checksum {
-            Checksum::None => report::Checksum::None,
-            Checksum::Crc32c => report::Checksum::Crc32c,
-        }
-    }
-}
-
-impl From<ZeroCopy> for report::ZeroCopy {
-    fn from(zero_copy: ZeroCopy) -> report::ZeroCopy {
-        match zero_copy {
-            ZeroCopy::Auto => report::ZeroCopy::Auto,
-            ZeroCopy::On => report::ZeroCopy::On,
-            ZeroCopy::Off => report::ZeroCopy::Off,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Downtime;
 
     #[test]
     fn downtime_phases_add_up_to_the_total() {
@@ -463,7 +415,7 @@ mod tests {
         builder.transferred(400);
         builder.loaded(450);
         builder.committed(500);
-        let downtime = builder.downtime(700);
+        let downtime = builder.moments.downtime(700, false);
         assert_eq!(
             downtime,
             Downtime {
@@ -480,10 +432,10 @@ mod tests {
     #[test]
     fn a_phase_that_never_came_takes_no_time_and_what_is_left_is_the_way_back() {
         let mut builder = ReportBuilder::new(0, 1);
-        assert_eq!(builder.downtime(700), Downtime::default());
+        assert_eq!(builder.moments.downtime(700, false), Downtime::default());
         builder.switchover(100);
         builder.transferred(300);
-        let downtime = builder.downtime(700);
+        let downtime = builder.moments.downtime(700, false);
         assert_eq!((downtime.total_ns, downtime.transfer_ns, downtime.commit_ns), (600, 200, 0));
         assert_eq!(downtime.rollback_ns, 400);
     }

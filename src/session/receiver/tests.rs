@@ -40,27 +40,6 @@ fn arrive(session: &mut ReceiverSession<u32>, header: DataHeader) {
 }
 
 #[test]
-fn agrees_when_both_sides_name_the_same_devices_and_refuses_otherwise() {
-    let own = [("a".into(), 0), ("b".into(), 0)];
-    let terms = Terms { devices: &own, pool_max: 1 << 20 };
-    assert_eq!(
-        agree(&offer(&["b", "a"]), &terms),
-        Ok(Agreed { sinks: vec![1, 0], packet_size: PacketSize::MIN })
-    );
-    let one_side_only = |name: &str| Err(Refusal::DeviceMismatch { name: name.into() });
-    assert_eq!(agree(&offer(&["a"]), &terms), one_side_only("b"));
-    assert_eq!(agree(&offer(&["a", "b", "c"]), &terms), one_side_only("c"));
-    let required = Offer { features: 1 << 31, ..offer(&["a", "b"]) };
-    assert_eq!(agree(&required, &terms), Err(Refusal::Feature));
-    let optional = Offer { features: 1 << 63, ..offer(&["a", "b"]) };
-    assert!(agree(&optional, &terms).is_ok(), "the sender does without what is not known here");
-    let size = Offer { packet_size: 4095, ..offer(&["a", "b"]) };
-    assert!(matches!(agree(&size, &terms), Err(Refusal::Settings { .. })));
-    let pool = Offer { pool_size: 2 << 20, ..offer(&["a", "b"]) };
-    assert!(matches!(agree(&pool, &terms), Err(Refusal::Settings { .. })));
-}
-
-#[test]
 fn sends_accept_then_ready_then_credit() {
     let mut session = ReceiverSession::<u32>::new(0);
     session.on_control(Control::Offer(offer(&["a", "b"])), 0).unwrap();

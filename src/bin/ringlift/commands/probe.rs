@@ -188,8 +188,8 @@ mod tests {
             "stood still for    12.0 ms",
             "estimate stopped   unknown",
             "RUNNING_P2P   STOP          2.00 ms",
-            "most frequent        72 B (1x)",
-            "O_NONBLOCK     never had to wait",
+            "most frequent            72 B (1x)",
+            "O_NONBLOCK       never had to wait",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
