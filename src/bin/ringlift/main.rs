@@ -6,10 +6,12 @@
 mod args;
 mod commands;
 mod condition;
+mod documents;
 mod ends;
 mod exit;
 mod files;
 mod metric;
+mod page;
 mod peer;
 mod show;
 mod signals;
@@ -19,7 +21,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use args::Command;
-use commands::{compare, demo, devices, qemu, recv, send};
+use commands::{compare, demo, devices, qemu, recv, report, send};
 use exit::Exit;
 
 /// Memory for what the command does before a transfer begins, which checks its own needs: an allocation that fails would
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Command::Compare(compare) => compare::run(&compare),
         Command::Demo(demo) => demo::run(&demo),
         Command::Recv(recv) => recv::run(&recv),
+        Command::Report(report) => report::run(&report),
         Command::Send(send) => send::run(&send),
         Command::Devices(devices) => devices::run(&devices),
         Command::Qemu(qemu) => qemu::run(&qemu),

@@ -3,6 +3,7 @@
 mod compare;
 mod devices;
 mod qemu;
+mod report;
 mod run;
 
 use std::borrow::Cow;
@@ -20,6 +21,7 @@ use ringlift::wire::is_name;
 pub(crate) use self::compare::{Compare, CompareCommand, CompareFiles, CompareRun, Judging, Outputs};
 pub(crate) use self::devices::Devices;
 pub(crate) use self::qemu::{Capture, DeviceId, Extract, Inspect, PaceKind, Qemu, Replay};
+pub(crate) use self::report::Report;
 pub(crate) use self::run::Run;
 use crate::condition::Condition;
 use crate::ends::{Named, SinkSpec, SourceSpec};
@@ -70,6 +72,8 @@ pub(crate) enum Command {
     Send(Send),
     /// Compares two versions: is NEW worse than BASE?
     Compare(Box<Compare>),
+    /// Shows reports of transfers again: as tables, or as a page with plots
+    Report(Report),
     /// Lists this host's VFIO devices, or measures how the driver of one behaves
     #[command(after_help = devices::EXAMPLES)]
     Devices(Devices),
@@ -441,7 +445,7 @@ mod tests {
             let (mut wide, mut found) = (Vec::new(), Vec::new());
             helps(&Cli::command(), 1000, &mut wide);
             helps(&Cli::command(), width, &mut found);
-            assert_eq!(found.len(), 12);
+            assert_eq!(found.len(), 13);
             for ((name, text), (_, unwrapped)) in found.iter().zip(&wide) {
                 let long = text.lines().find(|line| line.chars().count() > width);
                 assert_eq!(long, None, "{name}");

@@ -6,4 +6,5 @@ pub(crate) mod devices;
 mod probe;
 pub(crate) mod qemu;
 pub(crate) mod recv;
+pub(crate) mod report;
 pub(crate) mod send;

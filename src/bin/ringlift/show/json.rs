@@ -81,7 +81,8 @@ impl JsonTarget {
         warn_unless(self.put(text));
     }
 
-    fn put(&self, json: &str) -> io::Result<()> {
+    /// Writes a text, and says how that went.
+    pub(crate) fn put(&self, json: &str) -> io::Result<()> {
         let JsonTarget::File(path) = self else {
             output::result(json);
             return Ok(());

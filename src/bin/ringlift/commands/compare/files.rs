@@ -4,8 +4,6 @@
 //! round has both arms, count as interleaved.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use ringlift::compare::{CompareReport, ROUNDS_MAX};
@@ -14,11 +12,9 @@ use serde_json::Value;
 use super::assembly::{self, Arms, Compared};
 use super::refused;
 use crate::args::CompareFiles;
+use crate::documents;
 use crate::exit::Exit;
 use crate::metric::Run;
-
-/// Larger than any number of reports that can be compared.
-const FILE_MAX: u64 = 256 << 20;
 
 const ARMS: [&str; 2] = ["base", "new"];
 
@@ -74,33 +70,14 @@ impl Document {
     }
 }
 
-/// One report or several, one after the other, as `--json` writes them.
+/// Runs that failed are no measurements.
 fn read(path: &Path) -> Result<Vec<Value>, Exit> {
-    let cannot = |error: &dyn std::fmt::Display| {
-        refused(&format!("{} cannot be read: {error}", path.display()), "name files that --json wrote")
-    };
-    let mut text = String::new();
-    let file = File::open(path).map_err(|error| cannot(&error))?;
-    file.take(FILE_MAX).read_to_string(&mut text).map_err(|error| cannot(&error))?;
-    let documents = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
-    let documents: Vec<Value> = documents.collect::<Result<_, _>>().map_err(|error| cannot(&error))?;
-    for report in &documents {
-        check(path, report)?;
-    }
-    Ok(documents)
-}
-
-fn check(path: &Path, report: &Value) -> Result<(), Exit> {
-    let schema = report["schema"].as_str().unwrap_or("none");
-    if !schema.starts_with("ringlift.report.") {
-        let text = format!("{} is no report of a transfer: its schema is {schema}", path.display());
-        return Err(refused(&text, "name files that `send --json` and `recv --json` wrote"));
-    }
-    if report["outcome"] != "complete" {
+    let documents = documents::read(path)?;
+    if let Some(report) = documents.iter().find(|report| report["outcome"] != "complete") {
         let text = format!("{} is of a transfer that is not complete: {}", path.display(), report["outcome"]);
         return Err(refused(&text, "runs that failed are no measurements: find out why, and measure again"));
     }
-    Ok(())
+    Ok(documents)
 }
 
 /// Gives each document its arm, from what it states; the names of both.
