@@ -117,7 +117,57 @@ moved() { # PROFILE KNOB=VALUE...
     recv
     send
     check_moved
+    check_arcs "$profile"
     print_times "$profile"
+    unpair
+}
+
+flat() { tr -d ' \n' < "$1"; } # JSON-FILE
+arcs() { flat "$1" | grep -o '"from":"[A-Z_0-9]*","to":"[A-Z_0-9]*"' | tr -d '"' | tr ',\n' '  '; } # REPORT
+
+# Every single change of state is in the report, each side's in its own.
+check_arcs() { # PROFILE
+    check "the report has the arc to STOP_COPY" has "$(arcs send.json)" "to:STOP_COPY"
+    check "and the one out of RESUMING" has "$(arcs recv.json)" "from:RESUMING"
+}
+has() { case $1 in *"$2"*) ;; *) echo "$2 is not in: $1"; return 1 ;; esac; } # TEXT PART
+
+# A device that is not used, measured as a user does it; it is where it was afterwards, and can be moved.
+probed() { # PROFILE BYTES END-OF-PRE-COPY POLLABLE
+    begin "$1 probed"
+    profile=$1
+    pair "$1" "$1"
+    ./ringlift devices --probe "$S" > probe.out 2> probe.err < /dev/null
+    check "it exits with 0" is $? 0
+    ./ringlift devices --probe "$S" --json probe.json > probe.again 2>&1 < /dev/null
+    check "and again, with a report" is $? 0
+    check "the source runs" attr_is "$S" migration_state RUNNING
+    check "it has its state" attr_is "$S" seed "$seed"
+    check "the state is no smaller than it is" is_more "$(flat probe.json | sed -n 's/.*"stop_copy":{"bytes":\([0-9]*\).*/\1/p')" "$2"
+    check "pre-copy ends with $3" has "$(sed -n '/^end /p' probe.out)" "$3"
+    check "whether it can be polled" has "$(sed -n '/^pollable /p' probe.out)" "$4"
+    sed 's/^/probe: /' probe.out
+    unpair
+}
+
+# What was left of pre-copy, and what may be, of a device that changes so fast.
+precopied() { # DIRTY-RATE EXPECTED-END...
+    begin "mlx5 that changes $1 bytes a second"
+    profile=mlx5
+    pair mlx5 mlx5 state_size=33554432 initial_bytes=25165824 chunk_size=2097152
+    knobs "$S" dirty_rate="$1"
+    rate=$1
+    shift
+    recv
+    start send send --to "$address" --json send.json --device "dev=vfio:$S" --channels 2 --pool 8MiB --downtime-limit 100ms
+    check_moved
+    row=$(flat send.json | grep -o '"precopy":{[^}]*}' | head -n 1)
+    end=$(echo "$row" | sed 's/.*"end":"\([a-z]*\)".*/\1/')
+    left=$(echo "$row" | sed 's/.*"left_bytes":\([0-9]*\).*/\1/') limit=$(echo "$row" | sed 's/.*"limit_bytes":\([0-9]*\).*/\1/')
+    check "pre-copy ends as it must" has " $* " " $end "
+    [ "$end" != converged ] || check "no more is left than may be, and what changed since" is_more $((limit + rate)) "$left"
+    echo "precopy: dirty $rate B/s $row"
+    print_times mlx5
     unpair
 }
 
@@ -357,6 +407,17 @@ for profile in $PROFILES; do
 done
 wrong_device plain mlx5
 moved mlx5 # 64 MiB
+
+probed plain 524287 ENOMSG yes
+probed mlx5 0 ENOMSG yes
+probed hisi 4095 'a read of 0' no
+probed qat 4095 'a read of 0' no
+probed pds 65535 '' no
+probed virtio 0 ENOMSG no
+probed xe 268435455 '' no
+precopied 1048576 converged
+precopied 33554432 converged volume time
+precopied 1073741824 volume time converged
 
 read_fails mlx5 0
 read_fails mlx5 5000000
