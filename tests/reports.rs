@@ -22,11 +22,12 @@ use ringlift::compare::{
 use ringlift::qemu::capture::inspect;
 use ringlift::qemu::{self, Captured, Replay, Replayed};
 use ringlift::report::{
-    self, Answer, Backpressure, CaptureReport, ChannelReport, ClockOffset, ConnectionKind, Cost,
-    DeviceReport, Distribution, Downtime, ErrorReport, HostDetails, HugePages, InspectReport, Interval,
-    Latency, Nic, PeerReport, PieceKind, PreCopyEnd, PreCopyReport, Prediction, ProbeOutcome, ProbeReport,
-    ProbedArc, ProbedEnd, ProbedInfo, ProbedReads, ReplayPace, ReplayReport, Report, Role, RunInfo, Schema,
-    Settings, StreamOutcome, TcpReport, TimelineEntry, TimelineWhat, TransferOutcome, Warning, WarningCode,
+    self, Answer, Backpressure, BenchCell, BenchFigure, BenchReport, BenchSource, CaptureReport,
+    ChannelReport, ClockOffset, ConnectionKind, Cost, DeviceReport, Distribution, Downtime, ErrorReport,
+    HostDetails, HugePages, InspectReport, Interval, Latency, Nic, PeerReport, PieceKind, PreCopyEnd,
+    PreCopyReport, Prediction, ProbeOutcome, ProbeReport, ProbedArc, ProbedEnd, ProbedInfo, ProbedReads,
+    ReplayPace, ReplayReport, Report, Role, RunInfo, Schema, Settings, StreamOutcome, TcpReport,
+    TimelineEntry, TimelineWhat, TransferOutcome, Warning, WarningCode,
 };
 use ringlift::sink::{Discard, Verify};
 use ringlift::source::Synthetic;
@@ -42,6 +43,7 @@ const REPLAY: &str = include_str!("../docs/replay.schema.json");
 const PROBE: &str = include_str!("../docs/probe.schema.json");
 const INSPECT: &str = include_str!("../docs/inspect.schema.json");
 const COMPARE: &str = include_str!("../docs/compare.schema.json");
+const BENCH: &str = include_str!("../docs/bench.schema.json");
 
 fn parsed(schema: &str) -> Value {
     serde_json::from_str(schema).unwrap()
@@ -181,6 +183,40 @@ fn full_replay() -> ReplayReport {
     ReplayReport { error: Some(an_error()), warnings: vec![a_warning()], ..report }
 }
 
+fn full_bench() -> BenchReport {
+    let transfer = full_transfer();
+    let figure =
+        || BenchFigure { median: 2.5, spread: 0.1, low: Some(2.0), high: Some(3.0), values: vec![2.5] };
+    let cell = BenchCell {
+        devices: 1,
+        channels: 2,
+        packet_size: 4096,
+        checksum: report::Checksum::None,
+        zero_copy: report::ZeroCopy::On,
+        congestion: Some("cubic".to_owned()),
+        throughput_bytes_per_s: figure(),
+        duration_ns: figure(),
+        sender_cpu_ns_per_gib: Some(figure()),
+        receiver_cpu_ns_per_gib: Some(figure()),
+        credit_stalls: 1,
+        pool_stalls: 2,
+        latency_ns: transfer.latency_ns,
+    };
+    BenchReport {
+        schema: Schema::default(),
+        seed: 7,
+        rounds: 1,
+        complete: true,
+        size: 4096,
+        source: BenchSource::Null,
+        to: "loopback".to_owned(),
+        host: transfer.host,
+        sender_peak_rss_bytes: Some(1),
+        receiver_peak_rss_bytes: Some(1),
+        cells: vec![cell],
+    }
+}
+
 fn full_comparison() -> CompareReport {
     let text = || "text".to_owned();
     let arm = || ArmReport { name: text(), ringlift: Some(text()) };
@@ -266,6 +302,7 @@ fn every_report_has_every_property_of_its_schema_and_no_other() {
     check(INSPECT, &full_inspect(), 35);
     check(PROBE, &full_probe(), 45);
     check(COMPARE, &full_comparison(), 50);
+    check(BENCH, &full_bench(), 60);
 }
 
 #[test]
@@ -316,6 +353,14 @@ fn the_schemas_have_the_words_that_the_types_have() {
         ],
     );
     let units = ["ns", "ns/GiB", "bytes/s", "bytes", "count"].map(str::to_owned).into();
+    same(
+        BENCH,
+        &[
+            ("/properties/source", type_words::<BenchSource>()),
+            ("/$defs/cell/properties/checksum", type_words::<report::Checksum>()),
+            ("/$defs/cell/properties/zero_copy", type_words::<report::ZeroCopy>()),
+        ],
+    );
     same(
         COMPARE,
         &[

@@ -15,6 +15,24 @@ pub fn spread(values: &[f64]) -> f64 {
     if median == 0.0 { 0.0 } else { (quantile(values, 0.75) - quantile(values, 0.25)) / 2.0 / median }
 }
 
+/// The interval that holds the true median with a certainty of 95 % or more, whatever the distribution: the narrowest pair
+/// of order statistics, equally far from both ends, of which a binomial distribution says so. Fewer than six values say
+/// nothing.
+pub fn median_interval(values: &[f64]) -> Option<(f64, f64)> {
+    let sorted = sorted(values);
+    let len = sorted.len();
+    // the probability that fewer than `cut` values lie below the median is the sum of the first `cut` terms
+    let mut term = 0.5_f64.powi(i32::try_from(len).ok()?);
+    let (mut tail, mut cut) = (0.0, 0);
+    while cut < len / 2 && tail + term <= 0.025 {
+        tail += term;
+        term *= (len - cut) as f64 / (cut + 1) as f64;
+        cut += 1;
+    }
+    let low = cut.checked_sub(1)?;
+    Some((*sorted.get(low)?, *sorted.get(len - cut)?))
+}
+
 /// Between neighbours in order it is interpolated.
 fn quantile(values: &[f64], quantile: f64) -> f64 {
     let sorted = sorted(values);
@@ -100,4 +118,24 @@ pub fn modes(values: &[f64]) -> Option<Modes> {
     let (low, high) = sorted.split_at(at);
     let modes = Modes { low: mean(low), high: mean(high), high_share: high.len() as f64 / len as f64 };
     (left < LEFT_OF_VARIANCE).then_some(modes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranks(len: u32) -> Vec<f64> {
+        (1..=len).map(f64::from).collect()
+    }
+
+    #[test]
+    fn the_interval_of_a_median_has_the_ranks_of_the_tables() {
+        assert_eq!(median_interval(&[]), None);
+        assert_eq!(median_interval(&ranks(5)), None, "even both ends are too little");
+        for (len, low, high) in
+            [(6, 1.0, 6.0), (8, 1.0, 8.0), (9, 2.0, 8.0), (10, 2.0, 9.0), (20, 6.0, 15.0), (40, 14.0, 27.0)]
+        {
+            assert_eq!(median_interval(&ranks(len)), Some((low, high)), "{len}");
+        }
+    }
 }

@@ -59,6 +59,17 @@ impl Distribution {
         Distribution { count, min, p50, p90, p99, p999, max, mean, histogram: encoded(histogram) }
     }
 
+    /// Of all their values together. What is no histogram is left out.
+    pub(super) fn merged<'a>(parts: impl Iterator<Item = &'a Distribution>) -> Distribution {
+        let mut histograms = parts.filter_map(Distribution::decode);
+        let Some(mut sum) = histograms.next() else { return Distribution::default() };
+        for histogram in histograms {
+            // Fails only for values beyond the bounds, which are the same for all histograms of a report.
+            let _ = sum.add(histogram);
+        }
+        Distribution::of(&sum)
+    }
+
     /// The histogram, to be added to others. `None` when it is empty, or is none.
     pub fn decode(&self) -> Option<Histogram<u64>> {
         let bytes = STANDARD.decode(self.histogram.as_deref()?).ok()?;

@@ -15,6 +15,7 @@
 //! This module must not know where the figures come from: it counts, and holds what the workers fill in.
 
 mod account;
+mod bench;
 mod capture;
 mod cost;
 mod header;
@@ -36,6 +37,7 @@ mod timeline;
 mod transfer;
 
 pub use account::{DeviceTimes, DowntimePhase, PhaseAccount, SlowestArc, SlowestDevice};
+pub use bench::{BenchCell, BenchFigure, BenchReport, BenchSource};
 pub use capture::{
     CaptureReport, CaptureSettings, MainReport, MultifdReport, PacketHistograms, PacketReport, PacketsReport,
 };

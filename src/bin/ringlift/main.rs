@@ -13,6 +13,7 @@ mod files;
 mod metric;
 mod page;
 mod peer;
+mod random;
 mod show;
 mod signals;
 
@@ -21,7 +22,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use args::Command;
-use commands::{compare, demo, devices, qemu, recv, report, send};
+use commands::{bench, compare, demo, devices, qemu, recv, report, send};
 use exit::Exit;
 
 /// Memory for what the command does before a transfer begins, which checks its own needs: an allocation that fails would
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     signals::survive_large_files();
     signals::end_early();
     let exit = match args::typed() {
+        Command::Bench(bench) => bench::run(&bench),
         Command::Compare(compare) => compare::run(&compare),
         Command::Demo(demo) => demo::run(&demo),
         Command::Recv(recv) => recv::run(&recv),

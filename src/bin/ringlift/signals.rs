@@ -76,6 +76,12 @@ pub(crate) fn give_up_on_signals(cancel: &Cancel, progress: &Progress) -> Result
     watch(cancel.clone(), progress.clone(), words).map_err(|error| unwatchable(&error))
 }
 
+/// The same where what was measured so far is shown.
+pub(crate) fn sum_up_on_signals(cancel: &Cancel, progress: &Progress) -> Result<(), Exit> {
+    let words = ["stopping: what was measured so far is shown", "stopping: please wait"];
+    watch(cancel.clone(), progress.clone(), words).map_err(|error| unwatchable(&error))
+}
+
 fn watch(cancel: Cancel, progress: Progress, words: [&'static str; 2]) -> std::io::Result<()> {
     let mut signals = watched()?;
     let answer = move || {

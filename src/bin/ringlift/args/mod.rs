@@ -1,5 +1,6 @@
 //! The command line: every argument is parsed into a type that cannot hold a wrong value.
 
+mod bench;
 mod compare;
 mod devices;
 mod qemu;
@@ -18,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringlift::limits;
 use ringlift::wire::is_name;
 
+pub(crate) use self::bench::{Bench, SourceKind};
 pub(crate) use self::compare::{Compare, CompareCommand, CompareFiles, CompareRun, Judging, Outputs};
 pub(crate) use self::devices::Devices;
 pub(crate) use self::qemu::{Capture, DeviceId, Extract, Inspect, PaceKind, Qemu, Replay};
@@ -70,6 +72,8 @@ pub(crate) enum Command {
     Recv(Recv),
     /// Sends device state to a receiver
     Send(Send),
+    /// Measures transfers over a matrix of settings
+    Bench(Box<Bench>),
     /// Compares two versions: is NEW worse than BASE?
     Compare(Box<Compare>),
     /// Shows reports of transfers again: as tables, or as a page with plots

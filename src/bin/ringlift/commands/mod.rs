@@ -1,5 +1,6 @@
 //! The subcommands: a file for each.
 
+pub(crate) mod bench;
 pub(crate) mod compare;
 pub(crate) mod demo;
 pub(crate) mod devices;

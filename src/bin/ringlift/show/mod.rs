@@ -1,5 +1,6 @@
 //! What the user sees: results on stdout, messages and progress on stderr.
 
+pub(crate) mod bench;
 pub(crate) mod comparison;
 pub(crate) mod exports;
 pub(crate) mod hints;

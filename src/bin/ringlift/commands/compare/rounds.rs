@@ -17,6 +17,7 @@ use super::workload::Workload;
 use crate::args::CompareRun;
 use crate::exit::Exit;
 use crate::metric::Run;
+use crate::random::{self, Random};
 use crate::show::progress::Progress;
 use crate::show::{comparison, output, warnings};
 use crate::signals;
@@ -30,7 +31,7 @@ pub(super) fn compare(args: &CompareRun) -> Result<CompareReport, Exit> {
     if let Some(folder) = &args.keep {
         prepare(folder)?;
     }
-    let seed = args.seed.map_or_else(drawn, Ok)?;
+    let seed = random::seed(args.seed)?;
     let cancel = Cancel::new();
     signals::give_up_on_signals(&cancel, &Progress::new())?;
     let new = args.new.as_ref().unwrap_or(&args.base);
@@ -47,14 +48,7 @@ pub(super) fn compare(args: &CompareRun) -> Result<CompareReport, Exit> {
         seed: Some(seed.into()),
         calibration: args.calibrate,
     };
-    runner.rounds(args, &arms, Coin::new(seed))
-}
-
-/// From the kernel.
-fn drawn() -> Result<u32, Exit> {
-    getrandom::u32().map_err(|error| {
-        refused(&format!("the kernel gives no random number: {error}"), "give one with --seed")
-    })
+    runner.rounds(args, &arms, Random::new(seed))
 }
 
 struct Runner<'a> {
@@ -68,7 +62,7 @@ struct Runner<'a> {
 const ARMS: [&str; 2] = ["base", "new"];
 
 impl Runner<'_> {
-    fn rounds(&self, args: &CompareRun, arms: &Arms, mut coin: Coin) -> Result<CompareReport, Exit> {
+    fn rounds(&self, args: &CompareRun, arms: &Arms, mut coin: Random) -> Result<CompareReport, Exit> {
         for _ in 0..WARM_UP {
             self.round(None, coin.toss())?;
         }
@@ -158,37 +152,9 @@ fn prepare(folder: &Path) -> Result<(), Exit> {
     Err(refused(&text, "name a new folder with --keep"))
 }
 
-/// Which arm is first: a fair coin that falls the same way for the same seed (SplitMix64).
-struct Coin(u64);
-
-impl Coin {
-    fn new(seed: u32) -> Coin {
-        Coin(seed.into())
-    }
-
-    fn toss(&mut self) -> bool {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) >> 63 == 1
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_coin_is_fair_and_a_seed_repeats_it() {
-        let tosses = |seed| {
-            let mut coin = Coin::new(seed);
-            (0..1000).map(|_| coin.toss()).collect::<Vec<_>>()
-        };
-        assert_eq!(tosses(7), tosses(7));
-        assert_ne!(tosses(7), tosses(8));
-        let heads = tosses(7).into_iter().filter(|heads| *heads).count();
-        assert!((440..=560).contains(&heads), "{heads}");
-    }
 
     #[test]
     fn a_report_of_any_version_is_labelled_and_keeps_what_it_said() {

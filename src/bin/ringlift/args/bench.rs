@@ -1,0 +1,97 @@
+//! The command line of `ringlift bench`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use ringlift::limits;
+
+use super::{ChecksumKind, ZeroCopyWhen, address, channels, count, devices, json, packet_size};
+use crate::show::json::JsonTarget;
+use crate::show::units::{Size, duration};
+
+/// The interval of a median needs 2^-rounds, which is 0 for an f64 beyond this.
+const ROUNDS_MAX: usize = 1000;
+
+const HELP: &str = "\
+Every option that takes a list takes values with commas between them, and each combination of values is a cell. Each round runs one \
+transfer of every cell, in random order, so that a machine that becomes slower does so for all of them alike. A first round to warm \
+up is not counted. Connecting is not part of the time that is measured. The receivers are processes of this program over loopback, \
+one for each number of devices, which take one transfer after the other and keep nothing.
+
+The table has for each cell the median throughput, the interval that holds the true median with a certainty of 95 % (from 6 rounds \
+on), the spread (half the distance between the quartiles) and the processor seconds for a GiB on either side.
+
+With --to, the receiver is a `ringlift recv` on another host that discards as many devices as --devices says, named d0, d1 and so on.
+
+Exit status:
+    0  all rounds were measured, or --until is over
+    1  a transfer failed
+    2  usage error
+    4  the receiver refused a transfer
+  130  cancelled (SIGINT, SIGTERM); what was measured so far is shown
+
+Examples:
+  ringlift bench
+  ringlift bench --channels 1,2,4 --packet-size 256KiB,1MiB --checksum crc32c,none
+  ringlift bench --rounds 30 --until 2m --json bench.json --csv bench.csv
+  ringlift recv --listen 192.0.2.1:4321 --plaintext --device d0=discard
+  ringlift bench --to 192.0.2.1:4321 --channels 1,2,4,8";
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Bench {
+    /// A receiver on another host, instead of one over loopback
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub(crate) to: Option<SocketAddr>,
+    /// Numbers of devices
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1", value_parser = devices)]
+    pub(crate) devices: Vec<u16>,
+    /// Numbers of data connections
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [limits::CHANNELS_DEFAULT as u16], value_parser = channels)]
+    pub(crate) channels: Vec<u16>,
+    /// Largest amounts of state in one packet
+    #[arg(long, value_name = "SIZE,...", value_delimiter = ',', default_value = "1MiB", value_parser = packet_size)]
+    pub(crate) packet_size: Vec<u32>,
+    /// Checksums over the state in each packet
+    #[arg(long, value_name = "KIND,...", value_enum, value_delimiter = ',', default_value = "crc32c")]
+    pub(crate) checksum: Vec<ChecksumKind>,
+    /// Whether to use zero-copy sends
+    #[arg(long, value_name = "WHEN,...", value_enum, value_delimiter = ',', default_value = "auto")]
+    pub(crate) zero_copy: Vec<ZeroCopyWhen>,
+    /// Congestion controls of the sender's connections [default: that of the host]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub(crate) congestion: Vec<String>,
+    /// State size of each device; a transfer should take 50 ms at least
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    pub(crate) size: Size,
+    /// What state is read from: null has no content, synthetic is generated
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = SourceKind::Null)]
+    pub(crate) source: SourceKind,
+    /// Rounds to measure: at most 1000
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = rounds)]
+    pub(crate) rounds: u16,
+    /// Begins no round after this time, such as 30s or 2m
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) until: Option<Duration>,
+    /// What the order inside the rounds is drawn from; it is printed when it was not given
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u32>,
+    /// Writes the report to FILE; - is stdout, and replaces the table. Likewise below
+    #[arg(long, value_name = "FILE", value_parser = json())]
+    pub(crate) json: Option<JsonTarget>,
+    /// Writes a line for each cell to FILE, with commas between its columns
+    #[arg(long, value_name = "FILE", value_parser = json())]
+    pub(crate) csv: Option<JsonTarget>,
+}
+
+/// `null` or `synthetic`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SourceKind {
+    Null,
+    Synthetic,
+}
+
+fn rounds(typed: &str) -> Result<u16, String> {
+    count(typed, ROUNDS_MAX)
+}

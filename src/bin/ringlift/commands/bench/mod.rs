@@ -1,0 +1,185 @@
+//! `ringlift bench`: transfers over a matrix of settings.
+//!
+//! Rounds of all cells in random order become a report. Invariant: every counted round has one transfer of each cell, and
+//! a transfer that failed ends the bench: none is left out or repeated.
+
+mod cells;
+mod matrix;
+mod receivers;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use ringlift::error::Error;
+use ringlift::report::Report;
+use ringlift::{Cancel, Outcome, Sender};
+
+use self::matrix::Cell;
+use self::receivers::Receivers;
+use crate::args::{self, Bench, SourceKind};
+use crate::ends::{Named, SourceSpec};
+use crate::exit::Exit;
+use crate::random::{self, Random};
+use crate::show::json::JsonTarget;
+use crate::show::progress::Progress;
+use crate::show::{bench, output, warnings};
+use crate::signals;
+
+/// Measures them and shows what was measured.
+pub(crate) fn run(args: &Bench) -> Exit {
+    measure(args).unwrap_or_else(|exit| exit)
+}
+
+fn measure(args: &Bench) -> Result<Exit, Exit> {
+    for target in [&args.json, &args.csv].into_iter().flatten() {
+        target.check([])?;
+    }
+    let cells = matrix::cells(args)?;
+    if let Some(to) = args.to {
+        warnings::warn_of_plaintext(to);
+    }
+    let seed = random::seed(args.seed)?;
+    let cancel = Cancel::new();
+    signals::sum_up_on_signals(&cancel, &Progress::new())?;
+    let rounds = args.rounds;
+    output::say(&format!("cells: {}, rounds: {rounds}, seed: {seed}", cells.len()));
+    let mut bench = Running {
+        args,
+        receivers: Receivers::new(args.to),
+        bar: bar(cells.len() * (usize::from(rounds) + 1)),
+        cells,
+        cancel,
+        random: Random::new(seed),
+    };
+    let (measured, ended) = bench.rounds();
+    bench.bar.finish_and_clear();
+    let exit = ended.err().unwrap_or(Exit::Complete);
+    if measured.first().is_some_and(|reports| !reports.is_empty()) {
+        conclude(args, &cells::report(args, seed.into(), &bench.cells, &measured));
+    }
+    Ok(exit)
+}
+
+fn conclude(args: &Bench, report: &ringlift::report::BenchReport) {
+    if ![&args.json, &args.csv].into_iter().flatten().any(|target| *target == JsonTarget::Stdout) {
+        output::result(&bench::text(report));
+    }
+    if let Some(json) = &args.json {
+        json.write(report);
+    }
+    if let Some(csv) = &args.csv {
+        csv.write_text(&bench::csv(report));
+    }
+}
+
+/// What a cell's counted transfers reported, round by round.
+type Measured = Vec<Vec<Report>>;
+
+struct Running<'a> {
+    args: &'a Bench,
+    receivers: Receivers,
+    bar: ProgressBar,
+    cells: Vec<Cell>,
+    cancel: Cancel,
+    random: Random,
+}
+
+impl Running<'_> {
+    /// All rounds, or those before one failed or was cancelled.
+    fn rounds(&mut self) -> (Measured, Result<(), Exit>) {
+        let mut measured: Measured = self.cells.iter().map(|_| Vec::new()).collect();
+        let begun = now();
+        for round in 0..=self.args.rounds {
+            if round > 1 && self.args.until.is_some_and(|until| since(begun) >= until) {
+                break;
+            }
+            let reports = match self.round() {
+                Ok(reports) => reports,
+                Err(exit) => return (measured, Err(exit)),
+            };
+            // the first one warms up
+            if round > 0 {
+                measured.iter_mut().zip(reports).for_each(|(cell, report)| cell.push(report));
+            }
+            if !output::is_watched() {
+                let share = if round == 0 { "warmed up".to_owned() } else { format!("round {round}") };
+                output::say(&format!("{share} of {}: {} s", self.args.rounds, since(begun).as_secs()));
+            }
+        }
+        (measured, Ok(()))
+    }
+
+    /// One transfer of each cell, in random order; the reports in the order of the cells.
+    fn round(&mut self) -> Result<Vec<Report>, Exit> {
+        let mut order: Vec<usize> = (0..self.cells.len()).collect();
+        self.random.shuffle(&mut order);
+        let mut reports = Vec::new();
+        for idx in order {
+            let cell = self.cells[idx].clone();
+            let address = self.receivers.address(cell.devices, &self.cancel)?;
+            reports.push((idx, self.transfer(&cell, address)?));
+            self.bar.inc(1);
+        }
+        reports.sort_by_key(|(idx, _)| *idx);
+        Ok(reports.into_iter().map(|(_, report)| report).collect())
+    }
+
+    fn transfer(&mut self, cell: &Cell, to: SocketAddr) -> Result<Report, Exit> {
+        let sender = sender(self.args, cell, to, &self.cancel).map_err(|error| warnings::error(&error))?;
+        let finished = sender.run();
+        if finished.outcome == Outcome::Complete {
+            return Ok(finished.report);
+        }
+        if self.cancel.is_cancelled() {
+            return Err(Exit::Cancelled);
+        }
+        output::say(&format!("a transfer of this cell failed: {cell}"));
+        self.receivers
+            .complaints(cell.devices)
+            .iter()
+            .for_each(|line| output::say(&format!("receiver: {line}")));
+        Err(finished.error.as_ref().map_or(Exit::Failed, warnings::error))
+    }
+}
+
+fn sender(args: &Bench, cell: &Cell, to: SocketAddr, cancel: &Cancel) -> Result<Sender, Error> {
+    let mut builder = Sender::builder()
+        .connect(to)
+        .channels(cell.channels)
+        .packet_size(cell.packet_size)
+        .zero_copy(cell.zero_copy.into())
+        .checksum(cell.checksum.into())
+        .run(args::Run::default().info())
+        .cancel(cancel);
+    for idx in 0..cell.devices {
+        let end = match args.source {
+            SourceKind::Null => SourceSpec::Null(args.size.0),
+            SourceKind::Synthetic => SourceSpec::Synthetic(args.size.0),
+        };
+        let device = Named { name: format!("d{idx}"), end };
+        builder = builder.boxed_device(device.name.as_str(), device.open()?);
+    }
+    if let Some(congestion) = &cell.congestion {
+        builder = builder.congestion(congestion.as_str());
+    }
+    Ok(builder.build()?)
+}
+
+/// On a terminal.
+fn bar(transfers: usize) -> ProgressBar {
+    if !output::is_watched() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} transfers, {eta} left");
+    ProgressBar::new(transfers as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the command has no ring that has the clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn since(begun: Instant) -> Duration {
+    now().saturating_duration_since(begun)
+}
