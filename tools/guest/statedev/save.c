@@ -276,7 +276,8 @@ static void fill_info(struct save *s, struct vfio_precopy_info *info)
 		s->taken_up_at = now;
 	info->initial_bytes = s->initial_end - min(s->initial_end, s->position);
 	dirty = s->limit - max(s->initial_end, s->position);
-	if (!s->knobs.info_starts_save)
+	/* what has not been taken up yet; with resend it is in the next piece anyway */
+	if (!s->knobs.resend)
 		dirty += rounddown(min(dirt_total(&s->device->dirt) - s->dirtied, s->knobs.state_size), DIRTY_UNIT);
 	info->dirty_bytes = dirty;
 	spin_unlock_irqrestore(&s->lock, flags);
