@@ -33,7 +33,8 @@ Exit status:
 
 Examples:
   ringlift bench
-  ringlift bench --channels 1,2,4 --packet-size 256KiB,1MiB --checksum crc32c,none
+  ringlift bench --channels 1,2,4 --packet-size 256KiB,1MiB \\
+      --checksum crc32c,none
   ringlift bench --rounds 30 --until 2m --json bench.json --csv bench.csv
   ringlift recv --listen 192.0.2.1:4321 --plaintext --device d0=discard
   ringlift bench --to 192.0.2.1:4321 --channels 1,2,4,8";

@@ -449,7 +449,7 @@ mod tests {
             let (mut wide, mut found) = (Vec::new(), Vec::new());
             helps(&Cli::command(), 1000, &mut wide);
             helps(&Cli::command(), width, &mut found);
-            assert_eq!(found.len(), 13);
+            assert_eq!(found.len(), 14);
             for ((name, text), (_, unwrapped)) in found.iter().zip(&wide) {
                 let long = text.lines().find(|line| line.chars().count() > width);
                 assert_eq!(long, None, "{name}");

@@ -22,9 +22,11 @@ pub(crate) fn text(report: &BenchReport) -> String {
     }
     let same: Vec<_> = same
         .iter()
-        .filter_map(|(name, shown)| Some(format!("{name} {}", shown(report.cells.first()?))))
+        .filter_map(|(name, shown)| Some((name, report.cells.first().map(shown)?)))
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("{name} {value}"))
         .collect();
-    let mut text = format!("{} per device, {}\n\n{table}", bytes(report.size), same.join(", "));
+    let mut text = format!("{} per device; {}\n\n{table}", bytes(report.size), same.join(", "));
     let rounds = if report.rounds == 1 { "1 round".to_owned() } else { format!("{} rounds", report.rounds) };
     text +=
         &format!("\n{rounds}{}, seed {}", if report.complete { "" } else { " (ended early)" }, report.seed);
@@ -43,7 +45,7 @@ const SETTINGS: [(&str, Shown); 6] = [
     ("packet", |cell| bytes(cell.packet_size.into()).replace(".00 ", "")),
     ("checksum", |cell| cell.checksum.to_string()),
     ("zero-copy", |cell| cell.zero_copy.to_string()),
-    ("congestion", |cell| cell.congestion.clone().unwrap_or_else(|| "as the host".to_owned())),
+    ("congestion", |cell| cell.congestion.clone().unwrap_or_default()),
 ];
 
 fn figures(cell: &BenchCell) -> [String; 5] {
