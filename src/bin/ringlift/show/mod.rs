@@ -8,6 +8,7 @@ pub(crate) mod histogram;
 pub(crate) mod hlog;
 pub(crate) mod json;
 pub(crate) mod output;
+pub(crate) mod pace;
 pub(crate) mod progress;
 pub(crate) mod repeats;
 pub(crate) mod results;

@@ -1,9 +1,9 @@
-//! Live progress: a bar on a terminal, otherwise a line for each phase. Always on stderr.
+//! Live progress: a bar on a terminal, otherwise a line for each phase and every ten seconds. Always on stderr.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ringlift::error::ErrorCode;
@@ -12,6 +12,7 @@ use ringlift::wire::qemu::Reply;
 use ringlift::{Event, Phase};
 
 use crate::show::output;
+use crate::show::pace::Pace;
 use crate::show::repeats::Repeats;
 use crate::show::units::time;
 
@@ -22,6 +23,8 @@ pub(crate) struct Progress {
     connected: Arc<AtomicBool>,
     /// Connections that were turned away.
     rejected: Arc<Mutex<Repeats>>,
+    /// The phase of the transfer, and what the last line off a terminal told.
+    pace: Arc<Mutex<(Option<Phase>, Pace)>>,
     since: Instant,
 }
 
@@ -30,12 +33,19 @@ impl Progress {
     #[expect(clippy::disallowed_methods, reason = "the command has no ring that has the clock")]
     pub(crate) fn new() -> Progress {
         let bar = output::is_watched().then(ProgressBar::hidden);
-        Progress { bar, connected: Arc::default(), rejected: Arc::default(), since: Instant::now() }
+        Progress {
+            bar,
+            connected: Arc::default(),
+            rejected: Arc::default(),
+            pace: Arc::default(),
+            since: Instant::now(),
+        }
     }
 
     /// A new transfer begins.
     pub(crate) fn begin(&self) {
         self.connected.store(false, Ordering::Relaxed);
+        *self.pace() = Default::default();
         if let Some(bar) = &self.bar {
             bar.reset();
         }
@@ -79,7 +89,7 @@ impl Progress {
                 }
             }
             Event::Phase(phase) => self.phase(*phase),
-            Event::Progress { bytes, estimate, .. } => self.moved(*bytes, *estimate),
+            Event::Progress { bytes, estimate, elapsed } => self.moved(*bytes, *estimate, *elapsed),
             Event::Rejected { error, .. } if !self.rejected().admits(ErrorCode::from(error), now) => {}
             Event::Rejected { peer, error } => {
                 let peer = peer.map_or("a stranger".to_owned(), |peer| peer.to_string());
@@ -98,6 +108,10 @@ impl Progress {
         self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn pace(&self) -> MutexGuard<'_, (Option<Phase>, Pace)> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn sum_up(&self, ended: Vec<(ErrorCode, u64)>) {
         for (code, count) in ended {
             self.say(&more(code, count));
@@ -105,6 +119,7 @@ impl Progress {
     }
 
     fn phase(&self, phase: Phase) {
+        self.pace().0 = Some(phase);
         match &self.bar {
             Some(bar) => bar.set_message(phase.to_string()),
             None if phase == Phase::Done => {}
@@ -112,8 +127,8 @@ impl Progress {
         }
     }
 
-    fn moved(&self, bytes: u64, estimate: Option<u64>) {
-        let Some(bar) = &self.bar else { return };
+    fn moved(&self, bytes: u64, estimate: Option<u64>, elapsed: Duration) {
+        let Some(bar) = &self.bar else { return self.tell(bytes, estimate, elapsed) };
         match (estimate, bar.length()) {
             // An estimate may be too low: the bar grows instead of sticking at its end.
             (Some(estimate), known) if known != Some(estimate.max(bytes)) => {
@@ -123,6 +138,15 @@ impl Progress {
             _ => {}
         }
         bar.set_position(bytes);
+    }
+
+    /// Off a terminal: no long phase is silent.
+    fn tell(&self, bytes: u64, estimate: Option<u64>, elapsed: Duration) {
+        let (phase, pace) = &mut *self.pace();
+        let phase = phase.map_or_else(String::new, |phase| phase.to_string());
+        if let Some(line) = pace.line(elapsed, &phase, bytes, estimate) {
+            output::say(&line);
+        }
     }
 }
 
