@@ -68,7 +68,11 @@ fn a_receiver_with_too_little_memory_ends_with_an_error() {
         words.read_to_string(&mut line).unwrap();
         let status = child.wait().unwrap();
         assert_eq!(status.signal(), None, "{kib} KiB: {line}");
-        ends.push(status.code().unwrap());
+        match status.code().unwrap() {
+            // the shell's word for a program that the kernel cannot even load
+            127 if line.contains("shared libraries") || line.contains("Cannot allocate memory") => {}
+            code => ends.push(code),
+        }
     }
     assert!(ends.contains(&0) && ends.contains(&1), "{ends:?}");
     assert!(ends.iter().all(|status| matches!(status, 0 | 1)), "{ends:?}");

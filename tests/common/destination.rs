@@ -112,7 +112,10 @@ impl Destination {
             .collect();
         let reading = Reading { stream: main, taken: Vec::new(), limit: manners.limit(0), progress };
         let (taken, times) = reading.main(manners);
-        for stream in everyone {
+        // of one that gives up only main is closed beside the connection that it gave up: whoever looks at the source's error
+        // knows which of the two it can name
+        let closed = if manners.leaves.is_some() { 1 } else { everyone.len() };
+        for stream in &everyone[..closed] {
             let _ = stream.shutdown(Shutdown::Both);
         }
         let multifd = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
