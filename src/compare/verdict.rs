@@ -81,7 +81,7 @@ pub struct Judged {
     /// Where that shift lies, at [`Z`].
     pub interval: Interval,
     /// About how many rounds in all would decide it; none when it is decided, or would take more than
-    /// [`ROUNDS_MAX`](super::ROUNDS_MAX).
+    /// [`ROUNDS_MAX`].
     pub rounds_to_decide: Option<u64>,
 }
 

@@ -12,35 +12,35 @@ use crate::wire::Malformed;
 #[repr(u16)]
 #[non_exhaustive]
 pub enum ControlKind {
-    /// [`Control::Offer`].
+    /// [`Control::Offer`](super::Control::Offer).
     Offer = 1,
-    /// [`Control::Accept`].
+    /// [`Control::Accept`](super::Control::Accept).
     Accept = 2,
-    /// [`Control::Refuse`].
+    /// [`Control::Refuse`](super::Control::Refuse).
     Refuse = 3,
-    /// [`Control::Ready`].
+    /// [`Control::Ready`](super::Control::Ready).
     Ready = 4,
-    /// [`Control::Credit`].
+    /// [`Control::Credit`](super::Control::Credit).
     Credit = 5,
-    /// [`Control::Switchover`].
+    /// [`Control::Switchover`](super::Control::Switchover).
     Switchover = 6,
-    /// [`Control::Loaded`].
+    /// [`Control::Loaded`](super::Control::Loaded).
     Loaded = 7,
-    /// [`Control::Commit`].
+    /// [`Control::Commit`](super::Control::Commit).
     Commit = 8,
-    /// [`Control::Committed`].
+    /// [`Control::Committed`](super::Control::Committed).
     Committed = 9,
-    /// [`Control::Abort`].
+    /// [`Control::Abort`](super::Control::Abort).
     Abort = 10,
-    /// [`Control::Cancel`].
+    /// [`Control::Cancel`](super::Control::Cancel).
     Cancel = 11,
-    /// [`Control::Heartbeat`].
+    /// [`Control::Heartbeat`](super::Control::Heartbeat).
     Heartbeat = 12,
-    /// [`Control::Ping`].
+    /// [`Control::Ping`](super::Control::Ping).
     Ping = 13,
-    /// [`Control::Pong`].
+    /// [`Control::Pong`](super::Control::Pong).
     Pong = 14,
-    /// [`Control::Report`].
+    /// [`Control::Report`](super::Control::Report).
     Report = 15,
 }
 
