@@ -1,7 +1,8 @@
 //! Of what a downtime was made, device by device: derived from a report, and never stored in one. Pure.
 
+use super::header::Role;
 use super::timeline::{TimelineEntry, TimelineWhat};
-use super::transfer::{Report, Role};
+use super::transfer::Report;
 use crate::vfio::State;
 
 /// A phase of the downtime.

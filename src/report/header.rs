@@ -15,6 +15,16 @@ macro_rules! shown_as_written {
 }
 pub(super) use shown_as_written;
 
+/// A side of a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The side that sent the state.
+    Sender,
+    /// The side that received the state.
+    Receiver,
+}
+
 /// Why something did not complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorReport {
@@ -100,7 +110,7 @@ impl WarningCode {
     }
 }
 
-shown_as_written!(HugePages, WarningCode);
+shown_as_written!(Role, HugePages, WarningCode);
 
 #[cfg(test)]
 mod tests {

@@ -42,7 +42,7 @@ pub use capture::{
     CaptureReport, CaptureSettings, MainReport, MultifdReport, PacketHistograms, PacketReport, PacketsReport,
 };
 pub use cost::Cost;
-pub use header::{ErrorReport, Host, HugePages, Warning, WarningCode};
+pub use header::{ErrorReport, Host, HugePages, Role, Warning, WarningCode};
 pub use host::{HostDetails, Nic};
 pub use inspect::{
     ConnectionKind, InspectReport, InspectedConnection, InspectedDevice, InspectedError, InspectedPiece,
@@ -64,6 +64,6 @@ pub use stream::{Answer, AnswerReport, CapturedDevice, StreamOutcome};
 pub use tcp::TcpReport;
 pub use timeline::{TimelineEntry, TimelineWhat};
 pub use transfer::{
-    Backpressure, ChannelReport, Checksum, DeviceReport, Downtime, PreCopyEnd, PreCopyReport, Report, Role,
+    Backpressure, ChannelReport, Checksum, DeviceReport, Downtime, PreCopyEnd, PreCopyReport, Report,
     Settings, TransferOutcome, ZeroCopy,
 };

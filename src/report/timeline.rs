@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::header::Role;
 use super::header::shown_as_written;
-use super::transfer::Role;
 use crate::vfio::State;
 
 /// One stretch of time in which something was done, mostly with one device. Times are nanoseconds since the agreement on

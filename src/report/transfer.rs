@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::cost::Cost;
-use super::header::{ErrorReport, HugePages, Warning, shown_as_written};
+use super::header::{ErrorReport, HugePages, Role, Warning, shown_as_written};
 use super::host::HostDetails;
 use super::interval::Interval;
 use super::latency::Latency;
@@ -92,16 +92,6 @@ impl Report {
     pub fn data_bytes(&self) -> u64 {
         self.devices.iter().map(|device| device.bytes.saturating_sub(device.config_bytes)).sum()
     }
-}
-
-/// A side of a transfer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// The side that sent the state.
-    Sender,
-    /// The side that received the state.
-    Receiver,
 }
 
 /// How a transfer ended.
@@ -303,4 +293,4 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-shown_as_written!(Role, TransferOutcome, Checksum, ZeroCopy, PreCopyEnd);
+shown_as_written!(TransferOutcome, Checksum, ZeroCopy, PreCopyEnd);

@@ -14,7 +14,7 @@ use crate::peer::{Failure, Peer, Received};
 use crate::show::json::JsonTarget;
 use crate::show::progress::Progress;
 use crate::show::units::bytes;
-use crate::show::{hlog, output, results, table, warnings};
+use crate::show::{hlog, output, results, summary, warnings};
 use crate::signals;
 
 /// One transfer over loopback.
@@ -96,7 +96,7 @@ fn results(finished: &Finished, received: &Received) -> String {
     let Received { report, histogram } = received;
     format!(
         "{}\n{histogram}\nverified: {} devices, {} bytes\n",
-        table::both(&finished.report, report),
+        summary::both(&finished.report, report),
         report.devices.len(),
         report.data_bytes()
     )

@@ -7,7 +7,7 @@ use crate::args;
 use crate::documents;
 use crate::exit::Exit;
 use crate::page::{self, Transfer};
-use crate::show::{histogram, output, table, warnings};
+use crate::show::{histogram, output, summary, warnings};
 
 /// Shows what is in the files.
 pub(crate) fn run(args: &args::Report) -> Exit {
@@ -72,8 +72,8 @@ fn tables(transfer: &Transfer, is_one_of_many: bool) {
     let heading = if is_one_of_many { format!("== {}\n\n", transfer.label) } else { String::new() };
     let sides: Vec<&Report> = transfer.sides().map(|side| &side.report).collect();
     let text = match *sides {
-        [sender, receiver] => format!("{}\n{}", table::both(sender, receiver), drawn(receiver)),
-        [side] => format!("{}\n{}", table::summary(side), drawn(side)),
+        [sender, receiver] => format!("{}\n{}", summary::both(sender, receiver), drawn(receiver)),
+        [side] => format!("{}\n{}", summary::summary(side), drawn(side)),
         _ => String::new(),
     };
     output::result(&format!("{heading}{text}\n"));

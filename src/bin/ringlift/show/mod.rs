@@ -14,6 +14,7 @@ pub(crate) mod repeats;
 pub(crate) mod results;
 #[cfg(test)]
 pub(crate) mod samples;
+pub(crate) mod summary;
 pub(crate) mod table;
 pub(crate) mod timeline;
 pub(crate) mod units;

@@ -5,7 +5,7 @@ use ringlift::{Finished, Outcome};
 
 use crate::exit::Exit;
 use crate::show::json::JsonTarget;
-use crate::show::{histogram, output, table, warnings};
+use crate::show::{histogram, output, summary, warnings};
 
 /// Prints tables and histogram, or JSON in their place; then the warnings, and finally the error. A report that is one of
 /// many is added to the others.
@@ -16,7 +16,7 @@ pub(crate) fn conclude(
     print: fn(&str),
 ) -> Exit {
     if json != Some(&JsonTarget::Stdout) && is_worth_a_table(finished) {
-        print(&format!("{}\n{}", table::summary(&finished.report), histogram_of(&finished.histograms)));
+        print(&format!("{}\n{}", summary::summary(&finished.report), histogram_of(&finished.histograms)));
     }
     match json {
         Some(json) if is_only => json.write(&finished.report),
