@@ -17,6 +17,7 @@
 
 mod capture;
 mod code;
+mod code_table;
 mod device;
 mod device_operation;
 mod errno;

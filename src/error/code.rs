@@ -2,37 +2,10 @@
 //! messages; a number means one thing for ever: it is never changed and never reused. The thousands are the blame.
 //! `docs/ERRORS.md` has the table; a test keeps the two in agreement.
 
+use super::code_table::codes;
 use super::{
     CaptureProblem, DeviceError, DeviceProblem, Error, KernelOperation, Misuse, PeerError, QemuError, Refusal,
 };
-
-/// An enum, its variants in order, and what each means.
-macro_rules! codes {
-    ($($variant:ident = $code:literal, $meaning:literal;)*) => {
-        /// What failed, as a number that never changes.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[repr(u32)]
-        #[non_exhaustive]
-        pub enum ErrorCode {
-            $(#[doc = $meaning] $variant = $code,)*
-        }
-
-        impl ErrorCode {
-            /// Every code, in ascending order.
-            pub const ALL: &'static [ErrorCode] = &[$(ErrorCode::$variant,)*];
-
-            /// The variant's name.
-            pub fn name(self) -> &'static str {
-                match self { $(ErrorCode::$variant => stringify!($variant),)* }
-            }
-
-            /// What it means, independent of the particular case.
-            pub fn meaning(self) -> &'static str {
-                match self { $(ErrorCode::$variant => $meaning,)* }
-            }
-        }
-    };
-}
 
 codes! {
     // misuse: the caller asked for something impossible
@@ -47,6 +20,7 @@ codes! {
     MisuseBadMultifd = 1009, "More multifd connections than a migration can have";
     MisuseNoPeer = 1010, "Neither an address nor sockets, or both";
     MisuseSharedFile = 1011, "Two devices that write the same file";
+    MisuseDevicesTwice = 1012, "Devices were given, and code that opens the devices of the sender";
     // refusal: the peers do not fit together
     RefusedVersion = 2001, "No common protocol version";
     RefusedFeature = 2002, "A feature bit that the receiver does not know";
@@ -242,6 +216,7 @@ fn of_misuse(error: &Misuse) -> ErrorCode {
         Misuse::BadMultifd { .. } => ErrorCode::MisuseBadMultifd,
         Misuse::NoPeer => ErrorCode::MisuseNoPeer,
         Misuse::SharedFile { .. } => ErrorCode::MisuseSharedFile,
+        Misuse::DevicesTwice => ErrorCode::MisuseDevicesTwice,
     }
 }
 

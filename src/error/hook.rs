@@ -19,6 +19,8 @@ pub enum Hook {
     BeforeCommit,
     /// Set by `before_run`.
     BeforeRun,
+    /// Set by `devices_by`.
+    DevicesBy,
     /// None of the caller's: an assertion of this library failed, which is a defect of it.
     Internal,
 }
@@ -31,6 +33,7 @@ impl fmt::Display for Hook {
             Hook::BeforeSwitchover => "before_switchover",
             Hook::BeforeCommit => "before_commit",
             Hook::BeforeRun => "before_run",
+            Hook::DevicesBy => "devices_by",
             Hook::Internal => "the library itself",
         })
     }

@@ -66,6 +66,11 @@ pub enum Misuse {
     /// Neither an address nor sockets, or both.
     #[error("a transfer needs either an address or connected sockets")]
     NoPeer,
+    /// Devices were given, and code that opens whatever the sender offers as well.
+    #[error(
+        "devices were given, and code that opens the devices of the sender: a transfer needs one or the other"
+    )]
+    DevicesTwice,
     /// Two devices that write the same file: one state would be lost.
     #[error("devices {one} and {other} write the same file")]
     SharedFile {

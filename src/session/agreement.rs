@@ -8,8 +8,8 @@ use crate::wire::Offer;
 /// What the receiver accepts.
 #[derive(Debug, Clone)]
 pub(crate) struct Terms<'a> {
-    /// Names and instances of the devices for which it has sinks.
-    pub(crate) devices: &'a [(Box<str>, u32)],
+    /// Names and instances of the devices for which it has sinks; `None` when it opens one for each device of the offer.
+    pub(crate) devices: Option<&'a [(Box<str>, u32)]>,
     /// Largest pool that it makes because the peer asked for it, in bytes.
     pub(crate) pool_max: u64,
 }
@@ -31,17 +31,10 @@ pub(crate) fn agree(offer: &Offer, terms: &Terms<'_>) -> Result<Agreed, Refusal>
     if offer.features & FEATURES_REQUIRED != 0 {
         return Err(Refusal::Feature);
     }
-    // P-22
-    let find = |name: &str, instance: u32| {
-        let fits = |own: &(Box<str>, u32)| &*own.0 == name && own.1 == instance;
-        terms.devices.iter().position(fits).ok_or_else(|| Refusal::DeviceMismatch { name: name.into() })
+    let sinks = match terms.devices {
+        Some(own) => matching(offer, own)?,
+        None => (0..offer.devices.len()).collect(),
     };
-    let sinks = offer.devices.iter().map(|device| find(&device.name, device.instance));
-    let sinks: Vec<usize> = sinks.collect::<Result<_, _>>()?;
-    let missing = terms.devices.iter().enumerate().find(|(own, _)| !sinks.contains(own));
-    if let Some((_, (name, _))) = missing {
-        return Err(Refusal::DeviceMismatch { name: name.clone() });
-    }
     if offer.pool_size > terms.pool_max {
         let text = format!("a pool of {} bytes, at most {} here", offer.pool_size, terms.pool_max);
         return Err(Refusal::Settings { text: text.into() });
@@ -51,6 +44,20 @@ pub(crate) fn agree(offer: &Offer, terms: &Terms<'_>) -> Result<Agreed, Refusal>
         Refusal::Settings { text: text.into() }
     })?;
     Ok(Agreed { sinks, packet_size })
+}
+
+/// For each offered device the index of the sink of its name (P-22).
+fn matching(offer: &Offer, own: &[(Box<str>, u32)]) -> Result<Vec<usize>, Refusal> {
+    let find = |name: &str, instance: u32| {
+        let fits = |own: &(Box<str>, u32)| &*own.0 == name && own.1 == instance;
+        own.iter().position(fits).ok_or_else(|| Refusal::DeviceMismatch { name: name.into() })
+    };
+    let sinks = offer.devices.iter().map(|device| find(&device.name, device.instance));
+    let sinks: Vec<usize> = sinks.collect::<Result<_, _>>()?;
+    match own.iter().enumerate().find(|(own, _)| !sinks.contains(own)) {
+        Some((_, (name, _))) => Err(Refusal::DeviceMismatch { name: name.clone() }),
+        None => Ok(sinks),
+    }
 }
 
 #[cfg(test)]
@@ -72,7 +79,7 @@ mod tests {
     #[test]
     fn agrees_when_both_sides_name_the_same_devices_and_refuses_otherwise() {
         let own = [("a".into(), 0), ("b".into(), 0)];
-        let terms = Terms { devices: &own, pool_max: 1 << 20 };
+        let terms = Terms { devices: Some(&own), pool_max: 1 << 20 };
         assert_eq!(
             agree(&offer(&["b", "a"]), &terms),
             Ok(Agreed { sinks: vec![1, 0], packet_size: PacketSize::MIN })
@@ -88,5 +95,16 @@ mod tests {
         assert!(matches!(agree(&size, &terms), Err(Refusal::Settings { .. })));
         let pool = Offer { pool_size: 2 << 20, ..offer(&["a", "b"]) };
         assert!(matches!(agree(&pool, &terms), Err(Refusal::Settings { .. })));
+    }
+
+    #[test]
+    fn any_devices_agree_with_a_receiver_that_opens_a_sink_for_each_but_not_any_settings() {
+        let terms = Terms { devices: None, pool_max: 1 << 20 };
+        let agreed = agree(&offer(&["b", "a", "c"]), &terms).map(|agreed| agreed.sinks);
+        assert_eq!(agreed, Ok(vec![0, 1, 2]));
+        let pool = Offer { pool_size: 2 << 20, ..offer(&["a"]) };
+        assert!(matches!(agree(&pool, &terms), Err(Refusal::Settings { .. })));
+        let required = Offer { features: 1 << 31, ..offer(&["a"]) };
+        assert_eq!(agree(&required, &terms), Err(Refusal::Feature));
     }
 }

@@ -5,20 +5,21 @@
 
 mod ending;
 mod figures;
+pub(super) mod offered;
+mod settings;
 
 use crate::numbers::{ChannelIdx, DeviceIdx};
 use std::collections::VecDeque;
 
+use self::offered::DevicesBy;
 use super::control_link::Link;
 use crate::buffer::{Pool, Slot};
 use crate::channel::{Native, Rx, RxEvent};
-use crate::error::{Errno, Error, Hook, KernelError, PeerError, Place, Refusal, Side};
+use crate::error::{Errno, Error, Hook, KernelError, PeerError, Place};
 use crate::limits::HEARTBEAT_INTERVAL;
 use crate::net::{Busy, Connection};
 use crate::phase::Phase;
 use crate::ring::{Completion, Ring};
-use crate::session::agreement::{Agreed, Terms, agree};
-use crate::session::credit::window;
 use crate::session::receiver::ReceiverSession;
 use crate::sink::Sink;
 use crate::time::Nanos;
@@ -30,11 +31,10 @@ use crate::worker::ending::run;
 use crate::worker::event_loop::Loop;
 use crate::worker::finished::Finished;
 use crate::worker::hook::{Code, run_hook};
-use crate::worker::memory::make_pool;
 use crate::worker::operation::Operation;
 use crate::worker::steps::StepOutput;
 use crate::worker::writers::{Device, Writers, start_devices, step_all_sinks};
-use crate::worker::{Worker, control_buffers, slot_size, total_estimate};
+use crate::worker::{Worker, control_buffers};
 
 /// What the worker is made of.
 pub(super) struct Parts {
@@ -44,6 +44,8 @@ pub(super) struct Parts {
     pub(super) opening: Vec<u8>,
     pub(super) busy: Option<Busy>,
     pub(super) devices: Vec<Device>,
+    /// Opens a sink for each device of the offer, in place of `devices`.
+    pub(super) devices_by: Option<DevicesBy>,
     pub(super) pool_max: u64,
     pub(super) before_run: Option<Code>,
     pub(super) same_clock: bool,
@@ -69,6 +71,7 @@ pub(super) struct Receiving<R: Ring> {
     control_buffers: Pool,
     /// Until the devices are where they belong, other senders are refused as busy.
     busy: Option<Busy>,
+    devices_by: Option<DevicesBy>,
     pool_max: u64,
     before_run: Option<Code>,
     /// What the sender expects of each device, and of all.
@@ -85,7 +88,8 @@ impl<R: Ring> Receiving<R> {
         let mut control_buffers = control_buffers(parts.data.len())?;
         let link = Link::opened(parts.control, &mut control_buffers, &parts.opening);
         worker.report.clocks(parts.same_clock);
-        worker.report.simulated(parts.devices.iter().all(Device::is_simulated));
+        let is_simulated = parts.devices_by.is_none() && parts.devices.iter().all(Device::is_simulated);
+        worker.report.simulated(is_simulated);
         Ok(Receiving {
             session: ReceiverSession::new(worker.ring.now()),
             worker,
@@ -97,6 +101,7 @@ impl<R: Ring> Receiving<R> {
             overlaps: false,
             control_buffers,
             busy: parts.busy,
+            devices_by: parts.devices_by,
             pool_max: parts.pool_max,
             before_run: parts.before_run,
             estimates: Vec::new(),
@@ -131,71 +136,6 @@ impl<R: Ring> Receiving<R> {
                 return Ok(offer);
             }
             self.turn()?;
-        }
-    }
-
-    /// Accepts the offer, and makes a pool as large as the sender's.
-    fn agree(&mut self, offer: &Offer) -> Result<(), Error> {
-        let names = self.writers.devices.names().map(|(name, instance)| (name.into(), instance));
-        let devices: Vec<(Box<str>, u32)> = names.collect();
-        let terms = Terms { devices: &devices, pool_max: self.pool_max };
-        let Agreed { sinks, packet_size } = agree(offer, &terms).map_err(|reason| self.refuse(reason))?;
-        let slots = Pool::slots_in(offer.pool_size, slot_size(packet_size));
-        let Some(window) = window(slots as usize, offer.devices.len()) else {
-            let text =
-                format!("a pool of {} bytes holds {slots} packets, fewer than devices", offer.pool_size);
-            return Err(self.refuse(Refusal::Settings { text: text.into() }));
-        };
-        if let Some(busy) = &self.busy {
-            busy.agreed();
-        }
-        self.worker.report.packet_size(packet_size, offer.checksum);
-        self.writers.devices.sort(&sinks);
-        let known = offer.devices.iter().map(|device| (device.estimate > 0).then_some(device.estimate));
-        self.estimates = known.collect();
-        self.estimate = total_estimate(self.estimates.iter().copied());
-        self.checksum = offer.checksum;
-        self.session.accept(offer, packet_size, window);
-        self.provide((slots, slot_size(packet_size)))?;
-        self.headers.reserve(self.connections.len());
-        for (channel, connection) in self.connections.drain(..).enumerate() {
-            let buffer = self.control_buffers.take().expect("there is a control buffer for each channel");
-            let channel = ChannelIdx::from_index(channel);
-            let mut rx =
-                Rx::new(connection, Operation::Packet { channel }.tag(), buffer, Native(offer.checksum));
-            rx.begin(&mut self.worker.ring);
-            self.channels.push(rx);
-        }
-        self.begin_figures();
-        Ok(())
-    }
-
-    /// Makes everything that loading needs, before any device is touched.
-    fn provide(&mut self, pool: (u32, u32)) -> Result<(), Error> {
-        let reserved = self.writers.devices.reserve_threads(&mut self.worker.ring);
-        reserved.map_err(|error| self.not_ready(error.into()))?;
-        make_pool(self, |receiving| &mut receiving.worker, pool, |receiving, _| receiving.turn())
-            .map_err(|error| self.not_ready_if_own(error))
-    }
-
-    fn refuse(&mut self, reason: Refusal) -> Error {
-        self.session.refuse(&reason);
-        self.refused = true;
-        Error::Refused { by: Side::Receiver, reason }
-    }
-
-    /// Tells the sender that it cannot be; the caller gets the reason itself.
-    fn not_ready(&mut self, error: Error) -> Error {
-        self.session.refuse(&Refusal::NotReady { text: error.to_string().into() });
-        self.refused = true;
-        error
-    }
-
-    /// The same, if it is a fault of this side.
-    fn not_ready_if_own(&mut self, error: Error) -> Error {
-        match error {
-            error @ (Error::Device { .. } | Error::Kernel(_)) => self.not_ready(error),
-            other => other,
         }
     }
 

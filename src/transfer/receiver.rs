@@ -4,9 +4,10 @@ use std::error;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use super::receive::offered::DevicesBy;
 use super::receive::{Parts, Receiving};
 use crate::cancel::Cancel;
-use crate::error::{Error, Misuse};
+use crate::error::{DeviceError, Error, Misuse};
 use crate::limits::{POOL_SIZE_MAX, POOL_SIZE_TRUSTED};
 #[cfg(feature = "listener")]
 use crate::net::Listener;
@@ -16,8 +17,10 @@ use crate::ring;
 use crate::ring::HostRing;
 use crate::sink::Sink;
 use crate::time::now;
+use crate::wire::DeviceOffer;
 use crate::worker::caller::{Caller, Event};
 use crate::worker::finished::Finished;
+use crate::worker::guard::Guarded;
 use crate::worker::hook;
 use crate::worker::hook::Code;
 use crate::worker::report_builder::ReportBuilder;
@@ -47,6 +50,7 @@ enum Peer {
 /// ```
 pub struct Receiver {
     devices: Vec<Device>,
+    devices_by: Option<DevicesBy>,
     peer: Peer,
     pool_max: u64,
     before_run: Option<Code>,
@@ -56,6 +60,7 @@ pub struct Receiver {
 /// Builds a [`Receiver`]. What is not set has the value that its method names.
 pub struct ReceiverBuilder {
     devices: Vec<Device>,
+    devices_by: Option<DevicesBy>,
     peer: Option<Peer>,
     pool_max: u64,
     before_run: Option<Code>,
@@ -67,6 +72,7 @@ impl Receiver {
     pub fn builder() -> ReceiverBuilder {
         ReceiverBuilder {
             devices: Vec::new(),
+            devices_by: None,
             peer: None,
             pool_max: POOL_SIZE_TRUSTED,
             before_run: None,
@@ -102,6 +108,7 @@ impl Receiver {
             opening: connections.opening,
             busy: connections.busy,
             devices: self.devices,
+            devices_by: self.devices_by,
             pool_max: self.pool_max,
             before_run: self.before_run,
             same_clock: connections.same_clock,
@@ -145,6 +152,40 @@ impl ReceiverBuilder {
     /// Gives the device that was added last another instance number than 0: devices may share a name.
     pub fn instance(mut self, instance: u32) -> ReceiverBuilder {
         self.devices.iter_mut().next_back().into_iter().for_each(|device| device.instance = instance);
+        self
+    }
+
+    /// Opens a sink for each device of the sender, whichever it has: for a process that learns from the sender what is to
+    /// be loaded. Given in place of devices, it is called once for each device of an offer, in the sender's order, when
+    /// everything else about the offer is agreed and before anything is made for it. Names have 1 to 255 bytes of printable
+    /// text and differ in name or instance; there are at most [`DEVICES_MAX`](crate::limits::DEVICES_MAX).
+    ///
+    /// `Ok(None)` means that there is no such device here: the sender is refused as it is where devices were given by name
+    /// ([`Refusal::DeviceMismatch`](crate::error::Refusal::DeviceMismatch)). An error is that of the device, and the sender
+    /// is refused with it ([`Refusal::NotReady`](crate::error::Refusal::NotReady)). Either way no device was touched at
+    /// either side, and sinks that were opened before are dropped without a call.
+    ///
+    /// ```no_run
+    /// use ringlift::Receiver;
+    /// use ringlift::sink::{Sink, VfioSink};
+    ///
+    /// # fn card_of(name: &str) -> Option<std::path::PathBuf> { None }
+    /// let receiver = Receiver::builder().devices_by(|offered| match card_of(&offered.name) {
+    ///     Some(path) => Ok(Some(Box::new(VfioSink::open(&path)?) as Box<dyn Sink>)),
+    ///     None => Ok(None),
+    /// });
+    /// ```
+    ///
+    /// Whoever reaches the listener chooses the names: never make a path of one, and open nothing that the sender should not
+    /// have. It runs on a thread of its own; heartbeats go on meanwhile, and the sender waits
+    /// [`STANDSTILL_MAX`](crate::limits::STANDSTILL_MAX) for all of them. A transfer that ends during it waits for it to
+    /// return, as for [`before_run`](ReceiverBuilder::before_run), and a panic in it aborts the transfer
+    /// ([`Finished::panic`]).
+    pub fn devices_by(
+        mut self,
+        open: impl FnMut(&DeviceOffer) -> Result<Option<Box<dyn Sink>>, DeviceError> + Send + 'static,
+    ) -> ReceiverBuilder {
+        self.devices_by = Some(Guarded::new(Box::new(open)));
         self
     }
 
@@ -230,13 +271,17 @@ impl ReceiverBuilder {
 
     /// Checks what was described.
     pub fn build(mut self) -> Result<Receiver, Misuse> {
-        check_devices(self.devices.iter().map(|device| (&*device.name, device.instance)))?;
+        match &self.devices_by {
+            Some(_) if self.devices.is_empty() => {}
+            Some(_) => return Err(Misuse::DevicesTwice),
+            None => check_devices(self.devices.iter().map(|device| (&*device.name, device.instance)))?,
+        }
         if self.pool_max > POOL_SIZE_MAX {
             return Err(Misuse::BadPool { given: self.pool_max, needed: 0 });
         }
         join_sinks(&mut self.devices)?;
         let peer = self.peer.ok_or(Misuse::NoPeer)?;
-        let ReceiverBuilder { devices, pool_max, before_run, settings, .. } = self;
-        Ok(Receiver { devices, peer, pool_max, before_run, settings })
+        let ReceiverBuilder { devices, devices_by, pool_max, before_run, settings, .. } = self;
+        Ok(Receiver { devices, devices_by, peer, pool_max, before_run, settings })
     }
 }

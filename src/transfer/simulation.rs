@@ -5,6 +5,7 @@
 mod bounds;
 mod early;
 mod hooks;
+mod offered;
 mod precopy;
 mod timeline;
 
@@ -234,6 +235,7 @@ fn simulate(scenario: &Scenario) -> Played {
         control: far.remove(0).into(),
         data: far.into_iter().map(Connection::from).collect(),
         devices: sinks,
+        devices_by: None,
         busy: None,
         pool_max: 1 << 30,
         before_run: hooks::of_receiver(scenario.hooks),
@@ -282,6 +284,7 @@ fn one_device(
         control: far.remove(0).into(),
         data: far.into_iter().map(Connection::from).collect(),
         devices: vec![Device::new("dev", 0, Box::new(sink))],
+        devices_by: None,
         pool_max: 1 << 30,
         before_run: None,
         same_clock: true,

@@ -96,6 +96,13 @@ impl ReportBuilder {
         }
     }
 
+    /// The devices of this side are known only now: there was none. No device is noted on the way that has no room.
+    pub(crate) fn provide(&mut self, devices: usize) {
+        self.devices.reserve_exact(devices);
+        self.ends.reserve_exact(devices);
+        self.timeline = Timeline::new(devices);
+    }
+
     /// Which run it is, as the caller says.
     pub(crate) fn run(&mut self, run: Option<RunInfo>) {
         self.run = run;

@@ -101,6 +101,12 @@ impl Writers {
         }
     }
 
+    /// The devices are known only now: there was none.
+    pub(crate) fn provide(&mut self, devices: Vec<Device>) {
+        assert!(self.all.is_empty(), "devices are known once");
+        *self = Writers::new(devices, self.same_clock);
+    }
+
     /// Looks where each device's state is to be written. True when writing overlaps with other things.
     pub(crate) fn open(&mut self) -> Result<bool, Error> {
         for (device, writer) in DeviceIdx::below(self.all.len()).zip(&mut self.all) {
