@@ -102,7 +102,6 @@ fn a_signal_ends_it_with_what_was_measured_so_far() {
 #[test]
 fn what_cannot_be_measured_is_refused() {
     for (options, status, expected) in [
-        ("--to 127.0.0.1:1 --devices 1,2", 2, "has one number of devices"),
         ("--channels 0", 2, "no whole number"),
         ("--rounds 0", 2, "no whole number"),
         ("--congestion unheard_of --size 1MiB", 1, "a transfer of this cell failed: --devices 1"),

@@ -70,6 +70,12 @@ pub(crate) fn end_on_signals(cancel: &Cancel, progress: &Progress) -> Result<(),
     watch(cancel.clone(), progress.clone(), words).map_err(|error| unwatchable(&error))
 }
 
+/// The same where everything is discarded anyway.
+pub(crate) fn stop_discarding_on_signals(cancel: &Cancel, progress: &Progress) -> Result<(), Exit> {
+    let words = ["stopping: no further transfer is taken", "stopping: please wait"];
+    watch(cancel.clone(), progress.clone(), words).map_err(|error| unwatchable(&error))
+}
+
 /// The same where nothing was moved that matters.
 pub(crate) fn give_up_on_signals(cancel: &Cancel, progress: &Progress) -> Result<(), Exit> {
     let words = ["stopping: the comparison is given up", "stopping: please wait"];

@@ -16,13 +16,14 @@ const ROUNDS_MAX: usize = 1000;
 const HELP: &str = "\
 Every option that takes a list takes values with commas between them, and each combination of values is a cell. Each round runs one \
 transfer of every cell, in random order, so that a machine that becomes slower does so for all of them alike. A first round to warm \
-up is not counted. Connecting is not part of the time that is measured. The receivers are processes of this program over loopback, \
-one for each number of devices, which take one transfer after the other and keep nothing.
+up is not counted. Connecting is not part of the time that is measured. The receiver is a process of this program over loopback, \
+which takes one transfer after the other and keeps nothing.
 
 The table has for each cell the median throughput, the interval that holds the true median with a certainty of 95 % (from 6 rounds \
 on), the spread (half the distance between the quartiles) and the processor seconds for a GiB on either side.
 
-With --to, the receiver is a `ringlift recv` on another host that discards as many devices as --devices says, named d0, d1 and so on.
+With --to, the receiver is a `ringlift recv --bench` on another host. It takes any number of devices, and every other setting from \
+here. While it is busy with another sender, the bench waits for it, 60 s at most.
 
 Exit status:
     0  all rounds were measured, or --until is over
@@ -36,8 +37,8 @@ Examples:
   ringlift bench --channels 1,2,4 --packet-size 256KiB,1MiB \\
       --checksum crc32c,none
   ringlift bench --rounds 30 --until 2m --json bench.json --csv bench.csv
-  ringlift recv --listen 192.0.2.1:4321 --plaintext --device d0=discard
-  ringlift bench --to 192.0.2.1:4321 --channels 1,2,4,8";
+  ringlift recv --bench --listen 192.0.2.1:4321 --plaintext
+  ringlift bench --to 192.0.2.1:4321 --devices 1,4 --channels 1,2,4,8";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]

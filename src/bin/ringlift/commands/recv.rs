@@ -7,6 +7,7 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 use ringlift::error::Error;
+use ringlift::sink::Discard;
 use ringlift::{Cancel, Event, Finished, Listener, Receiver, qemu};
 
 use crate::args::{DeviceId, Dialect, Recv};
@@ -15,6 +16,7 @@ use crate::ends::SinkSpec;
 use crate::exit::Exit;
 use crate::show::json::JsonTarget;
 use crate::show::progress::Progress;
+use crate::show::tally::Tally;
 use crate::show::{hlog, output, results, warnings};
 use crate::signals;
 
@@ -30,14 +32,27 @@ fn serve(args: &Recv) -> Result<Exit, Exit> {
     let said = |error| warnings::error(&error);
     let listener = AnyListener::open(args).map_err(said)?;
     let mut receiver = receiver(args, &listener, &cancel, &progress).map_err(said)?;
-    signals::cancel_on_signals(&cancel, &progress)?;
+    match args.bench {
+        true => signals::stop_discarding_on_signals(&cancel, &progress)?,
+        false => signals::cancel_on_signals(&cancel, &progress)?,
+    }
     output::say(&format!("listening on {}", listener.local_addr()));
+    let mut tally = tally(args);
     loop {
         progress.begin();
         let finished = receiver.run();
-        progress.end();
-        let exit = conclude(args, &finished);
+        let exit = match &mut tally {
+            Some(tally) => count(args, &finished, tally),
+            None => {
+                progress.end();
+                conclude(args, &finished)
+            }
+        };
         if args.once || exit == Exit::Cancelled || !comes_from_a_peer(&finished, &progress) {
+            if let Some(tally) = tally {
+                progress.end();
+                output::say(&tally.totals());
+            }
             return Ok(exit);
         }
         receiver = self::receiver(args, &listener, &cancel, &progress).map_err(said)?;
@@ -88,12 +103,15 @@ fn receiver(
     cancel: &Cancel,
     progress: &Progress,
 ) -> Result<Worker, Error> {
-    let shown = progress.clone();
-    let shown = move |event: &Event| shown.show(event);
+    let (shown, is_quiet) = (progress.clone(), args.bench && !args.once);
+    let shown = move |event: &Event| if is_quiet { shown.note(event) } else { shown.show(event) };
     match listener {
         AnyListener::Native(listener) => {
             let mut builder = Receiver::builder().listener(listener).on_event(shown).cancel(cancel);
             builder = builder.run(args.run.info());
+            if args.bench {
+                builder = builder.devices_by(|_| Ok(Some(Box::new(Discard))));
+            }
             for device in &args.devices {
                 builder = builder.boxed_device(device.name.as_str(), device.open()?);
             }
@@ -154,6 +172,25 @@ fn conclude(args: &Recv, finished: &Finished) -> Exit {
     exit
 }
 
+/// What is counted in place of tables; says first that nothing is kept.
+fn tally(args: &Recv) -> Option<Tally> {
+    if args.bench {
+        warnings::warning(
+            "everything that is sent here is discarded, whoever sends it",
+            "a device that is moved here is lost: stop this receiver when the bench is over",
+        );
+    }
+    (args.bench && !args.once).then(Tally::new)
+}
+
+/// One of many transfers whose state is discarded.
+fn count(args: &Recv, finished: &Finished, tally: &mut Tally) -> Exit {
+    args.json.iter().for_each(|json| json.append(&finished.report));
+    args.run.hlog.iter().for_each(|path| hlog::write(path, &finished.report));
+    tally.count(finished);
+    Exit::of(finished)
+}
+
 /// Other hosts can reach an address that is not loopback, and nothing keeps them out.
 pub(crate) fn check_listen(listen: SocketAddr, plaintext: bool) -> Result<(), Exit> {
     if listen.ip().to_canonical().is_loopback() || plaintext {
@@ -190,12 +227,17 @@ fn check(args: &Recv) -> Result<(), Exit> {
 fn check_dialect(args: &Recv) -> Result<(), Exit> {
     let (alien, dialect, hint) = match args.dialect {
         Dialect::Native => (
-            [("--channels", args.channels.is_some()), ("--pool", args.pool.is_some())],
+            vec![("--channels", args.channels.is_some()), ("--pool", args.pool.is_some())],
             "our own",
             "the sender decides; --dialect qemu takes a migration from a QEMU",
         ),
+        Dialect::Qemu if args.bench => (
+            vec![("--bench", true)],
+            "QEMU's",
+            "`ringlift qemu capture --discard` measures a QEMU that migrates",
+        ),
         Dialect::Qemu => (
-            [("--pool-max", args.pool_max.is_some()), ("--with-parent", args.with_parent.is_some())],
+            vec![("--pool-max", args.pool_max.is_some()), ("--with-parent", args.with_parent.is_some())],
             "QEMU's",
             "a QEMU asks for no pool: --pool is the size of ours",
         ),

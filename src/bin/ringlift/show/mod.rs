@@ -16,6 +16,7 @@ pub(crate) mod results;
 pub(crate) mod samples;
 pub(crate) mod summary;
 pub(crate) mod table;
+pub(crate) mod tally;
 pub(crate) mod timeline;
 pub(crate) mod units;
 pub(crate) mod warnings;

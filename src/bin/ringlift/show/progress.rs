@@ -99,6 +99,15 @@ impl Progress {
         }
     }
 
+    /// The handler for `on_event` where many short transfers follow each other: what is told of them is told elsewhere.
+    pub(crate) fn note(&self, event: &Event) {
+        match event {
+            Event::Connected { .. } => self.connected.store(true, Ordering::Relaxed),
+            Event::Rejected { .. } => self.show(event),
+            _ => {}
+        }
+    }
+
     /// The handler for a replay's `on_answer`.
     pub(crate) fn show_answer(&self, answer: &Answer) {
         self.say(&answered(answer));

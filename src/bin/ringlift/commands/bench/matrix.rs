@@ -34,12 +34,6 @@ impl fmt::Display for Cell {
 
 /// All of them, the first option slowest. What is typed twice is one cell.
 pub(super) fn cells(args: &Bench) -> Result<Vec<Cell>, Exit> {
-    if args.to.is_some() && args.devices.len() > 1 {
-        return Err(warnings::usage(
-            "a receiver on another host has one number of devices",
-            "give one with --devices, and start another receiver for each of the others",
-        ));
-    }
     let congestion: Vec<_> = match args.congestion.is_empty() {
         true => vec![None],
         false => args.congestion.iter().cloned().map(Some).collect(),

@@ -5,18 +5,18 @@
 
 mod cells;
 mod matrix;
-mod receivers;
+mod receiver;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use ringlift::error::Error;
+use ringlift::error::{Error, Refusal};
 use ringlift::report::Report;
-use ringlift::{Cancel, Outcome, Sender};
+use ringlift::{Cancel, Finished, Outcome, Sender};
 
 use self::matrix::Cell;
-use self::receivers::Receivers;
+use self::receiver::Receiver;
 use crate::args::{self, Bench, SourceKind};
 use crate::ends::{Named, SourceSpec};
 use crate::exit::Exit;
@@ -25,6 +25,10 @@ use crate::show::json::JsonTarget;
 use crate::show::progress::Progress;
 use crate::show::{bench, output, warnings};
 use crate::signals;
+
+/// How long a receiver may be busy with the transfers of others, and how often it is asked.
+const BUSY_MAX: Duration = Duration::from_secs(60);
+const BUSY_TICK: Duration = Duration::from_millis(100);
 
 /// Measures them and shows what was measured.
 pub(crate) fn run(args: &Bench) -> Exit {
@@ -46,7 +50,7 @@ fn measure(args: &Bench) -> Result<Exit, Exit> {
     output::say(&format!("cells: {}, rounds: {rounds}, seed: {seed}", cells.len()));
     let mut bench = Running {
         args,
-        receivers: Receivers::new(args.to),
+        receiver: Receiver::new(args.to, &cancel)?,
         bar: bar(cells.len() * (usize::from(rounds) + 1)),
         cells,
         cancel,
@@ -78,7 +82,7 @@ type Measured = Vec<Vec<Report>>;
 
 struct Running<'a> {
     args: &'a Bench,
-    receivers: Receivers,
+    receiver: Receiver,
     bar: ProgressBar,
     cells: Vec<Cell>,
     cancel: Cancel,
@@ -117,17 +121,15 @@ impl Running<'_> {
         let mut reports = Vec::new();
         for idx in order {
             let cell = self.cells[idx].clone();
-            let address = self.receivers.address(cell.devices, &self.cancel)?;
-            reports.push((idx, self.transfer(&cell, address)?));
+            reports.push((idx, self.transfer(&cell)?));
             self.bar.inc(1);
         }
         reports.sort_by_key(|(idx, _)| *idx);
         Ok(reports.into_iter().map(|(_, report)| report).collect())
     }
 
-    fn transfer(&mut self, cell: &Cell, to: SocketAddr) -> Result<Report, Exit> {
-        let sender = sender(self.args, cell, to, &self.cancel).map_err(|error| warnings::error(&error))?;
-        let finished = sender.run();
+    fn transfer(&mut self, cell: &Cell) -> Result<Report, Exit> {
+        let finished = self.when_not_busy(cell)?;
         if finished.outcome == Outcome::Complete {
             return Ok(finished.report);
         }
@@ -135,11 +137,44 @@ impl Running<'_> {
             return Err(Exit::Cancelled);
         }
         output::say(&format!("a transfer of this cell failed: {cell}"));
-        self.receivers
-            .complaints(cell.devices)
-            .iter()
-            .for_each(|line| output::say(&format!("receiver: {line}")));
-        Err(finished.error.as_ref().map_or(Exit::Failed, warnings::error))
+        self.receiver.complaints().iter().for_each(|line| output::say(&format!("receiver: {line}")));
+        Err(failed(finished.error.as_ref()))
+    }
+
+    /// A transfer that the receiver took: while it is busy with another sender's, nothing is measured.
+    fn when_not_busy(&mut self, cell: &Cell) -> Result<Finished, Exit> {
+        let begun = now();
+        let mut said = false;
+        loop {
+            let to = self.receiver.address();
+            let sender =
+                sender(self.args, cell, to, &self.cancel).map_err(|error| warnings::error(&error))?;
+            let finished = sender.run();
+            let is_busy = matches!(&finished.error, Some(Error::Refused { reason: Refusal::Busy, .. }));
+            if !is_busy || since(begun) >= BUSY_MAX || self.cancel.is_cancelled() {
+                return Ok(finished);
+            }
+            if !std::mem::replace(&mut said, true) {
+                output::say(&format!("the receiver at {to} is busy with another sender: waiting for it"));
+            }
+            wait(BUSY_TICK);
+        }
+    }
+}
+
+/// Reports why a transfer failed. What was sent has no content, so no device can be in doubt.
+fn failed(error: Option<&Error>) -> Exit {
+    match error {
+        Some(Error::InDoubt { cause }) => {
+            warnings::failure(&format!("the receiver was lost at the end of a transfer: {cause}"), None);
+            Exit::Failed
+        }
+        Some(error @ Error::Refused { reason: Refusal::DeviceMismatch { .. }, .. }) => {
+            warnings::failure(&error.to_string(), Some("start the receiver with `ringlift recv --bench`"));
+            Exit::of_error(error)
+        }
+        Some(error) => warnings::error(error),
+        None => Exit::Failed,
     }
 }
 
@@ -182,4 +217,9 @@ fn now() -> Instant {
 
 fn since(begun: Instant) -> Duration {
     now().saturating_duration_since(begun)
+}
+
+#[expect(clippy::disallowed_methods, reason = "between two transfers there is no ring to wait on")]
+fn wait(time: Duration) {
+    std::thread::sleep(time);
 }

@@ -1,10 +1,10 @@
-//! The receivers of a bench: one on another host, or processes of this program over loopback, one for each number of
-//! devices, which take one transfer after the other.
+//! The receiver of a bench: one on another host, or a process of this program over loopback, which takes one transfer after
+//! the other, whatever devices it has.
 //!
-//! Invariant: when it is dropped, every process that it started is gone. A receiver that discards has nothing to roll back,
+//! Invariant: when it is dropped, the process that it started is gone. A receiver that discards has nothing to roll back,
 //! so it may be killed at any time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -23,14 +23,14 @@ const START_TICKS: u32 = 100;
 /// The last lines of stderr that are kept to be shown.
 const LINES_MAX: usize = 20;
 
-/// All of them.
-pub(super) struct Receivers {
-    to: Option<SocketAddr>,
-    own: BTreeMap<u16, Own>,
+/// Where transfers go.
+pub(super) enum Receiver {
+    Other(SocketAddr),
+    Own(Own),
 }
 
 /// A process over loopback.
-struct Own {
+pub(super) struct Own {
     child: Child,
     /// Its stderr, line by line.
     words: mpsc::Receiver<String>,
@@ -38,52 +38,45 @@ struct Own {
     address: SocketAddr,
 }
 
-impl Receivers {
-    pub(super) fn new(to: Option<SocketAddr>) -> Receivers {
-        Receivers { to, own: BTreeMap::new() }
+impl Receiver {
+    /// The one at `to`, or else one that is started.
+    pub(super) fn new(to: Option<SocketAddr>, cancel: &Cancel) -> Result<Receiver, Exit> {
+        to.map_or_else(|| Own::start(cancel).map(Receiver::Own), |to| Ok(Receiver::Other(to)))
     }
 
-    /// Where one for this number of devices listens; it is started if there is none.
-    pub(super) fn address(&mut self, devices: u16, cancel: &Cancel) -> Result<SocketAddr, Exit> {
-        if let Some(to) = self.to {
-            return Ok(to);
+    pub(super) fn address(&mut self) -> SocketAddr {
+        match self {
+            Receiver::Other(to) => *to,
+            Receiver::Own(own) => {
+                own.keep_words();
+                own.address
+            }
         }
-        if let Some(own) = self.own.get_mut(&devices) {
-            own.keep_words();
-            return Ok(own.address);
-        }
-        let own = Own::start(devices, cancel)?;
-        let address = own.address;
-        self.own.insert(devices, own);
-        Ok(address)
     }
 
-    /// What that one printed last.
-    pub(super) fn complaints(&mut self, devices: u16) -> Vec<String> {
-        let Some(own) = self.own.get_mut(&devices) else { return Vec::new() };
+    /// What it printed last, as far as it can be seen from here, and that it is gone if it is.
+    pub(super) fn complaints(&mut self) -> Vec<String> {
+        let Receiver::Own(own) = self else { return Vec::new() };
         own.keep_words();
-        own.kept
-            .iter()
-            .filter(|line| line.starts_with("error: ") || line.starts_with("hint: "))
-            .cloned()
-            .collect()
+        let is_complaint = |line: &&String| line.starts_with("error: ") || line.starts_with("hint: ");
+        let mut lines: Vec<String> = own.kept.iter().filter(is_complaint).cloned().collect();
+        if let Ok(Some(status)) = own.child.try_wait() {
+            lines.push(format!("it has ended ({status})"));
+        }
+        lines
     }
 }
 
 impl Own {
-    fn start(devices: u16, cancel: &Cancel) -> Result<Own, Exit> {
+    fn start(cancel: &Cancel) -> Result<Own, Exit> {
         let failed = |text: String| {
             warnings::failure(&format!("the receiver did not start: {text}"), None);
             Exit::Failed
         };
         let spawned = std::env::current_exe().and_then(|program| {
             let mut command = Command::new(program);
-            command
-                .args(["recv", "--listen", "127.0.0.1:0", "--with-parent"])
-                .arg(std::process::id().to_string());
-            for idx in 0..devices {
-                command.arg("--device").arg(format!("d{idx}=discard"));
-            }
+            command.args(["recv", "--bench", "--listen", "127.0.0.1:0", "--with-parent"]);
+            command.arg(std::process::id().to_string());
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
         });
         let (tell, words) = mpsc::channel();
