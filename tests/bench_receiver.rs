@@ -117,6 +117,13 @@ fn a_bench_over_loopback_starts_one_receiver_whatever_the_numbers_of_devices() {
 }
 
 #[test]
+fn a_bench_of_many_devices_has_a_pool_that_holds_packets_of_all_of_them() {
+    // the default pool has 63 slots of this size, and a bench of more devices could not begin
+    let output = ringlift("bench --devices 70 --size 4KiB --rounds 1").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[test]
 fn two_benches_share_a_receiver_and_each_waits_for_the_transfers_of_the_other() {
     let receiver = Receiver::over_loopback();
     let to = receiver.address;
