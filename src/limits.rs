@@ -41,7 +41,7 @@ pub const POOL_SIZE_MAX: u64 = 16 << 30;
 pub const POOL_SIZE_TRUSTED: u64 = 1 << 30;
 
 /// How long an interval of a report lasts, until there are too many of them: a guest's pause of some tenths of a second is
-/// seen in parts.
+/// seen in parts. No interval that a caller is told of is shorter.
 pub const INTERVAL: Duration = Duration::from_millis(100);
 /// Intervals in a report: a minute of the shortest. With the most devices and channels they are 2.4 MiB.
 pub const INTERVALS_MAX: usize = 600;

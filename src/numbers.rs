@@ -40,7 +40,7 @@ macro_rules! number {
             }
 
             /// The numbers of the first `count` entries of a list.
-            pub(crate) fn below(count: usize) -> impl Iterator<Item = Self> {
+            pub(crate) fn below(count: usize) -> impl Iterator<Item = Self> + Clone {
                 (0..count).map(Self::from_index)
             }
 

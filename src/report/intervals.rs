@@ -4,42 +4,18 @@
 //! transfer of an hour has as many as one of a minute.
 
 use super::interval::Interval;
+use super::open_interval::{Closed, Counted, OpenInterval};
 use crate::limits::{INTERVAL, INTERVALS_MAX};
 use crate::time::{Nanos, nanos};
-
-/// What a side has counted up to a moment, beside bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counted {
-    pub(crate) credit_stall_ns: u64,
-    pub(crate) pool_stall_ns: u64,
-    pub(crate) cpu_ns: u64,
-    pub(crate) retransmits: u64,
-    /// Not a sum: what there is at the moment.
-    pub(crate) in_flight_bytes: u64,
-    /// The same.
-    pub(crate) reorder_depth: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Closed {
-    begin: Nanos,
-    end: Nanos,
-    counted: Counted,
-}
 
 /// The intervals of one side of one transfer.
 #[derive(Debug)]
 pub(crate) struct Intervals {
     width: Nanos,
-    /// Where the open one began.
-    begin: Nanos,
+    open: OpenInterval,
     closed: Vec<Closed>,
-    devices: usize,
     /// Of each interval, the bytes of its devices and then those of its channels.
     bytes: Vec<u64>,
-    /// What was counted when the open one began.
-    bytes_then: Vec<u64>,
-    counted_then: Counted,
 }
 
 impl Default for Intervals {
@@ -47,12 +23,9 @@ impl Default for Intervals {
     fn default() -> Intervals {
         Intervals {
             width: nanos(INTERVAL),
-            begin: Nanos::MAX,
+            open: OpenInterval::default(),
             closed: Vec::new(),
-            devices: 0,
             bytes: Vec::new(),
-            bytes_then: Vec::new(),
-            counted_then: Counted::default(),
         }
     }
 }
@@ -60,51 +33,31 @@ impl Default for Intervals {
 impl Intervals {
     /// The first one begins.
     pub(crate) fn begin(&mut self, now: Nanos, devices: usize, channels: usize, counted: Counted) {
-        let columns = devices + channels;
         *self = Intervals {
-            begin: now,
+            open: OpenInterval::begin(now, devices, channels, counted),
             closed: Vec::with_capacity(INTERVALS_MAX),
-            devices,
-            bytes: Vec::with_capacity(INTERVALS_MAX * columns),
-            bytes_then: vec![0; columns],
-            counted_then: counted,
+            bytes: Vec::with_capacity(INTERVALS_MAX * (devices + channels)),
             ..Intervals::default()
         };
     }
 
     /// Whether the open one has lasted long enough.
     pub(crate) fn is_due(&self, now: Nanos) -> bool {
-        now >= self.begin.saturating_add(self.width)
+        now >= self.open.begun().saturating_add(self.width)
     }
 
     /// The open one ends, and the next begins: `bytes` is what each device and then each channel has moved so far.
     pub(crate) fn close(&mut self, now: Nanos, counted: Counted, bytes: impl Iterator<Item = u64>) {
-        if now <= self.begin {
-            return;
-        }
-        if self.closed.len() == INTERVALS_MAX {
+        if self.closed.len() == INTERVALS_MAX && now > self.open.begun() {
             self.merge();
         }
-        let then = std::mem::replace(&mut self.counted_then, counted);
-        let since = |count: fn(&Counted) -> u64| count(&counted).saturating_sub(count(&then));
-        let counted = Counted {
-            credit_stall_ns: since(|counted| counted.credit_stall_ns),
-            pool_stall_ns: since(|counted| counted.pool_stall_ns),
-            cpu_ns: since(|counted| counted.cpu_ns),
-            retransmits: since(|counted| counted.retransmits),
-            ..counted
-        };
-        self.closed.push(Closed { begin: self.begin, end: now, counted });
-        for (then, now) in self.bytes_then.iter_mut().zip(bytes) {
-            self.bytes.push(now.saturating_sub(*then));
-            *then = now;
-        }
-        self.begin = now;
+        let Intervals { open, closed, bytes: kept, .. } = self;
+        closed.extend(open.close(now, counted, bytes, |moved| kept.push(moved)));
     }
 
     /// Each two neighbours become one.
     fn merge(&mut self) {
-        let columns = self.bytes_then.len();
+        let (_, columns) = self.open.columns();
         for pair in 0..self.closed.len() / 2 {
             let (one, other) = (self.closed[2 * pair], self.closed[2 * pair + 1]);
             self.closed[pair] =
@@ -122,10 +75,10 @@ impl Intervals {
     /// The most bytes per second that all channels moved in an interval of a tenth of the usual length or more; `None` when
     /// nothing moved yet.
     pub(crate) fn best_rate(&self) -> Option<u64> {
-        let columns = self.bytes_then.len();
+        let (devices, columns) = self.open.columns();
         let rate = |(closed, bytes): (&Closed, &[u64])| {
             let took = closed.end - closed.begin;
-            let moved: u64 = bytes[self.devices..].iter().sum();
+            let moved: u64 = bytes[devices..].iter().sum();
             let rate = u128::from(moved) * 1_000_000_000 / u128::from(took);
             (took >= nanos(INTERVAL) / 10 && moved > 0).then(|| u64::try_from(rate).unwrap_or(u64::MAX))
         };
@@ -134,25 +87,10 @@ impl Intervals {
 
     /// As the report has them, counted from `started_at`.
     pub(crate) fn take(&mut self, started_at: Nanos) -> Vec<Interval> {
-        let Intervals { closed, devices, bytes, bytes_then, .. } = std::mem::take(self);
-        let rows = bytes.chunks_exact(bytes_then.len().max(1));
-        let interval = |(closed, bytes): (&Closed, &[u64])| {
-            let (device_bytes, channel_bytes) = bytes.split_at(devices);
-            let Closed { begin, end, counted } = closed;
-            Interval {
-                begin_ns: begin.saturating_sub(started_at),
-                end_ns: end.saturating_sub(started_at),
-                device_bytes: device_bytes.to_vec(),
-                channel_bytes: channel_bytes.to_vec(),
-                credit_stall_ns: counted.credit_stall_ns,
-                pool_stall_ns: counted.pool_stall_ns,
-                in_flight_bytes: counted.in_flight_bytes,
-                reorder_depth: counted.reorder_depth,
-                cpu_ns: counted.cpu_ns,
-                retransmits: counted.retransmits,
-            }
-        };
-        closed.iter().zip(rows).map(interval).collect()
+        let Intervals { closed, open, bytes, .. } = std::mem::take(self);
+        let (devices, columns) = open.columns();
+        let rows = bytes.chunks_exact(columns.max(1));
+        closed.iter().zip(rows).map(|(closed, bytes)| closed.interval(bytes, devices, started_at)).collect()
     }
 }
 

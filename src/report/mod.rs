@@ -24,6 +24,7 @@ mod inspect;
 mod interval;
 mod intervals;
 mod latency;
+mod open_interval;
 mod prediction;
 mod probe;
 mod quantiles;
@@ -49,8 +50,9 @@ pub use inspect::{
     PieceKind,
 };
 pub use interval::Interval;
-pub(crate) use intervals::{Counted, Intervals};
+pub(crate) use intervals::Intervals;
 pub use latency::{Distribution, Latency};
+pub(crate) use open_interval::{Counted, OpenInterval};
 pub use prediction::Prediction;
 pub use probe::{ProbeOutcome, ProbeReport, ProbedArc, ProbedEnd, ProbedInfo, ProbedReads};
 pub use quantiles::Quantiles;

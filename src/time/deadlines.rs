@@ -30,6 +30,8 @@ pub(crate) enum Deadline {
     Acknowledgement,
     /// Progress is due to be reported, by a worker that nothing else wakes.
     Progress,
+    /// An interval ends that the caller is told of, whether anything has moved or not.
+    Interval,
     /// What is under way on this host, steps of devices included, has to have ended.
     Settle,
     /// The reason of a failure is no longer waited for.

@@ -6,6 +6,7 @@ mod bounds;
 mod early;
 mod hooks;
 mod offered;
+mod intervals;
 mod precopy;
 mod timeline;
 

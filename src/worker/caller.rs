@@ -9,7 +9,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Hook};
 use crate::limits::PROGRESS_INTERVAL;
 use crate::phase::Phase;
-use crate::report::RunInfo;
+use crate::report::{Interval, RunInfo};
 use crate::time::Nanos;
 use crate::time::{nanos, now};
 use crate::vfio::State;
@@ -35,6 +35,21 @@ pub enum Event {
         estimate: Option<u64>,
         /// Since the agreement on settings.
         elapsed: Duration,
+    },
+    /// An interval has ended; reported only if the caller asked for intervals
+    /// ([`interval`](crate::SenderBuilder::interval)), from the agreement on settings until every device is where it belongs,
+    /// and whether anything has moved or not. They follow one another without gaps. The last one ends early; together they
+    /// have the bytes that the report has.
+    Interval {
+        /// What happened in it, as the report has it: times count from the agreement on settings, devices and channels are
+        /// in the report's order.
+        interval: Interval,
+        /// Payload bytes of all devices so far: read by the sender, written by the receiver.
+        bytes: u64,
+        /// Packets of all devices so far.
+        packets: u64,
+        /// The phase at its end: that of the last [`Event::Phase`].
+        phase: Phase,
     },
     /// Every device of the sender has stopped, and none of their final state has been read yet. Sent exactly once by a
     /// transfer that comes that far: from here on no device writes to the virtual machine's memory, so this is the
@@ -133,17 +148,33 @@ pub(crate) struct Caller {
     pub(crate) panics: Panics,
     /// Which run the transfer belongs to, until its report has it.
     pub(crate) run: Option<RunInfo>,
+    /// How long the intervals are that it is told of, if it wants any.
+    pub(crate) interval: Option<Nanos>,
+    /// What it was told last.
+    phase: Phase,
     told_at: Nanos,
 }
 
 impl Caller {
     pub(crate) fn new(cancel: Cancel, on_event: Option<OnEvent>) -> Caller {
         let on_event = on_event.map(Guarded::new);
-        Caller { cancel, deadline: None, on_event, panics: Panics::default(), run: None, told_at: 0 }
+        Caller {
+            cancel,
+            deadline: None,
+            on_event,
+            panics: Panics::default(),
+            run: None,
+            interval: None,
+            phase: Phase::Connecting,
+            told_at: 0,
+        }
     }
 
     /// Tells of an event. A handler that panics is told of no other one.
     pub(crate) fn tell(&mut self, event: &Event) {
+        if let Event::Phase(phase) = event {
+            self.phase = *phase;
+        }
         let Some(on_event) = &mut self.on_event else { return };
         if let Err(payload) = caught(|| on_event(event)) {
             self.panics.keep(Hook::OnEvent, payload);
@@ -156,6 +187,15 @@ impl Caller {
         if self.on_event.is_some() {
             self.tell(&Event::Device { device: device.into(), instance, moment });
         }
+    }
+
+    /// How long the intervals are that it wants to be told of; `None` if there is no one to be told.
+    pub(crate) fn wants_intervals(&self) -> Option<Nanos> {
+        self.interval.filter(|_| self.on_event.is_some())
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
     }
 
     /// Tells progress if it is time.

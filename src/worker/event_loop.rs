@@ -18,6 +18,9 @@ pub(crate) trait Loop {
     /// The worker's reasons to wake.
     fn deadlines(&mut self) -> &mut Deadlines;
 
+    /// Tells the caller what is due by the clock ([`Deadline::Interval`]). Nothing is in a loop that begins no intervals.
+    fn on_clock(&mut self) {}
+
     /// An operation has ended.
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error>;
 }
@@ -63,7 +66,9 @@ pub(crate) fn drain_into<L: Loop>(
     deadline: Nanos,
     mut on_error: impl FnMut(Error),
 ) -> Result<(), Error> {
-    owner.ring().wait(Some(deadline))?;
+    owner.on_clock();
+    let until = deadline.min(owner.deadlines().due(Deadline::Interval));
+    owner.ring().wait(Some(until))?;
     while let Some(completion) = owner.ring().next() {
         if let Err(error) = owner.on_completion(completion) {
             on_error(error);

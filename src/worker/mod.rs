@@ -9,6 +9,7 @@ pub(crate) mod event_loop;
 pub(crate) mod finished;
 pub(crate) mod guard;
 pub(crate) mod hook;
+mod intervals;
 pub(crate) mod io_mode;
 pub(crate) mod memory;
 pub(crate) mod operation;
@@ -21,6 +22,7 @@ pub(crate) mod writers;
 
 use self::caller::Caller;
 use self::hook::RunningHook;
+use self::intervals::Told;
 use self::report_builder::ReportBuilder;
 use crate::buffer::{Pool, Slot};
 use crate::error::{Error, KernelError, Misuse};
@@ -49,6 +51,8 @@ pub(crate) struct Worker<R: Ring> {
     pub(crate) report: ReportBuilder,
     /// The worker's own reasons to wake; a session has others.
     pub(crate) deadlines: Deadlines,
+    /// The intervals that the caller is told of, if any.
+    told: Option<Told>,
 }
 
 impl<R: Ring> Worker<R> {
@@ -65,6 +69,7 @@ impl<R: Ring> Worker<R> {
             hook: RunningHook::default(),
             report,
             deadlines,
+            told: None,
         }
     }
 

@@ -8,6 +8,7 @@ use super::caller::{Caller, Event, OnEvent};
 use super::guard::Guarded;
 use super::hook::Panics;
 use crate::cancel::Cancel;
+use crate::limits::INTERVAL;
 use crate::phase::Phase;
 use crate::report::{RunInfo, rfc3339};
 use crate::time::{Nanos, nanos, since_1970};
@@ -21,6 +22,7 @@ pub(crate) struct Settings {
     cancel: Cancel,
     panics: Panics,
     run: Option<RunInfo>,
+    interval: Option<Duration>,
 }
 
 impl Settings {
@@ -45,6 +47,10 @@ impl Settings {
 
     pub(crate) fn set_on_event(&mut self, on_event: impl FnMut(&Event) + Send + 'static) {
         self.on_event = Some(Guarded::new(Box::new(on_event)));
+    }
+
+    pub(crate) fn set_interval(&mut self, interval: Duration) {
+        self.interval = Some(interval.max(INTERVAL));
     }
 
     pub(crate) fn set_cancel(&mut self, cancel: &Cancel) {
@@ -77,6 +83,7 @@ impl Settings {
         let mut caller = Caller::new(self.cancel.clone(), self.on_event.take().map(Guarded::into_inner));
         caller.panics = self.panics.clone();
         caller.run = self.run();
+        caller.interval = self.interval.map(nanos);
         caller
     }
 

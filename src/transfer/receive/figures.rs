@@ -23,10 +23,9 @@ impl<R: Ring> Receiving<R> {
 
     /// Settings are agreed on: the first interval begins.
     pub(super) fn begin_figures(&mut self) {
-        let (now, counted) = (self.worker.ring.now(), self.counted());
-        self.worker.report.started_at = now;
+        let counted = self.counted();
         let (devices, channels) = (self.writers.devices.len(), self.channels.len());
-        self.worker.report.intervals.begin(now, devices, channels, counted);
+        self.worker.begin_intervals(devices, channels, counted);
     }
 
     /// Ends an interval that has lasted long enough.
@@ -34,6 +33,18 @@ impl<R: Ring> Receiving<R> {
         if self.worker.report.intervals.is_due(now) {
             self.close_interval(now);
         }
+        self.tell_interval(now);
+    }
+
+    /// Tells the caller of an interval that is over.
+    pub(super) fn tell_interval(&mut self, now: Nanos) {
+        if !self.worker.is_interval_over(now) {
+            return;
+        }
+        let counted = self.counted();
+        let session = &self.session;
+        let devices = DeviceIdx::below(self.writers.devices.len()).map(|device| session.totals(device));
+        self.worker.tell_interval(now, counted, devices, self.channels.iter().map(|channel| channel.bytes));
     }
 
     fn close_interval(&mut self, now: Nanos) {
@@ -56,6 +67,8 @@ impl<R: Ring> Receiving<R> {
         if self.worker.has_pool() {
             self.close_interval(now);
         }
+        self.worker.end_intervals(now);
+        self.tell_interval(now);
         let Receiving { worker, writers, channels, session, checksum, estimates, .. } = self;
         worker.report.ended(outcome, now);
         if worker.has_pool() {

@@ -23,10 +23,9 @@ impl<R: Ring> Sending<R> {
 
     /// Settings are agreed on: the first interval begins.
     pub(super) fn begin_figures(&mut self) {
-        let (now, counted) = (self.worker.ring.now(), self.counted());
-        self.worker.report.started_at = now;
+        let counted = self.counted();
         let (devices, channels) = (self.readers.devices.len(), self.channels.iter().count());
-        self.worker.report.intervals.begin(now, devices, channels, counted);
+        self.worker.begin_intervals(devices, channels, counted);
     }
 
     /// Ends an interval that has lasted long enough.
@@ -34,6 +33,18 @@ impl<R: Ring> Sending<R> {
         if self.worker.report.intervals.is_due(now) {
             self.close_interval(now);
         }
+        self.tell_interval(now);
+    }
+
+    /// Tells the caller of an interval that is over.
+    pub(super) fn tell_interval(&mut self, now: Nanos) {
+        if !self.worker.is_interval_over(now) {
+            return;
+        }
+        let counted = self.counted();
+        let session = &self.session;
+        let devices = DeviceIdx::below(self.readers.devices.len()).map(|device| session.totals(device));
+        self.worker.tell_interval(now, counted, devices, self.channels.iter().map(|channel| channel.bytes));
     }
 
     pub(super) fn close_interval(&mut self, now: Nanos) {
@@ -62,6 +73,8 @@ impl<R: Ring> Sending<R> {
     pub(super) fn count(&mut self, outcome: Outcome) {
         let now = self.worker.ring.now();
         self.close_interval(now);
+        self.worker.end_intervals(now);
+        self.tell_interval(now);
         let Sending { worker, readers, channels, session, checksum, .. } = self;
         worker.report.ended(outcome, now);
         for ((device, (name, instance)), estimate) in
