@@ -450,7 +450,11 @@ fn a_pool_that_cannot_be_pinned_is_used_as_it_is_and_warned_of() {
     assert_eq!(report["settings"]["registered_buffers"], false);
     let codes: Vec<&Value> = report["warnings"].as_array().unwrap().iter().map(|one| &one["code"]).collect();
     assert!(codes.contains(&&"no_registered_buffers".into()), "{codes:?}");
-    assert!(end.words.contains("warning: registering the buffer pool failed: ENOMEM"), "{}", end.words);
+    assert!(
+        end.words.contains("warning[no_registered_buffers]: registering the buffer pool failed: ENOMEM"),
+        "{}",
+        end.words
+    );
     assert!(end.words.contains("hint: raise") && end.words.contains("ulimit -l"), "{}", end.words);
 }
 

@@ -24,7 +24,10 @@ fn tables_are_those_that_the_transfer_printed() {
     assert!(tables.starts_with("sender complete\n\ndevice"), "{tables}");
     assert!(tables.contains("5.37 ms"), "{tables}");
     let words = text(&shown.stderr);
-    assert!(words.starts_with("warning: bbr paces a link") && words.contains("hint: "), "{words}");
+    assert!(
+        words.starts_with("warning[congestion_control]: bbr paces a link") && words.contains("hint: "),
+        "{words}"
+    );
 }
 
 #[test]

@@ -68,7 +68,9 @@ fn cancel_after(patience: Duration, cancel: &Cancel) -> mpsc::Sender<()> {
 
 fn show(event: &Event) {
     match event {
-        Event::Connected { peer: Some(peer), channels } => eprintln!("{peer} connected, {channels} channels"),
+        Event::Connected { peer: Some(peer), channels, .. } => {
+            eprintln!("{peer} connected, {channels} channels")
+        }
         Event::Phase(phase) => eprintln!("{phase}"),
         Event::Rejected { error, .. } => eprintln!("another connection was rejected: {error}"),
         _ => {}

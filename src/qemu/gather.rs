@@ -119,7 +119,7 @@ impl Gathered {
         if let Some(name) = congestion {
             self.set_congestion(name)?;
         }
-        caller.tell(&Event::Connected { peer: self.peer(), channels: self.channels() });
+        caller.tell(&Event::Connected { peer: self.peer(), channels: self.channels(), session: None });
         Ok(())
     }
 

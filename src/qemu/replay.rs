@@ -133,7 +133,11 @@ impl Replay {
         builder.pool(&pool, ring.register(&pool).err());
         let gathered = self.connect(&caller)?;
         builder.connected(&gathered);
-        caller.tell(&Event::Connected { peer: gathered.peer(), channels: gathered.channels() });
+        caller.tell(&Event::Connected {
+            peer: gathered.peer(),
+            channels: gathered.channels(),
+            session: None,
+        });
         let sockets = std::iter::once(gathered.main).chain(gathered.multifd);
         Ok(self.worker(ring, pool, script, sockets, caller)?)
     }

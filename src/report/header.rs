@@ -104,6 +104,22 @@ pub enum WarningCode {
 }
 
 impl WarningCode {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [WarningCode; 12] = [
+        WarningCode::ZeroCopyCopied,
+        WarningCode::ZeroCopyUnavailable,
+        WarningCode::NoHugePages,
+        WarningCode::NoRegisteredBuffers,
+        WarningCode::ClocksNotComparable,
+        WarningCode::CongestionControl,
+        WarningCode::RollbackFailed,
+        WarningCode::CannotTakeBack,
+        WarningCode::DeviceSilent,
+        WarningCode::NotAcknowledged,
+        WarningCode::Unanswered,
+        WarningCode::PrecopyNotConverged,
+    ];
+
     /// A number that is stable across versions: a number is never reused, even when its code is removed.
     pub const fn number(self) -> u16 {
         self as u16
@@ -145,5 +161,18 @@ mod tests {
             ("precopy_not_converged", 12),
         ];
         assert_eq!(found, pinned.map(|(word, number)| (word.to_owned(), number)));
+        assert_eq!(WarningCode::ALL.map(|code| (code.to_string(), code.number()))[..], found);
+    }
+
+    /// A code that is not documented cannot be looked up.
+    #[test]
+    fn the_documents_have_every_warning_with_its_number() {
+        let (_, below) = include_str!("../../docs/ERRORS.md").split_once("\n## Warnings\n").unwrap();
+        let rows = below.split("\n## ").next().unwrap().lines().filter_map(|line| {
+            let mut cells = line.strip_prefix('|')?.split('|').map(str::trim);
+            Some((cells.next()?.parse().ok()?, cells.next()?.trim_matches('`').to_owned()))
+        });
+        let documented: Vec<(u16, String)> = rows.collect();
+        assert_eq!(documented, WarningCode::ALL.map(|code| (code.number(), code.to_string())));
     }
 }

@@ -59,7 +59,6 @@ pub use quantiles::Quantiles;
 pub use recorder::Histograms;
 pub(crate) use recorder::{Recorder, Stage};
 pub use replay::{ReplayPace, ReplayReport, ReplaySettings, ReplayedConnection};
-pub(crate) use run::rfc3339;
 pub use run::{ClockOffset, PeerReport, RunInfo};
 pub use schema::{Document, Schema};
 pub use stream::{Answer, AnswerReport, CapturedDevice, StreamOutcome};

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::time::since_1970;
+
 /// Which run of an experiment a report belongs to. All of it is the caller's: nothing here changes a transfer.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RunInfo {
@@ -20,6 +22,15 @@ pub struct RunInfo {
     pub started_at: String,
     /// The command as it was typed, program first; empty where there was none.
     pub command_line: Vec<String>,
+}
+
+impl RunInfo {
+    /// It begins now, unless it has begun.
+    pub fn begin(&mut self) {
+        if self.started_at.is_empty() {
+            self.started_at = rfc3339(since_1970());
+        }
+    }
 }
 
 /// The other side.
@@ -39,7 +50,7 @@ pub struct ClockOffset {
 }
 
 /// A time as RFC 3339 writes it, with milliseconds, from the nanoseconds since 1970.
-pub(crate) fn rfc3339(since_1970_ns: u64) -> String {
+fn rfc3339(since_1970_ns: u64) -> String {
     const DAY: u64 = 86_400;
     let (seconds, millis) = (since_1970_ns / 1_000_000_000, since_1970_ns / 1_000_000 % 1000);
     let (mut day, second) = (seconds / DAY, seconds % DAY);

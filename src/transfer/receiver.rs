@@ -98,10 +98,10 @@ impl Receiver {
         let mut caller = self.settings.waiting_caller();
         let connections = meet(self.peer, self.settings.congestion(), &mut caller)?;
         caller.deadline = self.settings.deadline_from(now());
-        caller.tell(&Event::Connected { peer: connections.peer(), channels: connections.channels() });
+        let (peer, session) = (connections.peer(), Some(connections.session));
+        caller.tell(&Event::Connected { peer, channels: connections.channels(), session });
         let ring = ring::open(&caller.cancel)?;
         let congestion = connections.congestion();
-        let session = Some(connections.session);
         let parts = Parts {
             control: connections.control,
             data: connections.data,

@@ -126,13 +126,13 @@ impl Sender {
         let mut caller = self.settings.connecting_caller(begun);
         let connections = meet(self.peer, channels, self.settings.congestion(), &caller)?;
         let peer = connections.peer();
-        caller.tell(&Event::Connected { peer, channels: connections.channels() });
+        let session = Some(connections.session);
+        caller.tell(&Event::Connected { peer, channels: connections.channels(), session });
         let ring = ring::open(&caller.cancel)?;
         if let Some(hold) = &hooks.hold_pre_copy {
             ring::wake_on(&ring, hold.signal());
         }
         let congestion = connections.congestion();
-        let session = Some(connections.session);
         let loopback = peer.is_some_and(|peer| peer.ip().is_loopback());
         let parts = Parts {
             control: connections.control,

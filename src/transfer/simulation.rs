@@ -5,8 +5,8 @@
 mod bounds;
 mod early;
 mod hooks;
-mod offered;
 mod intervals;
+mod offered;
 mod precopy;
 mod timeline;
 

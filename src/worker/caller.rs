@@ -13,6 +13,7 @@ use crate::report::{Interval, RunInfo};
 use crate::time::Nanos;
 use crate::time::{nanos, now};
 use crate::vfio::State;
+use crate::wire::SessionId;
 
 /// Something that happened during a transfer.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub enum Event {
         peer: Option<SocketAddr>,
         /// Data connections.
         channels: u16,
+        /// The session's id, which both sides' reports have. A protocol without sessions has none.
+        session: Option<SessionId>,
     },
     /// Another phase began.
     Phase(Phase),

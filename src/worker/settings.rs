@@ -10,8 +10,8 @@ use super::hook::Panics;
 use crate::cancel::Cancel;
 use crate::limits::INTERVAL;
 use crate::phase::Phase;
-use crate::report::{RunInfo, rfc3339};
-use crate::time::{Nanos, nanos, since_1970};
+use crate::report::RunInfo;
+use crate::time::{Nanos, nanos};
 
 /// The settings that every builder has.
 #[derive(Default)]
@@ -32,8 +32,7 @@ impl Settings {
 
     /// Which run this is; it begins now, unless the caller has set another time.
     pub(crate) fn run(&mut self) -> Option<RunInfo> {
-        let unset = self.run.iter_mut().filter(|run| run.started_at.is_empty());
-        unset.for_each(|run| run.started_at = rfc3339(since_1970()));
+        self.run.iter_mut().for_each(RunInfo::begin);
         self.run.clone()
     }
 

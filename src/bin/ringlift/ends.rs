@@ -61,6 +61,17 @@ impl SourceSpec {
         }
     }
 
+    /// What it is called on the command line.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            SourceSpec::Vfio(_) => "vfio",
+            SourceSpec::File(_) => "file",
+            SourceSpec::Fd(_) => "fd",
+            SourceSpec::Synthetic(_) => "synthetic",
+            SourceSpec::Null(_) => "null",
+        }
+    }
+
     fn open(&self) -> Result<Box<dyn Source>, DeviceError> {
         Ok(match self {
             SourceSpec::Vfio(path) => Box::new(VfioSource::open(path)?),
@@ -79,6 +90,17 @@ impl SinkSpec {
             SinkSpec::File(path) => Some(path.clone()),
             SinkSpec::Fd(fd) => Some(of_fd(*fd)),
             SinkSpec::Vfio(_) | SinkSpec::Verify | SinkSpec::Discard => None,
+        }
+    }
+
+    /// What it is called on the command line.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            SinkSpec::Vfio(_) => "vfio",
+            SinkSpec::File(_) => "file",
+            SinkSpec::Fd(_) => "fd",
+            SinkSpec::Verify => "verify",
+            SinkSpec::Discard => "discard",
         }
     }
 

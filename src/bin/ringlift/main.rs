@@ -10,12 +10,14 @@ mod documents;
 mod ends;
 mod exit;
 mod files;
+mod live;
 mod metric;
 mod page;
 mod peer;
 mod random;
 mod show;
 mod signals;
+mod stream;
 
 use std::hint::black_box;
 use std::io::Write;

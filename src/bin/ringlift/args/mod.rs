@@ -2,7 +2,9 @@
 
 mod bench;
 mod compare;
+mod demo;
 mod devices;
+mod live;
 mod qemu;
 mod recv;
 mod report;
@@ -22,7 +24,9 @@ use ringlift::wire::is_name;
 
 pub(crate) use self::bench::{Bench, SourceKind};
 pub(crate) use self::compare::{Compare, CompareCommand, CompareFiles, CompareRun, Judging, Outputs};
+pub(crate) use self::demo::Demo;
 pub(crate) use self::devices::Devices;
+pub(crate) use self::live::Live;
 pub(crate) use self::qemu::{Capture, DeviceId, Extract, Inspect, PaceKind, Qemu, Replay};
 pub(crate) use self::recv::Recv;
 pub(crate) use self::report::Report;
@@ -31,10 +35,13 @@ use crate::condition::Condition;
 use crate::ends::{Named, SinkSpec, SourceSpec};
 use crate::show::json::JsonTarget;
 use crate::show::units::{Size, duration};
+use crate::show::warnings;
 
 /// Parses the command line; one that makes no sense ends the process with status 2 and a message.
 pub(crate) fn typed() -> Command {
-    Cli::parse().command
+    let Cli { command, quiet_warning } = Cli::parse();
+    warnings::quiet(quiet_warning);
+    command
 }
 
 // In the texts below a paragraph is one line, joined by `\` where the source breaks it, and clap wraps it to the terminal. Lists
@@ -64,6 +71,9 @@ Examples:
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Keeps warnings of this kind off the terminal: the word in the brackets. Repeat for several, or write commas
+    #[arg(long, value_name = "CODE", global = true, value_delimiter = ',', value_parser = warnings::code)]
+    quiet_warning: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -88,33 +98,6 @@ pub(crate) enum Command {
     Qemu(Qemu),
 }
 
-const DEMO_EXAMPLES: &str = "\
-Examples:
-  ringlift demo
-  ringlift demo --devices 8 --channels 4 --size 1GiB --json demo.json";
-
-#[derive(Debug, Args)]
-#[command(after_help = DEMO_EXAMPLES)]
-pub(crate) struct Demo {
-    /// Number of devices
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = devices)]
-    pub(crate) devices: u16,
-    /// Number of data connections
-    #[arg(long, value_name = "N", default_value_t = limits::CHANNELS_DEFAULT as u16, value_parser = channels)]
-    pub(crate) channels: u16,
-    /// State size of each device, such as 4096, 64KiB, 1MiB or 2GiB
-    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
-    pub(crate) size: Size,
-    /// Writes the reports of sender and receiver to FILE, one per line; - is stdout, and replaces the tables
-    #[arg(long, value_name = "FILE", value_parser = json())]
-    pub(crate) json: Option<JsonTarget>,
-    /// Exits with status 6 if this holds for the complete transfer, such as downtime>300ms or send.p99>=5ms. Repeat for several
-    #[arg(long = "fail-if", value_name = "CONDITION")]
-    pub(crate) fail_if: Vec<Condition>,
-    #[command(flatten)]
-    pub(crate) run: Run,
-}
-
 const SEND_EXAMPLES: &str = "\
 SOURCE is one of:
   vfio:PATH       a VFIO device: a PCI address, the sysfs folder of an mdev,
@@ -129,6 +112,8 @@ Examples:
   ringlift send --to 192.0.2.1:4321 --device net0=vfio:0000:41:00.1 \\
       --channels 4 --deadline 30s
   ringlift send --to 127.0.0.1:4321 --device net0=synthetic:2GiB --json -
+  ringlift send --to 192.0.2.1:4321 --device net0=vfio:0000:41:00.1 \\
+      --interval 1s --events net0.ndjson --quiet-warning plaintext
   tar -c folder | ringlift send --to 127.0.0.1:4321 --device net0=fd:0";
 
 #[derive(Debug, Args)]
@@ -173,6 +158,8 @@ pub(crate) struct Send {
     /// Exits with status 6 if this holds for the complete transfer, such as downtime>300ms or send.p99>=5ms. Repeat for several
     #[arg(long = "fail-if", value_name = "CONDITION")]
     pub(crate) fail_if: Vec<Condition>,
+    #[command(flatten)]
+    pub(crate) live: Live,
     #[command(flatten)]
     pub(crate) run: Run,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-use super::{Dialect, Run, address, json, qemu, sink};
+use super::{Dialect, Live, Run, address, json, qemu, sink};
 use crate::condition::Condition;
 use crate::ends::{Named, SinkSpec};
 use crate::show::json::JsonTarget;
@@ -38,7 +38,7 @@ Examples:
   ringlift recv --listen 127.0.0.1:0 --device net0=file:net0.state \\
       --device net1=verify
   ringlift recv --listen 0.0.0.0:4321 --plaintext --device net0=discard \\
-      --json reports.json
+      --json reports.json --events events.ndjson
   ringlift recv --bench --listen 192.0.2.1:4321 --plaintext
   ringlift recv --dialect qemu --listen 127.0.0.1:4444 --channels 4 --once \\
       --device 0000:00:01.0/vfio=vfio:0000:41:00.1";
@@ -85,6 +85,8 @@ pub(crate) struct Recv {
     /// Exits with status 6 if this holds for the complete transfer, such as downtime>300ms or send.p99>=5ms. Repeat for several
     #[arg(long = "fail-if", value_name = "CONDITION", requires = "once")]
     pub(crate) fail_if: Vec<Condition>,
+    #[command(flatten)]
+    pub(crate) live: Live,
     #[command(flatten)]
     pub(crate) run: Run,
     /// For the demo: ends with process PID, and prints only the report and the histogram

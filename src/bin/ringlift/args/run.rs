@@ -38,6 +38,13 @@ impl Run {
         }
     }
 
+    /// The same of a run that begins now.
+    pub(crate) fn begun(&self) -> RunInfo {
+        let mut info = self.info();
+        info.begin();
+        info
+    }
+
     /// The options that give another process the same run.
     pub(crate) fn words(info: &RunInfo) -> Vec<String> {
         let mut words = vec![format!("--run-id={}", info.id)];

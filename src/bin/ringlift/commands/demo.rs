@@ -3,16 +3,17 @@
 use std::net::SocketAddr;
 
 use ringlift::error::Error;
-use ringlift::report::RunInfo;
+use ringlift::report::{Role, RunInfo};
 use ringlift::source::Synthetic;
 use ringlift::{Cancel, Finished, Outcome, Sender};
 
 use crate::args::Demo;
 use crate::condition;
 use crate::exit::Exit;
+use crate::live::Live;
 use crate::peer::{Failure, Peer, Received};
+use crate::show::events::{Device, Settings, Start, nanos};
 use crate::show::json::JsonTarget;
-use crate::show::progress::Progress;
 use crate::show::units::bytes;
 use crate::show::{hlog, output, results, summary, warnings};
 use crate::signals;
@@ -29,17 +30,40 @@ fn transfer(args: &Demo) -> Result<Exit, Exit> {
     if let Some(path) = &args.run.hlog {
         hlog::check(path, [])?;
     }
-    let (cancel, progress) = (Cancel::new(), Progress::new());
+    let (cancel, live) = (Cancel::new(), Live::open(&args.live, args.json.as_ref(), &[])?);
     let names: Vec<String> = (0..args.devices).map(|idx| format!("dev{idx}")).collect();
-    let run = args.run.info();
+    let run = args.run.begun();
     let (peer, address) = Peer::start(&names, &run).map_err(|failure| failure.say())?;
     output::say(&format!("moving {} x {} over {} channels", args.devices, bytes(args.size.0), args.channels));
-    let sender =
-        sender(args, run, &names, address, &cancel, &progress).map_err(|error| warnings::error(&error))?;
-    signals::cancel_on_signals(&cancel, &progress)?;
+    let start = start(args, &live, &names, address, run.clone());
+    let sender = sender(args, run, &names, address, &cancel, &live);
+    let sender = sender.map_err(|error| live.not_begun(&start, &error))?;
+    signals::cancel_on_signals(&cancel, &live.progress)?;
+    live.begin(&start);
     let finished = sender.run();
-    progress.end();
-    conclude(args, &finished, peer.finish(progress.connected()))
+    live.progress.end();
+    let exit = conclude(args, &finished, peer.finish(live.progress.connected()));
+    live.end(exit, &finished);
+    live.close();
+    Ok(exit)
+}
+
+fn start(args: &Demo, live: &Live, names: &[String], address: SocketAddr, run: RunInfo) -> Start {
+    let settings = Settings {
+        dialect: "native",
+        interval_ns: live.every().map_or(0, nanos),
+        channels: Some(args.channels),
+        ..Settings::default()
+    };
+    Start {
+        version: env!("CARGO_PKG_VERSION"),
+        role: Role::Sender,
+        peer: Some(address),
+        listen: None,
+        settings,
+        devices: names.iter().map(|name| Device { name: name.clone(), kind: "synthetic" }).collect(),
+        run,
+    }
 }
 
 fn sender(
@@ -48,22 +72,29 @@ fn sender(
     names: &[String],
     address: SocketAddr,
     cancel: &Cancel,
-    progress: &Progress,
+    live: &Live,
 ) -> Result<Sender, Error> {
-    let shown = progress.clone();
+    let shown = live.clone();
     let mut builder = Sender::builder()
         .connect(address)
         .channels(args.channels)
         .run(run)
         .on_event(move |event| shown.show(event))
         .cancel(cancel);
+    if let Some(every) = live.every() {
+        builder = builder.interval(every);
+    }
     for name in names {
         builder = builder.device(name.as_str(), Synthetic::new(args.size.0));
     }
     Ok(builder.build()?)
 }
 
-fn conclude(args: &Demo, finished: &Finished, received: Result<Received, Failure>) -> Result<Exit, Exit> {
+fn conclude(args: &Demo, finished: &Finished, received: Result<Received, Failure>) -> Exit {
+    judge(args, finished, received).unwrap_or_else(|exit| exit)
+}
+
+fn judge(args: &Demo, finished: &Finished, received: Result<Received, Failure>) -> Result<Exit, Exit> {
     args.run.hlog.iter().for_each(|path| hlog::write(path, &finished.report));
     if let Some(json) = &args.json {
         let received = received.as_ref().ok().map(|received| &received.report);
@@ -84,10 +115,10 @@ fn conclude(args: &Demo, finished: &Finished, received: Result<Received, Failure
     // Both sides are this host: a warning that the sender has already printed is not repeated.
     let said = |text: &str| finished.report.warnings.iter().any(|one| one.text == text);
     for one in received.report.warnings.iter().filter(|one| !said(&one.text)) {
-        warnings::warning(&one.text, &one.hint);
+        warnings::warning(&one.code.to_string(), &one.text, &one.hint);
     }
     if args.json != Some(JsonTarget::Stdout) {
-        output::result(&results(finished, &received));
+        output::results(args.live.takes_stdout())(&results(finished, &received));
     }
     Ok(condition::gate(&args.fail_if, exit, [&finished.report, &received.report]))
 }

@@ -21,6 +21,7 @@ fn list() -> Exit {
     let devices = vfio::list();
     if devices.is_empty() {
         warnings::warning(
+            warnings::NO_DEVICES,
             "this host has no VFIO device",
             "bind one to its vfio driver (vfio-pci, or a vendor's that can migrate), or create an mdev",
         );

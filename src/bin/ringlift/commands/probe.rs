@@ -23,7 +23,7 @@ pub(crate) fn run(path: &Path, json: Option<&JsonTarget>) -> Result<Exit, Exit> 
         json.check([])?;
     }
     let name = path.display().to_string();
-    let (cancel, progress) = (Cancel::new(), Progress::new());
+    let (cancel, progress) = (Cancel::new(), Progress::new(false));
     let mut device = Device::open(path)
         .map_err(|error| warnings::error(&Error::Device { device: name.as_str().into(), error }))?;
     signals::cancel_on_signals(&cancel, &progress)?;

@@ -7,6 +7,7 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 use ringlift::error::Error;
+use ringlift::report::{Role, RunInfo};
 use ringlift::sink::Discard;
 use ringlift::{Cancel, Event, Finished, Listener, Receiver, qemu};
 
@@ -14,6 +15,8 @@ use crate::args::{DeviceId, Dialect, Recv};
 use crate::condition;
 use crate::ends::SinkSpec;
 use crate::exit::Exit;
+use crate::live::Live;
+use crate::show::events::{Device, Settings, Start, nanos};
 use crate::show::json::JsonTarget;
 use crate::show::progress::Progress;
 use crate::show::tally::Tally;
@@ -28,34 +31,72 @@ pub(crate) fn run(args: &Recv) -> Exit {
 fn serve(args: &Recv) -> Result<Exit, Exit> {
     check(args)?;
     follow_parent(args)?;
-    let (cancel, progress) = (Cancel::new(), Progress::new());
-    let said = |error| warnings::error(&error);
-    let listener = AnyListener::open(args).map_err(said)?;
-    let mut receiver = receiver(args, &listener, &cancel, &progress).map_err(said)?;
-    match args.bench {
-        true => signals::stop_discarding_on_signals(&cancel, &progress)?,
-        false => signals::cancel_on_signals(&cancel, &progress)?,
-    }
-    output::say(&format!("listening on {}", listener.local_addr()));
-    let mut tally = tally(args);
+    let cancel = Cancel::new();
+    let live = Live::open(&args.live, args.json.as_ref(), &written(args))?;
+    let listener = AnyListener::open(args).map_err(|error| {
+        let start = start(args, &live, args.listen, args.run.begun());
+        live.not_begun(&start, &error)
+    })?;
+    let mut tally = (args.bench && !args.once).then(Tally::new);
+    let mut is_watched = false;
     loop {
-        progress.begin();
+        let run = args.run.begun();
+        let start = start(args, &live, listener.local_addr(), run.clone());
+        let receiver = receiver(args, run, &listener, &cancel, &live);
+        let receiver = receiver.map_err(|error| live.not_begun(&start, &error))?;
+        if !is_watched {
+            match args.bench {
+                true => signals::stop_discarding_on_signals(&cancel, &live.progress)?,
+                false => signals::cancel_on_signals(&cancel, &live.progress)?,
+            }
+            output::say(&format!("listening on {}", listener.local_addr()));
+            warn_of_discarding(args, &live);
+            is_watched = true;
+        }
+        live.begin(&start);
         let finished = receiver.run();
         let exit = match &mut tally {
             Some(tally) => count(args, &finished, tally),
             None => {
-                progress.end();
+                live.progress.end();
                 conclude(args, &finished)
             }
         };
-        if args.once || exit == Exit::Cancelled || !comes_from_a_peer(&finished, &progress) {
+        live.end(exit, &finished);
+        if args.once || exit == Exit::Cancelled || !comes_from_a_peer(&finished, &live.progress) {
+            live.close();
             if let Some(tally) = tally {
-                progress.end();
+                live.progress.end();
                 output::say(&tally.totals());
             }
             return Ok(exit);
         }
-        receiver = self::receiver(args, &listener, &cancel, &progress).map_err(said)?;
+    }
+}
+
+fn start(args: &Recv, live: &Live, listen: SocketAddr, run: RunInfo) -> Start {
+    let settings = Settings {
+        dialect: match args.dialect {
+            Dialect::Native => "native",
+            Dialect::Qemu => "qemu",
+        },
+        interval_ns: live.every().map_or(0, nanos),
+        channels: args.channels,
+        pool: args.pool.map(|pool| pool.0),
+        congestion: args.congestion.clone(),
+        deadline_ns: args.deadline.map(nanos),
+        ..Settings::default()
+    };
+    let devices =
+        args.devices.iter().map(|device| Device { name: device.name.clone(), kind: device.end.kind() });
+    Start {
+        version: env!("CARGO_PKG_VERSION"),
+        role: Role::Receiver,
+        peer: None,
+        listen: Some(listen),
+        settings,
+        devices: devices.collect(),
+        run,
     }
 }
 
@@ -99,16 +140,17 @@ impl Worker {
 /// The sinks are opened anew for each transfer, so that nothing is carried over from one transfer to the next.
 fn receiver(
     args: &Recv,
+    run: RunInfo,
     listener: &AnyListener,
     cancel: &Cancel,
-    progress: &Progress,
+    live: &Live,
 ) -> Result<Worker, Error> {
-    let (shown, is_quiet) = (progress.clone(), args.bench && !args.once);
+    let (shown, is_quiet) = (live.clone(), args.bench && !args.once);
     let shown = move |event: &Event| if is_quiet { shown.note(event) } else { shown.show(event) };
     match listener {
         AnyListener::Native(listener) => {
             let mut builder = Receiver::builder().listener(listener).on_event(shown).cancel(cancel);
-            builder = builder.run(args.run.info());
+            builder = builder.run(run);
             if args.bench {
                 builder = builder.devices_by(|_| Ok(Some(Box::new(Discard))));
             }
@@ -121,6 +163,9 @@ fn receiver(
             if let Some(pool_max) = args.pool_max {
                 builder = builder.pool_max(pool_max.0);
             }
+            if let Some(every) = live.every() {
+                builder = builder.interval(every);
+            }
             if let Some(deadline) = args.deadline {
                 builder = builder.deadline(deadline);
             }
@@ -128,7 +173,7 @@ fn receiver(
         }
         AnyListener::Qemu(listener) => {
             let mut builder = qemu::Receiver::builder().listener(listener).on_event(shown).cancel(cancel);
-            builder = builder.run(args.run.info());
+            builder = builder.run(run);
             for device in &args.devices {
                 let DeviceId { idstr, instance } = DeviceId::of(&device.name);
                 builder = builder.boxed_device(&idstr, device.open()?).instance(instance);
@@ -161,10 +206,8 @@ fn comes_from_a_peer(finished: &Finished, progress: &Progress) -> bool {
 fn conclude(args: &Recv, finished: &Finished) -> Exit {
     let json = args.json.as_ref();
     args.run.hlog.iter().for_each(|path| hlog::write(path, &finished.report));
-    let exit = match stdout_is_a_device(args) {
-        true => results::conclude(finished, json, args.once, |text| output::say(text.trim_end())),
-        false => results::conclude(finished, json, args.once, output::result),
-    };
+    let print = output::results(stdout_is_a_device(args) || args.live.takes_stdout());
+    let exit = results::conclude(finished, json, args.once, print);
     let exit = condition::gate(&args.fail_if, exit, [&finished.report]);
     if args.with_parent.is_some() {
         output::result(&results::histogram_of(&finished.histograms));
@@ -172,15 +215,15 @@ fn conclude(args: &Recv, finished: &Finished) -> Exit {
     exit
 }
 
-/// What is counted in place of tables; says first that nothing is kept.
-fn tally(args: &Recv) -> Option<Tally> {
+/// Says that nothing is kept.
+fn warn_of_discarding(args: &Recv, live: &Live) {
     if args.bench {
-        warnings::warning(
+        live.warn(
+            warnings::DISCARDED,
             "everything that is sent here is discarded, whoever sends it",
             "a device that is moved here is lost: stop this receiver when the bench is over",
         );
     }
-    (args.bench && !args.once).then(Tally::new)
 }
 
 /// One of many transfers whose state is discarded.
@@ -213,7 +256,11 @@ fn check(args: &Recv) -> Result<(), Exit> {
             "name a file with --json",
         ));
     }
-    let written: Vec<PathBuf> = args.devices.iter().filter_map(|device| device.end.path()).collect();
+    if stdout_is_a_device(args) && args.live.takes_stdout() {
+        let text = "stdout cannot take both a device's state and the events";
+        return Err(warnings::usage(text, "name a file with --events"));
+    }
+    let written = written(args);
     if let Some(json) = &args.json {
         json.check(written.iter().map(PathBuf::as_path))?;
     }
@@ -221,6 +268,11 @@ fn check(args: &Recv) -> Result<(), Exit> {
         Some(path) => hlog::check(path, written.iter().map(PathBuf::as_path)),
         None => Ok(()),
     }
+}
+
+/// The files that devices write.
+fn written(args: &Recv) -> Vec<PathBuf> {
+    args.devices.iter().filter_map(|device| device.end.path()).collect()
 }
 
 /// Refuses options that only the other protocol has.

@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 
 use ringlift::error::Error;
+use ringlift::report::{Role, RunInfo};
 use ringlift::{Cancel, Checksum, Parked, Sender, ZeroCopy};
 
 use crate::args::{ChecksumKind, Send, ZeroCopyWhen};
 use crate::condition;
 use crate::ends::SourceSpec;
 use crate::exit::Exit;
-use crate::show::progress::Progress;
+use crate::live::Live;
+use crate::show::events::{Device, Settings, Start, nanos};
+use crate::show::words::word;
 use crate::show::{hlog, output, results, warnings};
 use crate::signals;
 
@@ -26,19 +29,54 @@ fn transfer(args: &Send) -> Result<Exit, Exit> {
     if let Some(path) = &args.run.hlog {
         hlog::check(path, read.iter().map(PathBuf::as_path))?;
     }
-    warnings::warn_of_plaintext(args.to);
-    let (cancel, progress) = (Cancel::new(), Progress::new());
-    let sender = sender(args, &cancel, &progress).map_err(|error| warnings::error(&error))?;
-    signals::cancel_on_signals(&cancel, &progress)?;
+    let (cancel, live) = (Cancel::new(), Live::open(&args.live, args.json.as_ref(), &read)?);
+    let run = args.run.begun();
+    let start = start(args, &live, run.clone());
+    let sender = sender(args, run, &cancel, &live).map_err(|error| live.not_begun(&start, &error))?;
+    signals::cancel_on_signals(&cancel, &live.progress)?;
+    live.begin(&start);
+    if let Some((text, hint)) = warnings::of_plaintext(args.to) {
+        live.warn(warnings::PLAINTEXT, &text, hint);
+    }
     let finished = sender.run();
-    progress.end();
-    let exit = results::conclude(&finished, args.json.as_ref(), true, output::result);
+    live.progress.end();
+    let exit =
+        results::conclude(&finished, args.json.as_ref(), true, output::results(args.live.takes_stdout()));
     args.run.hlog.iter().for_each(|path| hlog::write(path, &finished.report));
     let exit = condition::gate(&args.fail_if, exit, [&finished.report]);
+    live.end(exit, &finished);
+    live.close();
     if args.devices.iter().any(|device| matches!(device.end, SourceSpec::Vfio(_))) {
         hold(finished.parked)?;
     }
     Ok(exit)
+}
+
+fn start(args: &Send, live: &Live, run: RunInfo) -> Start {
+    let settings = Settings {
+        dialect: "native",
+        interval_ns: live.every().map_or(0, nanos),
+        channels: Some(args.channels),
+        packet_size: Some(args.packet_size),
+        pool: Some(args.pool.0),
+        zero_copy: Some(word(args.zero_copy)),
+        checksum: Some(word(args.checksum)),
+        congestion: args.congestion.clone(),
+        deadline_ns: args.deadline.map(nanos),
+        downtime_max_ns: Some(nanos(args.downtime_max)),
+        downtime_limit_ns: Some(nanos(args.downtime_limit)),
+    };
+    let devices =
+        args.devices.iter().map(|device| Device { name: device.name.clone(), kind: device.end.kind() });
+    Start {
+        version: env!("CARGO_PKG_VERSION"),
+        role: Role::Sender,
+        peer: Some(args.to),
+        listen: None,
+        settings,
+        devices: devices.collect(),
+        run,
+    }
 }
 
 /// A VFIO device that is closed loses its state: while it is unknown which side runs, it is held until the user has
@@ -55,8 +93,8 @@ fn hold(parked: Vec<Parked>) -> Result<(), Exit> {
     signals::await_one()
 }
 
-fn sender(args: &Send, cancel: &Cancel, progress: &Progress) -> Result<Sender, Error> {
-    let shown = progress.clone();
+fn sender(args: &Send, run: RunInfo, cancel: &Cancel, live: &Live) -> Result<Sender, Error> {
+    let shown = live.clone();
     let mut builder = Sender::builder()
         .connect(args.to)
         .channels(args.channels)
@@ -66,7 +104,7 @@ fn sender(args: &Send, cancel: &Cancel, progress: &Progress) -> Result<Sender, E
         .checksum(args.checksum.into())
         .downtime_max(args.downtime_max)
         .downtime_limit(args.downtime_limit)
-        .run(args.run.info())
+        .run(run)
         .on_event(move |event| shown.show(event))
         .cancel(cancel);
     for device in &args.devices {
@@ -77,6 +115,9 @@ fn sender(args: &Send, cancel: &Cancel, progress: &Progress) -> Result<Sender, E
     }
     if let Some(deadline) = args.deadline {
         builder = builder.deadline(deadline);
+    }
+    if let Some(every) = live.every() {
+        builder = builder.interval(every);
     }
     Ok(builder.build()?)
 }

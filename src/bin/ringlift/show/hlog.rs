@@ -23,7 +23,8 @@ pub(crate) fn write(path: &Path, report: &Report) {
     match log(report) {
         Ok(text) => JsonTarget::File(path.to_owned()).write_text(&text),
         Err(error) => {
-            warnings::warning(&format!("the histograms were not written: {error}"), "name another file")
+            let text = format!("the histograms were not written: {error}");
+            warnings::warning(warnings::NOT_WRITTEN, &text, "name another file");
         }
     }
 }

@@ -110,7 +110,11 @@ fn pretty(report: &impl Serialize) -> io::Result<String> {
 fn warn_unless(written: io::Result<()>) {
     if let Err(error) = written {
         let text = format!("the report was not written: {error}");
-        warnings::warning(&text, "look at the disk's free space and the folder's permissions");
+        warnings::warning(
+            warnings::NOT_WRITTEN,
+            &text,
+            "look at the disk's free space and the folder's permissions",
+        );
     }
 }
 

@@ -2,10 +2,12 @@
 
 pub(crate) mod bench;
 pub(crate) mod comparison;
+pub(crate) mod events;
 pub(crate) mod exports;
 pub(crate) mod hints;
 pub(crate) mod histogram;
 pub(crate) mod hlog;
+pub(crate) mod interval;
 pub(crate) mod json;
 pub(crate) mod output;
 pub(crate) mod pace;
@@ -20,3 +22,4 @@ pub(crate) mod tally;
 pub(crate) mod timeline;
 pub(crate) mod units;
 pub(crate) mod warnings;
+pub(crate) mod words;

@@ -15,6 +15,11 @@ pub(crate) fn result(text: &str) {
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
+/// What prints results: to stdout, unless that is for something else.
+pub(crate) fn results(stdout_is_taken: bool) -> fn(&str) {
+    if stdout_is_taken { |text| say(text.trim_end()) } else { result }
+}
+
 /// Whether stderr is a terminal, so that a progress bar is visible.
 pub(crate) fn is_watched() -> bool {
     io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")

@@ -26,12 +26,14 @@ pub(crate) struct Progress {
     /// The phase of the transfer, and what the last line off a terminal told.
     pace: Arc<Mutex<(Option<Phase>, Pace)>>,
     since: Instant,
+    /// Something else tells how far it has come.
+    is_told: bool,
 }
 
 impl Progress {
-    /// A bar when stderr is a terminal.
+    /// A bar when stderr is a terminal. Lines of how far it has come off one, unless they are told elsewhere.
     #[expect(clippy::disallowed_methods, reason = "the command has no ring that has the clock")]
-    pub(crate) fn new() -> Progress {
+    pub(crate) fn new(is_told: bool) -> Progress {
         let bar = output::is_watched().then(ProgressBar::hidden);
         Progress {
             bar,
@@ -39,6 +41,7 @@ impl Progress {
             rejected: Arc::default(),
             pace: Arc::default(),
             since: Instant::now(),
+            is_told,
         }
     }
 
@@ -68,9 +71,14 @@ impl Progress {
 
     /// Prints a message line, above the bar.
     pub(crate) fn say(&self, line: &str) {
+        self.pause(|| output::say(line));
+    }
+
+    /// Does something that prints, without the bar in the way.
+    pub(crate) fn pause(&self, print: impl FnOnce()) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| output::say(line)),
-            None => output::say(line),
+            Some(bar) => bar.suspend(print),
+            None => print(),
         }
     }
 
@@ -80,7 +88,7 @@ impl Progress {
         let ended = self.rejected().ended(now);
         self.sum_up(ended);
         match event {
-            Event::Connected { peer, channels } => {
+            Event::Connected { peer, channels, .. } => {
                 self.connected.store(true, Ordering::Relaxed);
                 self.say(&connected(*peer, *channels));
                 if let Some(bar) = &self.bar {
@@ -151,6 +159,9 @@ impl Progress {
 
     /// Off a terminal: no long phase is silent.
     fn tell(&self, bytes: u64, estimate: Option<u64>, elapsed: Duration) {
+        if self.is_told {
+            return;
+        }
         let (phase, pace) = &mut *self.pace();
         let phase = phase.map_or_else(String::new, |phase| phase.to_string());
         if let Some(line) = pace.line(elapsed, &phase, bytes, estimate) {

@@ -45,7 +45,7 @@ fn measure(args: &Bench) -> Result<Exit, Exit> {
     }
     let seed = random::seed(args.seed)?;
     let cancel = Cancel::new();
-    signals::sum_up_on_signals(&cancel, &Progress::new())?;
+    signals::sum_up_on_signals(&cancel, &Progress::new(false))?;
     let rounds = args.rounds;
     output::say(&format!("cells: {}, rounds: {rounds}, seed: {seed}", cells.len()));
     let mut bench = Running {

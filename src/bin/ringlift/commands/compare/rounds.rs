@@ -33,7 +33,7 @@ pub(super) fn compare(args: &CompareRun) -> Result<CompareReport, Exit> {
     }
     let seed = random::seed(args.seed)?;
     let cancel = Cancel::new();
-    signals::give_up_on_signals(&cancel, &Progress::new())?;
+    signals::give_up_on_signals(&cancel, &Progress::new(false))?;
     let new = args.new.as_ref().unwrap_or(&args.base);
     let names = [args.base.display().to_string(), new.display().to_string()];
     let run_id = format!("compare-{seed:08x}-{}", std::process::id());

@@ -25,7 +25,7 @@ fn take(args: &args::Capture) -> Result<Exit, Exit> {
     recv::check_listen(args.listen, args.plaintext)?;
     let out = args.out.as_deref().filter(|_| !args.discard);
     args.json.as_ref().map_or(Ok(()), |json| json.check(out))?;
-    let (cancel, progress) = (Cancel::new(), Progress::new());
+    let (cancel, progress) = (Cancel::new(), Progress::new(false));
     let said = |error: Error| warnings::error(&error);
     // before announcing that it listens: an unsuitable folder is detected first
     let builder = builder(args, &cancel, &progress);

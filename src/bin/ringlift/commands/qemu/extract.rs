@@ -27,7 +27,7 @@ fn extract(args: &Extract) -> Result<Exit, Exit> {
     let name = device.id.to_string();
     let sink = Named { name: name.clone(), end: args.to.clone() };
     let sink = sink.open().map_err(|error| warnings::error(&error))?;
-    let (cancel, progress) = (Cancel::new(), Progress::new());
+    let (cancel, progress) = (Cancel::new(), Progress::new(false));
     signals::cancel_on_signals(&cancel, &progress)?;
     let shown = progress.clone();
     let finished = qemu::Extract::new(&inspection, device, sink)

@@ -26,7 +26,7 @@ fn play(args: &args::Replay) -> Result<Exit, Exit> {
     args.json.as_ref().map_or(Ok(()), |json| json.check(args.paths.iter().map(PathBuf::as_path)))?;
     let capture = whole(args)?;
     warnings::warn_of_plaintext(args.to);
-    let (cancel, progress) = (Cancel::new(), Progress::new());
+    let (cancel, progress) = (Cancel::new(), Progress::new(false));
     let (shown, answered) = (progress.clone(), progress.clone());
     let mut builder = Replay::builder(capture, args.to)
         .pace(args.pace.into())
