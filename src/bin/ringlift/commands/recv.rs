@@ -80,7 +80,7 @@ fn start(args: &Recv, live: &Live, listen: SocketAddr, run: RunInfo) -> Start {
             Dialect::Native => "native",
             Dialect::Qemu => "qemu",
         },
-        interval_ns: live.every().map_or(0, nanos),
+        interval_ns: live.every().filter(|_| args.dialect == Dialect::Native).map_or(0, nanos),
         channels: args.channels,
         pool: args.pool.map(|pool| pool.0),
         congestion: args.congestion.clone(),
@@ -277,6 +277,10 @@ fn written(args: &Recv) -> Vec<PathBuf> {
 
 /// Refuses options that only the other protocol has.
 fn check_dialect(args: &Recv) -> Result<(), Exit> {
+    if args.dialect == Dialect::Qemu && args.live.interval.is_some() {
+        let text = "--interval means nothing in QEMU's dialect: what it moves is not counted in intervals";
+        return Err(warnings::usage(text, "--events tells its phases and what happens to each device"));
+    }
     let (alien, dialect, hint) = match args.dialect {
         Dialect::Native => (
             vec![("--channels", args.channels.is_some()), ("--pool", args.pool.is_some())],

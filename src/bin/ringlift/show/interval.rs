@@ -67,9 +67,10 @@ mod tests {
     #[test]
     fn columns_stand_below_their_header_and_fit_a_terminal() {
         let text = Lines::default().line(Phase::StopCopy, &interval());
-        let expected = "\
-  elapsed phase             bytes    GB/s credit  pool  in flight reorder
-    2.0 s stop-copy      1.16 GiB   1.250    12%    0%   4.00 MiB       0";
+        let expected = concat!(
+            "  elapsed phase             bytes    GB/s credit  pool  in flight reorder\n",
+            "    2.0 s stop-copy      1.16 GiB   1.250    12%    0%   4.00 MiB       0",
+        );
         assert_eq!(text, expected);
         let most = Interval {
             end_ns: 86_400_000_000_000,
