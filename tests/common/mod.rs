@@ -7,6 +7,8 @@ pub(crate) mod captures;
 pub(crate) mod damage;
 pub(crate) mod destination;
 pub(crate) mod device;
+#[cfg(feature = "cli")]
+pub(crate) mod exposition;
 pub(crate) mod handmade;
 pub(crate) mod migration;
 pub(crate) mod outcome;

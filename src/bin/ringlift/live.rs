@@ -10,6 +10,7 @@ use ringlift::{Event, Finished};
 
 use crate::args;
 use crate::exit::Exit;
+use crate::metrics::{Counting, Metrics};
 use crate::show::events::{self, Entry, Start};
 use crate::show::interval::Lines;
 use crate::show::json::JsonTarget;
@@ -22,6 +23,7 @@ use crate::stream::Stream;
 pub(crate) struct Live {
     pub(crate) progress: Progress,
     every: Option<Duration>,
+    counting: Option<Counting>,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -52,7 +54,12 @@ impl Live {
             stream: args.events.as_ref().map(open).transpose()?,
             begun: now(),
         };
-        Ok(Live { progress, every: args.every(), shared: Arc::new(Mutex::new(shared)) })
+        Ok(Live { progress, every: args.every(), counting: None, shared: Arc::new(Mutex::new(shared)) })
+    }
+
+    /// Has metrics hear of everything, too.
+    pub(crate) fn counted(self, metrics: &Metrics) -> Live {
+        Live { every: self.every.or(metrics.interval()), counting: metrics.counting(), ..self }
     }
 
     /// How often to be told what moved, if at all.
@@ -82,6 +89,7 @@ impl Live {
     }
 
     fn put(&self, event: &Event) {
+        self.counting.iter().for_each(|counting| counting.hear(event));
         let mut shared = self.shared();
         if let Some(entry) = Entry::of(event) {
             shared.put(&entry);

@@ -12,6 +12,7 @@ mod exit;
 mod files;
 mod live;
 mod metric;
+mod metrics;
 mod page;
 mod peer;
 mod random;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use ringlift::limits;
 
-use super::{ChecksumKind, ZeroCopyWhen, address, channels, count, devices, json, packet_size};
+use super::{ChecksumKind, Metrics, ZeroCopyWhen, address, channels, count, devices, json, packet_size};
 use crate::show::json::JsonTarget;
 use crate::show::units::{Size, duration};
 
@@ -85,6 +85,8 @@ pub(crate) struct Bench {
     /// Writes a line for each cell to FILE, with commas between its columns
     #[arg(long, value_name = "FILE", value_parser = json())]
     pub(crate) csv: Option<JsonTarget>,
+    #[command(flatten)]
+    pub(crate) metrics: Metrics,
 }
 
 /// `null` or `synthetic`.

@@ -5,6 +5,7 @@ mod compare;
 mod demo;
 mod devices;
 mod live;
+mod metrics;
 mod qemu;
 mod recv;
 mod report;
@@ -27,6 +28,7 @@ pub(crate) use self::compare::{Compare, CompareCommand, CompareFiles, CompareRun
 pub(crate) use self::demo::Demo;
 pub(crate) use self::devices::Devices;
 pub(crate) use self::live::Live;
+pub(crate) use self::metrics::Metrics;
 pub(crate) use self::qemu::{Capture, DeviceId, Extract, Inspect, PaceKind, Qemu, Replay};
 pub(crate) use self::recv::Recv;
 pub(crate) use self::report::Report;
@@ -114,6 +116,8 @@ Examples:
   ringlift send --to 127.0.0.1:4321 --device net0=synthetic:2GiB --json -
   ringlift send --to 192.0.2.1:4321 --device net0=vfio:0000:41:00.1 \\
       --interval 1s --events net0.ndjson --quiet-warning plaintext
+  ringlift send --to 127.0.0.1:4321 --device net0=synthetic:2GiB \\
+      --metrics-file /var/lib/node_exporter/ringlift_send.prom
   tar -c folder | ringlift send --to 127.0.0.1:4321 --device net0=fd:0";
 
 #[derive(Debug, Args)]

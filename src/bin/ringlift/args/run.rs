@@ -1,10 +1,12 @@
-//! The options that say which run of an experiment a command is. They change nothing but its report.
+//! The options that say which run of an experiment a command is, and where its figures go beside the report. They change nothing else.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
 use ringlift::report::RunInfo;
+
+use super::metrics::Metrics;
 
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Run {
@@ -23,6 +25,8 @@ pub(crate) struct Run {
     /// Writes the histograms of all stages to FILE, as a log for the HdrHistogram tools
     #[arg(long, value_name = "FILE")]
     pub(crate) hlog: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) metrics: Metrics,
 }
 
 impl Run {

@@ -11,6 +11,7 @@ use crate::args::Demo;
 use crate::condition;
 use crate::exit::Exit;
 use crate::live::Live;
+use crate::metrics::Metrics;
 use crate::peer::{Failure, Peer, Received};
 use crate::show::events::{Device, Settings, Start, nanos};
 use crate::show::json::JsonTarget;
@@ -30,8 +31,10 @@ fn transfer(args: &Demo) -> Result<Exit, Exit> {
     if let Some(path) = &args.run.hlog {
         hlog::check(path, [])?;
     }
-    let (cancel, live) = (Cancel::new(), Live::open(&args.live, args.json.as_ref(), &[])?);
     let names: Vec<String> = (0..args.devices).map(|idx| format!("dev{idx}")).collect();
+    let metrics = Metrics::open(&args.run.metrics, args.live.interval, (Role::Sender, &names), &[])?;
+    metrics.announce();
+    let (cancel, live) = (Cancel::new(), Live::open(&args.live, args.json.as_ref(), &[])?.counted(&metrics));
     let run = args.run.begun();
     let (peer, address) = Peer::start(&names, &run).map_err(|failure| failure.say())?;
     output::say(&format!("moving {} x {} over {} channels", args.devices, bytes(args.size.0), args.channels));
@@ -42,7 +45,10 @@ fn transfer(args: &Demo) -> Result<Exit, Exit> {
     live.begin(&start);
     let finished = sender.run();
     live.progress.end();
-    let exit = conclude(args, &finished, peer.finish(live.progress.connected()));
+    metrics.end(&finished.report);
+    let received = peer.finish(live.progress.connected());
+    received.iter().for_each(|received| metrics.end_of_peer(&received.report));
+    let exit = conclude(args, &finished, received);
     live.end(exit, &finished);
     live.close();
     Ok(exit)

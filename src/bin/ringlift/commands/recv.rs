@@ -16,6 +16,7 @@ use crate::condition;
 use crate::ends::SinkSpec;
 use crate::exit::Exit;
 use crate::live::Live;
+use crate::metrics::Metrics;
 use crate::show::events::{Device, Settings, Start, nanos};
 use crate::show::json::JsonTarget;
 use crate::show::progress::Progress;
@@ -32,7 +33,8 @@ fn serve(args: &Recv) -> Result<Exit, Exit> {
     check(args)?;
     follow_parent(args)?;
     let cancel = Cancel::new();
-    let live = Live::open(&args.live, args.json.as_ref(), &written(args))?;
+    let metrics = metrics(args)?;
+    let live = Live::open(&args.live, args.json.as_ref(), &written(args))?.counted(&metrics);
     let listener = AnyListener::open(args).map_err(|error| {
         let start = start(args, &live, args.listen, args.run.begun());
         live.not_begun(&start, &error)
@@ -50,11 +52,13 @@ fn serve(args: &Recv) -> Result<Exit, Exit> {
                 false => signals::cancel_on_signals(&cancel, &live.progress)?,
             }
             output::say(&format!("listening on {}", listener.local_addr()));
+            metrics.announce();
             warn_of_discarding(args, &live);
             is_watched = true;
         }
         live.begin(&start);
         let finished = receiver.run();
+        metrics.end(&finished.report);
         let exit = match &mut tally {
             Some(tally) => count(args, &finished, tally),
             None => {
@@ -273,6 +277,11 @@ fn check(args: &Recv) -> Result<(), Exit> {
 /// The files that devices write.
 fn written(args: &Recv) -> Vec<PathBuf> {
     args.devices.iter().filter_map(|device| device.end.path()).collect()
+}
+
+fn metrics(args: &Recv) -> Result<Metrics, Exit> {
+    let devices: Vec<String> = args.devices.iter().map(|device| device.name.clone()).collect();
+    Metrics::open(&args.run.metrics, args.live.interval, (Role::Receiver, &devices), &written(args))
 }
 
 /// Refuses options that only the other protocol has.

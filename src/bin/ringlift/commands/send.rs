@@ -11,6 +11,7 @@ use crate::condition;
 use crate::ends::SourceSpec;
 use crate::exit::Exit;
 use crate::live::Live;
+use crate::metrics::Metrics;
 use crate::show::events::{Device, Settings, Start, nanos};
 use crate::show::words::word;
 use crate::show::{hlog, output, results, warnings};
@@ -29,7 +30,11 @@ fn transfer(args: &Send) -> Result<Exit, Exit> {
     if let Some(path) = &args.run.hlog {
         hlog::check(path, read.iter().map(PathBuf::as_path))?;
     }
-    let (cancel, live) = (Cancel::new(), Live::open(&args.live, args.json.as_ref(), &read)?);
+    let devices: Vec<String> = args.devices.iter().map(|device| device.name.clone()).collect();
+    let metrics = Metrics::open(&args.run.metrics, args.live.interval, (Role::Sender, &devices), &read)?;
+    metrics.announce();
+    let live = Live::open(&args.live, args.json.as_ref(), &read)?.counted(&metrics);
+    let cancel = Cancel::new();
     let run = args.run.begun();
     let start = start(args, &live, run.clone());
     let sender = sender(args, run, &cancel, &live).map_err(|error| live.not_begun(&start, &error))?;
@@ -40,6 +45,7 @@ fn transfer(args: &Send) -> Result<Exit, Exit> {
     }
     let finished = sender.run();
     live.progress.end();
+    metrics.end(&finished.report);
     let exit =
         results::conclude(&finished, args.json.as_ref(), true, output::results(args.live.takes_stdout()));
     args.run.hlog.iter().for_each(|path| hlog::write(path, &finished.report));

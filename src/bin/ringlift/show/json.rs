@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -83,6 +84,15 @@ impl JsonTarget {
 
     /// Writes a text, and says how that went.
     pub(crate) fn put(&self, json: &str) -> io::Result<()> {
+        self.put_with(json, None)
+    }
+
+    /// The same for programs of other users, whatever the umask is.
+    pub(crate) fn put_for_all(&self, text: &str) -> io::Result<()> {
+        self.put_with(text, Some(fs::Permissions::from_mode(0o644)))
+    }
+
+    fn put_with(&self, json: &str, permissions: Option<fs::Permissions>) -> io::Result<()> {
         let JsonTarget::File(path) = self else {
             output::result(json);
             return Ok(());
@@ -91,7 +101,9 @@ impl JsonTarget {
             return OpenOptions::new().write(true).open(path)?.write_all(json.as_bytes());
         }
         let (part, mut file) = part(path)?;
-        let written = file.write_all(json.as_bytes()).and_then(|()| fs::rename(&part, path));
+        let permitted = permissions.map_or(Ok(()), |permissions| file.set_permissions(permissions));
+        let written = permitted.and_then(|()| file.write_all(json.as_bytes()));
+        let written = written.and_then(|()| fs::rename(&part, path));
         if written.is_err() {
             let _ = fs::remove_file(&part);
         }
@@ -130,7 +142,12 @@ fn part(path: &Path) -> io::Result<(PathBuf, fs::File)> {
     hidden.push(name);
     hidden.push(format!(".ringlift-{}.part", std::process::id()));
     let part = path.with_file_name(hidden);
-    let file = OpenOptions::new().write(true).create_new(true).open(&part)?;
+    let create = || OpenOptions::new().write(true).create_new(true).open(&part);
+    let file = create().or_else(|error| match error.kind() {
+        // of a process that was killed and had the same number, as the first one of a container always has
+        io::ErrorKind::AlreadyExists => fs::remove_file(&part).and_then(|()| create()),
+        _ => Err(error),
+    })?;
     Ok((part, file))
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use ringlift::error::{Error, Refusal};
-use ringlift::report::Report;
+use ringlift::report::{Report, Role};
 use ringlift::{Cancel, Finished, Outcome, Sender};
 
 use self::matrix::Cell;
@@ -20,6 +20,7 @@ use self::receiver::Receiver;
 use crate::args::{self, Bench, SourceKind};
 use crate::ends::{Named, SourceSpec};
 use crate::exit::Exit;
+use crate::metrics::Metrics;
 use crate::random::{self, Random};
 use crate::show::json::JsonTarget;
 use crate::show::progress::Progress;
@@ -40,6 +41,8 @@ fn measure(args: &Bench) -> Result<Exit, Exit> {
         target.check([])?;
     }
     let cells = matrix::cells(args)?;
+    let metrics = Metrics::open(&args.metrics, None, (Role::Sender, &[]), &[])?;
+    metrics.announce();
     if let Some(to) = args.to {
         warnings::warn_of_plaintext(to);
     }
@@ -55,6 +58,7 @@ fn measure(args: &Bench) -> Result<Exit, Exit> {
         cells,
         cancel,
         random: Random::new(seed),
+        metrics,
     };
     let (measured, ended) = bench.rounds();
     bench.bar.finish_and_clear();
@@ -87,6 +91,7 @@ struct Running<'a> {
     cells: Vec<Cell>,
     cancel: Cancel,
     random: Random,
+    metrics: Metrics,
 }
 
 impl Running<'_> {
@@ -130,6 +135,7 @@ impl Running<'_> {
 
     fn transfer(&mut self, cell: &Cell) -> Result<Report, Exit> {
         let finished = self.when_not_busy(cell)?;
+        self.metrics.end(&finished.report);
         if finished.outcome == Outcome::Complete {
             return Ok(finished.report);
         }
@@ -147,9 +153,8 @@ impl Running<'_> {
         let mut said = false;
         loop {
             let to = self.receiver.address();
-            let sender =
-                sender(self.args, cell, to, &self.cancel).map_err(|error| warnings::error(&error))?;
-            let finished = sender.run();
+            let sender = sender(self.args, cell, to, (&self.cancel, &self.metrics));
+            let finished = sender.map_err(|error| warnings::error(&error))?.run();
             let is_busy = matches!(&finished.error, Some(Error::Refused { reason: Refusal::Busy, .. }));
             if !is_busy || since(begun) >= BUSY_MAX || self.cancel.is_cancelled() {
                 return Ok(finished);
@@ -178,7 +183,12 @@ fn failed(error: Option<&Error>) -> Exit {
     }
 }
 
-fn sender(args: &Bench, cell: &Cell, to: SocketAddr, cancel: &Cancel) -> Result<Sender, Error> {
+fn sender(
+    args: &Bench,
+    cell: &Cell,
+    to: SocketAddr,
+    (cancel, metrics): (&Cancel, &Metrics),
+) -> Result<Sender, Error> {
     let mut builder = Sender::builder()
         .connect(to)
         .channels(cell.channels)
@@ -195,6 +205,9 @@ fn sender(args: &Bench, cell: &Cell, to: SocketAddr, cancel: &Cancel) -> Result<
         };
         let device = Named { name: format!("d{idx}"), end };
         builder = builder.boxed_device(device.name.as_str(), device.open()?);
+    }
+    if let (Some(interval), Some(counting)) = (metrics.interval(), metrics.counting()) {
+        builder = builder.interval(interval).on_event(move |event| counting.hear(event));
     }
     if let Some(congestion) = &cell.congestion {
         builder = builder.congestion(congestion.as_str());
