@@ -1,10 +1,11 @@
 //! What the transfers of a process have moved and cost so far. Pure: it is told of intervals and reports, and never reads a clock.
 //!
 //! Invariant: no counter ever decreases. What was counted while a transfer ran stays, even where the report of one that failed
-//! has less.
+//! has less. And whatever names peers give to devices, only [`DEVICES_MAX`] of them are kept: the rest are counted together.
 
 use std::collections::BTreeMap;
 
+use ringlift::limits::DEVICES_MAX;
 use ringlift::report::{Distribution, Interval, Report, Role, TransferOutcome};
 
 use super::buckets::Buckets;
@@ -96,9 +97,16 @@ fn distributions(report: &Report) -> [&Distribution; STAGES.len()] {
 impl Side {
     /// These devices have zeros from the beginning.
     pub(super) fn devices(&mut self, names: &[String]) {
-        for name in names {
-            self.ended.devices.entry(name.clone()).or_default();
-        }
+        names.iter().for_each(|name| drop(self.kept(name.clone())));
+    }
+
+    /// The name that a device is counted by: its own, while there is room for it, or none.
+    fn kept(&mut self, name: String) -> String {
+        let kept = &mut self.ended.devices;
+        let has_room = kept.contains_key(&name) || kept.len() < DEVICES_MAX;
+        let name = if has_room { name } else { String::new() };
+        kept.entry(name.clone()).or_default();
+        name
     }
 
     /// A transfer begins.
@@ -109,7 +117,8 @@ impl Side {
 
     /// The next of its devices is prepared.
     pub(super) fn next_device(&mut self, name: &str, instance: u32) {
-        self.order.push(label(name, instance));
+        let name = self.kept(label(name, instance));
+        self.order.push(name);
     }
 
     /// Whether a transfer is under way.
@@ -136,7 +145,7 @@ impl Side {
     /// A transfer has ended.
     pub(super) fn end(&mut self, report: &Report, end_ns: u64) {
         let mut counts = self.running.take().unwrap_or_default();
-        counts.raise_to(&Counts::of(report));
+        counts.raise_to(&Counts::of(report, |name| self.kept(name)));
         self.ended.add(&counts);
         (self.in_flight_bytes, self.reorder_depth) = (0, 0);
         for ((_, outcome), count) in OUTCOMES.iter().zip(&mut self.outcomes) {
@@ -177,14 +186,14 @@ impl Side {
 }
 
 impl Counts {
-    fn of(report: &Report) -> Counts {
+    fn of(report: &Report, mut kept: impl FnMut(String) -> String) -> Counts {
         let mut counts = Counts {
             credit_stall_ns: report.backpressure.credit_stalled_ns,
             pool_stall_ns: report.backpressure.pool_stalled_ns,
             ..Counts::default()
         };
         for device in &report.devices {
-            let moved = counts.devices.entry(label(&device.name, device.instance)).or_default();
+            let moved = counts.devices.entry(kept(label(&device.name, device.instance))).or_default();
             moved.add(Moved { bytes: device.bytes, packets: device.packets });
         }
         for channel in &report.channels {
@@ -310,6 +319,30 @@ mod tests {
         let mut side = Side::default();
         side.devices(&["net0".to_owned()]);
         assert_eq!(side.counts().devices["net0"], Moved::default());
+    }
+
+    /// Each of a peer's transfers may have devices of other names.
+    #[test]
+    fn names_without_end_take_no_memory_without_end() {
+        let mut side = Side::default();
+        side.devices(&["net0".to_owned()]);
+        for transfer in 0..2 * DEVICES_MAX as u64 {
+            let name = format!("other{transfer}");
+            side.begin();
+            side.next_device(&name, 0);
+            side.interval(&interval(10, 0));
+            side.end(
+                &Report {
+                    devices: vec![DeviceReport { name, bytes: 10, ..DeviceReport::default() }],
+                    ..report()
+                },
+                1,
+            );
+        }
+        let counts = side.counts();
+        assert_eq!((counts.devices.len(), counts.devices["other7"].bytes), (DEVICES_MAX + 1, 10));
+        let all: u64 = counts.devices.values().map(|moved| moved.bytes).sum();
+        assert_eq!(all, 20 * DEVICES_MAX as u64, "those without a name are counted, too");
     }
 
     fn is_at_least(now: &Counts, then: &Counts) -> bool {
