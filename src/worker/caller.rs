@@ -80,7 +80,7 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeviceMoment {
-    /// A step of the device began.
+    /// A step of the device began. The first step of all devices begins in the order of the report's devices.
     Begins(DeviceStep),
     /// The step ended, well or not.
     Ends(DeviceStep),

@@ -50,7 +50,8 @@ impl JsonTarget {
         };
         checked.map_err(|error| {
             let text = format!("the {what} cannot be written to {}: {error}", path.display());
-            warnings::usage(&text, "name a file in a folder that can be written to, or - for stdout")
+            let stdout = if matches!(option, "--hlog" | "--metrics-file") { "" } else { ", or - for stdout" };
+            warnings::usage(&text, &format!("name a file in a folder that can be written to{stdout}"))
         })
     }
 
@@ -178,6 +179,17 @@ mod tests {
         let bytes = text.lines().map(|line| serde_json::from_str::<Report>(line).unwrap().bytes);
         assert_eq!(bytes.collect::<Vec<_>>(), [4, 5, 6]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_beside_a_file_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.prom");
+        let (left, _) = part(&path).unwrap();
+        JsonTarget::from(path.clone()).put_for_all("up 1\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "up 1\n");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        assert!(!left.exists());
     }
 
     #[test]
