@@ -24,9 +24,12 @@ pub struct Quantiles {
 
 impl Quantiles {
     pub(crate) fn of(histogram: &Histogram<u64>) -> Quantiles {
+        if histogram.is_empty() {
+            return Quantiles::default();
+        }
         Quantiles {
             count: histogram.len(),
-            min: if histogram.is_empty() { 0 } else { histogram.min() },
+            min: histogram.min(),
             p50: histogram.value_at_quantile(0.5),
             p90: histogram.value_at_quantile(0.9),
             p99: histogram.value_at_quantile(0.99),
