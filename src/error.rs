@@ -10,6 +10,7 @@
 //! | [`Error::File`] | an output file, named | 1 |
 //! | [`Error::Kernel`] | this host: io_uring, memory, sockets | 1 |
 //! | [`Error::Cancelled`], [`Error::Deadline`], [`Error::Downtime`] | the caller | 130, 1, 1 |
+//! | [`Error::DryRun`] | no one: nothing was to be moved | 0 |
 //! | [`Error::HookPanicked`], [`Error::HookRefused`] | the caller's own code | 1 |
 //! | [`Error::InDoubt`] | neither side can tell which one runs the devices | 3 |
 //!
@@ -102,6 +103,9 @@ pub enum Error {
         /// The bound.
         max: Duration,
     },
+    /// The caller wanted to know how long the devices would stand still, and no transfer.
+    #[error("this was a dry run: nothing was moved")]
+    DryRun,
     /// Code that the caller set panicked, before the hand-over. [`Finished::panic`](crate::Finished::panic) has the panic.
     #[error("{hook} panicked: {message}")]
     HookPanicked {
@@ -153,7 +157,7 @@ impl Error {
             Error::Device { error, .. } => error.hint(),
             Error::File { .. } => Some("look at the path, its permissions, and the room on its disk"),
             Error::Kernel(error) => error.hint(),
-            Error::Cancelled => None,
+            Error::Cancelled | Error::DryRun => None,
             Error::Deadline => Some(
                 "the source devices are back where they were; raise the deadline, or find what is slow in the report's latency",
             ),

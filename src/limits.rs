@@ -79,6 +79,13 @@ pub const REPORT_PIECE_MAX: usize = 64 << 10;
 pub const REPORT_WAIT: Duration = Duration::from_secs(1);
 /// How often a sender asks for the receiver's time: the fastest of some round trips is close to the network's own.
 pub const PINGS: u8 = 8;
+/// Bytes that warm all data connections of a session up, at most, and that a receiver drops: in half a second they fill a path
+/// of 1 Gbit/s, and on a faster one they are enough to measure it.
+pub const WARM_UP_MAX: u64 = 64 << 20;
+/// How long that may take; the devices run meanwhile. Slow start is over after some round trips.
+pub const WARM_UP_TIME: Duration = Duration::from_millis(500);
+/// Bytes of it in one packet: few enough to leave a slow socket soon.
+pub const WARM_UP_PACKET: u32 = 256 << 10;
 
 /// Connections that may be in their hello at the same time at a listener.
 pub const PENDING_HELLOS_MAX: usize = 64;
@@ -202,6 +209,8 @@ const _: () =
     assert!(QEMU_STATE_MAX <= PACKET_SIZE_DEFAULT, "a QEMU packet fits into a slot of the default size");
 const _: () =
     assert!(REPORT_MAX.div_ceil(REPORT_PIECE_MAX) <= CONTROL_QUEUE_MAX, "a whole report can be queued");
+const _: () =
+    assert!(WARM_UP_MAX / CHANNELS_MAX as u64 >= PACKET_SIZE_MIN as u64, "each connection can be warmed up");
 const _: () = assert!(DEVICES_MAX <= u16::MAX as usize);
 const _: () = assert!(INTERVALS_MAX.is_multiple_of(2), "neighbours become one in pairs");
 const _: () = assert!(AGREEMENT_MAX.as_secs() > GATHER_TIMEOUT.as_secs());

@@ -213,6 +213,36 @@ fn a_serving_receiver_serves_on_and_adds_a_report_for_each_transfer() {
 }
 
 #[test]
+fn a_dry_run_predicts_and_harms_no_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let reports = folder.path().join("reports.json");
+    let file = format!("a=file:{}", folder.path().join("a.state").display());
+    let recv = Recv::start(&["--device", &file, "--json", reports.to_str().unwrap()]);
+
+    let device = ["--device", "a=synthetic:3MiB"];
+    let dry = send(&recv.address, &[&device[..], &["--dry-run"]].concat());
+    assert_eq!(code(&dry), 0, "{}", text(&dry.stderr));
+    let told = text(&dry.stdout);
+    assert!(told.contains("3.00 MiB at ") && told.contains("at least"), "{told}");
+    assert!(text(&dry.stderr).contains("this was a dry run: nothing was moved"), "{}", text(&dry.stderr));
+    assert!(!names(folder.path()).contains(&"a.state".to_owned()), "nothing was moved");
+
+    let report = send(&recv.address, &[&device[..], &["--dry-run", "--json", "-"]].concat());
+    let report = &lines(&report.stdout)[0];
+    assert_eq!((&report["outcome"], &report["bytes"]), (&"aborted".into(), &0.into()));
+    assert_eq!(report["prediction"]["rate_from"], "warm_up");
+    assert!(report["prediction"]["round_trip_ns"].as_u64().unwrap() > 0, "{report}");
+
+    let sent = send(&recv.address, &device);
+    assert_eq!(code(&sent), 0, "{}", text(&sent.stderr));
+    assert!(text(&sent.stdout).contains("predicted downtime: "), "{}", text(&sent.stdout));
+    recv.signal("TERM");
+    let (_, _, words) = recv.end();
+    assert_eq!(words.matches("the sender made a dry run: it moved nothing").count(), 2, "{words}");
+    assert!(names(folder.path()).contains(&"a.state".to_owned()));
+}
+
+#[test]
 fn a_receiver_that_waits_ends_on_either_signal() {
     for signal in ["INT", "TERM"] {
         let recv = Recv::start(&["--once", "--device", "net0=discard"]);

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
+#[path = "reports/samples.rs"]
+mod samples;
 
 use std::fmt::Debug;
 use std::fs;
@@ -10,29 +12,26 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use common::captures::{Capture, fixture};
+use common::captures::fixture;
 use common::destination::{Destination, Manners};
 use common::schema::{assert_same_properties, faults, schema_words, type_words, valid};
 use common::source::{Streams, migrate};
 use common::{Running, loopback};
-use ringlift::compare::{
-    ArmReport, ChangeReport, CompanionReport, CompareReport, DifferenceReport, MetricReport, ModesReport,
-    NoteCode, NoteReport, SeriesReport, Verdict,
-};
+use ringlift::compare::{NoteCode, Verdict};
 use ringlift::qemu::capture::inspect;
 use ringlift::qemu::{self, Captured, Replay, Replayed};
 use ringlift::report::{
-    self, Answer, Backpressure, BenchCell, BenchFigure, BenchReport, BenchSource, CaptureReport,
-    ChannelReport, ClockOffset, ConnectionKind, Cost, DeviceReport, Distribution, Downtime, ErrorReport,
-    HostDetails, HugePages, InspectReport, Interval, Latency, Nic, PeerReport, PieceKind, PreCopyEnd,
-    PreCopyReport, Prediction, ProbeOutcome, ProbeReport, ProbedArc, ProbedEnd, ProbedInfo, ProbedReads,
-    ReplayPace, ReplayReport, Report, Role, RunInfo, Schema, Settings, StreamOutcome, TcpReport,
-    TimelineEntry, TimelineWhat, TransferOutcome, Warning, WarningCode,
+    self, Answer, BenchSource, CaptureReport, ChannelReport, ConnectionKind, HugePages, InspectReport,
+    Interval, PieceKind, PreCopyEnd, ProbeOutcome, ProbedEnd, RateFrom, ReplayPace, ReplayReport, Report,
+    Role, RunInfo, StreamOutcome, TcpReport, TimelineWhat, TransferOutcome, WarningCode,
 };
 use ringlift::sink::{Discard, Verify};
 use ringlift::source::Synthetic;
 use ringlift::vfio::State;
 use ringlift::{Checksum, Finished, Listener, Outcome, Receiver, Sender, ZeroCopy};
+use samples::{
+    full_bench, full_capture, full_comparison, full_inspect, full_probe, full_replay, full_transfer,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -47,15 +46,6 @@ const BENCH: &str = include_str!("../docs/bench.schema.json");
 
 fn parsed(schema: &str) -> Value {
     serde_json::from_str(schema).unwrap()
-}
-
-fn an_error() -> ErrorReport {
-    ErrorReport { text: "cancelled".to_owned(), hint: Some("do not".to_owned()) }
-}
-
-fn a_warning() -> Warning {
-    let (text, hint) = ("the pool lies on ordinary pages".to_owned(), "reserve huge pages".to_owned());
-    Warning { code: WarningCode::NoHugePages, text, hint }
 }
 
 /// A small transfer between two threads; returns the results of the sender and the receiver.
@@ -106,190 +96,6 @@ fn replay(streams: &Streams, manners: Manners) -> Replayed {
     running.finish()
 }
 
-/// A transfer's report in which nothing is empty.
-fn full_transfer() -> Report {
-    Report {
-        schema: Schema::default(),
-        run: Some(RunInfo { arm: Some("a".to_owned()), round: Some(1), ..RunInfo::default() }),
-        session: Some("0123456789abcdef0123456789abcdef".to_owned()),
-        peer: Some(PeerReport { address: Some("192.0.2.1:4321".to_owned()) }),
-        role: Role::Sender,
-        outcome: TransferOutcome::Aborted,
-        error: Some(an_error()),
-        bytes: 1,
-        packets: 1,
-        duration_ns: 1,
-        throughput_bytes_per_s: 1e9,
-        settings: Settings {
-            dialect: "qemu".to_owned(),
-            checksum: report::Checksum::Crc32c,
-            zero_copy: Some(report::ZeroCopy::Auto),
-            ..Settings::default()
-        },
-        host: HostDetails { nic: Some(Nic::default()), ..HostDetails::default() },
-        cost: Some(Cost::default()),
-        devices: vec![DeviceReport { crc32c: Some("0123abcd".to_owned()), ..DeviceReport::default() }],
-        channels: vec![ChannelReport { tcp: Some(TcpReport::default()), ..ChannelReport::default() }],
-        latency_ns: Latency {
-            read: Distribution {
-                mean: 1.5,
-                histogram: Some("HISTFAA=".to_owned()),
-                ..Distribution::default()
-            },
-            ..Latency::default()
-        },
-        backpressure: Backpressure::default(),
-        downtime: Downtime { rollback_ns: 1, simulated: true, ..Downtime::default() },
-        precopy: Some(PreCopyReport {
-            duration_ns: 1,
-            bytes: 1,
-            left_bytes: Some(1),
-            limit_bytes: 1,
-            rate_bytes_per_s: 1,
-            asked: 1,
-            end: PreCopyEnd::Converged,
-        }),
-        prediction: Some(Prediction { came_true: Some(true), ..Prediction::default() }),
-        intervals: vec![Interval { device_bytes: vec![1], channel_bytes: vec![2], ..Interval::default() }],
-        clock: Some(ClockOffset { offset_ns: -1, error_ns: 1 }),
-        other_side: None,
-        timeline: vec![an_arc()],
-        warnings: vec![a_warning()],
-    }
-}
-
-fn an_arc() -> TimelineEntry {
-    TimelineEntry {
-        side: Role::Sender,
-        device: Some(0),
-        channel: Some(0),
-        what: TimelineWhat::Arc,
-        from: Some(State::RunningP2p),
-        to: Some(State::Stop),
-        begin_ns: 1,
-        end_ns: 2,
-    }
-}
-
-fn full_capture() -> CaptureReport {
-    let report = capture(&Streams::of("device-on-channels-ack"), 2).report;
-    assert_eq!(report.outcome, StreamOutcome::Complete);
-    CaptureReport { error: Some(an_error()), warnings: vec![a_warning()], ..report }
-}
-
-fn full_replay() -> ReplayReport {
-    let report = replay(&Streams::of("device-on-channels-ack"), Manners::default()).report;
-    assert_eq!(report.outcome, StreamOutcome::Complete);
-    ReplayReport { error: Some(an_error()), warnings: vec![a_warning()], ..report }
-}
-
-fn full_bench() -> BenchReport {
-    let transfer = full_transfer();
-    let figure =
-        || BenchFigure { median: 2.5, spread: 0.1, low: Some(2.0), high: Some(3.0), values: vec![2.5] };
-    let cell = BenchCell {
-        devices: 1,
-        channels: 2,
-        packet_size: 4096,
-        checksum: report::Checksum::None,
-        zero_copy: report::ZeroCopy::On,
-        congestion: Some("cubic".to_owned()),
-        throughput_bytes_per_s: figure(),
-        duration_ns: figure(),
-        sender_cpu_ns_per_gib: Some(figure()),
-        receiver_cpu_ns_per_gib: Some(figure()),
-        credit_stalls: 1,
-        pool_stalls: 2,
-        latency_ns: transfer.latency_ns,
-    };
-    BenchReport {
-        schema: Schema::default(),
-        seed: 7,
-        rounds: 1,
-        complete: true,
-        size: 4096,
-        source: BenchSource::Null,
-        to: "loopback".to_owned(),
-        host: transfer.host,
-        sender_peak_rss_bytes: Some(1),
-        receiver_peak_rss_bytes: Some(1),
-        cells: vec![cell],
-    }
-}
-
-fn full_comparison() -> CompareReport {
-    let text = || "text".to_owned();
-    let arm = || ArmReport { name: text(), ringlift: Some(text()) };
-    let series = || SeriesReport {
-        median: 100.5,
-        spread: 0.1,
-        noise: 0.1,
-        autocorrelation: -0.5,
-        modes: Some(ModesReport { low: 90.0, high: 120.0, high_share: 0.3 }),
-        values: vec![100.0, 101.0],
-    };
-    let metric = MetricReport {
-        name: text(),
-        unit: "ns/GiB".to_owned(),
-        smaller_is_better: true,
-        gates: true,
-        verdict: Verdict::CannotTell,
-        base: series(),
-        new: series(),
-        change: ChangeReport { estimate: 0.01, low: None, high: Some(0.2) },
-        smallest_visible: 0.1,
-        rounds_to_decide: Some(100),
-    };
-    CompareReport {
-        schema: Schema::default(),
-        verdict: Verdict::NoChange,
-        base: arm(),
-        new: arm(),
-        calibration: true,
-        run_id: Some(text()),
-        seed: Some(1),
-        rounds: 2,
-        interleaved: true,
-        max_regression: 0.05,
-        confident: false,
-        z: 2.0,
-        metrics: vec![metric],
-        companions: vec![CompanionReport {
-            name: text(),
-            base: 1.0,
-            new: 2.0,
-            tolerance: 0.1,
-            differs: true,
-        }],
-        differences: vec![DifferenceReport { what: text(), base: text(), new: text() }],
-        notes: vec![NoteReport { code: NoteCode::Noise, text: text() }],
-    }
-}
-
-fn full_inspect() -> InspectReport {
-    let capture =
-        Capture::of("device-on-channels").with("multifd-1.bin", |bytes| bytes.truncate(bytes.len() - 1));
-    let report = capture.inspect().report();
-    assert!(!report.ok);
-    report
-}
-
-/// A probe in which nothing is empty.
-fn full_probe() -> ProbeReport {
-    let found = || ProbedReads { behind_end: Some(ProbedEnd::Zero), ..ProbedReads::default() };
-    ProbeReport {
-        error: Some(an_error()),
-        features: vec!["STOP_COPY".to_owned()],
-        arcs: vec![ProbedArc::default()],
-        pre_copy: Some(found()),
-        pre_copy_info: vec![ProbedInfo::default()],
-        stop_copy: Some(found()),
-        ..ProbeReport::default()
-    }
-}
-
-// ── types and schemas ────────────────────────────────────────────────────────────────────────────────────────────────
-
 #[test]
 fn every_report_has_every_property_of_its_schema_and_no_other() {
     fn check<R: Serialize + DeserializeOwned + PartialEq + Debug>(schema: &str, full: &R, least: usize) {
@@ -322,6 +128,7 @@ fn the_schemas_have_the_words_that_the_types_have() {
             ("/properties/role", type_words::<Role>()),
             ("/properties/outcome", type_words::<TransferOutcome>()),
             ("/$defs/precopy/properties/end", type_words::<PreCopyEnd>()),
+            ("/$defs/prediction/properties/rate_from", type_words::<RateFrom>()),
             ("/properties/settings/properties/dialect", dialects),
             ("/properties/settings/properties/checksum", type_words::<report::Checksum>()),
             ("/properties/settings/properties/zero_copy", type_words::<report::ZeroCopy>()),
@@ -529,6 +336,10 @@ fn the_report_of_a_migration_from_a_qemu_is_valid() {
         migrate(listener.local_addr(), &streams, false);
         let finished = running.finish();
         assert_eq!((finished.outcome, finished.report.settings.dialect.as_str()), (outcome, "qemu"));
+        let report = &finished.report;
+        let moved = report.intervals.iter().flat_map(|interval| &interval.device_bytes).sum::<u64>();
+        assert_eq!((moved, report.intervals.is_empty()), (report.bytes, outcome != Outcome::Complete));
+        assert!((&report.clock, &report.other_side) == (&None, &None), "QEMU has neither pings nor a report");
         valid(&parsed(TRANSFER), &finished.report);
     }
 }

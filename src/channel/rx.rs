@@ -16,14 +16,13 @@ use crate::wire::Malformed;
 pub(crate) trait Framing {
     /// The header in front of a packet's payload.
     type Header: Copy + Debug;
-    /// What is known of a skipped packet. A type without values where every packet is wanted: then skipping one cannot
-    /// be expressed.
+    /// What is known of a skipped packet.
     type Skipped: Copy + Debug;
     /// Length of the header in front of every packet, of either kind.
     const LEN: usize;
 
     /// Reads the header in front of a packet; `bytes` has the length [`LEN`](Framing::LEN).
-    fn decode(&self, bytes: &[u8]) -> Result<Frame<Self::Header, Self::Skipped>, Malformed>;
+    fn decode(&mut self, bytes: &[u8]) -> Result<Frame<Self::Header, Self::Skipped>, Malformed>;
 
     /// Bytes of payload after a header.
     fn payload_len(header: &Self::Header) -> u32;

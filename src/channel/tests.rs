@@ -14,7 +14,7 @@ use crate::limits::{CONTROL_BUFFER_SIZE, HEADER_ROOM};
 use crate::net::Connection;
 use crate::ring::{Completion, Directions, IoMode, Job, Ring, Tag};
 use crate::time::Nanos;
-use crate::wire::{Checksum, Control, DATA_HEADER_LEN, DataHeader, crc32c};
+use crate::wire::{Checksum, Control, DATA_HEADER_LEN, DataHeader, Malformed, WarmUp, crc32c};
 
 pub(crate) const TAG: Tag = Tag(1);
 
@@ -228,7 +228,7 @@ fn auto_tries_zero_copy_on_a_warm_connection_and_stops_when_the_kernel_copies() 
 fn a_payload_is_received_straight_into_the_slot_that_was_accepted_for_it() {
     let (mut kernel, mut pool) = (Kernel::default(), Pool::new(2, 8192).unwrap());
     let mut buffers = Pool::new(1, 4096).unwrap();
-    let mut rx = Rx::new(connection(), TAG, buffers.take().unwrap(), Native(Checksum::Crc32c));
+    let mut rx = Rx::new(connection(), TAG, buffers.take().unwrap(), Native::new(Checksum::Crc32c, 0));
     rx.begin(&mut kernel);
     let mut encoded = [0; DATA_HEADER_LEN];
     header(b"state", 0).encode(&mut encoded);
@@ -251,11 +251,42 @@ fn a_payload_is_received_straight_into_the_slot_that_was_accepted_for_it() {
 }
 
 #[test]
+fn what_warms_a_connection_up_is_dropped_and_is_no_more_than_was_granted() {
+    let mut kernel = Kernel::default();
+    let mut buffers = Pool::new(1, 4096).unwrap();
+    let mut rx = Rx::new(connection(), TAG, buffers.take().unwrap(), Native::new(Checksum::Crc32c, 6000));
+    rx.begin(&mut kernel);
+    let encoded = |len| {
+        let mut encoded = [0; DATA_HEADER_LEN];
+        WarmUp { len }.encode(&mut encoded);
+        encoded
+    };
+    // longer than the buffer that it is dropped in
+    let stream = [&encoded(5000)[..], &[7; 5000]].concat();
+    let mut at = 0;
+    while at < stream.len() {
+        let (buffer, count) = kernel.deliver(&stream[at..]);
+        at += count;
+        assert!(matches!(rx.on_received(&mut kernel, buffer, Ok(count)), RxEvent::Pending));
+    }
+    let mut packet = [0; DATA_HEADER_LEN];
+    header(b"state", 0).encode(&mut packet);
+    let (buffer, count) = kernel.deliver(&packet);
+    let RxEvent::Header(found) = rx.on_received(&mut kernel, buffer, Ok(count)) else { panic!() };
+    assert_eq!((found.len, rx.bytes, rx.packets), (5, 0, 0));
+    rx.begin(&mut kernel);
+    let (buffer, count) = kernel.deliver(&encoded(1001));
+    let refused = Malformed::TooLong { field: "warm-up", found: 1001, max: 1000 };
+    let RxEvent::Malformed(what) = rx.on_received(&mut kernel, buffer, Ok(count)) else { panic!() };
+    assert_eq!(what, refused);
+}
+
+#[test]
 fn an_end_between_packets_is_told_from_an_end_within_one() {
     let mut buffers = Pool::new(2, 4096).unwrap();
     for (before, cut) in [(0, false), (10, true)] {
         let mut kernel = Kernel::default();
-        let mut rx = Rx::new(connection(), TAG, buffers.take().unwrap(), Native(Checksum::None));
+        let mut rx = Rx::new(connection(), TAG, buffers.take().unwrap(), Native::new(Checksum::None, 0));
         rx.begin(&mut kernel);
         let (mut buffer, mut count) = kernel.deliver(&vec![0; before]);
         if before > 0 {

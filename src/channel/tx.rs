@@ -10,7 +10,7 @@ use crate::error::Errno;
 use crate::limits::HEADER_ROOM;
 use crate::net::Connection;
 use crate::ring::{Directions, Ring, Tag};
-use crate::wire::{DATA_HEADER_LEN, DataHeader};
+use crate::wire::{DATA_HEADER_LEN, DataHeader, WarmUp};
 
 /// Packets shorter than this are copied, because pinning would cost more.
 const ZERO_COPY_MIN: usize = 16 << 10;
@@ -47,6 +47,8 @@ pub(crate) struct Tx {
     /// When the current packet, or else the last one, was given to it.
     sent_at: u64,
     zero_copy: ZeroCopyJudge,
+    /// Bytes sent that only warm it up.
+    warmed: u64,
     /// Payload bytes sent.
     pub(crate) bytes: u64,
     /// Packets sent.
@@ -63,6 +65,7 @@ impl Tx {
             outstanding: 0,
             sent_at: 0,
             zero_copy: ZeroCopyJudge::new(zero_copy),
+            warmed: 0,
             bytes: 0,
             packets: 0,
         }
@@ -82,11 +85,16 @@ impl Tx {
         self.sent_at
     }
 
-    /// Payload bytes that have arrived at the peer's host: without those that are being sent, and those in the socket. A
-    /// socket that does not tell counts as empty.
+    /// Bytes sent that only warm it up.
+    pub(crate) fn warmed(&self) -> u64 {
+        self.warmed
+    }
+
+    /// Bytes that have arrived at the peer's host, those that warm it up among them: without those that are being sent, and
+    /// those in the socket. A socket that does not tell counts as empty.
     pub(crate) fn arrived(&self, ring: &impl Ring) -> u64 {
         let in_socket = ring.unconfirmed(self.connection.fd()).unwrap_or(0) as u64;
-        self.bytes.saturating_sub(self.outstanding.max(in_socket))
+        (self.bytes + self.warmed).saturating_sub(self.outstanding.max(in_socket))
     }
 
     pub(crate) fn zero_copy(&self) -> &ZeroCopyJudge {
@@ -113,6 +121,16 @@ impl Tx {
         self.bytes += u64::from(header.len);
         self.packets += 1;
         self.go_on(ring, Sending { outgoing: Outgoing::new(slot, range), zero_copy });
+    }
+
+    /// Sends `len` bytes of `slot`, whatever they are, to warm the connection up.
+    pub(crate) fn warm_up(&mut self, ring: &mut impl Ring, mut slot: Slot, len: u32) {
+        assert!(self.is_idle(), "one packet at a time");
+        WarmUp { len }.encode(slot.header_mut());
+        let range = HEADER_ROOM - DATA_HEADER_LEN..HEADER_ROOM + len as usize;
+        self.outstanding += u64::from(len);
+        self.warmed += u64::from(len);
+        self.go_on(ring, Sending { outgoing: Outgoing::new(slot, range), zero_copy: false });
     }
 
     fn go_on(&mut self, ring: &mut impl Ring, mut sending: Sending) {

@@ -3,9 +3,7 @@
 //! `docs/ERRORS.md` has the table; a test keeps the two in agreement.
 
 use super::code_table::codes;
-use super::{
-    CaptureProblem, DeviceError, DeviceProblem, Error, KernelOperation, Misuse, PeerError, QemuError, Refusal,
-};
+use super::{CaptureProblem, DeviceError, DeviceProblem, Error, KernelOperation, Misuse, PeerError, Refusal};
 
 codes! {
     // misuse: the caller asked for something impossible
@@ -50,6 +48,7 @@ codes! {
     PeerAgreementTimeout = 3016, "The settings did not come in time";
     PeerDisplaced = 3017, "A connection that made no progress was closed to make room for newer ones";
     PeerDeviceRefused = 3018, "A device of the receiver refused state in pre-copy, when nothing had stopped";
+    PeerDryRun = 3019, "The sender made a dry run";
     // a device
     DeviceIo = 4001, "An operation failed";
     DeviceOpen = 4002, "The device could not be opened";
@@ -174,6 +173,7 @@ codes! {
     Downtime = 9004, "The devices stood still for longer than the caller allows";
     HookPanicked = 9005, "Code that the caller set panicked";
     HookRefused = 9006, "Code that the caller set refused to go on";
+    DryRun = 9007, "Nothing was to be moved";
 }
 
 impl ErrorCode {
@@ -199,6 +199,7 @@ impl From<&Error> for ErrorCode {
             Error::InDoubt { .. } => ErrorCode::InDoubt,
             Error::HookPanicked { .. } => ErrorCode::HookPanicked,
             Error::HookRefused { .. } => ErrorCode::HookRefused,
+            Error::DryRun => ErrorCode::DryRun,
         }
     }
 }
@@ -253,8 +254,9 @@ fn of_peer(error: &PeerError) -> ErrorCode {
         PeerError::Displaced { .. } => ErrorCode::PeerDisplaced,
         PeerError::DeviceRefused { .. } => ErrorCode::PeerDeviceRefused,
         PeerError::Aborted { .. } => ErrorCode::PeerAborted,
-        PeerError::Qemu(error) => of_qemu(error),
+        PeerError::Qemu(error) => ErrorCode::from(error),
         PeerError::Cancelled => ErrorCode::PeerCancelled,
+        PeerError::DryRun => ErrorCode::PeerDryRun,
     }
 }
 
@@ -368,35 +370,10 @@ fn of_capture_device(error: &DeviceProblem) -> ErrorCode {
     }
 }
 
-fn of_qemu(error: &QemuError) -> ErrorCode {
-    match error {
-        QemuError::Malformed { .. } => ErrorCode::QemuMalformed,
-        QemuError::Silent => ErrorCode::QemuSilent,
-        QemuError::Twice { .. } => ErrorCode::QemuTwice,
-        QemuError::BeyondLast { .. } => ErrorCode::QemuBeyondLast,
-        QemuError::OtherMachine { .. } => ErrorCode::QemuOtherMachine,
-        QemuError::Gather { .. } => ErrorCode::QemuGather,
-        QemuError::Cut { .. } => ErrorCode::QemuCut,
-        QemuError::Unended { .. } => ErrorCode::QemuUnended,
-        QemuError::Left { .. } => ErrorCode::QemuLeft,
-        QemuError::Order { .. } => ErrorCode::QemuOrder,
-        QemuError::Missing { .. } => ErrorCode::QemuMissing,
-        QemuError::Sync { .. } => ErrorCode::QemuSync,
-        QemuError::TooManyDevices { .. } => ErrorCode::QemuTooManyDevices,
-        QemuError::TooManyAnswers => ErrorCode::QemuTooManyAnswers,
-        QemuError::DestinationLeft { .. } => ErrorCode::QemuDestinationLeft,
-        QemuError::DestinationShut { .. } => ErrorCode::QemuDestinationShut,
-        QemuError::Unasked { .. } => ErrorCode::QemuUnasked,
-        QemuError::Unexpected { .. } => ErrorCode::QemuUnexpected,
-        QemuError::Disorder { .. } => ErrorCode::QemuDisorder,
-        QemuError::LongTail => ErrorCode::QemuLongTail,
-        QemuError::Tail { .. } => ErrorCode::QemuTail,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::QemuError;
 
     /// A number whose meaning changes breaks every program that stored it: only ever add rows to this test.
     #[test]

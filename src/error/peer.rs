@@ -154,6 +154,9 @@ pub enum PeerError {
     /// A protocol violation by a QEMU peer.
     #[error(transparent)]
     Qemu(#[from] QemuError),
+    /// The sender's caller wanted a prediction, and no transfer.
+    #[error("the sender made a dry run: it moved nothing")]
+    DryRun,
     /// The peer's caller cancelled.
     #[error("the peer cancelled")]
     Cancelled,
@@ -167,7 +170,8 @@ impl PeerError {
 
     /// Whether this is the peer's own final message: it ended the transfer itself.
     pub(crate) fn is_last_word(&self) -> bool {
-        matches!(self, PeerError::Aborted { .. } | PeerError::DeviceRefused { .. } | PeerError::Cancelled)
+        use PeerError::{Aborted, Cancelled, DeviceRefused, DryRun};
+        matches!(self, Aborted { .. } | DeviceRefused { .. } | Cancelled | DryRun)
     }
 
     pub(super) fn hint(&self) -> Option<&'static str> {
@@ -200,7 +204,7 @@ impl PeerError {
                 "no device here was stopped; both sides need the same device, driver and firmware"
             }
             PeerError::Qemu(error) => error.hint(),
-            PeerError::Cancelled => return None,
+            PeerError::Cancelled | PeerError::DryRun => return None,
         })
     }
 }

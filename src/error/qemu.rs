@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{CaptureProblem, Errno, PacketProblem, Place, StreamPart, UnexpectedState};
+use super::{CaptureProblem, Errno, ErrorCode, PacketProblem, Place, StreamPart, UnexpectedState};
 use crate::limits;
 use crate::wire::Malformed;
 
@@ -250,6 +250,34 @@ impl fmt::Display for Uuid {
 impl fmt::Debug for Uuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<&QemuError> for ErrorCode {
+    fn from(error: &QemuError) -> ErrorCode {
+        match error {
+            QemuError::Malformed { .. } => ErrorCode::QemuMalformed,
+            QemuError::Silent => ErrorCode::QemuSilent,
+            QemuError::Twice { .. } => ErrorCode::QemuTwice,
+            QemuError::BeyondLast { .. } => ErrorCode::QemuBeyondLast,
+            QemuError::OtherMachine { .. } => ErrorCode::QemuOtherMachine,
+            QemuError::Gather { .. } => ErrorCode::QemuGather,
+            QemuError::Cut { .. } => ErrorCode::QemuCut,
+            QemuError::Unended { .. } => ErrorCode::QemuUnended,
+            QemuError::Left { .. } => ErrorCode::QemuLeft,
+            QemuError::Order { .. } => ErrorCode::QemuOrder,
+            QemuError::Missing { .. } => ErrorCode::QemuMissing,
+            QemuError::Sync { .. } => ErrorCode::QemuSync,
+            QemuError::TooManyDevices { .. } => ErrorCode::QemuTooManyDevices,
+            QemuError::TooManyAnswers => ErrorCode::QemuTooManyAnswers,
+            QemuError::DestinationLeft { .. } => ErrorCode::QemuDestinationLeft,
+            QemuError::DestinationShut { .. } => ErrorCode::QemuDestinationShut,
+            QemuError::Unasked { .. } => ErrorCode::QemuUnasked,
+            QemuError::Unexpected { .. } => ErrorCode::QemuUnexpected,
+            QemuError::Disorder { .. } => ErrorCode::QemuDisorder,
+            QemuError::LongTail => ErrorCode::QemuLongTail,
+            QemuError::Tail { .. } => ErrorCode::QemuTail,
+        }
     }
 }
 

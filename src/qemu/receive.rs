@@ -5,6 +5,7 @@
 //! is reset.
 
 mod ending;
+mod figures;
 mod main_connection;
 #[cfg(test)]
 mod simulation;
@@ -172,7 +173,7 @@ impl<R: Ring> Receiving<R> {
 
     /// Until every device has all of its state, and the source has sent everything.
     fn load(&mut self) -> Result<(), Error> {
-        self.worker.report.started_at = self.worker.ring.now();
+        self.begin_figures();
         let mut phase = Phase::PreCopy;
         self.enter(phase);
         while !(self.session.is_loaded() && self.main.has_ended()) {
@@ -220,6 +221,7 @@ impl<R: Ring> Receiving<R> {
         self.check_missing()?;
         self.answers.go_on(&mut self.worker.ring);
         self.report_progress(now);
+        self.note_interval(now);
         self.worker.ring.wait(Some(self.session.next_deadline().min(self.worker.deadlines.next())))?;
         // whatever has arrived by now is taken before the source is judged
         let now = self.worker.ring.now();

@@ -56,6 +56,8 @@ struct Pipe {
     tape: Option<Vec<u8>>,
     /// Nothing more is sent.
     ended: bool,
+    /// Nanoseconds for each byte, if it has a rate, and when it brings the next ones.
+    pace: Option<(Nanos, Nanos)>,
 }
 
 /// A connection: `pipes[side]` carries what that side sends.
@@ -261,6 +263,13 @@ impl World {
         self.lock().sides[side].slow = Some((tag, count, time));
     }
 
+    /// What side 0 sends on a connection takes so long for each byte.
+    pub(crate) fn pace(&self, socket: RawFd, ns_per_byte: Nanos) {
+        let mut state = self.lock();
+        let (connection, _) = state.sockets[&socket];
+        state.connections[connection].pipes[0].pace = Some((ns_per_byte, 0));
+    }
+
     pub(crate) fn cut(&self, cut: Cut) {
         self.lock().cut = Some(cut);
     }
@@ -311,7 +320,8 @@ impl State {
                     Operation::Job(_, earliest) if *earliest > now => Some(*earliest),
                     _ => None,
                 });
-            match deadlines.chain(jobs).min() {
+            let arrivals = self.arrivals().filter(|at| *at > now);
+            match deadlines.chain(jobs).chain(arrivals).min() {
                 Some(deadline) => self.advance(deadline.saturating_sub(now)),
                 None if self.sides.iter().all(|side| side.gone) => return,
                 None => {
@@ -347,11 +357,18 @@ impl State {
         connection.cut || pipe.ended || pipe.bytes.len() < SOCKET_BUFFER
     }
 
+    /// When paced connections bring what waits in them.
+    fn arrivals(&self) -> impl Iterator<Item = Nanos> {
+        let pipes = self.connections.iter().flat_map(|connection| &connection.pipes);
+        pipes.filter(|pipe| !pipe.bytes.is_empty()).filter_map(|pipe| pipe.pace.map(|(_, at)| at))
+    }
+
     fn can_receive(&self, socket: RawFd) -> bool {
         let (connection, side) = self.sockets[&socket];
         let connection = &self.connections[connection];
         let pipe = &connection.pipes[1 - side];
-        connection.cut || pipe.ended || !pipe.bytes.is_empty()
+        let comes = pipe.pace.is_none_or(|(_, at)| at <= self.now());
+        connection.cut || pipe.ended || (!pipe.bytes.is_empty() && comes)
     }
 
     /// Advances one operation. False when there is none.
@@ -473,7 +490,11 @@ impl State {
         if let Some(cut) = limit {
             count = count.min(cut.after - arrived);
         }
+        let now = self.now();
         let pipe = &mut self.connections[number].pipes[sender];
+        if let Some((ns_per_byte, at)) = &mut pipe.pace {
+            *at = now.max(*at) + *ns_per_byte * count as Nanos;
+        }
         for (to, from) in buffer.iter_mut().zip(pipe.bytes.drain(..count)) {
             *to = from;
         }

@@ -10,6 +10,7 @@ impl From<&Error> for AbortCode {
             Error::Capture(_) | Error::Device { .. } => AbortCode::Device,
             Error::Kernel(_) | Error::File { .. } => AbortCode::Host,
             Error::Deadline | Error::Downtime { .. } => AbortCode::Deadline,
+            Error::DryRun => AbortCode::DryRun,
             Error::Misuse(_)
             | Error::Refused { .. }
             | Error::Cancelled
@@ -36,6 +37,7 @@ mod tests {
             (device, 2),
             (kernel, 3),
             (Error::Deadline, 4),
+            (Error::DryRun, 5),
         ] {
             assert_eq!(AbortCode::from(&error).number(), code, "{error}");
         }

@@ -61,6 +61,11 @@ impl Clock {
         true
     }
 
+    /// Whether every question that there is has been answered.
+    pub(crate) fn is_done(&self) -> bool {
+        self.left == 0 && self.asked_at.is_none()
+    }
+
     pub(crate) fn offset(&self) -> Option<Offset> {
         self.best
     }

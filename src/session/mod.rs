@@ -20,3 +20,4 @@ pub(crate) mod reorder;
 pub(crate) mod round_robin;
 pub(crate) mod sender;
 pub(crate) mod totals;
+pub(crate) mod warm_up;

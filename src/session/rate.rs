@@ -65,8 +65,8 @@ impl LinkRate {
     pub(crate) fn bytes_per_s(&self) -> u64 {
         let sum = self.full.iter().fold((0, 0), |(bytes, time), sample| (bytes + sample.0, time + sample.1));
         match sum {
-            (_, 0) => self.partial.iter().map(|&(bytes, time)| rate(bytes, time)).max().unwrap_or(0),
-            (bytes, time) => rate(bytes, time),
+            (_, 0) => self.partial.iter().map(|&(bytes, time)| per_second(bytes, time)).max().unwrap_or(0),
+            (bytes, time) => per_second(bytes, time),
         }
     }
 
@@ -76,7 +76,8 @@ impl LinkRate {
     }
 }
 
-fn rate(bytes: u64, time: Nanos) -> u64 {
+/// Bytes a second.
+pub(crate) fn per_second(bytes: u64, time: Nanos) -> u64 {
     share(bytes, 1_000_000_000, time.max(1))
 }
 

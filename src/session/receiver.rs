@@ -14,10 +14,10 @@ use super::queue::{NextPacket, PacketQueue};
 use super::reorder::Reorder;
 use super::totals::Totals;
 use crate::error::{Error, PeerError, Place, Refusal};
-use crate::limits::{CONTROL_QUEUE_MAX, HOOK_MAX, STANDSTILL_MAX};
+use crate::limits::{CONTROL_QUEUE_MAX, HOOK_MAX, STANDSTILL_MAX, WARM_UP_MAX};
 use crate::phase::Phase;
 use crate::time::Nanos;
-use crate::wire::{Checksum, Control, DataHeader, FEATURE_FIGURES, Offer};
+use crate::wire::{AbortCode, Checksum, Control, DataHeader, FEATURE_FIGURES, FEATURE_WARM_UP, Offer};
 
 /// A packet that waits for earlier ones.
 #[derive(Debug)]
@@ -134,6 +134,16 @@ impl<H> ReceiverSession<H> {
         self.figures = offer.features & FEATURE_FIGURES != 0;
         self.stage = Stage::Accepted;
         self.outbox.push_back(Control::Accept);
+    }
+
+    /// Says how many bytes may warm each data connection up, if the sender asks: these are dropped (P-46).
+    pub(crate) fn grant_warm_up(&mut self, offer: &Offer, channels: usize) -> u64 {
+        if offer.features & FEATURE_WARM_UP == 0 {
+            return 0;
+        }
+        let bytes = WARM_UP_MAX / channels.max(1) as u64;
+        self.outbox.push_back(Control::WarmUp { bytes });
+        bytes
     }
 
     /// Every device can be written to.
@@ -335,6 +345,9 @@ impl<H> ReceiverSession<H> {
             }
             // P-33
             Control::Commit if self.switched_over.is_some() && self.handover.commit() => {}
+            Control::Abort { code, .. } if AbortCode::from(code) == AbortCode::DryRun => {
+                return Err(PeerError::DryRun.into());
+            }
             Control::Abort { code, text } => {
                 return Err(PeerError::Aborted { code: code.into(), text }.into());
             }

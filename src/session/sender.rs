@@ -16,7 +16,9 @@ use crate::error::{CreditProblem, Error, PeerError, Refusal, Side};
 use crate::limits::{CONTROL_QUEUE_MAX, HOOK_MAX, STANDSTILL_MAX};
 use crate::phase::Phase;
 use crate::time::Nanos;
-use crate::wire::{AbortCode, Checksum, Control, ControlKind, DataHeader, FEATURE_FIGURES, Offer};
+use crate::wire::{
+    AbortCode, Checksum, Control, ControlKind, DataHeader, FEATURE_FIGURES, FEATURE_WARM_UP, Offer,
+};
 
 /// A packet on its way to a channel.
 #[derive(Debug)]
@@ -62,6 +64,8 @@ pub(crate) struct SenderSession<H> {
     /// The receiver was asked for figures.
     figures: bool,
     clock: Clock,
+    /// How much may warm each data connection up, if the receiver was asked.
+    warm_up: Option<u64>,
     other_side: OtherSide,
     /// What the sender is doing, for error messages.
     phase: Phase,
@@ -78,6 +82,7 @@ impl<H> SenderSession<H> {
         let mut outbox = VecDeque::with_capacity(CONTROL_QUEUE_MAX);
         let (count, checksum) = (offer.devices.len(), offer.checksum);
         let figures = offer.features & FEATURE_FIGURES != 0;
+        let warm_up = (offer.features & FEATURE_WARM_UP != 0).then_some(0);
         outbox.push_back(Control::Offer(offer));
         SenderSession {
             devices: (0..count).map(|_| outgoing()).collect(),
@@ -93,6 +98,7 @@ impl<H> SenderSession<H> {
             promised: false,
             figures,
             clock: Clock::default(),
+            warm_up,
             other_side: OtherSide::default(),
             phase: Phase::Settings,
         }
@@ -167,6 +173,16 @@ impl<H> SenderSession<H> {
 
     pub(crate) fn is_over(&self) -> bool {
         self.handover.is_over()
+    }
+
+    /// Bytes with which each data connection may be warmed up; none when the receiver does not know that.
+    pub(crate) fn warm_up_limit(&self) -> u64 {
+        self.warm_up.unwrap_or(0)
+    }
+
+    /// Whether the round trip will not be known better.
+    pub(crate) fn knows_round_trip(&self) -> bool {
+        self.clock.is_done()
     }
 
     /// How the receiver's clock relates to this side's, as far as it is known.
@@ -259,6 +275,10 @@ impl<H> SenderSession<H> {
                 if self.figures {
                     self.clock.begin();
                 }
+            }
+            // P-46
+            Control::WarmUp { bytes } if self.stage == Stage::Accepted && self.warm_up == Some(0) => {
+                self.warm_up = Some(bytes);
             }
             // P-44
             Control::Pong { at, received_at, sent_at }
@@ -370,6 +390,22 @@ mod tests {
         let mut session = SenderSession::<u32>::new(offer(1), 8, 0);
         assert_eq!(session.poll_control(0), Some(Control::Offer(offer(1))));
         assert_eq!(session.poll_control(0), None);
+    }
+
+    #[test]
+    fn takes_a_warm_up_between_accept_and_ready_and_only_when_it_asked() {
+        let session = |features| SenderSession::<u32>::new(Offer { features, ..offer(1) }, 8, 0);
+        let warm_up = Control::WarmUp { bytes: 77 };
+        let mut asked = session(FEATURE_WARM_UP);
+        asked.on_control(warm_up.clone(), 0).unwrap_err();
+        asked.on_control(Control::Accept, 0).unwrap();
+        assert_eq!(asked.warm_up_limit(), 0);
+        asked.on_control(warm_up.clone(), 0).unwrap();
+        assert_eq!(asked.warm_up_limit(), 77);
+        asked.on_control(warm_up.clone(), 0).unwrap_err();
+        let mut not_asked = session(0);
+        not_asked.on_control(Control::Accept, 0).unwrap();
+        not_asked.on_control(warm_up, 0).unwrap_err();
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) enum Deadline {
     Downtime,
     /// A device in pre-copy that had nothing new is asked again.
     PreCopyPoll,
+    /// Warming up ends, or looks whether everything has arrived; a dry run waits no longer for the round trip.
+    WarmUp,
     /// Pre-copy ends, whether it has converged or not.
     PreCopyMax,
     /// A switchover that waits for the destination's acknowledgement goes on without it.

@@ -8,6 +8,7 @@ mod channels;
 mod ending;
 mod figures;
 mod precopy;
+mod warm_up;
 
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use crate::session::sender::SenderSession;
 use crate::source::Source;
 use crate::time::deadlines::{Deadline, Deadlines};
 use crate::time::{Nanos, nanos};
-use crate::wire::{Checksum, DeviceOffer, FEATURE_FIGURES, Offer};
+use crate::wire::{Checksum, DeviceOffer, FEATURE_FIGURES, FEATURE_WARM_UP, Offer};
 use crate::worker::caller::{Caller, DeviceStep, Event};
 use crate::worker::ending::{run, step_all};
 use crate::worker::event_loop::Loop;
@@ -52,6 +53,10 @@ pub(super) struct Parts {
     pub(super) zero_copy: ZeroCopy,
     pub(super) downtime_max: Duration,
     pub(super) downtime_limit: Duration,
+    /// Warms the data connections up before any device is read.
+    pub(super) warms_up: bool,
+    /// Moves nothing.
+    pub(super) is_dry_run: bool,
     pub(super) hooks: Hooks,
     pub(super) caller: Caller,
 }
@@ -76,6 +81,8 @@ pub(super) struct Sending<R: Ring> {
     downtime_max: Duration,
     /// What may be left when pre-copy ends, as the time in which the link moves it.
     downtime_limit: Duration,
+    warms_up: bool,
+    is_dry_run: bool,
     packet_size: PacketSize,
     /// How many slots of which capacity the pool has.
     pool: (u32, u32),
@@ -101,8 +108,9 @@ impl<R: Ring> Sending<R> {
         let offers = readers.devices.names().zip(readers.estimates()).map(|((name, instance), estimate)| {
             DeviceOffer { name: name.into(), instance, estimate: estimate.unwrap_or(0) }
         });
+        let warm_up = if parts.warms_up { FEATURE_WARM_UP } else { 0 };
         let offer = Offer {
-            features: FEATURE_FIGURES,
+            features: FEATURE_FIGURES | warm_up,
             packet_size: parts.packet_size.get(),
             pool_size: parts.pool_size,
             checksum: parts.checksum,
@@ -118,6 +126,8 @@ impl<R: Ring> Sending<R> {
             hooks: parts.hooks,
             downtime_max: parts.downtime_max,
             downtime_limit: parts.downtime_limit,
+            warms_up: parts.warms_up,
+            is_dry_run: parts.is_dry_run,
             packet_size: parts.packet_size,
             pool: (slots, slot_size),
             checksum: parts.checksum,
@@ -132,6 +142,11 @@ impl<R: Ring> Sending<R> {
     fn transfer(&mut self) -> Result<(), Error> {
         self.provide()?;
         self.agree()?;
+        if self.is_dry_run {
+            return self.rehearse();
+        }
+        self.warm_up()?;
+        self.begin_figures();
         self.start()?;
         self.pre_copy()?;
         self.switch_over()?;
@@ -151,7 +166,6 @@ impl<R: Ring> Sending<R> {
         while !self.session.is_ready() {
             self.turn()?;
         }
-        self.begin_figures();
         Ok(())
     }
 
@@ -327,9 +341,11 @@ impl<R: Ring> Sending<R> {
         match event {
             TxEvent::Pending => {}
             TxEvent::Sent(slot) => {
-                let span = Span { begin: self.channels.sent_at(channel), end: now };
-                self.worker.recorder.record(Stage::Send, span.begin, now);
-                self.worker.report.timeline.sent(self.channels.device(channel), channel, span);
+                if let Some(device) = self.channels.device(channel) {
+                    let span = Span { begin: self.channels.sent_at(channel), end: now };
+                    self.worker.recorder.record(Stage::Send, span.begin, now);
+                    self.worker.report.timeline.sent(device, channel, span);
+                }
                 self.session.moved(now);
                 slot.into_iter().for_each(|slot| self.worker.put(slot));
             }

@@ -20,8 +20,7 @@ use crate::net::listener;
 use crate::net::{Connections, sockets};
 use crate::numbers::PacketSize;
 use crate::report::{Role, RunInfo};
-use crate::ring;
-use crate::ring::HostRing;
+use crate::ring::{self, HostRing};
 use crate::source::Source;
 use crate::time::{Nanos, now};
 use crate::wire::Checksum;
@@ -72,6 +71,8 @@ struct Options {
     checksum: Checksum,
     downtime_max: Duration,
     downtime_limit: Duration,
+    warms_up: bool,
+    is_dry_run: bool,
     hooks: Hooks,
 }
 
@@ -94,6 +95,8 @@ impl Sender {
             checksum: Checksum::default(),
             downtime_max: DOWNTIME_MAX_DEFAULT,
             downtime_limit: DOWNTIME_LIMIT_DEFAULT,
+            warms_up: false,
+            is_dry_run: false,
             hooks: Hooks::default(),
         };
         SenderBuilder {
@@ -121,35 +124,36 @@ impl Sender {
 
     /// The worker, whose connections are there.
     fn begin(mut self, begun: Nanos) -> Result<Sending<HostRing>, Error> {
-        let Options { channels, pool_size, zero_copy, checksum, downtime_max, downtime_limit, hooks } =
-            self.options;
+        let options = self.options;
         let mut caller = self.settings.connecting_caller(begun);
-        let connections = meet(self.peer, channels, self.settings.congestion(), &caller)?;
+        let connections = meet(self.peer, options.channels, self.settings.congestion(), &caller)?;
         let peer = connections.peer();
         let session = Some(connections.session);
         caller.tell(&Event::Connected { peer, channels: connections.channels(), session });
         let ring = ring::open(&caller.cancel)?;
-        if let Some(hold) = &hooks.hold_pre_copy {
+        if let Some(hold) = &options.hooks.hold_pre_copy {
             ring::wake_on(&ring, hold.signal());
         }
         let congestion = connections.congestion();
-        let loopback = peer.is_some_and(|peer| peer.ip().is_loopback());
         let parts = Parts {
             control: connections.control,
             data: connections.data,
             devices: self.devices,
             packet_size: self.packet_size,
-            pool_size,
-            checksum,
-            zero_copy,
-            downtime_max,
-            downtime_limit,
-            hooks,
+            pool_size: options.pool_size,
+            checksum: options.checksum,
+            zero_copy: options.zero_copy,
+            downtime_max: options.downtime_max,
+            downtime_limit: options.downtime_limit,
+            warms_up: options.warms_up || options.is_dry_run,
+            is_dry_run: options.is_dry_run,
+            hooks: options.hooks,
             caller,
         };
         let mut sending = Sending::new(ring, parts)?;
         sending.note_connection(session);
-        sending.report_builder().packet_size(self.packet_size, checksum);
+        sending.report_builder().packet_size(self.packet_size, options.checksum);
+        let loopback = peer.is_some_and(|peer| peer.ip().is_loopback());
         sending.report_builder().congestion(congestion, loopback);
         Ok(sending)
     }
@@ -263,6 +267,20 @@ impl SenderBuilder {
         self
     }
 
+    /// First sends bytes that the receiver drops, for half a second at most: TCP's slow start is over then, and its rate known.
+    pub fn warm_up(mut self, warms_up: bool) -> SenderBuilder {
+        self.options.warms_up = warms_up;
+        self
+    }
+
+    /// Moves nothing: agrees with the receiver, measures the path as [`warm_up`](Self::warm_up) does, and ends with
+    /// [`Error::DryRun`] and a prediction in the report. Devices only estimate their size, and no hook is called. The
+    /// receiver gets its devices ready, and resets them.
+    pub fn dry_run(mut self) -> SenderBuilder {
+        self.options.is_dry_run = true;
+        self
+    }
+
     /// Stays in pre-copy until `hold` is released, and switches over immediately then. Without one pre-copy ends when
     /// little is left ([`downtime_limit`](Self::downtime_limit)), or will not become so. While it is held devices are asked for new state
     /// again and again, whatever was read so far and however long it takes; with devices that have no pre-copy it only
@@ -364,10 +382,9 @@ impl SenderBuilder {
         if !(needed..=POOL_SIZE_MAX).contains(&pool_size) {
             return Err(Misuse::BadPool { given: pool_size, needed });
         }
-        let peer = self.peer.ok_or(Misuse::NoPeer)?;
         Ok(Sender {
             devices: self.devices,
-            peer,
+            peer: self.peer.ok_or(Misuse::NoPeer)?,
             packet_size,
             options: self.options,
             settings: self.settings,

@@ -8,6 +8,7 @@ mod hooks;
 mod intervals;
 mod offered;
 mod precopy;
+mod prediction;
 mod timeline;
 
 use std::fs::File;
@@ -228,6 +229,8 @@ fn simulate(scenario: &Scenario) -> Played {
         zero_copy: if scenario.seed.is_multiple_of(2) { ZeroCopy::On } else { ZeroCopy::Off },
         downtime_max: DOWNTIME_MAX_DEFAULT,
         downtime_limit: DOWNTIME_LIMIT_DEFAULT,
+        warms_up: false,
+        is_dry_run: false,
         hooks: hooks::of_sender(scenario.hooks),
         caller: Caller::new(Cancel::new(), None),
     };
@@ -277,6 +280,8 @@ fn one_device(
         zero_copy: ZeroCopy::Off,
         downtime_max: DOWNTIME_MAX_DEFAULT,
         downtime_limit: DOWNTIME_LIMIT_DEFAULT,
+        warms_up: false,
+        is_dry_run: false,
         hooks: send::Hooks::default(),
         caller: Caller::new(Cancel::new(), None),
     };

@@ -14,6 +14,8 @@ pub enum AbortCode {
     Host,
     /// A deadline of the side that aborts, or its bound of the downtime.
     Deadline,
+    /// No failure: the sender made a dry run.
+    DryRun,
     /// A number that this version does not know.
     Unknown(u16),
 }
@@ -27,6 +29,7 @@ impl AbortCode {
             AbortCode::Device => 2,
             AbortCode::Host => 3,
             AbortCode::Deadline => 4,
+            AbortCode::DryRun => 5,
             AbortCode::Unknown(number) => number,
         }
     }
@@ -40,6 +43,7 @@ impl From<u16> for AbortCode {
             2 => AbortCode::Device,
             3 => AbortCode::Host,
             4 => AbortCode::Deadline,
+            5 => AbortCode::DryRun,
             number => AbortCode::Unknown(number),
         }
     }
@@ -51,7 +55,7 @@ mod tests {
 
     #[test]
     fn a_code_survives_the_wire() {
-        for number in [0, 1, 2, 3, 4, 5, u16::MAX] {
+        for number in [0, 1, 2, 3, 4, 5, 6, u16::MAX] {
             assert_eq!(AbortCode::from(number).number(), number);
         }
         assert_eq!(AbortCode::from(9), AbortCode::Unknown(9));

@@ -106,6 +106,12 @@ pub enum Control {
         /// The part.
         bytes: Box<[u8]>,
     },
+    /// Receiver, with [`FEATURE_WARM_UP`](crate::wire::FEATURE_WARM_UP) and before ready: it drops what warms the data
+    /// connections up.
+    WarmUp {
+        /// Up to so many bytes on each of them.
+        bytes: u64,
+    },
 }
 
 const MAGIC: u32 = u32::from_be_bytes(*b"RLct");
@@ -217,6 +223,7 @@ impl Control {
             Control::Ping { .. } => ControlKind::Ping,
             Control::Pong { .. } => ControlKind::Pong,
             Control::Report { .. } => ControlKind::Report,
+            Control::WarmUp { .. } => ControlKind::WarmUp,
         }
     }
 
@@ -270,6 +277,7 @@ impl Control {
                 figures::encode_pong([*at, *received_at, *sent_at], body)
             }
             Control::Report { total, offset, bytes } => figures::encode_piece(*total, *offset, bytes, body),
+            Control::WarmUp { bytes } => figures::encode_warm_up(*bytes, body),
         }
     }
 
@@ -328,6 +336,7 @@ impl Control {
             ControlKind::Ping => figures::decode_ping(body)?,
             ControlKind::Pong => figures::decode_pong(body)?,
             ControlKind::Report => figures::decode_piece(body)?,
+            ControlKind::WarmUp => figures::decode_warm_up(body)?,
         })
     }
 }

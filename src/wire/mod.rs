@@ -11,6 +11,7 @@ pub mod qemu;
 mod refusal;
 mod text;
 pub(crate) mod vfio;
+mod warm_up;
 
 pub use abort_code::AbortCode;
 pub use check::{crc32c, crc32c_combine};
@@ -23,6 +24,7 @@ pub use hello::{HELLO_LEN, Hello, Role, SessionId, WELCOME_LEN, Welcome};
 pub use refusal::Refusal;
 pub use text::is_name;
 pub(crate) use text::is_printable;
+pub use warm_up::{FEATURE_WARM_UP, WarmUp};
 
 /// The protocol version of this crate.
 pub const VERSION: u16 = 1;

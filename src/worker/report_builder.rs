@@ -6,6 +6,7 @@ mod cost;
 pub(crate) mod header;
 mod host;
 mod moments;
+mod prediction;
 mod tcp;
 pub(crate) mod timeline;
 
@@ -60,6 +61,8 @@ pub(crate) struct ReportBuilder {
     other_side: Option<Box<Report>>,
     clock: Option<ClockOffset>,
     prediction: Option<Prediction>,
+    /// How fast bytes that were dropped arrived.
+    path: Option<u64>,
     meter: Meter,
     pub(crate) timeline: Timeline,
     /// Memory for what is made when everything is decided; held until then.
@@ -90,6 +93,7 @@ impl ReportBuilder {
             other_side: None,
             clock: None,
             prediction: None,
+            path: None,
             meter: Meter::start(),
             timeline: Timeline::new(devices),
             spare: Spare::hold(),
@@ -221,15 +225,6 @@ impl ReportBuilder {
     /// How the other side's clock relates to this side's.
     pub(crate) fn clock(&mut self, offset: Option<Offset>) {
         self.clock = offset.map(|Offset { offset_ns, error_ns }| ClockOffset { offset_ns, error_ns });
-    }
-
-    /// The devices are about to stop, and `left` bytes are to be moved then. How long that takes follows from the rate so
-    /// far and the round trip; without a rate nothing does.
-    pub(crate) fn predict(&mut self, ring: &impl Ring, left: Option<u64>, connection: Option<&Connection>) {
-        let round_trip_us = connection.and_then(|connection| tcp_of(ring, connection)?.min_rtt_us);
-        let rate = self.intervals.best_rate();
-        self.prediction =
-            left.zip(rate).map(|(left, rate)| Prediction::of(left, rate, round_trip_us.unwrap_or(0)));
     }
 
     /// Nothing was done with these devices.

@@ -9,7 +9,7 @@ use ringlift::{Finished, Outcome};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
-    /// Every device runs at the destination.
+    /// Every device runs at the destination. Of a dry run: it was made.
     Complete = 0,
     /// Nothing was lost: the devices are back in their earlier state. Of a comparison: new is worse.
     Failed = 1,
@@ -42,6 +42,7 @@ impl Exit {
     pub(crate) fn of_error(error: &Error) -> Exit {
         match error {
             Error::Misuse(_) => Exit::Usage,
+            Error::DryRun => Exit::Complete,
             Error::Refused { .. } => Exit::Refused,
             Error::Cancelled => Exit::Cancelled,
             Error::InDoubt { .. } => Exit::InDoubt,
@@ -73,6 +74,8 @@ mod tests {
             (Error::Peer(PeerError::Cancelled), 1),
             (Error::Kernel(kernel), 1),
             (Error::Deadline, 1),
+            (Error::DryRun, 0),
+            (Error::Peer(PeerError::DryRun), 1),
             (Error::Cancelled, 130),
             (in_doubt, 3),
         ] {

@@ -14,7 +14,7 @@ impl Framing for Multifd {
     type Skipped = ();
     const LEN: usize = PREFIX_LEN;
 
-    fn decode(&self, bytes: &[u8]) -> Result<Frame<DevicePacket, ()>, Malformed> {
+    fn decode(&mut self, bytes: &[u8]) -> Result<Frame<DevicePacket, ()>, Malformed> {
         let packet = Packet::decode(bytes.try_into().map_err(|_| Malformed::Truncated)?, self.0)?;
         Ok(match packet {
             Packet::Device(packet) => Frame::Packet(packet),

@@ -4,13 +4,11 @@
 use super::Receiving;
 use crate::error::{Error, PeerError, Place};
 use crate::limits::{CONFIRMATION_POLL, FINAL_MESSAGE_MAX};
-use crate::numbers::DeviceIdx;
 use crate::phase::Phase;
 use crate::report::Role;
 use crate::ring::{Directions, Ring};
 use crate::time::deadlines::Deadline;
 use crate::time::{Nanos, nanos};
-use crate::wire::Checksum;
 use crate::wire::qemu::Reply;
 use crate::worker::caller::Event;
 use crate::worker::ending::{drain_close, send_final_message};
@@ -104,16 +102,5 @@ impl<R: Ring> Receiving<R> {
             channel.shut_down(&mut self.worker.ring);
         }
         self.main.connection().shut_down(&mut self.worker.ring, Directions::Both);
-    }
-
-    /// Counts what everything came to, while the connections are open.
-    fn count(&mut self) {
-        let Receiving { worker, writers, channels, session, .. } = self;
-        for (device, (name, instance)) in writers.devices.names().enumerate() {
-            let device = DeviceIdx::from_index(device);
-            let (totals, precopy_bytes) = session.devices.totals(device);
-            worker.report.device(name, instance, totals, (precopy_bytes, None), Checksum::None);
-        }
-        channels.iter().for_each(|channel| worker.report.rx(&worker.ring, channel));
     }
 }

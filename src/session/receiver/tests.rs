@@ -52,6 +52,35 @@ fn sends_accept_then_ready_then_credit() {
 }
 
 #[test]
+fn says_how_much_may_warm_connections_up_before_ready_and_only_when_asked() {
+    for features in [0, FEATURE_WARM_UP] {
+        let mut session = ReceiverSession::<u32>::new(0);
+        let offer = Offer { features, ..offer(&["a"]) };
+        session.accept(&offer, PacketSize::MIN, 4);
+        let granted = session.grant_warm_up(&offer, 4);
+        session.ready(0);
+        let sent: Vec<_> = std::iter::from_fn(|| session.poll_control(0)).take(3).collect();
+        let credit = Control::Credit { device: 0, limit: 4 };
+        if features == 0 {
+            assert_eq!((granted, &sent[..]), (0, &[Control::Accept, Control::Ready, credit][..]));
+        } else {
+            let warm_up = Control::WarmUp { bytes: WARM_UP_MAX / 4 };
+            assert_eq!(
+                (granted, &sent[..]),
+                (WARM_UP_MAX / 4, &[Control::Accept, warm_up, Control::Ready][..])
+            );
+        }
+    }
+}
+
+#[test]
+fn a_dry_run_is_told_from_other_aborts() {
+    let abort = |code| ready(1).on_control(Control::Abort { code, text: "".into() }, 0).unwrap_err();
+    assert!(matches!(abort(5), Error::Peer(PeerError::DryRun)));
+    assert!(matches!(abort(4), Error::Peer(PeerError::Aborted { .. })));
+}
+
+#[test]
 fn grants_credit_as_packets_are_written() {
     let mut session = ready(2);
     arrive(&mut session, header(0, 0, false, b"x"));

@@ -39,13 +39,14 @@ impl<R: Ring> Receiving<R> {
         self.estimate = total_estimate(self.estimates.iter().copied());
         self.checksum = offer.checksum;
         self.session.accept(offer, packet_size, window);
+        let warm_up = self.session.grant_warm_up(offer, self.connections.len());
         self.provide((slots, slot_size(packet_size)))?;
         self.headers.reserve(self.connections.len());
         for (channel, connection) in self.connections.drain(..).enumerate() {
             let buffer = self.control_buffers.take().expect("there is a control buffer for each channel");
             let channel = ChannelIdx::from_index(channel);
-            let mut rx =
-                Rx::new(connection, Operation::Packet { channel }.tag(), buffer, Native(offer.checksum));
+            let framing = Native::new(offer.checksum, warm_up);
+            let mut rx = Rx::new(connection, Operation::Packet { channel }.tag(), buffer, framing);
             rx.begin(&mut self.worker.ring);
             self.channels.push(rx);
         }

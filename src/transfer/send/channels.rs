@@ -12,8 +12,8 @@ use crate::wire::DataHeader;
 /// The data connections of the sender.
 pub(super) struct Channels {
     all: Vec<Tx>,
-    /// Whose packet each one sends, or sent last.
-    devices: Vec<DeviceIdx>,
+    /// Whose packet each one sends, or sent last; no device's when it is to warm it up.
+    devices: Vec<Option<DeviceIdx>>,
     /// Those that a packet can be given to.
     idle: IndexSet<ChannelIdx>,
 }
@@ -21,7 +21,7 @@ pub(super) struct Channels {
 impl Channels {
     pub(super) fn new(channels: impl Iterator<Item = Tx>) -> Channels {
         let all: Vec<Tx> = channels.collect();
-        Channels { idle: IndexSet::below(all.len()), devices: vec![DeviceIdx(0); all.len()], all }
+        Channels { idle: IndexSet::below(all.len()), devices: vec![None; all.len()], all }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Tx> {
@@ -33,8 +33,8 @@ impl Channels {
         self.all[channel.index()].sent_at()
     }
 
-    /// Whose packet a channel's current packet, or its last one, is.
-    pub(super) fn device(&self, channel: ChannelIdx) -> DeviceIdx {
+    /// Whose packet a channel's current packet, or its last one, is, if it is a device's.
+    pub(super) fn device(&self, channel: ChannelIdx) -> Option<DeviceIdx> {
         self.devices[channel.index()]
     }
 
@@ -43,7 +43,7 @@ impl Channels {
         self.idle.len()
     }
 
-    /// Payload bytes that have arrived at the peer's host, as far as the kernel knows. A packet that is being sent counts as
+    /// Bytes that have arrived at the peer's host, those that warm up among them, as far as the kernel knows. A packet that is being sent counts as
     /// not arrived.
     pub(super) fn arrived(&self, ring: &impl Ring) -> u64 {
         self.all.iter().map(|tx| tx.arrived(ring)).sum()
@@ -71,7 +71,29 @@ impl Channels {
         header: &DataHeader,
     ) {
         self.all[channel.index()].send(ring, slot, header);
-        self.devices[channel.index()] = DeviceIdx(header.device);
+        self.devices[channel.index()] = Some(DeviceIdx(header.device));
+        self.idle.remove(channel);
+    }
+
+    /// Whether each of them was warmed up with as much as may be.
+    pub(super) fn are_warm(&self, limit: u64) -> bool {
+        self.all.iter().all(|tx| tx.warmed() >= limit)
+    }
+
+    /// Of the idle ones that one that was warmed up least, and with how much more it may be.
+    pub(super) fn coldest(&self, limit: u64) -> Option<(ChannelIdx, u64)> {
+        let left = |channel: ChannelIdx| (channel, limit.saturating_sub(self.all[channel.index()].warmed()));
+        self.idle.iter().map(left).max_by_key(|(_, left)| *left).filter(|(_, left)| *left > 0)
+    }
+
+    /// Bytes that were sent to warm all of them up.
+    pub(super) fn warmed(&self) -> u64 {
+        self.all.iter().map(Tx::warmed).sum()
+    }
+
+    pub(super) fn warm_up(&mut self, ring: &mut impl Ring, channel: ChannelIdx, slot: Slot, len: u32) {
+        self.all[channel.index()].warm_up(ring, slot, len);
+        self.devices[channel.index()] = None;
         self.idle.remove(channel);
     }
 

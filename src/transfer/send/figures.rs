@@ -21,7 +21,7 @@ impl<R: Ring> Sending<R> {
         &mut self.worker.report
     }
 
-    /// Settings are agreed on: the first interval begins.
+    /// Settings are agreed on, and the connections warm: the first interval begins.
     pub(super) fn begin_figures(&mut self) {
         let counted = self.counted();
         let (devices, channels) = (self.readers.devices.len(), self.channels.iter().count());
@@ -55,12 +55,14 @@ impl<R: Ring> Sending<R> {
         self.worker.report.intervals.close(now, counted, devices.chain(channels));
     }
 
-    /// How long the devices will stand still, as far as what moved so far tells. Asked while they still run.
+    /// How long the devices will stand still, as far as what moved so far tells, or what warmed the connections up. Asked
+    /// while they still run.
     pub(super) fn predict(&mut self) {
         self.close_interval(self.worker.ring.now());
         let left = self.readers.left();
         let connection = self.channels.iter().next().map(Tx::connection);
-        self.worker.report.predict(&self.worker.ring, left, connection);
+        let round_trip_ns = self.session.clock().map(|offset| 2 * offset.error_ns);
+        self.worker.report.predict(&self.worker.ring, left, connection, round_trip_ns);
     }
 
     fn counted(&self) -> Counted {

@@ -1,5 +1,5 @@
-//! The messages that carry figures from one side to the other: ping, pong and the parts of a report. Knows nothing of what
-//! is in a report. A decoded part lies within its report, and that within its bound.
+//! The messages that carry figures from one side to the other: ping, pong, how much may warm a connection up, and the parts of
+//! a report. Knows nothing of what is in a report. A decoded part lies within its report, and that within its bound.
 
 use zerocopy::byteorder::big_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -24,6 +24,8 @@ struct PieceLayout {
 pub(super) const PING_LEN: usize = size_of::<u64>();
 /// Length of a pong's body.
 pub(super) const PONG_LEN: usize = 3 * size_of::<u64>();
+/// Length of a warm-up's body.
+pub(super) const WARM_UP_LEN: usize = size_of::<u64>();
 /// Length of the shortest part of a report: one byte.
 pub(super) const PIECE_MIN: usize = size_of::<PieceLayout>() + 1;
 /// Length of the longest.
@@ -46,6 +48,14 @@ pub(super) fn encode_pong(times: [u64; 3], body: &mut Writer<'_>) -> Option<()> 
 pub(super) fn decode_pong(body: &mut Reader<'_>) -> Result<Control, Malformed> {
     let [at, received_at, sent_at] = body.take::<[U64; 3]>()?.map(U64::get);
     Ok(Control::Pong { at, received_at, sent_at })
+}
+
+pub(super) fn encode_warm_up(bytes: u64, body: &mut Writer<'_>) -> Option<()> {
+    body.put(&U64::new(bytes))
+}
+
+pub(super) fn decode_warm_up(body: &mut Reader<'_>) -> Result<Control, Malformed> {
+    Ok(Control::WarmUp { bytes: body.take::<U64>()?.get() })
 }
 
 pub(super) fn encode_piece(total: u32, offset: u32, bytes: &[u8], body: &mut Writer<'_>) -> Option<()> {

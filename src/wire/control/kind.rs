@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::figures::{PIECE_MAX, PIECE_MIN, PING_LEN, PONG_LEN};
+use super::figures::{PIECE_MAX, PIECE_MIN, PING_LEN, PONG_LEN, WARM_UP_LEN};
 use super::offer::{OFFER_MAX, OFFER_MIN};
 use super::{CreditLayout, LoadedLayout, REASON_MAX, REASON_MIN};
 use crate::wire::Malformed;
@@ -42,10 +42,12 @@ pub enum ControlKind {
     Pong = 14,
     /// [`Control::Report`](super::Control::Report).
     Report = 15,
+    /// [`Control::WarmUp`](super::Control::WarmUp).
+    WarmUp = 16,
 }
 
 impl ControlKind {
-    const ALL: [ControlKind; 15] = [
+    const ALL: [ControlKind; 16] = [
         ControlKind::Offer,
         ControlKind::Accept,
         ControlKind::Refuse,
@@ -61,6 +63,7 @@ impl ControlKind {
         ControlKind::Ping,
         ControlKind::Pong,
         ControlKind::Report,
+        ControlKind::WarmUp,
     ];
 
     /// The number on the wire.
@@ -92,6 +95,7 @@ impl ControlKind {
             ControlKind::Ping => "ping",
             ControlKind::Pong => "pong",
             ControlKind::Report => "report",
+            ControlKind::WarmUp => "warm-up",
         }
     }
 
@@ -109,6 +113,7 @@ impl ControlKind {
             ControlKind::Ping => exactly(PING_LEN),
             ControlKind::Pong => exactly(PONG_LEN),
             ControlKind::Report => (PIECE_MIN, PIECE_MAX),
+            ControlKind::WarmUp => exactly(WARM_UP_LEN),
         }
     }
 }

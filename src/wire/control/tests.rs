@@ -74,6 +74,7 @@ fn one_of_each() -> Vec<Control> {
             sent_at: 0x3132_3334_3536_3738,
         },
         Control::Report { total: 0x0001_0203, offset: 0x0001_0000, bytes: (*b"{}").into() },
+        Control::WarmUp { bytes: 0x1112_1314_1516_1718 },
     ]
 }
 
@@ -112,6 +113,7 @@ fn every_message_has_the_bytes_of_the_drawing() {
         "524c6374 000e 0000 00000018 9ac36674 1112131415161718 2122232425262728 3132333435363738",
     );
     is::<26>(&messages[14], "524c6374 000f 0000 0000000a 61df5373 00010203 00010000 7b7d");
+    is::<24>(&messages[15], "524c6374 0010 0000 00000008 9eb0eb40 1112131415161718");
 }
 
 #[test]
@@ -180,7 +182,7 @@ fn a_length_is_bounded_by_its_kind_before_the_body_is_read() {
 
 #[test]
 fn unknown_kinds_and_used_reserved_bytes_are_rejected() {
-    for found in [0, 16, u16::MAX] {
+    for found in [0, 17, u16::MAX] {
         let unknown = Malformed::Value { field: "kind", found: found.into() };
         assert_eq!(decoded(&sealed(found, b"")), Err(unknown));
     }

@@ -26,6 +26,7 @@ fn seeds() {
         Control::Ping { at: 7 },
         Control::Pong { at: 7, received_at: 8, sent_at: 9 },
         Control::Report { total: 4, offset: 2, bytes: (*b"{}").into() },
+        Control::WarmUp { bytes: 7 },
     ] {
         let mut bytes = [0; CONTROL_BUFFER_SIZE];
         let len = message.encode(&mut bytes);

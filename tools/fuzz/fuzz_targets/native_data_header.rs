@@ -1,10 +1,10 @@
-//! The header in front of a payload: what is accepted is within its bounds and is written back byte by byte.
+//! The headers of a data connection, of a payload and of what warms the connection up: what is accepted is within its bounds and is written back byte by byte.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use ringlift::limits::{CONFIG_SIZE_MAX, PACKET_SIZE_MAX};
-use ringlift::wire::{DATA_HEADER_LEN, DataHeader, crc32c};
+use ringlift::wire::{DATA_HEADER_LEN, DataHeader, WarmUp, crc32c};
 use ringlift_fuzz::{accepted, seed, without_allocation};
 
 fn seeds() {
@@ -15,6 +15,8 @@ fn seeds() {
         header.encode(&mut bytes);
         seed(name, &bytes);
     }
+    WarmUp { len: 4096 }.encode(&mut bytes);
+    seed("warm_up", &bytes);
 }
 
 /// The same bytes with a matching check, which a fuzzer does not guess.
@@ -26,6 +28,16 @@ fn mended(bytes: &[u8; DATA_HEADER_LEN]) -> [u8; DATA_HEADER_LEN] {
 }
 
 fn check(bytes: &[u8; DATA_HEADER_LEN]) {
+    check_packet(bytes);
+    if let Some(Some(warm_up)) = accepted(without_allocation(|| WarmUp::decode(bytes))) {
+        assert!((1..=PACKET_SIZE_MAX).contains(&warm_up.len));
+        let mut again = [0; DATA_HEADER_LEN];
+        warm_up.encode(&mut again);
+        assert_eq!(&again, bytes);
+    }
+}
+
+fn check_packet(bytes: &[u8; DATA_HEADER_LEN]) {
     let Some(header) = accepted(without_allocation(|| DataHeader::decode(bytes))) else { return };
     let len = header.len as usize;
     assert!(if header.config {

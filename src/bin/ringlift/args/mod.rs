@@ -51,7 +51,7 @@ pub(crate) fn typed() -> Command {
 
 const STATUS: &str = "\
 Exit status:
-    0  complete
+    0  complete, or a dry run was made
     1  failed; nothing was lost
     2  usage error
     3  in doubt: look at the destination before doing anything else
@@ -118,6 +118,7 @@ Examples:
       --interval 1s --events net0.ndjson --quiet-warning plaintext
   ringlift send --to 127.0.0.1:4321 --device net0=synthetic:2GiB \\
       --metrics-file /var/lib/node_exporter/ringlift_send.prom
+  ringlift send --to 192.0.2.1:4321 --device net0=vfio:0000:41:00.1 --dry-run
   tar -c folder | ringlift send --to 127.0.0.1:4321 --device net0=fd:0";
 
 #[derive(Debug, Args)]
@@ -156,6 +157,9 @@ pub(crate) struct Send {
     /// Stops the devices when what is left of them takes the link no longer than this
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "300ms")]
     pub(crate) downtime_limit: Duration,
+    /// Predicts how long the devices would stand still, and moves nothing: the receiver is asked, the path is measured, and no device is stopped
+    #[arg(long, conflicts_with = "fail_if")]
+    pub(crate) dry_run: bool,
     /// Writes the report to FILE; - is stdout, and replaces the tables
     #[arg(long, value_name = "FILE", value_parser = json())]
     pub(crate) json: Option<JsonTarget>,

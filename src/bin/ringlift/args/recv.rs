@@ -64,7 +64,7 @@ pub(crate) struct Recv {
     /// Memory for packets with --dialect qemu [default: 64MiB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) pool: Option<Size>,
-    /// Serves one transfer and exits with its status, instead of serving one after another until stopped
+    /// Serves one transfer (or a dry run: status 1) and exits with its status, instead of serving one after another until stopped
     #[arg(long)]
     pub(crate) once: bool,
     /// Accepts that the state travels unencrypted; required to listen on any address but loopback

@@ -110,6 +110,7 @@ fn sender(args: &Send, run: RunInfo, cancel: &Cancel, live: &Live) -> Result<Sen
         .checksum(args.checksum.into())
         .downtime_max(args.downtime_max)
         .downtime_limit(args.downtime_limit)
+        .warm_up(true)
         .run(run)
         .on_event(move |event| shown.show(event))
         .cancel(cancel);
@@ -124,6 +125,9 @@ fn sender(args: &Send, run: RunInfo, cancel: &Cancel, live: &Live) -> Result<Sen
     }
     if let Some(every) = live.every() {
         builder = builder.interval(every);
+    }
+    if args.dry_run {
+        builder = builder.dry_run();
     }
     Ok(builder.build()?)
 }

@@ -54,6 +54,7 @@ fn whole(name: &str) -> Value {
         downtime_ns: 90_000_000,
         made_of: [(name.clone(), 90_000_000)].into(),
         came_true: Some(true),
+        ..Prediction::default()
     });
     report.intervals = (0..10)
         .map(|at| Interval {

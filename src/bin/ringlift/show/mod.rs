@@ -11,6 +11,7 @@ pub(crate) mod interval;
 pub(crate) mod json;
 pub(crate) mod output;
 pub(crate) mod pace;
+pub(crate) mod prediction;
 pub(crate) mod progress;
 pub(crate) mod repeats;
 pub(crate) mod results;

@@ -1,11 +1,12 @@
 //! What is printed when a transfer has ended.
 
+use ringlift::error::{Error, PeerError};
 use ringlift::report::Histograms;
 use ringlift::{Finished, Outcome};
 
 use crate::exit::Exit;
 use crate::show::json::JsonTarget;
-use crate::show::{histogram, output, summary, warnings};
+use crate::show::{histogram, output, prediction, summary, warnings};
 
 /// Prints tables and histogram, or JSON in their place; then the warnings, and finally the error. A report that is one of
 /// many is added to the others.
@@ -15,9 +16,14 @@ pub(crate) fn conclude(
     is_only: bool,
     print: fn(&str),
 ) -> Exit {
-    if json != Some(&JsonTarget::Stdout) && is_worth_a_table(finished) {
-        print(&format!("{}\n{}", summary::summary(&finished.report), histogram_of(&finished.histograms)));
-    }
+    let tables = match &finished.error {
+        Some(Error::DryRun) => Some(prediction::dry_run(&finished.report)),
+        _ if is_worth_a_table(finished) => {
+            Some(format!("{}\n{}", summary::summary(&finished.report), histogram_of(&finished.histograms)))
+        }
+        _ => None,
+    };
+    tables.iter().filter(|_| json != Some(&JsonTarget::Stdout)).for_each(|tables| print(tables));
     match json {
         Some(json) if is_only => json.write(&finished.report),
         Some(json) => json.append(&finished.report),
@@ -29,8 +35,13 @@ pub(crate) fn conclude(
 /// Prints the warnings, and finally the error.
 pub(crate) fn complain(finished: &Finished) -> Exit {
     warnings::warnings(&finished.report.warnings);
-    if let Some(error) = &finished.error {
-        warnings::error(error);
+    match &finished.error {
+        None => {}
+        // no failure of this side: there is nothing to do about it
+        Some(error @ (Error::DryRun | Error::Peer(PeerError::DryRun))) => output::say(&error.to_string()),
+        Some(error) => {
+            warnings::error(error);
+        }
     }
     Exit::of(finished)
 }

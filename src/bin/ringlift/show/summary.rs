@@ -2,6 +2,7 @@
 
 use ringlift::report::{Distribution, PreCopyEnd, PreCopyReport, Report};
 
+use crate::show::prediction;
 use crate::show::table::Table;
 use crate::show::timeline::timeline;
 use crate::show::units::{bytes, rate, time};
@@ -13,6 +14,7 @@ pub(crate) fn summary(report: &Report) -> String {
     text.push('\n');
     text += &overview(&[report]);
     text += &precopy(report);
+    text += &prediction::line(report);
     text += &timeline(&[report]);
     text += &latency(report, report);
     text
@@ -24,6 +26,7 @@ pub(crate) fn both(sender: &Report, receiver: &Report) -> String {
     text.push('\n');
     text += &overview(&[sender, receiver]);
     text += &precopy(sender);
+    text += &prediction::line(sender);
     text += &timeline(&[sender, receiver]);
     text += &latency(sender, receiver);
     text
