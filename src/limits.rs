@@ -46,6 +46,11 @@ pub const INTERVAL: Duration = Duration::from_millis(100);
 /// Intervals in a report: a minute of the shortest. With the most devices and channels they are 2.4 MiB.
 pub const INTERVALS_MAX: usize = 600;
 
+/// Packets of one side that are kept with their times, at most, where a caller asks for that: 80 bytes each, 320 MiB.
+pub const TRACE_PACKETS_MAX: usize = 4 << 20;
+/// As many as the command keeps: 256 GiB in packets of the default size take 20 MiB, and a file of some 200 MiB.
+pub const TRACE_PACKETS_DEFAULT: usize = 256 << 10;
+
 /// What a worker allocates beside its pools, at most: six histograms of 264 KiB, the ring's table, intervals, and lists for
 /// every device and channel come to 7 MiB. Without this much it does not begin.
 pub const WORKER_MEMORY: usize = 16 << 20;

@@ -29,12 +29,17 @@ const PACKET: u32 = 4096;
 
 /// Allocations of the sender's thread and the receiver's during a whole transfer.
 fn allocations(source: impl Source + 'static, sink: impl Sink + 'static) -> (u64, u64) {
+    traced_allocations(source, sink, 0)
+}
+
+/// The same where each side keeps so many packets for a trace.
+fn traced_allocations(source: impl Source + 'static, sink: impl Sink + 'static, traced: usize) -> (u64, u64) {
     let (mut ours, mut theirs) = socket_pairs(3);
     let (control, peer_control) = (ours.remove(0), theirs.remove(0));
     let sender = Sender::builder().device("net0", source).sockets(control, ours);
-    let sender = sender.packet_size(PACKET).pool_size(1 << 20).build().expect("possible");
-    let receiver = Receiver::builder().device("net0", sink).sockets(peer_control, theirs).build();
-    let receiver = receiver.expect("possible");
+    let sender = sender.packet_size(PACKET).pool_size(1 << 20).trace(traced).build().expect("possible");
+    let receiver = Receiver::builder().device("net0", sink).sockets(peer_control, theirs);
+    let receiver = receiver.trace(traced).build().expect("possible");
     let count = |info: AllocationInfo, outcome| {
         assert_eq!(outcome, Outcome::Complete);
         info.count_total
@@ -77,6 +82,15 @@ fn a_packet_of_a_generator_takes_no_allocation() {
 #[test]
 fn a_packet_of_nothing_takes_no_allocation() {
     assert_no_allocation_per_packet(|packets| allocations(Null::new(packets * u64::from(PACKET)), Discard));
+}
+
+#[test]
+fn a_packet_that_a_trace_has_takes_no_allocation_whether_there_is_room_for_it_or_not() {
+    for traced in [10, 1000] {
+        assert_no_allocation_per_packet(|packets| {
+            traced_allocations(Null::new(packets * u64::from(PACKET)), Discard, traced)
+        });
+    }
 }
 
 fn memfd() -> File {

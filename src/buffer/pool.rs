@@ -48,7 +48,6 @@ impl Pool {
     }
 
     /// Free slots.
-    #[cfg(test)]
     pub(crate) fn free(&self) -> u32 {
         u32::try_from(self.free.len()).expect("a pool has at most u32::MAX slots")
     }

@@ -138,7 +138,6 @@ pub(crate) fn stride(capacity: u32) -> usize {
 
 impl Slot {
     /// Its number in its pool.
-    #[cfg(test)]
     pub(crate) fn index(&self) -> u32 {
         self.index
     }

@@ -10,6 +10,7 @@ mod main_connection;
 #[cfg(test)]
 mod simulation;
 mod tail;
+mod tracing;
 
 use crate::numbers::{ChannelIdx, DeviceIdx, PacketSize};
 use std::collections::VecDeque;
@@ -31,7 +32,7 @@ use crate::time::Nanos;
 use crate::time::deadlines::Deadlines;
 use crate::wire::Checksum;
 use crate::wire::qemu::{DevicePacket, INIT_LEN, Idstr};
-use crate::worker::caller::{Caller, DeviceStep, Event};
+use crate::worker::caller::{Caller, DeviceStep};
 use crate::worker::ending::run;
 use crate::worker::event_loop::Loop;
 use crate::worker::finished::Finished;
@@ -85,6 +86,8 @@ pub(super) struct Receiving<R: Ring> {
     before_run: Option<Code>,
     /// Config states that the tail had, by device, until there is a slot for each.
     configs: Vec<(DeviceIdx, Vec<u8>)>,
+    /// Pieces that came on the main connection, as their numbers in a trace.
+    pieces: u64,
 }
 
 /// What counts as the packet size: the most state in one packet.
@@ -128,6 +131,7 @@ impl<R: Ring> Receiving<R> {
             tail: None,
             before_run: parts.before_run,
             configs: Vec::new(),
+            pieces: 0,
         })
     }
 
@@ -192,7 +196,7 @@ impl<R: Ring> Receiving<R> {
 
     fn enter(&mut self, phase: Phase) {
         self.session.enter(phase, self.worker.ring.now());
-        self.worker.caller.tell(&Event::Phase(phase));
+        self.worker.enter(phase);
     }
 
     fn report_progress(&mut self, now: Nanos) {
@@ -263,6 +267,7 @@ impl<R: Ring> Receiving<R> {
             }
             Admission::Slot => {
                 let slot = self.worker.take_promised();
+                self.note_receiving(&slot, channel, &packet);
                 let ring = &mut self.worker.ring;
                 let event = self.channels[channel.index()].accept(ring, packet, slot);
                 self.on_rx(channel, event)
@@ -287,6 +292,7 @@ impl<R: Ring> Receiving<R> {
         match event {
             RxEvent::Header(packet) => self.on_header(channel, packet),
             RxEvent::Packet { header: packet, slot, .. } => {
+                self.note_arrived(slot.index(), now);
                 let device = self.session.devices.fill(&packet, slot, now);
                 self.writers.mark_ready(device);
                 self.session.on_packet(now)

@@ -35,6 +35,7 @@ mod schema;
 mod stream;
 mod tcp;
 mod timeline;
+pub mod trace;
 mod transfer;
 
 pub use account::{DeviceTimes, DowntimePhase, PhaseAccount, SlowestArc, SlowestDevice};

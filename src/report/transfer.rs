@@ -69,6 +69,10 @@ pub struct Report {
     /// What moved when, from the agreement on settings to the end.
     #[serde(default)]
     pub intervals: Vec<Interval>,
+    /// This host's monotonic clock at the time 0 of this report: at the agreement on settings, or at the beginning where there
+    /// was none; absent in reports of earlier versions.
+    #[serde(default)]
+    pub started_ns: Option<u64>,
     /// How the other side's clock relates to this side's; absent where it was not measured.
     #[serde(default)]
     pub clock: Option<ClockOffset>,

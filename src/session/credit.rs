@@ -65,6 +65,11 @@ impl Allowance {
         Ok(())
     }
 
+    /// How many packets from this one on are allowed.
+    pub(crate) fn left(&self, idx: PacketIdx) -> u64 {
+        self.limit.0.saturating_sub(idx.0)
+    }
+
     pub(crate) fn allows(&self, idx: PacketIdx) -> bool {
         idx < self.limit
     }

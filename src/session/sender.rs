@@ -153,6 +153,13 @@ impl<H> SenderSession<H> {
         Some(packet)
     }
 
+    /// Packets of a device that may be sent, beyond those that were.
+    pub(crate) fn credit_left(&self, device: DeviceIdx) -> u64 {
+        let outgoing = &self.devices[device.index()];
+        let waiting = outgoing.queue.front().map(|packet| PacketIdx(packet.header.idx));
+        outgoing.allowance.left(waiting.unwrap_or(outgoing.totals.next()))
+    }
+
     /// Whether packets wait but none may be sent: the receiver is slower.
     pub(crate) fn lacks_credit(&self) -> bool {
         self.sendable.is_empty() && !self.waiting.is_empty()

@@ -26,7 +26,7 @@ use crate::time::Nanos;
 use crate::time::deadlines::Deadlines;
 use crate::time::nanos;
 use crate::wire::{Checksum, DataHeader, Offer};
-use crate::worker::caller::{Caller, DeviceStep, Event};
+use crate::worker::caller::{Caller, DeviceStep};
 use crate::worker::ending::run;
 use crate::worker::event_loop::Loop;
 use crate::worker::finished::Finished;
@@ -201,7 +201,7 @@ impl<R: Ring> Receiving<R> {
 
     fn enter(&mut self, phase: Phase) {
         self.session.enter(phase, self.worker.ring.now());
-        self.worker.caller.tell(&Event::Phase(phase));
+        self.worker.enter(phase);
     }
 
     fn report_progress(&mut self, now: Nanos) {
@@ -250,6 +250,7 @@ impl<R: Ring> Receiving<R> {
     fn begin_payload(&mut self) -> Result<(), Error> {
         let Some((channel, header)) = self.headers.pop_front() else { return Ok(()) };
         let slot = self.worker.take_promised();
+        self.note_receiving(&slot, channel, &header);
         let event = self.channels[channel.index()].accept(&mut self.worker.ring, header, slot);
         self.on_rx(channel, event)
     }
@@ -291,6 +292,7 @@ impl<R: Ring> Receiving<R> {
             }
             RxEvent::Packet { header, slot, crc32c } => {
                 self.writers.mark_ready(DeviceIdx(header.device));
+                self.note_arrived(&slot, now);
                 self.session.on_packet(header, slot, crc32c, place, now).map_err(|(error, slot)| {
                     self.worker.put(slot);
                     error.into()

@@ -19,7 +19,7 @@ use crate::cancel::PreCopyHold;
 use crate::channel::{Tx, TxEvent, ZeroCopy};
 use crate::error::{Errno, Error, Hook, PeerError, Place};
 use crate::net::Connection;
-use crate::numbers::{ChannelIdx, DeviceIdx, PacketSize};
+use crate::numbers::{ChannelIdx, DeviceIdx, PacketIdx, PacketSize};
 use crate::phase::Phase;
 use crate::report::Stage;
 use crate::ring::{Completion, Ring};
@@ -244,7 +244,7 @@ impl<R: Ring> Sending<R> {
 
     fn enter(&mut self, phase: Phase) {
         self.session.enter(phase, self.worker.ring.now());
-        self.worker.caller.tell(&Event::Phase(phase));
+        self.worker.enter(phase);
     }
 
     fn devices(&mut self) -> (&mut Worker<R>, &mut Devices<dyn Source>) {
@@ -308,7 +308,13 @@ impl<R: Ring> Sending<R> {
     /// A packet that was read waits for a channel and for credit.
     fn queue(&mut self, packet: Option<ReadPacket<Slot>>) {
         let now = self.worker.ring.now();
-        packet.into_iter().for_each(|packet| self.session.push(packet, now));
+        if let Some(packet) = packet {
+            self.worker.trace.on().into_iter().for_each(|trace| {
+                let PacketIdx(idx) = self.session.totals(packet.device).next();
+                trace.queued(packet.handle.index(), idx, now);
+            });
+            self.session.push(packet, now);
+        }
     }
 
     /// Gives packets to idle channels while there are both.
@@ -321,7 +327,9 @@ impl<R: Ring> Sending<R> {
             self.worker.recorder.see_credit_stall(false, now);
             self.worker.recorder.record(Stage::Queue, packet.queued_at, now);
             self.readers.on_popped(DeviceIdx(packet.header.device));
+            let slot = packet.handle.index();
             self.channels.send(&mut self.worker.ring, channel, packet.handle, &packet.header);
+            self.note_sending(slot, DeviceIdx(packet.header.device), channel, now);
         }
     }
 
@@ -345,6 +353,7 @@ impl<R: Ring> Sending<R> {
                     let span = Span { begin: self.channels.sent_at(channel), end: now };
                     self.worker.recorder.record(Stage::Send, span.begin, now);
                     self.worker.report.timeline.sent(device, channel, span);
+                    self.worker.trace.on().into_iter().for_each(|trace| trace.sent(channel.0, now));
                 }
                 self.session.moved(now);
                 slot.into_iter().for_each(|slot| self.worker.put(slot));

@@ -363,6 +363,13 @@ impl SenderBuilder {
         self
     }
 
+    /// Keeps what became of each packet and when, for so many packets, as [`Finished::trace`]: of more than that the last ones,
+    /// and of more than [`TRACE_PACKETS_MAX`](crate::limits::TRACE_PACKETS_MAX) no more than those. Nothing is kept unless set.
+    pub fn trace(mut self, packets: usize) -> SenderBuilder {
+        self.settings.set_trace(packets);
+        self
+    }
+
     /// Cancels the transfer when `cancel` is used.
     pub fn cancel(mut self, cancel: &Cancel) -> SenderBuilder {
         self.settings.set_cancel(cancel);

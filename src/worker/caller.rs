@@ -155,6 +155,8 @@ pub(crate) struct Caller {
     pub(crate) interval: Option<Nanos>,
     /// What it was told last.
     phase: Phase,
+    /// Packets of which is to be kept what became of them.
+    pub(crate) traced: usize,
     told_at: Nanos,
 }
 
@@ -168,6 +170,7 @@ impl Caller {
             panics: Panics::default(),
             run: None,
             interval: None,
+            traced: 0,
             phase: Phase::Connecting,
             told_at: 0,
         }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::{DeviceError, Error};
+use crate::report::trace::Trace;
 use crate::report::{Histograms, Report};
 use crate::session::handover::Outcome;
 use crate::source::Source;
@@ -22,6 +23,8 @@ pub struct Finished {
     pub report: Report,
     /// The figures' distributions.
     pub histograms: Histograms,
+    /// What became of each packet and when, if the builder was told to keep it and a worker began.
+    pub trace: Option<Trace>,
     /// What became of each device.
     pub devices: Vec<DeviceEnd>,
     /// In doubt: the devices, stopped and with their state intact. Dropping one closes it, and the kernel may reset it

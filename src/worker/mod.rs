@@ -20,7 +20,7 @@ pub(crate) mod steps;
 pub(crate) mod write_signals;
 pub(crate) mod writers;
 
-use self::caller::Caller;
+use self::caller::{Caller, Event};
 use self::hook::RunningHook;
 use self::intervals::Told;
 use self::report_builder::ReportBuilder;
@@ -28,6 +28,8 @@ use crate::buffer::{Pool, Slot};
 use crate::error::{Error, KernelError, Misuse};
 use crate::limits::{CONFIG_SIZE_MAX, CONTROL_BUFFER_SIZE, DEVICES_MAX};
 use crate::numbers::PacketSize;
+use crate::phase::Phase;
+use crate::report::trace::Tracer;
 use crate::report::{Recorder, Report, Role};
 use crate::ring::Ring;
 use crate::session::handover::Outcome;
@@ -46,6 +48,7 @@ pub(crate) struct Worker<R: Ring> {
     /// None until it is known how large it must be.
     pool: Option<Pool>,
     pub(crate) recorder: Recorder,
+    pub(crate) trace: Tracer,
     pub(crate) caller: Caller,
     pub(crate) hook: RunningHook,
     pub(crate) report: ReportBuilder,
@@ -65,6 +68,7 @@ impl<R: Ring> Worker<R> {
             ring,
             pool: None,
             recorder: Recorder::default(),
+            trace: Tracer::new(caller.traced),
             caller,
             hook: RunningHook::default(),
             report,
@@ -77,6 +81,7 @@ impl<R: Ring> Worker<R> {
     pub(crate) fn adopt(&mut self, pool: Pool) {
         let unregistered = self.ring.register(&pool).err();
         self.report.pool(&pool, unregistered);
+        self.trace.on().into_iter().for_each(|trace| trace.pool(pool.total()));
         self.pool = Some(pool);
     }
 
@@ -84,6 +89,18 @@ impl<R: Ring> Worker<R> {
     pub(crate) fn adopt_unreported(&mut self, pool: Pool) {
         let _: Result<(), KernelError> = self.ring.register(&pool);
         self.pool = Some(pool);
+    }
+
+    /// Another phase begins: tells the caller.
+    pub(crate) fn enter(&mut self, phase: Phase) {
+        let now = self.ring.now();
+        self.trace.on().into_iter().for_each(|trace| trace.phase(phase, now));
+        self.caller.tell(&Event::Phase(phase));
+    }
+
+    /// How many slots are free.
+    pub(crate) fn free(&self) -> u32 {
+        self.pool.as_ref().map_or(0, Pool::free)
     }
 
     pub(crate) fn has_pool(&self) -> bool {
@@ -118,10 +135,11 @@ impl<R: Ring> Worker<R> {
 
     /// Ends: the ring first, so that nothing uses what is given away afterwards.
     pub(crate) fn finish(self, report: Report, outcome: Outcome, error: Option<Error>) -> Finished {
-        let Worker { ring, recorder, report: builder, caller, .. } = self;
+        let Worker { ring, recorder, mut trace, report: builder, caller, .. } = self;
         drop(ring);
+        let trace = trace.take(builder.started_at);
         let finished = builder.finish(report, outcome, error, recorder);
-        Finished { panic: caller.panics.take(), ..finished }
+        Finished { panic: caller.panics.take(), trace, ..finished }
     }
 }
 

@@ -26,6 +26,7 @@ use crate::buffer::Slot;
 use crate::error::{DeviceError, DeviceOperation, Errno, Error};
 use crate::limits::{CONFIG_SIZE_MAX, HEADER_ROOM};
 use crate::report::Stage;
+use crate::report::trace::Label;
 use crate::ring::Ring;
 use crate::session::index_set::IndexSet;
 use crate::session::queue::ReadPacket;
@@ -329,7 +330,8 @@ impl Readers {
         if !std::mem::replace(&mut self.all[device.index()].has_begun, true) {
             worker.caller.tell_device(self.devices.name(device), DeviceMoment::FirstByte);
         }
-        worker.recorder.record(Stage::Read, self.all[device.index()].read_at, now);
+        worker.recorder.record(Stage::Read, span.begin, now);
+        note_read(worker, (device, &slot, read, false), span);
         let packet = self.packet(device, slot, read, false);
         self.enter(device, Reading::Wanted);
         Ok(Some(packet))
@@ -366,7 +368,11 @@ impl Readers {
         self.enter(device, Reading::Done);
         let result = self.devices.take_result(device).unwrap_or(Err(DeviceError::Panicked));
         match result.map_err(|error| self.devices.error(device, error))? {
-            StepOutput::Slot(slot, len) => Ok(Some(self.packet(device, slot, len, true))),
+            StepOutput::Slot(slot, len) => {
+                let span = Span { begin: self.all[device.index()].read_at, end: worker.ring.now() };
+                note_read(worker, (device, &slot, len, true), span);
+                Ok(Some(self.packet(device, slot, len, true)))
+            }
             StepOutput::Nothing | StepOutput::Flow(_) | StepOutput::PreCopyInfo(_) | StepOutput::End(_) => {
                 Ok(None)
             }
@@ -386,6 +392,17 @@ impl Reader {
     fn overlaps(&self) -> bool {
         self.fd.is_some_and(DeviceFd::overlaps)
     }
+}
+
+/// A packet was read, which has no number yet: its device, its slot, its bytes, and whether it is the config state.
+fn note_read<R: Ring>(
+    worker: &mut Worker<R>,
+    (device, slot, len, config): (DeviceIdx, &Slot, usize, bool),
+    Span { begin, end }: Span,
+) {
+    let Some(trace) = worker.trace.on() else { return };
+    let bytes = u32::try_from(len).unwrap_or(u32::MAX);
+    trace.read(slot.index(), Label { device: device.0, idx: 0, config, bytes }, (begin, end));
 }
 
 #[cfg(test)]

@@ -319,7 +319,7 @@ impl ReportBuilder {
         recorder: Recorder,
     ) -> Finished {
         let (histograms, devices, parked) = (recorder.histograms, self.ends, Vec::new());
-        Finished { outcome, error, report, histograms, devices, parked, panic: None }
+        Finished { outcome, error, report, histograms, trace: None, devices, parked, panic: None }
     }
 
     /// The report, which takes what was collected.
@@ -373,6 +373,7 @@ impl ReportBuilder {
                 prediction.judged((outcome == Outcome::Complete).then_some(downtime.total_ns))
             }),
             intervals: self.intervals.take(self.started_at),
+            started_ns: Some(self.started_at),
             clock: self.clock,
             other_side: self.other_side.take(),
             timeline,

@@ -23,6 +23,7 @@ pub(crate) struct Settings {
     panics: Panics,
     run: Option<RunInfo>,
     interval: Option<Duration>,
+    traced: usize,
 }
 
 impl Settings {
@@ -34,6 +35,11 @@ impl Settings {
     pub(crate) fn run(&mut self) -> Option<RunInfo> {
         self.run.iter_mut().for_each(RunInfo::begin);
         self.run.clone()
+    }
+
+    /// How many packets are kept with their times.
+    pub(crate) fn set_trace(&mut self, packets: usize) {
+        self.traced = packets;
     }
 
     pub(crate) fn set_congestion(&mut self, name: &str) {
@@ -83,6 +89,7 @@ impl Settings {
         caller.panics = self.panics.clone();
         caller.run = self.run();
         caller.interval = self.interval.map(nanos);
+        caller.traced = self.traced;
         caller
     }
 

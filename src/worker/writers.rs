@@ -153,6 +153,7 @@ impl Writers {
         let now = worker.ring.now();
         worker.recorder.record(Stage::Reorder, packet.arrived_at, now);
         let NextPacket { handle: slot, len, config, read_at, .. } = packet;
+        worker.trace.on().into_iter().for_each(|trace| trace.writing(slot.index(), now));
         let packet = PacketUnderWay { len, read_at, began_at: now };
         let writer = &mut self.all[device.index()];
         if config {
@@ -260,6 +261,7 @@ impl Writers {
         packet: PacketUnderWay,
     ) {
         let now = worker.ring.now();
+        worker.trace.on().into_iter().for_each(|trace| trace.written(slot.index(), now));
         worker.put(slot);
         queue.written(device, now);
         let writer = &mut self.all[device.index()];

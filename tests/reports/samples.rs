@@ -76,6 +76,7 @@ pub(super) fn full_transfer() -> Report {
             ..Prediction::default()
         }),
         intervals: vec![Interval { device_bytes: vec![1], channel_bytes: vec![2], ..Interval::default() }],
+        started_ns: Some(1),
         clock: Some(ClockOffset { offset_ns: -1, error_ns: 1 }),
         other_side: None,
         timeline: vec![an_arc()],

@@ -31,7 +31,7 @@ pub(crate) const RULES: Rules = Rules {
         ("descriptor", &["limits", "error"]),
         ("source", &["limits", "error", "vfio", "descriptor"]),
         ("sink", &["limits", "error", "vfio", "descriptor", "source"]),
-        ("report", &["limits", "error", "time", "vfio"]),
+        ("report", &["limits", "error", "time", "vfio", "phase"]),
         ("probe", &["limits", "error", "time", "cancel", "report", "vfio"]),
         ("compare", &["report"]),
         ("net", &["limits", "error", "phase", "time", "wire", "cancel", "ring"]),

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
@@ -43,11 +44,17 @@ pub(crate) struct Failure {
 }
 
 impl Peer {
-    /// Starts it with a verifying sink for each name, and waits until it listens.
-    pub(crate) fn start(names: &[String], run: &RunInfo) -> Result<(Peer, SocketAddr), Failure> {
-        let mut child = command(names, run).and_then(|mut command| command.spawn()).map_err(|error| {
-            Failure { text: format!("the receiver could not be started: {error}"), heard: Vec::new() }
-        })?;
+    /// Starts it with a verifying sink for each name, and waits until it listens. Its trace goes where `trace` says.
+    pub(crate) fn start(
+        names: &[String],
+        run: &RunInfo,
+        trace: Option<&Path>,
+    ) -> Result<(Peer, SocketAddr), Failure> {
+        let mut child =
+            command(names, run, trace).and_then(|mut command| command.spawn()).map_err(|error| Failure {
+                text: format!("the receiver could not be started: {error}"),
+                heard: Vec::new(),
+            })?;
         let (tell, words) = mpsc::channel();
         let stdout = match read(&mut child, tell) {
             Ok(stdout) => stdout,
@@ -125,10 +132,13 @@ impl Failure {
     }
 }
 
-fn command(names: &[String], run: &RunInfo) -> io::Result<Command> {
+fn command(names: &[String], run: &RunInfo, trace: Option<&Path>) -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["recv", "--listen", "127.0.0.1:0", "--once", "--json", "-", "--with-parent"]);
     command.arg(std::process::id().to_string()).args(Run::words(run));
+    if let Some(path) = trace {
+        command.arg("--trace").arg(path);
+    }
     for name in names {
         command.arg("--device").arg(format!("{name}=verify"));
     }

@@ -10,7 +10,6 @@ use crate::ring::{Directions, Ring};
 use crate::time::deadlines::Deadline;
 use crate::time::{Nanos, nanos};
 use crate::wire::qemu::Reply;
-use crate::worker::caller::Event;
 use crate::worker::ending::{drain_close, send_final_message};
 use crate::worker::event_loop::{Loop, run_until, within};
 use crate::worker::finished::Finished;
@@ -22,7 +21,7 @@ impl<R: Ring> Receiving<R> {
     /// before. A source that cannot be reached any more has not received it, and runs its devices.
     pub(super) fn report_loaded(&mut self) -> Result<(), Error> {
         self.session.enter(Phase::Commit, self.worker.ring.now());
-        self.worker.caller.tell(&Event::Phase(Phase::Commit));
+        self.worker.enter(Phase::Commit);
         // the last moment at which the caller can change their mind
         self.worker.caller.check(self.worker.ring.now())?;
         if self.answers.is_open() && self.main.is_closed() {
@@ -68,7 +67,7 @@ impl<R: Ring> Receiving<R> {
         // nothing is taken any more, but the end is noticed
         self.main.abandon(&mut self.worker.ring);
         if result.is_err() {
-            self.worker.caller.tell(&Event::Phase(Phase::RollingBack));
+            self.worker.enter(Phase::RollingBack);
             if !self.session.is_committed() {
                 // the first message that does not find its way is the last
                 let _ = self.answers.queue(Reply::Shut(1));
@@ -91,7 +90,7 @@ impl<R: Ring> Receiving<R> {
         }
         self.count();
         self.shut_down();
-        self.worker.caller.tell(&Event::Phase(Phase::Done));
+        self.worker.enter(Phase::Done);
         let error = result.err();
         let report = self.worker.document(Role::Receiver, outcome, error.as_ref());
         self.worker.finish(report, outcome, error)

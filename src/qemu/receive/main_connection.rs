@@ -46,7 +46,9 @@ impl<R: Ring> Receiving<R> {
                     self.main.accept(self.worker.take_promised());
                 }
                 Ok(MainStep::State { slot, len }) => {
+                    let place = slot.index();
                     let device = self.session.devices.fill_main(slot, len, now)?;
+                    self.note_piece(place, device, len, false, now);
                     self.writers.mark_ready(device);
                 }
                 Ok(MainStep::Tail(bytes)) => {
@@ -93,6 +95,7 @@ impl<R: Ring> Receiving<R> {
             let mut slot = self.worker.take_promised();
             slot.payload_mut()[..config.len()].copy_from_slice(&config);
             let now = self.worker.ring.now();
+            self.note_piece(slot.index(), device, config.len(), true, now);
             self.session.devices.fill_config(device, slot, config.len(), now);
             self.writers.mark_ready(device);
         }

@@ -202,6 +202,11 @@ impl<H> Devices<H> {
         Ok(Admission::Slot)
     }
 
+    /// The device of an admitted packet.
+    pub(crate) fn device_of(&self, packet: &DevicePacket) -> DeviceIdx {
+        DeviceIdx::from_index(self.follower.position(packet.into()).expect("it was admitted"))
+    }
+
     /// An admitted packet is complete. Gives its device.
     pub(crate) fn fill(&mut self, packet: &DevicePacket, handle: H, now: Nanos) -> DeviceIdx {
         let device = self.follower.position(packet.into()).expect("it was admitted");

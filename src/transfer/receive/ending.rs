@@ -7,7 +7,6 @@ use crate::phase::Phase;
 use crate::report::{Report, Role};
 use crate::ring::Ring;
 use crate::transfer::control_link::{await_abort_reason, final_message};
-use crate::worker::caller::Event;
 use crate::worker::ending::{drain_close, send_final_message};
 use crate::worker::finished::Finished;
 use crate::worker::hook::await_hook;
@@ -20,7 +19,7 @@ impl<R: Ring> Receiving<R> {
             result.err().map(|error| await_abort_reason(&mut self, error, |receiving| &receiving.link));
         let outcome = self.session.outcome();
         if let Some(error) = &error {
-            self.worker.caller.tell(&Event::Phase(Phase::RollingBack));
+            self.worker.enter(Phase::RollingBack);
             if self.session.is_committed() {
                 // The sender has given the devices away. It may take them back only if it can be sure that none of them
                 // runs here, so they are reset before anything is sent.
@@ -45,7 +44,7 @@ impl<R: Ring> Receiving<R> {
         let written = wanted.as_ref().and_then(written);
         written.into_iter().for_each(|report| self.session.send_report(&report));
         self.close();
-        self.worker.caller.tell(&Event::Phase(Phase::Done));
+        self.worker.enter(Phase::Done);
         let report = wanted.unwrap_or_else(|| document(&mut self));
         self.worker.finish(report, outcome, error)
     }

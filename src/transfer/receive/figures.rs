@@ -2,13 +2,15 @@
 //! transfer depends on it.
 
 use super::Receiving;
+use crate::buffer::Slot;
 use crate::channel::Rx;
-use crate::numbers::DeviceIdx;
+use crate::numbers::{ChannelIdx, DeviceIdx};
 use crate::report::Counted;
+use crate::report::trace::Label;
 use crate::ring::Ring;
 use crate::session::handover::Outcome;
 use crate::time::Nanos;
-use crate::wire::SessionId;
+use crate::wire::{DataHeader, SessionId};
 use crate::worker::report_builder::{ReportBuilder, counted};
 
 impl<R: Ring> Receiving<R> {
@@ -59,6 +61,23 @@ impl<R: Ring> Receiving<R> {
         let connections = self.channels.iter().map(Rx::connection);
         let reorder_depth = self.session.unwritten();
         Counted { reorder_depth, ..counted(&self.worker.ring, &self.worker.recorder, connections) }
+    }
+
+    /// A packet's payload is received into this slot from now on.
+    pub(super) fn note_receiving(&mut self, slot: &Slot, channel: ChannelIdx, header: &DataHeader) {
+        let Some(trace) = self.worker.trace.on() else { return };
+        let now = self.worker.ring.now();
+        let &DataHeader { device, idx, config, len, .. } = header;
+        trace.receiving(slot.index(), Label { device, idx, config, bytes: len }, Some(channel.0), now);
+    }
+
+    /// It has arrived: it is one more of those that are not written.
+    pub(super) fn note_arrived(&mut self, slot: &Slot, now: Nanos) {
+        if !self.worker.trace.is_on() {
+            return;
+        }
+        let free = self.worker.free();
+        self.worker.trace.on().into_iter().for_each(|trace| trace.arrived(slot.index(), now, free));
     }
 
     /// Every device is where it belongs: counts what it came to, while the connections are open.

@@ -11,7 +11,7 @@ use crate::session::handover::Outcome;
 use crate::source::Source;
 use crate::time::deadlines::Deadline;
 use crate::transfer::control_link::{await_abort_reason, final_message};
-use crate::worker::caller::{DeviceStep, Event};
+use crate::worker::caller::DeviceStep;
 use crate::worker::ending::{drain_close, finish_devices, send_final_message};
 use crate::worker::event_loop::{drain, run_until, within};
 use crate::worker::finished::{EndState, Finished, Parked};
@@ -24,7 +24,7 @@ impl<R: Ring> Sending<R> {
         let error = result.err().map(|error| await_abort_reason(&mut self, error, |sending| &sending.link));
         let outcome = self.session.outcome();
         if let Some(error) = error.as_ref().filter(|_| outcome == Outcome::Aborted) {
-            self.worker.caller.tell(&Event::Phase(Phase::RollingBack));
+            self.worker.enter(Phase::RollingBack);
             self.send_final_message(error);
         }
         // a hook is never left running, and may still use the devices' virtual machine
@@ -48,7 +48,7 @@ impl<R: Ring> Sending<R> {
             self.await_other_side();
         }
         self.close();
-        self.worker.caller.tell(&Event::Phase(Phase::Done));
+        self.worker.enter(Phase::Done);
         let error = match (outcome, error) {
             (Outcome::InDoubt, Some(cause)) => Some(Error::InDoubt { cause: Box::new(cause) }),
             (_, error) => error,

@@ -3,7 +3,7 @@
 
 use super::Sending;
 use crate::channel::Tx;
-use crate::numbers::DeviceIdx;
+use crate::numbers::{ChannelIdx, DeviceIdx};
 use crate::report::Counted;
 use crate::ring::Ring;
 use crate::session::handover::Outcome;
@@ -69,6 +69,17 @@ impl<R: Ring> Sending<R> {
         let connections = self.channels.iter().map(Tx::connection);
         let in_flight_bytes = self.channels.iter().map(Tx::outstanding).sum();
         Counted { in_flight_bytes, ..counted(&self.worker.ring, &self.worker.recorder, connections) }
+    }
+
+    /// A channel sends the packet in this slot from now on.
+    pub(super) fn note_sending(&mut self, slot: u32, device: DeviceIdx, channel: ChannelIdx, now: Nanos) {
+        if !self.worker.trace.is_on() {
+            return;
+        }
+        let in_flight_bytes = self.channels.iter().map(Tx::outstanding).sum();
+        let counted = (self.worker.free(), in_flight_bytes, self.session.credit_left(device));
+        let trace = self.worker.trace.on().into_iter();
+        trace.for_each(|trace| trace.sending(slot, channel.0, now, counted));
     }
 
     /// Every device is where it belongs: counts what it came to, while the connections are open.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
+use ringlift::limits;
 use ringlift::report::RunInfo;
 
 use super::metrics::Metrics;
@@ -25,11 +26,19 @@ pub(crate) struct Run {
     /// Writes the histograms of all stages to FILE, as a log for the HdrHistogram tools
     #[arg(long, value_name = "FILE")]
     pub(crate) hlog: Option<PathBuf>,
+    /// Writes when each packet was where to FILE, as a trace that Perfetto and Chrome show
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) metrics: Metrics,
 }
 
 impl Run {
+    /// How many packets are kept for the trace.
+    pub(crate) fn traced(&self) -> usize {
+        if self.trace.is_some() { limits::TRACE_PACKETS_DEFAULT } else { 0 }
+    }
+
     /// As the report has it. Without an id it gets another one each time.
     pub(crate) fn info(&self) -> RunInfo {
         RunInfo {

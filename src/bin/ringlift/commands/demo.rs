@@ -16,7 +16,7 @@ use crate::peer::{Failure, Peer, Received};
 use crate::show::events::{Device, Settings, Start, nanos};
 use crate::show::json::JsonTarget;
 use crate::show::units::bytes;
-use crate::show::{hlog, output, results, summary, warnings};
+use crate::show::{hlog, output, results, summary, trace, warnings};
 use crate::signals;
 
 /// One transfer over loopback.
@@ -31,12 +31,16 @@ fn transfer(args: &Demo) -> Result<Exit, Exit> {
     if let Some(path) = &args.run.hlog {
         hlog::check(path, [])?;
     }
+    if let Some(path) = &args.run.trace {
+        trace::check(path, [])?;
+    }
+    let theirs = args.run.trace.as_deref().map(trace::beside);
     let names: Vec<String> = (0..args.devices).map(|idx| format!("dev{idx}")).collect();
     let metrics = Metrics::open(&args.run.metrics, args.live.interval, (Role::Sender, &names), &[])?;
     metrics.announce();
     let (cancel, live) = (Cancel::new(), Live::open(&args.live, args.json.as_ref(), &[])?.counted(&metrics));
     let run = args.run.begun();
-    let (peer, address) = Peer::start(&names, &run).map_err(|failure| failure.say())?;
+    let (peer, address) = Peer::start(&names, &run, theirs.as_deref()).map_err(|failure| failure.say())?;
     output::say(&format!("moving {} x {} over {} channels", args.devices, bytes(args.size.0), args.channels));
     let start = start(args, &live, &names, address, run.clone());
     let sender = sender(args, run, &names, address, &cancel, &live);
@@ -47,6 +51,9 @@ fn transfer(args: &Demo) -> Result<Exit, Exit> {
     live.progress.end();
     metrics.end(&finished.report);
     let received = peer.finish(live.progress.connected());
+    if let (Some(path), Some(theirs)) = (&args.run.trace, &theirs) {
+        trace::write_both(path, &finished, theirs);
+    }
     received.iter().for_each(|received| metrics.end_of_peer(&received.report));
     let exit = conclude(args, &finished, received);
     live.end(exit, &finished);
@@ -85,6 +92,7 @@ fn sender(
         .connect(address)
         .channels(args.channels)
         .run(run)
+        .trace(args.run.traced())
         .on_event(move |event| shown.show(event))
         .cancel(cancel);
     if let Some(every) = live.every() {

@@ -21,7 +21,7 @@ use crate::show::events::{Device, Settings, Start, nanos};
 use crate::show::json::JsonTarget;
 use crate::show::progress::Progress;
 use crate::show::tally::Tally;
-use crate::show::{hlog, output, results, warnings};
+use crate::show::{hlog, output, results, trace, warnings};
 use crate::signals;
 
 /// Serves one transfer, or one after the other.
@@ -154,7 +154,7 @@ fn receiver(
     match listener {
         AnyListener::Native(listener) => {
             let mut builder = Receiver::builder().listener(listener).on_event(shown).cancel(cancel);
-            builder = builder.run(run);
+            builder = builder.run(run).trace(args.run.traced());
             if args.bench {
                 builder = builder.devices_by(|_| Ok(Some(Box::new(Discard))));
             }
@@ -177,7 +177,7 @@ fn receiver(
         }
         AnyListener::Qemu(listener) => {
             let mut builder = qemu::Receiver::builder().listener(listener).on_event(shown).cancel(cancel);
-            builder = builder.run(run);
+            builder = builder.run(run).trace(args.run.traced());
             for device in &args.devices {
                 let DeviceId { idstr, instance } = DeviceId::of(&device.name);
                 builder = builder.boxed_device(&idstr, device.open()?).instance(instance);
@@ -210,6 +210,7 @@ fn comes_from_a_peer(finished: &Finished, progress: &Progress) -> bool {
 fn conclude(args: &Recv, finished: &Finished) -> Exit {
     let json = args.json.as_ref();
     args.run.hlog.iter().for_each(|path| hlog::write(path, &finished.report));
+    args.run.trace.iter().for_each(|path| trace::write(path, finished));
     let print = output::results(stdout_is_a_device(args) || args.live.takes_stdout());
     let exit = results::conclude(finished, json, args.once, print);
     let exit = condition::gate(&args.fail_if, exit, [&finished.report]);
@@ -268,8 +269,11 @@ fn check(args: &Recv) -> Result<(), Exit> {
     if let Some(json) = &args.json {
         json.check(written.iter().map(PathBuf::as_path))?;
     }
-    match &args.run.hlog {
-        Some(path) => hlog::check(path, written.iter().map(PathBuf::as_path)),
+    if let Some(path) = &args.run.hlog {
+        hlog::check(path, written.iter().map(PathBuf::as_path))?;
+    }
+    match &args.run.trace {
+        Some(path) => trace::check(path, written.iter().map(PathBuf::as_path)),
         None => Ok(()),
     }
 }

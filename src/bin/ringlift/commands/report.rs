@@ -7,7 +7,7 @@ use crate::args;
 use crate::documents;
 use crate::exit::Exit;
 use crate::page::{self, Transfer};
-use crate::show::{histogram, output, summary, warnings};
+use crate::show::{histogram, output, summary, trace, warnings};
 
 /// Shows what is in the files.
 pub(crate) fn run(args: &args::Report) -> Exit {
@@ -15,6 +15,9 @@ pub(crate) fn run(args: &args::Report) -> Exit {
 }
 
 fn shown(args: &args::Report) -> Result<Exit, Exit> {
+    if let Some(path) = &args.trace {
+        return trace::join(&args.files, path);
+    }
     if let Some(html) = &args.html {
         html.check_as(("page", "--html"), args.files.iter().map(|path| path.as_path()))?;
     }

@@ -14,7 +14,7 @@ use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::show::events::{Device, Settings, Start, nanos};
 use crate::show::words::word;
-use crate::show::{hlog, output, results, warnings};
+use crate::show::{hlog, output, results, trace, warnings};
 use crate::signals;
 
 /// One transfer.
@@ -29,6 +29,9 @@ fn transfer(args: &Send) -> Result<Exit, Exit> {
     }
     if let Some(path) = &args.run.hlog {
         hlog::check(path, read.iter().map(PathBuf::as_path))?;
+    }
+    if let Some(path) = &args.run.trace {
+        trace::check(path, read.iter().map(PathBuf::as_path))?;
     }
     let devices: Vec<String> = args.devices.iter().map(|device| device.name.clone()).collect();
     let metrics = Metrics::open(&args.run.metrics, args.live.interval, (Role::Sender, &devices), &read)?;
@@ -49,6 +52,7 @@ fn transfer(args: &Send) -> Result<Exit, Exit> {
     let exit =
         results::conclude(&finished, args.json.as_ref(), true, output::results(args.live.takes_stdout()));
     args.run.hlog.iter().for_each(|path| hlog::write(path, &finished.report));
+    args.run.trace.iter().for_each(|path| trace::write(path, &finished));
     let exit = condition::gate(&args.fail_if, exit, [&finished.report]);
     live.end(exit, &finished);
     live.close();
@@ -112,6 +116,7 @@ fn sender(args: &Send, run: RunInfo, cancel: &Cancel, live: &Live) -> Result<Sen
         .downtime_limit(args.downtime_limit)
         .warm_up(true)
         .run(run)
+        .trace(args.run.traced())
         .on_event(move |event| shown.show(event))
         .cancel(cancel);
     for device in &args.devices {

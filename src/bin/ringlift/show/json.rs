@@ -94,22 +94,34 @@ impl JsonTarget {
     }
 
     fn put_with(&self, json: &str, permissions: Option<fs::Permissions>) -> io::Result<()> {
-        let JsonTarget::File(path) = self else {
-            output::result(json);
-            return Ok(());
-        };
-        if is_special(path) {
-            return OpenOptions::new().write(true).open(path)?.write_all(json.as_bytes());
+        match self {
+            JsonTarget::File(path) => {
+                write_with(path, permissions, |mut file| file.write_all(json.as_bytes()))
+            }
+            JsonTarget::Stdout => {
+                output::result(json);
+                Ok(())
+            }
         }
-        let (part, mut file) = part(path)?;
-        let permitted = permissions.map_or(Ok(()), |permissions| file.set_permissions(permissions));
-        let written = permitted.and_then(|()| file.write_all(json.as_bytes()));
-        let written = written.and_then(|()| fs::rename(&part, path));
-        if written.is_err() {
-            let _ = fs::remove_file(&part);
-        }
-        written
     }
+}
+
+/// Puts a file in the place of `path`, which `write` writes bit by bit.
+pub(crate) fn write_with(
+    path: &Path,
+    permissions: Option<fs::Permissions>,
+    write: impl FnOnce(&fs::File) -> io::Result<()>,
+) -> io::Result<()> {
+    if is_special(path) {
+        return write(&OpenOptions::new().write(true).open(path)?);
+    }
+    let (part, file) = part(path)?;
+    let permitted = permissions.map_or(Ok(()), |permissions| file.set_permissions(permissions));
+    let written = permitted.and_then(|()| write(&file)).and_then(|()| fs::rename(&part, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    written
 }
 
 fn line(report: &impl Serialize) -> io::Result<String> {

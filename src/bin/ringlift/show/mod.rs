@@ -21,6 +21,7 @@ pub(crate) mod summary;
 pub(crate) mod table;
 pub(crate) mod tally;
 pub(crate) mod timeline;
+pub(crate) mod trace;
 pub(crate) mod units;
 pub(crate) mod warnings;
 pub(crate) mod words;

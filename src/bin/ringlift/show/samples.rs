@@ -64,6 +64,7 @@ pub(crate) fn report() -> Report {
         prediction: None,
         intervals: Vec::new(),
         clock: None,
+        started_ns: None,
         other_side: None,
         timeline: Vec::new(),
         warnings: Vec::new(),
