@@ -24,12 +24,12 @@ use self::caller::{Caller, Event};
 use self::hook::RunningHook;
 use self::intervals::Told;
 use self::report_builder::ReportBuilder;
-use crate::buffer::{Pool, Slot};
+use crate::buffer::{Pool, Slot, check_memory};
 use crate::error::{Error, KernelError, Misuse};
 use crate::limits::{CONFIG_SIZE_MAX, CONTROL_BUFFER_SIZE, DEVICES_MAX};
 use crate::numbers::PacketSize;
 use crate::phase::Phase;
-use crate::report::trace::Tracer;
+use crate::report::trace::{Recording, Tracer};
 use crate::report::{Recorder, Report, Role};
 use crate::ring::Ring;
 use crate::session::handover::Outcome;
@@ -64,7 +64,7 @@ impl<R: Ring> Worker<R> {
         caller.deadline.into_iter().for_each(|at| deadlines.set(Deadline::Caller, at));
         let mut report = ReportBuilder::new(ring.now(), devices);
         report.run(caller.run.take());
-        Worker {
+        let mut worker = Worker {
             ring,
             pool: None,
             recorder: Recorder::default(),
@@ -74,7 +74,9 @@ impl<R: Ring> Worker<R> {
             report,
             deadlines,
             told: None,
-        }
+        };
+        worker.spare_trace();
+        worker
     }
 
     /// From now on slots are those of this pool, which is registered if the kernel lets it be.
@@ -82,6 +84,7 @@ impl<R: Ring> Worker<R> {
         let unregistered = self.ring.register(&pool).err();
         self.report.pool(&pool, unregistered);
         self.trace.on().into_iter().for_each(|trace| trace.pool(pool.total()));
+        self.spare_trace();
         self.pool = Some(pool);
     }
 
@@ -89,6 +92,12 @@ impl<R: Ring> Worker<R> {
     pub(crate) fn adopt_unreported(&mut self, pool: Pool) {
         let _: Result<(), KernelError> = self.ring.register(&pool);
         self.pool = Some(pool);
+    }
+
+    /// A trace takes nothing of what a worker needs.
+    fn spare_trace(&mut self) {
+        let recorded = self.trace.on().into_iter();
+        recorded.filter(|_| check_memory().is_err()).for_each(Recording::forgo);
     }
 
     /// Another phase begins: tells the caller.

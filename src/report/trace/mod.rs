@@ -12,7 +12,7 @@ mod write;
 
 pub use event::{TraceAbout, TraceArgs, TraceEvent, TraceFile, TracePh, TraceSide};
 pub use join::join;
-pub(crate) use recording::{Label, Tracer};
+pub(crate) use recording::{Label, Recording, Tracer};
 
 use self::recording::Packet;
 use crate::phase::Phase;
