@@ -70,7 +70,8 @@ fn cpu<'a>(reports: impl Iterator<Item = &'a Report>) -> Option<BenchFigure> {
     reports.map(per_gib).collect::<Option<Vec<f64>>>().filter(|values| !values.is_empty()).map(figure)
 }
 
-fn figure(values: Vec<f64>) -> BenchFigure {
+/// Its median, its spread and its interval.
+pub(crate) fn figure(values: Vec<f64>) -> BenchFigure {
     let interval = series::median_interval(&values);
     BenchFigure {
         median: series::median(&values),

@@ -15,13 +15,13 @@ const CELLS_MAX: usize = 1000;
 
 /// One combination.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Cell {
-    pub(super) devices: u16,
-    pub(super) channels: u16,
-    pub(super) packet_size: u32,
-    pub(super) checksum: ChecksumKind,
-    pub(super) zero_copy: ZeroCopyWhen,
-    pub(super) congestion: Option<String>,
+pub(crate) struct Cell {
+    pub(crate) devices: u16,
+    pub(crate) channels: u16,
+    pub(crate) packet_size: u32,
+    pub(crate) checksum: ChecksumKind,
+    pub(crate) zero_copy: ZeroCopyWhen,
+    pub(crate) congestion: Option<String>,
 }
 
 impl Cell {
@@ -80,7 +80,7 @@ pub(super) fn cells(args: &Bench) -> Result<Vec<Cell>, Exit> {
 }
 
 /// As a report has it.
-pub(super) fn reported(when: ZeroCopyWhen) -> ringlift::report::ZeroCopy {
+pub(crate) fn reported(when: ZeroCopyWhen) -> ringlift::report::ZeroCopy {
     match ZeroCopy::from(when) {
         ZeroCopy::Auto => ringlift::report::ZeroCopy::Auto,
         ZeroCopy::On => ringlift::report::ZeroCopy::On,

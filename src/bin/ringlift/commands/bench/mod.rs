@@ -3,22 +3,22 @@
 //! Rounds of all cells in random order become a report. Invariant: every counted round has one transfer of each cell, and
 //! a transfer that failed ends the bench: none is left out or repeated.
 
-mod cells;
-mod matrix;
+pub(crate) mod cells;
+pub(crate) mod matrix;
 mod receiver;
+pub(crate) mod transfer;
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use ringlift::error::{Error, Refusal};
 use ringlift::report::{Report, Role};
-use ringlift::{Cancel, Finished, Outcome, Sender};
+use ringlift::{Cancel, Finished, Outcome, SenderBuilder};
 
 use self::matrix::Cell;
 use self::receiver::Receiver;
-use crate::args::{self, Bench, SourceKind};
-use crate::ends::{Named, SourceSpec};
+use crate::args::{Bench, SourceKind};
+use crate::ends::SourceSpec;
 use crate::exit::Exit;
 use crate::metrics::Metrics;
 use crate::random::{self, Random};
@@ -149,11 +149,16 @@ impl Running<'_> {
 
     /// A transfer that the receiver took: while it is busy with another sender's, nothing is measured.
     fn when_not_busy(&mut self, cell: &Cell) -> Result<Finished, Exit> {
+        let state = match self.args.source {
+            SourceKind::Null => SourceSpec::Null(self.args.size.0),
+            SourceKind::Synthetic => SourceSpec::Synthetic(self.args.size.0),
+        };
         let begun = now();
         let mut said = false;
         loop {
             let to = self.receiver.address();
-            let sender = sender(self.args, cell, to, (&self.cancel, &self.metrics));
+            let sender = transfer::sender(cell, &state, to, &self.cancel);
+            let sender = sender.and_then(|builder| Ok(self.counted(builder).build()?));
             let finished = sender.map_err(|error| warnings::error(&error))?.run();
             let is_busy = matches!(&finished.error, Some(Error::Refused { reason: Refusal::Busy, .. }));
             if !is_busy || since(begun) >= BUSY_MAX || self.cancel.is_cancelled() {
@@ -165,10 +170,20 @@ impl Running<'_> {
             wait(BUSY_TICK);
         }
     }
+
+    /// With what is published of it meanwhile.
+    fn counted(&self, builder: SenderBuilder) -> SenderBuilder {
+        match (self.metrics.interval(), self.metrics.counting()) {
+            (Some(interval), Some(counting)) => {
+                builder.interval(interval).on_event(move |event| counting.hear(event))
+            }
+            _ => builder,
+        }
+    }
 }
 
 /// Reports why a transfer failed. What was sent has no content, so no device can be in doubt.
-fn failed(error: Option<&Error>) -> Exit {
+pub(crate) fn failed(error: Option<&Error>) -> Exit {
     match error {
         Some(Error::InDoubt { cause }) => {
             warnings::failure(&format!("the receiver was lost at the end of a transfer: {cause}"), None);
@@ -181,38 +196,6 @@ fn failed(error: Option<&Error>) -> Exit {
         Some(error) => warnings::error(error),
         None => Exit::Failed,
     }
-}
-
-fn sender(
-    args: &Bench,
-    cell: &Cell,
-    to: SocketAddr,
-    (cancel, metrics): (&Cancel, &Metrics),
-) -> Result<Sender, Error> {
-    let mut builder = Sender::builder()
-        .connect(to)
-        .channels(cell.channels)
-        .packet_size(cell.packet_size)
-        .pool_size(cell.pool_size())
-        .zero_copy(cell.zero_copy.into())
-        .checksum(cell.checksum.into())
-        .run(args::Run::default().info())
-        .cancel(cancel);
-    for idx in 0..cell.devices {
-        let end = match args.source {
-            SourceKind::Null => SourceSpec::Null(args.size.0),
-            SourceKind::Synthetic => SourceSpec::Synthetic(args.size.0),
-        };
-        let device = Named { name: format!("d{idx}"), end };
-        builder = builder.boxed_device(device.name.as_str(), device.open()?);
-    }
-    if let (Some(interval), Some(counting)) = (metrics.interval(), metrics.counting()) {
-        builder = builder.interval(interval).on_event(move |event| counting.hear(event));
-    }
-    if let Some(congestion) = &cell.congestion {
-        builder = builder.congestion(congestion.as_str());
-    }
-    Ok(builder.build()?)
 }
 
 /// On a terminal.
