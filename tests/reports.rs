@@ -23,7 +23,8 @@ use ringlift::qemu::{self, Captured, Replay, Replayed};
 use ringlift::report::{
     self, Answer, BenchSource, CaptureReport, ChannelReport, ConnectionKind, HugePages, InspectReport,
     Interval, PieceKind, PreCopyEnd, ProbeOutcome, ProbedEnd, RateFrom, ReplayPace, ReplayReport, Report,
-    Role, RunInfo, StreamOutcome, TcpReport, TimelineWhat, TransferOutcome, WarningCode,
+    Role, RunInfo, StreamOutcome, TcpReport, TimelineWhat, TransferOutcome, TuneBoundKind, TuneStage,
+    TuneVerdict, WarningCode,
 };
 use ringlift::sink::{Discard, Verify};
 use ringlift::source::Synthetic;
@@ -31,6 +32,7 @@ use ringlift::vfio::State;
 use ringlift::{Checksum, Finished, Listener, Outcome, Receiver, Sender, ZeroCopy};
 use samples::{
     full_bench, full_capture, full_comparison, full_inspect, full_probe, full_replay, full_transfer,
+    full_tune,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -43,6 +45,7 @@ const PROBE: &str = include_str!("../docs/probe.schema.json");
 const INSPECT: &str = include_str!("../docs/inspect.schema.json");
 const COMPARE: &str = include_str!("../docs/compare.schema.json");
 const BENCH: &str = include_str!("../docs/bench.schema.json");
+const TUNE: &str = include_str!("../docs/tune.schema.json");
 
 fn parsed(schema: &str) -> Value {
     serde_json::from_str(schema).unwrap()
@@ -109,6 +112,7 @@ fn every_report_has_every_property_of_its_schema_and_no_other() {
     check(PROBE, &full_probe(), 45);
     check(COMPARE, &full_comparison(), 50);
     check(BENCH, &full_bench(), 60);
+    check(TUNE, &full_tune(), 60);
 }
 
 #[test]
@@ -166,6 +170,15 @@ fn the_schemas_have_the_words_that_the_types_have() {
             ("/properties/source", type_words::<BenchSource>()),
             ("/$defs/cell/properties/checksum", type_words::<report::Checksum>()),
             ("/$defs/cell/properties/zero_copy", type_words::<report::ZeroCopy>()),
+        ],
+    );
+    same(
+        TUNE,
+        &[
+            ("/properties/verdict", type_words::<TuneVerdict>()),
+            ("/properties/bound/properties/kind", type_words::<TuneBoundKind>()),
+            ("/$defs/settings/properties/zero_copy", type_words::<report::ZeroCopy>()),
+            ("/$defs/trial/properties/stage", type_words::<TuneStage>()),
         ],
     );
     same(

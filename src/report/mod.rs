@@ -37,6 +37,7 @@ mod tcp;
 mod timeline;
 pub mod trace;
 mod transfer;
+mod tune;
 
 pub use account::{DeviceTimes, DowntimePhase, PhaseAccount, SlowestArc, SlowestDevice};
 pub use bench::{BenchCell, BenchFigure, BenchReport, BenchSource};
@@ -69,4 +70,8 @@ pub use timeline::{TimelineEntry, TimelineWhat};
 pub use transfer::{
     Backpressure, ChannelReport, Checksum, DeviceReport, Downtime, PreCopyEnd, PreCopyReport, Report,
     Settings, TransferOutcome, ZeroCopy,
+};
+pub use tune::{
+    TuneBound, TuneBoundKind, TuneDuel, TuneReport, TuneSkipped, TuneStage, TuneTrial, TuneVerdict,
+    TunedPool, TunedSettings,
 };

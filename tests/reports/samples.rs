@@ -12,7 +12,8 @@ use ringlift::report::{
     ClockOffset, Cost, DeviceReport, Distribution, Downtime, ErrorReport, HostDetails, InspectReport,
     Interval, Latency, Nic, PeerReport, PreCopyEnd, PreCopyReport, Prediction, ProbeReport, ProbedArc,
     ProbedEnd, ProbedInfo, ProbedReads, ReplayReport, Report, Role, RunInfo, Schema, Settings, StreamOutcome,
-    TcpReport, TimelineEntry, TimelineWhat, TransferOutcome, Warning, WarningCode,
+    TcpReport, TimelineEntry, TimelineWhat, TransferOutcome, TuneBound, TuneBoundKind, TuneDuel, TuneReport,
+    TuneSkipped, TuneStage, TuneTrial, TuneVerdict, TunedPool, TunedSettings, Warning, WarningCode,
 };
 use ringlift::vfio::State;
 
@@ -140,6 +141,57 @@ pub(super) fn full_bench() -> BenchReport {
         sender_peak_rss_bytes: Some(1),
         receiver_peak_rss_bytes: Some(1),
         cells: vec![cell],
+    }
+}
+
+pub(super) fn full_tune() -> TuneReport {
+    let settings = || TunedSettings {
+        channels: 2,
+        packet_size: 4096,
+        zero_copy: report::ZeroCopy::Off,
+        congestion: Some("cubic".to_owned()),
+        pool: 1,
+    };
+    let bench = full_bench();
+    TuneReport {
+        schema: Schema::default(),
+        seed: 7,
+        budget_ns: 2,
+        duration_ns: 1,
+        complete: true,
+        to: "192.0.2.1:4321".to_owned(),
+        devices: 1,
+        size: 4096,
+        transfers: 1,
+        host: bench.host.clone(),
+        peer_host: Some(bench.host),
+        verdict: TuneVerdict::Tuned,
+        settings: settings(),
+        send_command: "ringlift send".to_owned(),
+        recv_command: "ringlift recv".to_owned(),
+        duel: Some(TuneDuel { contender: settings(), rounds: 8, ratio: 1.1, low: Some(1.05), high: None }),
+        overlooked: Some(0.2),
+        pool: TunedPool {
+            rate_bytes_per_s: 1e9,
+            rtt_us: Some(100.5),
+            in_flight_bytes: 1,
+            bytes: 2,
+            bounded_by: Some(3),
+        },
+        bound: TuneBound {
+            kind: TuneBoundKind::Link,
+            text: "the link".to_owned(),
+            sender_busy: Some(0.5),
+            receiver_busy: Some(0.5),
+            link_bytes_per_s: Some(1.25e9),
+        },
+        trials: vec![TuneTrial {
+            stage: TuneStage::Channels,
+            settings: settings(),
+            throughput_bytes_per_s: bench.cells[0].throughput_bytes_per_s.clone(),
+            failed: Some("ENOBUFS".to_owned()),
+        }],
+        skipped: vec![TuneSkipped { what: "zero-copy".to_owned(), why: "it copies".to_owned() }],
     }
 }
 

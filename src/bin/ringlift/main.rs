@@ -25,7 +25,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use args::Command;
-use commands::{bench, compare, demo, devices, qemu, recv, report, send};
+use commands::{bench, compare, demo, devices, qemu, recv, report, send, tune};
 use exit::Exit;
 
 /// Memory for what the command does before a transfer begins, which checks its own needs: an allocation that fails would
@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         Command::Recv(recv) => recv::run(&recv),
         Command::Report(report) => report::run(&report),
         Command::Send(send) => send::run(&send),
+        Command::Tune(tune) => tune::run(&tune),
         Command::Devices(devices) => devices::run(&devices),
         Command::Qemu(qemu) => qemu::run(&qemu),
     };

@@ -10,6 +10,7 @@ mod qemu;
 mod recv;
 mod report;
 mod run;
+mod tune;
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -33,6 +34,7 @@ pub(crate) use self::qemu::{Capture, DeviceId, Extract, Inspect, PaceKind, Qemu,
 pub(crate) use self::recv::Recv;
 pub(crate) use self::report::Report;
 pub(crate) use self::run::Run;
+pub(crate) use self::tune::Tune;
 use crate::condition::Condition;
 use crate::ends::{Named, SinkSpec, SourceSpec};
 use crate::show::json::JsonTarget;
@@ -88,6 +90,8 @@ pub(crate) enum Command {
     Send(Send),
     /// Measures transfers over a matrix of settings
     Bench(Box<Bench>),
+    /// Finds the best settings of a path, within a time
+    Tune(Tune),
     /// Compares two versions: is NEW worse than BASE?
     Compare(Box<Compare>),
     /// Shows reports of transfers again: as tables, or as a page with plots
@@ -374,7 +378,7 @@ mod tests {
             let (mut wide, mut found) = (Vec::new(), Vec::new());
             helps(&Cli::command(), 1000, &mut wide);
             helps(&Cli::command(), width, &mut found);
-            assert_eq!(found.len(), 14);
+            assert_eq!(found.len(), 15);
             for ((name, text), (_, unwrapped)) in found.iter().zip(&wide) {
                 let long = text.lines().find(|line| line.chars().count() > width);
                 assert_eq!(long, None, "{name}");

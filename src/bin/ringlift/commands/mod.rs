@@ -9,3 +9,4 @@ pub(crate) mod qemu;
 pub(crate) mod recv;
 pub(crate) mod report;
 pub(crate) mod send;
+pub(crate) mod tune;

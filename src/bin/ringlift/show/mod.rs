@@ -22,6 +22,7 @@ pub(crate) mod table;
 pub(crate) mod tally;
 pub(crate) mod timeline;
 pub(crate) mod trace;
+pub(crate) mod tune;
 pub(crate) mod units;
 pub(crate) mod warnings;
 pub(crate) mod words;

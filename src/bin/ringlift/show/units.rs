@@ -52,6 +52,13 @@ pub(crate) fn bytes(bytes: u64) -> String {
     format!("{value:.2} {}", UNITS[unit as usize])
 }
 
+/// A size as an option takes it, exactly.
+pub(crate) fn typed(size: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = units.into_iter().find(|(shift, _)| size > 0 && size.is_multiple_of(1 << shift));
+    unit.map_or_else(|| size.to_string(), |(shift, unit)| format!("{}{unit}", size >> shift))
+}
+
 /// `9.87 GB/s`: decimal, as is usual for networks.
 pub(crate) fn rate(bytes_per_s: f64) -> String {
     let (value, unit) = match bytes_per_s {
@@ -154,5 +161,12 @@ mod tests {
         assert_eq!(time(999_500), "1.00 ms");
         assert_eq!(time(999_999_999), "1.00 s");
         assert_eq!(time(61_000_000_000), "61.0 s");
+    }
+
+    #[test]
+    fn sizes_are_typed_as_they_are_read() {
+        for size in [0, 1, 4096, 65536, 3 << 20, 1 << 30] {
+            assert_eq!(typed(size).parse(), Ok(Size(size)));
+        }
     }
 }
