@@ -81,6 +81,7 @@ pub(crate) fn join(files: &[PathBuf], path: &Path) -> Result<Exit, Exit> {
 fn warn_unless(written: io::Result<()>) {
     if let Err(error) = written {
         let text = format!("the trace was not written: {error}");
-        warnings::warning(&text, "look at the disk's free space and the folder's permissions");
+        let hint = "look at the disk's free space and the folder's permissions";
+        warnings::warning(warnings::NOT_WRITTEN, &text, hint);
     }
 }

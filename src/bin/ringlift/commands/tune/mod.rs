@@ -43,7 +43,7 @@ fn search(args: &Tune) -> Result<Exit, Exit> {
     warnings::warn_of_plaintext(args.to);
     let seed = random::seed(args.seed)?;
     let cancel = Cancel::new();
-    signals::sum_up_on_signals(&cancel, &Progress::new())?;
+    signals::sum_up_on_signals(&cancel, &Progress::new(false))?;
     output::say(&format!("budget: {} s, seed: {seed}", args.budget.as_secs_f64()));
     let pool_max = pool_max();
     let bounds =
