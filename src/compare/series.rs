@@ -1,6 +1,8 @@
 //! One arm by itself: where its values lie, how noisy they are, whether they drift, whether they have two modes. It must
 //! not know what the values mean; a series with nothing to say gives 0.
 
+use crate::report::BenchFigure;
+
 /// Above this the machine drifts: a slow run is followed by slow ones.
 pub const DRIFT: f64 = 0.3;
 
@@ -31,6 +33,18 @@ pub fn median_interval(values: &[f64]) -> Option<(f64, f64)> {
     }
     let low = cut.checked_sub(1)?;
     Some((*sorted.get(low)?, *sorted.get(len - cut)?))
+}
+
+/// Values with their median, its interval and their spread.
+pub fn figure(values: Vec<f64>) -> BenchFigure {
+    let interval = median_interval(&values);
+    BenchFigure {
+        median: median(&values),
+        spread: spread(&values),
+        low: interval.map(|(low, _)| low),
+        high: interval.map(|(_, high)| high),
+        values,
+    }
 }
 
 /// Between neighbours in order it is interpolated.

@@ -15,7 +15,8 @@ pub struct BenchReport {
     pub schema: Schema<BenchReport>,
     /// What the order inside the rounds was drawn from.
     pub seed: u64,
-    /// Rounds that were measured from beginning to end; one more came first and was not counted.
+    /// Rounds that were measured from beginning to end, or the fewest transfers of a cell at a rate; one more came first and
+    /// was not counted.
     pub rounds: u64,
     /// Whether all rounds that were asked for were measured.
     pub complete: bool,
@@ -25,12 +26,10 @@ pub struct BenchReport {
     pub source: BenchSource,
     /// Where it was sent to.
     pub to: String,
+    /// Transfers that were due each second, of one cell at a time; absent where each began when the one before had ended.
+    pub rate_per_s: Option<f64>,
     /// Where the sender ran.
     pub host: HostDetails,
-    /// The most memory that the sender's process ever had in use, over all cells; absent where it is unknown.
-    pub sender_peak_rss_bytes: Option<u64>,
-    /// The same of the receivers' processes.
-    pub receiver_peak_rss_bytes: Option<u64>,
     /// In the order of the options, the first one slowest.
     pub cells: Vec<BenchCell>,
 }
@@ -72,12 +71,32 @@ pub struct BenchCell {
     pub sender_cpu_ns_per_gib: Option<BenchFigure>,
     /// The same of the receiver, as it reported it.
     pub receiver_cpu_ns_per_gib: Option<BenchFigure>,
+    /// The most memory that the sender's process had in use during one of the transfers; absent where it is unknown.
+    pub sender_peak_rss_bytes: Option<u64>,
+    /// The same of the receiver, as it reported it.
+    pub receiver_peak_rss_bytes: Option<u64>,
     /// Times that a packet waited for the receiver's credit, in all transfers.
     pub credit_stalls: u64,
     /// Times that a read waited for a free slot, in all transfers.
     pub pool_stalls: u64,
     /// How long packets took in all transfers together: the sender's stages, and the receiver's where it reported them.
     pub latency_ns: Latency,
+    /// How the transfers kept to their rate; absent where there was none.
+    pub open_loop: Option<BenchOpenLoop>,
+}
+
+/// Transfers that were due at a steady rate, by the clock of the program that began them: connecting and the exchange of
+/// reports are included.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct BenchOpenLoop {
+    /// Transfers that began each second; absent for a single one.
+    pub achieved_per_s: Option<f64>,
+    /// Whether the last transfer began before another one would have been due.
+    pub kept: bool,
+    /// From the start of each transfer to its end.
+    pub service_ns: Distribution,
+    /// From when each transfer was due to its end.
+    pub response_ns: Distribution,
 }
 
 /// A figure that was measured several times.

@@ -8,6 +8,7 @@ use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer}
 use serde::{Deserialize, Serialize};
 
 use super::quantiles::Quantiles;
+use crate::limits::LATENCY_NS_MAX;
 
 /// How long packets took, stage by stage. A side that has no part in a stage counts 0 there.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -63,6 +64,14 @@ impl Distribution {
         Distribution { count, min, p50, p90, p99, p999, max, mean, histogram: encoded(histogram) }
     }
 
+    /// Of single values. One that is longer than a histogram holds counts as the longest.
+    pub fn of_values(values: impl IntoIterator<Item = u64>) -> Distribution {
+        let mut histogram = Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3)
+            .expect("the bounds are constants that fit together");
+        values.into_iter().for_each(|value| histogram.saturating_record(value));
+        Distribution::of(&histogram)
+    }
+
     /// Of all their values together. What is no histogram is left out.
     pub(super) fn merged<'a>(parts: impl Iterator<Item = &'a Distribution>) -> Distribution {
         let mut histograms = parts.filter_map(Distribution::decode);
@@ -90,7 +99,6 @@ fn encoded(histogram: &Histogram<u64>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::LATENCY_NS_MAX;
 
     fn histogram(values: impl IntoIterator<Item = u64>) -> Histogram<u64> {
         let mut histogram = Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).unwrap();

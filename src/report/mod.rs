@@ -40,7 +40,7 @@ mod transfer;
 mod tune;
 
 pub use account::{DeviceTimes, DowntimePhase, PhaseAccount, SlowestArc, SlowestDevice};
-pub use bench::{BenchCell, BenchFigure, BenchReport, BenchSource};
+pub use bench::{BenchCell, BenchFigure, BenchOpenLoop, BenchReport, BenchSource};
 pub use capture::{
     CaptureReport, CaptureSettings, MainReport, MultifdReport, PacketHistograms, PacketReport, PacketsReport,
 };

@@ -8,12 +8,13 @@ use ringlift::compare::{
     NoteCode, NoteReport, SeriesReport, Verdict,
 };
 use ringlift::report::{
-    self, Backpressure, BenchCell, BenchFigure, BenchReport, BenchSource, CaptureReport, ChannelReport,
-    ClockOffset, Cost, DeviceReport, Distribution, Downtime, ErrorReport, HostDetails, InspectReport,
-    Interval, Latency, Nic, PeerReport, PreCopyEnd, PreCopyReport, Prediction, ProbeReport, ProbedArc,
-    ProbedEnd, ProbedInfo, ProbedReads, ReplayReport, Report, Role, RunInfo, Schema, Settings, StreamOutcome,
-    TcpReport, TimelineEntry, TimelineWhat, TransferOutcome, TuneBound, TuneBoundKind, TuneDuel, TuneReport,
-    TuneSkipped, TuneStage, TuneTrial, TuneVerdict, TunedPool, TunedSettings, Warning, WarningCode,
+    self, Backpressure, BenchCell, BenchFigure, BenchOpenLoop, BenchReport, BenchSource, CaptureReport,
+    ChannelReport, ClockOffset, Cost, DeviceReport, Distribution, Downtime, ErrorReport, HostDetails,
+    InspectReport, Interval, Latency, Nic, PeerReport, PreCopyEnd, PreCopyReport, Prediction, ProbeReport,
+    ProbedArc, ProbedEnd, ProbedInfo, ProbedReads, ReplayReport, Report, Role, RunInfo, Schema, Settings,
+    StreamOutcome, TcpReport, TimelineEntry, TimelineWhat, TransferOutcome, TuneBound, TuneBoundKind,
+    TuneDuel, TuneReport, TuneSkipped, TuneStage, TuneTrial, TuneVerdict, TunedPool, TunedSettings, Warning,
+    WarningCode,
 };
 use ringlift::vfio::State;
 
@@ -125,8 +126,16 @@ pub(super) fn full_bench() -> BenchReport {
         duration_ns: figure(),
         sender_cpu_ns_per_gib: Some(figure()),
         receiver_cpu_ns_per_gib: Some(figure()),
+        sender_peak_rss_bytes: Some(1),
+        receiver_peak_rss_bytes: Some(1),
         credit_stalls: 1,
         pool_stalls: 2,
+        open_loop: Some(BenchOpenLoop {
+            achieved_per_s: Some(2.5),
+            kept: true,
+            service_ns: transfer.latency_ns.send.clone(),
+            response_ns: transfer.latency_ns.send.clone(),
+        }),
         latency_ns: transfer.latency_ns,
     };
     BenchReport {
@@ -137,9 +146,8 @@ pub(super) fn full_bench() -> BenchReport {
         size: 4096,
         source: BenchSource::Null,
         to: "loopback".to_owned(),
+        rate_per_s: Some(2.5),
         host: transfer.host,
-        sender_peak_rss_bytes: Some(1),
-        receiver_peak_rss_bytes: Some(1),
         cells: vec![cell],
     }
 }

@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use ringlift::report::{Report, Role};
+use ringlift::report::Report;
 
 use crate::exit::Exit;
 use crate::metric::{Metric, Run, STAGES_HINT, Unit};
@@ -46,19 +46,52 @@ pub(crate) fn gate<'a>(
     }
     let mut run = Run::default();
     for report in reports {
-        let side = if report.role == Role::Sender { &mut run.sender } else { &mut run.receiver };
-        *side = serde_json::to_value(report).ok();
+        run.add(report);
     }
-    let said: Vec<String> = conditions.iter().filter_map(|condition| condition.said_of(&run)).collect();
-    said.iter().for_each(|text| warnings::failure(text, None));
-    if said.is_empty() { exit } else { Exit::ConditionHolds }
+    let said = conditions.iter().filter_map(|condition| condition.said_of(condition.metric.of(&run)));
+    ended(exit, said)
+}
+
+/// The same for many subjects, each with a name and its value of each metric.
+pub(crate) fn gate_each(
+    conditions: &[Condition],
+    exit: Exit,
+    subjects: impl Iterator<Item = (String, impl Fn(Metric) -> Option<f64>)>,
+) -> Exit {
+    if exit != Exit::Complete || conditions.is_empty() {
+        return exit;
+    }
+    let said = subjects.flat_map(|(name, value)| {
+        let said = conditions.iter().filter_map(|condition| condition.said_of(value(condition.metric)));
+        said.map(|text| format!("{name}: {text}")).collect::<Vec<_>>()
+    });
+    ended(exit, said)
+}
+
+fn ended(exit: Exit, said: impl Iterator<Item = String>) -> Exit {
+    let said = said.inspect(|text| warnings::failure(text, None)).count();
+    if said == 0 { exit } else { Exit::ConditionHolds }
 }
 
 impl Condition {
-    /// A sentence if it holds, or cannot be checked.
-    fn said_of(&self, run: &Run) -> Option<String> {
+    pub(crate) fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// As it is typed for a bench, which has more metrics than a transfer.
+    pub(crate) fn of_bench(typed: &str) -> Result<Condition, String> {
+        let known = |name: &str| Metric::named_of_bench(name).filter(|metric| is_checked_by_bench(*metric));
+        let hint = format!(
+            "it is downtime, duration, throughput, bytes, stalls, cpu_per_gib, or {STAGES_HINT}, \
+             or service or response with one of these"
+        );
+        Condition::read(typed, known, &hint)
+    }
+
+    /// A sentence if it holds for a value, or cannot be checked.
+    fn said_of(&self, value: Option<f64>) -> Option<String> {
         let name = self.metric.name();
-        let Some(value) = self.metric.of(run) else {
+        let Some(value) = value else {
             return Some(format!("{name} was not measured on this side, so --fail-if cannot check it"));
         };
         let (holds, sign) = match self.comparison {
@@ -81,21 +114,24 @@ impl FromStr for Condition {
     type Err = String;
 
     fn from_str(typed: &str) -> Result<Condition, String> {
+        let known = |name: &str| Metric::named(name).filter(|metric| is_checked(*metric));
+        let hint = format!("it is downtime, duration, throughput, bytes, stalls, or {STAGES_HINT}");
+        Condition::read(typed, known, &hint)
+    }
+}
+
+impl Condition {
+    fn read(typed: &str, known: impl Fn(&str) -> Option<Metric>, hint: &str) -> Result<Condition, String> {
         let at = typed.find(['<', '>', '=', '!']).unwrap_or(typed.len());
-        let metric = metric(typed, at)?;
+        let name = typed[..at].trim();
+        let metric =
+            known(name).ok_or_else(|| wrong(typed, 0, &format!("there is no metric {name:?}"), hint))?;
         let sign = COMPARISONS.into_iter().find(|(sign, _)| typed[at..].starts_with(sign));
         let (sign, comparison) =
             sign.ok_or_else(|| wrong(typed, at, "a comparison was expected", "write >, >=, < or <="))?;
         let bound = bound(typed, at + sign.len(), metric.unit())?;
         Ok(Condition { metric, comparison, bound })
     }
-}
-
-fn metric(typed: &str, end: usize) -> Result<Metric, String> {
-    let name = typed[..end].trim();
-    let known = Metric::named(name).filter(|metric| is_checked(*metric));
-    let hint = format!("it is downtime, duration, throughput, bytes, stalls, or {STAGES_HINT}");
-    known.ok_or_else(|| wrong(typed, 0, &format!("there is no metric {name:?}"), &hint))
 }
 
 /// Whether every report has it. The others belong to comparisons.
@@ -109,6 +145,11 @@ fn is_checked(metric: Metric) -> bool {
             | Metric::Stalls
             | Metric::Stage(..)
     )
+}
+
+/// Of a bench, the reports of both sides are there, and the times of whole transfers.
+fn is_checked_by_bench(metric: Metric) -> bool {
+    is_checked(metric) || matches!(metric, Metric::CpuPerGib | Metric::Paced(..))
 }
 
 fn bound(typed: &str, from: usize, unit: Unit) -> Result<f64, String> {
@@ -216,9 +257,12 @@ mod tests {
 
     #[test]
     fn a_condition_that_holds_is_a_sentence() {
-        let run = Run { sender: serde_json::to_value(report()).ok(), ..Run::default() };
+        let run = Run::of(&report());
         let downtime = report().downtime.total_ns;
-        let said = |typed: &str| condition(typed).said_of(&run);
+        let said = |typed: &str| {
+            let condition = condition(typed);
+            condition.said_of(condition.metric.of(&run))
+        };
         assert_eq!(said(&format!("downtime>{downtime}ns")), None);
         assert!(said(&format!("downtime>={downtime}ns")).unwrap().contains(" >= "));
         let just_below = said(&format!("downtime>{}ns", downtime - 1)).unwrap();
@@ -240,5 +284,20 @@ mod tests {
         assert_eq!(gate(&conditions, Exit::Complete, [&report()]), Exit::ConditionHolds);
         assert_eq!(gate(&[condition("bytes<0")], Exit::Complete, [&report()]), Exit::Complete);
         assert_eq!(gate(&[], Exit::Complete, [&report()]), Exit::Complete);
+    }
+
+    #[test]
+    fn one_of_many_for_which_a_condition_holds_is_enough() {
+        let conditions = [Condition::of_bench("response.p99>1s").unwrap()];
+        let gated = |exit, values: [f64; 2]| {
+            let subjects = values.map(|value| (format!("at {value}"), move |_| Some(value)));
+            gate_each(&conditions, exit, subjects.into_iter())
+        };
+        assert_eq!(gated(Exit::Complete, [1e9, 0.5e9]), Exit::Complete);
+        assert_eq!(gated(Exit::Complete, [0.5e9, 1.1e9]), Exit::ConditionHolds);
+        assert_eq!(gated(Exit::Cancelled, [0.5e9, 1.1e9]), Exit::Cancelled, "a worse status is never hidden");
+        assert!("response.p99>1s".parse::<Condition>().is_err(), "a transfer has no such metric");
+        let error = Condition::of_bench("switches>1").unwrap_err();
+        assert!(error.contains("cpu_per_gib") && error.contains("response"), "{error}");
     }
 }

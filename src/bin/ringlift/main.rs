@@ -14,6 +14,7 @@ mod live;
 mod metric;
 mod metrics;
 mod page;
+mod peak;
 mod peer;
 mod random;
 mod show;

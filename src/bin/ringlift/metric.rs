@@ -3,6 +3,7 @@
 //! Reports are read as plain JSON, so that those of earlier and of later versions serve as well as our own. It must not
 //! know what a figure is wanted for. A figure that was not measured is absent and never 0.
 
+use ringlift::report::{Report, Role};
 use serde_json::Value;
 
 use crate::show::units;
@@ -38,6 +39,8 @@ pub(crate) enum Metric {
     Enters,
     /// A stage of [`STAGES`] and a quantile of [`QUANTILES`].
     Stage(Side, &'static str, &'static str),
+    /// A time of [`PACED`] and a quantile of [`QUANTILES`]: of the transfers of a bench at a rate, and of no single run.
+    Paced(&'static str, &'static str),
 }
 
 /// The side of a transfer that counts a figure.
@@ -56,6 +59,9 @@ const STAGES: [(&str, Side); 6] = [
     ("write", Side::Receiver),
     ("end_to_end", Side::Receiver),
 ];
+
+/// How long whole transfers took, from their start or from when they were due.
+const PACED: [&str; 2] = ["service", "response"];
 
 const QUANTILES: [&str; 5] = ["p50", "p90", "p99", "p999", "max"];
 
@@ -99,8 +105,19 @@ impl Metric {
         Some(Metric::Stage(side, stage, quantile))
     }
 
+    /// The same, or one of those that only a bench has.
+    pub(crate) fn named_of_bench(name: &str) -> Option<Metric> {
+        let paced = || {
+            let (time, quantile) = name.split_once('.')?;
+            let time = PACED.into_iter().find(|known| *known == time)?;
+            let quantile = QUANTILES.into_iter().find(|known| *known == quantile)?;
+            Some(Metric::Paced(time, quantile))
+        };
+        Metric::named(name).or_else(paced)
+    }
+
     pub(crate) fn name(self) -> String {
-        if let Metric::Stage(_, stage, quantile) = self {
+        if let Metric::Stage(_, stage, quantile) | Metric::Paced(stage, quantile) = self {
             return format!("{stage}.{quantile}");
         }
         let named = Metric::NAMED.into_iter().find(|(_, metric)| *metric == self);
@@ -109,7 +126,7 @@ impl Metric {
 
     pub(crate) fn unit(self) -> Unit {
         match self {
-            Metric::Downtime | Metric::Duration | Metric::Stage(..) => Unit::Ns,
+            Metric::Downtime | Metric::Duration | Metric::Stage(..) | Metric::Paced(..) => Unit::Ns,
             Metric::Throughput => Unit::BytesPerS,
             Metric::Bytes => Unit::Bytes,
             Metric::CpuPerGib => Unit::NsPerGib,
@@ -149,11 +166,25 @@ impl Metric {
                 number(stage, "/count").filter(|count| *count > 0.0)?;
                 number(stage, &format!("/{quantile}"))
             }
+            Metric::Paced(..) => None,
         }
     }
 }
 
 impl Run {
+    /// A run of which one side reported.
+    pub(crate) fn of(report: &Report) -> Run {
+        let mut run = Run::default();
+        run.add(report);
+        run
+    }
+
+    /// What one of its sides reported.
+    pub(crate) fn add(&mut self, report: &Report) {
+        let side = if report.role == Role::Sender { &mut self.sender } else { &mut self.receiver };
+        *side = serde_json::to_value(report).ok();
+    }
+
     /// The report of a side: its own, or the one that its peer passed on.
     pub(crate) fn side(&self, side: Side) -> Option<&Value> {
         let (own, peer, role) = match side {
@@ -235,6 +266,10 @@ mod tests {
     fn every_metric_is_found_by_its_own_name() {
         for name in ["downtime", "throughput", "cpu_per_gib", "send.p99", "end_to_end.max", "reorder.p999"] {
             assert_eq!(Metric::named(name).unwrap().name(), name);
+        }
+        for name in ["service.p50", "response.p99"] {
+            assert_eq!(Metric::named_of_bench(name).unwrap().name(), name);
+            assert_eq!(Metric::named(name), None, "a single run has no {name}");
         }
         for name in ["", "Downtime", "send", "send.", "send.p95", "load.p99", ".p99"] {
             assert_eq!(Metric::named(name), None, "{name}");

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use ringlift::limits;
 
 use super::{ChecksumKind, Metrics, ZeroCopyWhen, address, channels, count, devices, json, packet_size};
+use crate::condition::Condition;
 use crate::show::json::JsonTarget;
 use crate::show::units::{Size, duration};
 
@@ -20,7 +21,16 @@ up is not counted. Connecting is not part of the time that is measured. The rece
 which takes one transfer after the other and keeps nothing.
 
 The table has for each cell the median throughput, the interval that holds the true median with a certainty of 95 % (from 6 rounds \
-on), the spread (half the distance between the quartiles) and the processor seconds for a GiB on either side.
+on), the spread (half the distance between the quartiles), and of sender + receiver the processor seconds for a GiB and the most \
+memory in use during a transfer.
+
+With --rate, the transfers of a cell are due at fixed times. One that takes too long delays those that follow: they begin as soon as \
+it has ended, and none is left out. Their service time counts from their start, their response time from when they were due. A rate \
+that a cell cannot keep is reported, with the rate that it achieved.
+
+--fail-if knows downtime, duration, throughput, bytes, stalls, cpu_per_gib, and read, queue, send, reorder, write and end_to_end with \
+.p50, .p90, .p99, .p999 or .max: the median over the transfers of each cell. With --rate, it also knows service and response with \
+one of these: of all transfers of the cell.
 
 With --to, the receiver is a `ringlift recv --bench` on another host. It takes any number of devices, and every other setting from \
 here. While it is busy with another sender, the bench waits for it, 60 s at most.
@@ -30,6 +40,7 @@ Exit status:
     1  a transfer failed
     2  usage error
     4  the receiver refused a transfer
+    6  all was measured, and a condition of --fail-if holds for a cell
   130  cancelled (SIGINT, SIGTERM); what was measured so far is shown
 
 Examples:
@@ -37,6 +48,7 @@ Examples:
   ringlift bench --channels 1,2,4 --packet-size 256KiB,1MiB \\
       --checksum crc32c,none
   ringlift bench --rounds 30 --until 2m --json bench.json --csv bench.csv
+  ringlift bench --rate 5/s --rounds 100 --fail-if 'response.p99>500ms'
   ringlift recv --bench --listen 192.0.2.1:4321 --plaintext
   ringlift bench --to 192.0.2.1:4321 --devices 1,4 --channels 1,2,4,8";
 
@@ -73,12 +85,18 @@ pub(crate) struct Bench {
     /// Rounds to measure: at most 1000
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = rounds)]
     pub(crate) rounds: u16,
-    /// Begins no round after this time, such as 30s or 2m
+    /// Begins the transfers of a cell at this rate, such as 5/s or 0.5/s, one cell after the other; --rounds says how many
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(crate) rate: Option<f64>,
+    /// Begins no round after this time, such as 30s or 2m. With --rate, no transfer of a cell is due after it
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) until: Option<Duration>,
     /// What the order inside the rounds is drawn from; it is printed when it was not given
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u32>,
+    /// Exits with status 6 if this holds for a cell, such as throughput<2GB/s or response.p99>=1s. Repeat for several
+    #[arg(long = "fail-if", value_name = "CONDITION", value_parser = Condition::of_bench)]
+    pub(crate) fail_if: Vec<Condition>,
     /// Writes the report to FILE; - is stdout, and replaces the table. Likewise below
     #[arg(long, value_name = "FILE", value_parser = json())]
     pub(crate) json: Option<JsonTarget>,
@@ -94,6 +112,19 @@ pub(crate) struct Bench {
 pub(crate) enum SourceKind {
     Null,
     Synthetic,
+}
+
+/// A bound for typing errors: a transfer takes a millisecond at least.
+const RATE_MAX: f64 = 1000.0;
+/// A transfer in a quarter of an hour.
+const RATE_MIN: f64 = 0.001;
+
+fn rate(typed: &str) -> Result<f64, String> {
+    let number = typed.strip_suffix("/s").and_then(|number| number.parse().ok());
+    number.filter(|rate| (RATE_MIN..=RATE_MAX).contains(rate)).ok_or_else(|| {
+        "a rate is a number of transfers per second from 0.001/s to 1000/s\nhint: write 5/s or 0.5/s"
+            .to_owned()
+    })
 }
 
 fn rounds(typed: &str) -> Result<u16, String> {

@@ -17,6 +17,7 @@ use crate::ends::SinkSpec;
 use crate::exit::Exit;
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::peak;
 use crate::show::events::{Device, Settings, Start, nanos};
 use crate::show::json::JsonTarget;
 use crate::show::progress::Progress;
@@ -55,6 +56,9 @@ fn serve(args: &Recv) -> Result<Exit, Exit> {
             metrics.announce();
             warn_of_discarding(args, &live);
             is_watched = true;
+        }
+        if args.bench {
+            peak::count_anew();
         }
         live.begin(&start);
         let finished = receiver.run();

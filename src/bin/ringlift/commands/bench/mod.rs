@@ -1,11 +1,13 @@
 //! `ringlift bench`: transfers over a matrix of settings.
 //!
-//! Rounds of all cells in random order become a report. Invariant: every counted round has one transfer of each cell, and
-//! a transfer that failed ends the bench: none is left out or repeated.
+//! Rounds of all cells in random order, or of one cell after the other at a rate, become a report. Invariant: every counted
+//! round has one transfer of each cell, and a transfer that failed ends the bench: none is left out or repeated.
 
 pub(crate) mod cells;
+mod gate;
 pub(crate) mod matrix;
 mod receiver;
+mod schedule;
 pub(crate) mod transfer;
 
 use std::time::{Duration, Instant};
@@ -15,21 +17,25 @@ use ringlift::error::{Error, Refusal};
 use ringlift::report::{Report, Role};
 use ringlift::{Cancel, Finished, Outcome, SenderBuilder};
 
+use self::cells::Measured;
 use self::matrix::Cell;
 use self::receiver::Receiver;
+use self::schedule::{Clock, Schedule};
 use crate::args::{Bench, SourceKind};
 use crate::ends::SourceSpec;
 use crate::exit::Exit;
 use crate::metrics::Metrics;
+use crate::peak;
 use crate::random::{self, Random};
 use crate::show::json::JsonTarget;
 use crate::show::progress::Progress;
 use crate::show::{bench, output, warnings};
 use crate::signals;
 
-/// How long a receiver may be busy with the transfers of others, and how often it is asked.
+/// How long a receiver may be busy with the transfers of others.
 const BUSY_MAX: Duration = Duration::from_secs(60);
-const BUSY_TICK: Duration = Duration::from_millis(100);
+/// How often to ask it, and to check for signals while waiting.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Measures them and shows what was measured.
 pub(crate) fn run(args: &Bench) -> Exit {
@@ -41,6 +47,7 @@ fn measure(args: &Bench) -> Result<Exit, Exit> {
         target.check([])?;
     }
     let cells = matrix::cells(args)?;
+    gate::check(args)?;
     let metrics = Metrics::open(&args.metrics, None, (Role::Sender, &[]), &[])?;
     metrics.announce();
     if let Some(to) = args.to {
@@ -60,13 +67,19 @@ fn measure(args: &Bench) -> Result<Exit, Exit> {
         random: Random::new(seed),
         metrics,
     };
-    let (measured, ended) = bench.rounds();
+    let anew = peak::count_anew();
+    let (measured, ended) = match args.rate {
+        None => bench.rounds(),
+        Some(rate) => bench.at_rate(rate),
+    };
     bench.bar.finish_and_clear();
     let exit = ended.err().unwrap_or(Exit::Complete);
-    if measured.first().is_some_and(|reports| !reports.is_empty()) {
-        conclude(args, &cells::report(args, seed.into(), &bench.cells, &measured));
+    let report = cells::report(args, seed.into(), &bench.cells, &measured, anew);
+    if report.cells.is_empty() {
+        return Ok(exit);
     }
-    Ok(exit)
+    conclude(args, &report);
+    Ok(gate::gate(args, exit, &bench.cells, &measured, &report))
 }
 
 fn conclude(args: &Bench, report: &ringlift::report::BenchReport) {
@@ -81,9 +94,6 @@ fn conclude(args: &Bench, report: &ringlift::report::BenchReport) {
     }
 }
 
-/// What a cell's counted transfers reported, round by round.
-type Measured = Vec<Vec<Report>>;
-
 struct Running<'a> {
     args: &'a Bench,
     receiver: Receiver,
@@ -96,8 +106,8 @@ struct Running<'a> {
 
 impl Running<'_> {
     /// All rounds, or those before one failed or was cancelled.
-    fn rounds(&mut self) -> (Measured, Result<(), Exit>) {
-        let mut measured: Measured = self.cells.iter().map(|_| Vec::new()).collect();
+    fn rounds(&mut self) -> (Vec<Measured>, Result<(), Exit>) {
+        let mut measured: Vec<Measured> = self.cells.iter().map(|_| Measured::default()).collect();
         let begun = now();
         for round in 0..=self.args.rounds {
             if round > 1 && self.args.until.is_some_and(|until| since(begun) >= until) {
@@ -109,7 +119,7 @@ impl Running<'_> {
             };
             // the first one warms up
             if round > 0 {
-                measured.iter_mut().zip(reports).for_each(|(cell, report)| cell.push(report));
+                measured.iter_mut().zip(reports).for_each(|(cell, report)| cell.reports.push(report));
             }
             if !output::is_watched() {
                 let share = if round == 0 { "warmed up".to_owned() } else { format!("round {round}") };
@@ -121,21 +131,53 @@ impl Running<'_> {
 
     /// One transfer of each cell, in random order; the reports in the order of the cells.
     fn round(&mut self) -> Result<Vec<Report>, Exit> {
-        let mut order: Vec<usize> = (0..self.cells.len()).collect();
-        self.random.shuffle(&mut order);
         let mut reports = Vec::new();
-        for idx in order {
-            let cell = self.cells[idx].clone();
-            reports.push((idx, self.transfer(&cell)?));
-            self.bar.inc(1);
+        for idx in self.order() {
+            reports.push((idx, self.transfer(&self.cells[idx].clone())?));
         }
         reports.sort_by_key(|(idx, _)| *idx);
         Ok(reports.into_iter().map(|(_, report)| report).collect())
     }
 
+    /// All transfers of one cell at the rate, then those of another, the cells in random order.
+    fn at_rate(&mut self, rate: f64) -> (Vec<Measured>, Result<(), Exit>) {
+        let mut measured: Vec<Measured> = self.cells.iter().map(|_| Measured::default()).collect();
+        for (count, idx) in (1..).zip(self.order()) {
+            let ended = self.series(rate, idx, &mut measured[idx]);
+            if ended.is_err() {
+                return (measured, ended);
+            }
+            if !output::is_watched() {
+                output::say(&format!("cell {count} of {}: {}", self.cells.len(), self.cells[idx]));
+            }
+        }
+        (measured, Ok(()))
+    }
+
+    /// Those of one cell, after one to warm up.
+    fn series(&mut self, rate: f64, idx: usize, measured: &mut Measured) -> Result<(), Exit> {
+        let cell = self.cells[idx].clone();
+        self.transfer(&cell)?;
+        let clock = RealClock { begun: now(), cancel: self.cancel.clone() };
+        let schedule = Schedule::new(rate, self.args.rounds, self.args.until);
+        let (times, ended) = schedule.follow(&clock, || {
+            measured.reports.push(self.transfer(&cell)?);
+            Ok(())
+        });
+        measured.times = times;
+        ended
+    }
+
+    fn order(&mut self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.cells.len()).collect();
+        self.random.shuffle(&mut order);
+        order
+    }
+
     fn transfer(&mut self, cell: &Cell) -> Result<Report, Exit> {
         let finished = self.when_not_busy(cell)?;
         self.metrics.end(&finished.report);
+        self.bar.inc(1);
         if finished.outcome == Outcome::Complete {
             return Ok(finished.report);
         }
@@ -157,6 +199,7 @@ impl Running<'_> {
         let mut said = false;
         loop {
             let to = self.receiver.address();
+            peak::count_anew();
             let sender = transfer::sender(cell, &state, to, &self.cancel);
             let sender = sender.and_then(|builder| Ok(self.counted(builder).build()?));
             let finished = sender.map_err(|error| warnings::error(&error))?.run();
@@ -167,7 +210,7 @@ impl Running<'_> {
             if !std::mem::replace(&mut said, true) {
                 output::say(&format!("the receiver at {to} is busy with another sender: waiting for it"));
             }
-            wait(BUSY_TICK);
+            wait(TICK);
         }
     }
 
@@ -205,6 +248,32 @@ fn bar(transfers: usize) -> ProgressBar {
     }
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} transfers, {eta} left");
     ProgressBar::new(transfers as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// The time since a schedule began.
+struct RealClock {
+    begun: Instant,
+    cancel: Cancel,
+}
+
+impl Clock for RealClock {
+    type Ended = Exit;
+
+    fn now(&self) -> Duration {
+        since(self.begun)
+    }
+
+    fn wait(&self, until: Duration) -> Result<(), Exit> {
+        loop {
+            if self.cancel.is_cancelled() {
+                return Err(Exit::Cancelled);
+            }
+            match until.saturating_sub(self.now()) {
+                Duration::ZERO => return Ok(()),
+                left => wait(left.min(TICK)),
+            }
+        }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the command has no ring that has the clock")]

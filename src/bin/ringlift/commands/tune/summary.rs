@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ringlift::compare::series;
 use ringlift::report::{
     HostDetails, Schema, TuneDuel, TuneReport, TuneSkipped, TuneStage, TuneTrial, TuneVerdict, TunedPool,
     TunedSettings,
@@ -11,7 +12,7 @@ use ringlift::report::{
 use super::bound::{self, Facts};
 use super::search::{Search, Stage, Trial, Verdict, in_flight, pool};
 use super::setting::Setting;
-use crate::commands::bench::{cells, matrix};
+use crate::commands::bench::matrix;
 use crate::show::units::typed;
 
 /// What the runner knows beside the search.
@@ -81,7 +82,7 @@ fn trial(trial: &Trial) -> TuneTrial {
             Stage::Probe | Stage::Finals | Stage::Duel => TuneStage::Probe,
         },
         settings: settings(&trial.setting),
-        throughput_bytes_per_s: cells::figure(trial.rates()),
+        throughput_bytes_per_s: series::figure(trial.rates()),
         failed: trial.failed.clone(),
     }
 }
