@@ -6,8 +6,10 @@
 //! does.
 //!
 //! - [`threads`]: blocking system calls, in two shapes; the faster one in a run is *the* baseline of that run;
-//! - [`tokio`]: tokio-uring, one thread and one ring on each side.
+//! - [`tokio`]: tokio-uring, one thread and one ring on each side;
+//! - [`iperf3`]: no devices and no packets, only bytes over sockets.
 
+pub(crate) mod iperf3;
 pub(crate) mod sockets;
 pub(crate) mod threads;
 pub(crate) mod tokio;

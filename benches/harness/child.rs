@@ -4,16 +4,16 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::resource::{self, UsageWho, getrusage};
 use ringlift::sink::{Discard, FdSink, Sink};
 use ringlift::source::{FdSource, Null, Source};
-use ringlift::{Checksum, Event, Finished, Listener, Outcome, Phase, Receiver, Sender};
+use ringlift::{Checksum, Finished, Listener, Outcome, Receiver, Sender};
 
 use super::devices::{Pair, Side};
 use super::{Contestant, Job, Measured};
+use crate::baseline::iperf3;
 use crate::baseline::sockets::{self, Sockets};
 use crate::baseline::threads::{self, Shape};
 use crate::baseline::tokio;
@@ -37,7 +37,9 @@ pub(crate) fn transfer(job: &Job, pairs: &[Pair]) -> io::Result<(Measured, Measu
         words.read_to_string(&mut text).map(|_| text.trim().to_owned())
     });
     let (sent, received) = (sent?, received?);
-    if sent.bytes != job.work.bytes || received.bytes != job.work.bytes {
+    // iperf3 moves whole blocks, and leaves unread what is under way when it ends
+    let is_exact = job.contestant != Contestant::Iperf3;
+    if is_exact && (sent.bytes != job.work.bytes || received.bytes != job.work.bytes) {
         return Err(io::Error::other(format!(
             "{job}: {} bytes sent, {} received",
             sent.bytes, received.bytes
@@ -87,8 +89,11 @@ fn send(job: &Job, to: SocketAddr, paths: &[String]) -> io::Result<Measured> {
     let work = &job.work;
     let files = open(paths, OpenOptions::new().read(true))?;
     if job.contestant.is_ringlift() {
-        let begun = Begun::default();
-        return ringlift(sender(job, to, files, &begun)?.run(), &begun);
+        return ringlift(&sender(job, to, files)?.run());
+    }
+    if job.contestant == Contestant::Iperf3 {
+        let (bytes, nanoseconds) = iperf3::send(to, work)?;
+        return measure_iperf3(bytes, nanoseconds);
     }
     let mut sockets = Sockets::connect(to, work)?;
     sockets.hear()?;
@@ -109,8 +114,11 @@ fn receive(job: &Job, paths: &[String]) -> io::Result<Measured> {
         let listener =
             Listener::bind("127.0.0.1:0".parse().expect("an address")).map_err(io::Error::other)?;
         say(&listener.local_addr().to_string())?;
-        let begun = Begun::default();
-        return ringlift(receiver(job, &listener, files, &begun)?.run(), &begun);
+        return ringlift(&receiver(job, &listener, files)?.run());
+    }
+    if job.contestant == Contestant::Iperf3 {
+        iperf3::receive(|address| say(&address.to_string()))?;
+        return measure_iperf3(0, 0);
     }
     let listener = sockets::listen(work)?;
     say(&listener.local_addr()?.to_string())?;
@@ -129,7 +137,9 @@ fn shape(contestant: Contestant) -> Option<Shape> {
     match contestant {
         Contestant::ThreadsInline => Some(Shape::Inline),
         Contestant::ThreadsPipeline => Some(Shape::Pipeline),
-        Contestant::TokioUring | Contestant::Ringlift | Contestant::RingliftCrc32c => None,
+        Contestant::TokioUring | Contestant::Iperf3 | Contestant::Ringlift | Contestant::RingliftCrc32c => {
+            None
+        }
     }
 }
 
@@ -137,7 +147,7 @@ fn open(paths: &[String], options: &OpenOptions) -> io::Result<Vec<File>> {
     paths.iter().map(|path| options.open(path)).collect()
 }
 
-fn sender(job: &Job, to: SocketAddr, files: Vec<File>, begun: &Begun) -> io::Result<Sender> {
+fn sender(job: &Job, to: SocketAddr, files: Vec<File>) -> io::Result<Sender> {
     let work = &job.work;
     let sources: Vec<Box<dyn Source>> = match files.is_empty() {
         true => vec![Box::new(Null::new(work.bytes))],
@@ -148,35 +158,40 @@ fn sender(job: &Job, to: SocketAddr, files: Vec<File>, begun: &Begun) -> io::Res
         .channels(u16::try_from(work.channels).expect("a few channels"))
         .packet_size(u32::try_from(work.packet_size).expect("at most 16 MiB"))
         .checksum(if work.checked { Checksum::Crc32c } else { Checksum::None })
-        .congestion(&work.congestion)
-        .on_event(begun.mark(Phase::Switchover));
+        .congestion(&work.congestion);
     for (number, source) in sources.into_iter().enumerate() {
         builder = builder.boxed_device(format!("net{number}"), source);
     }
     builder.build().map_err(io::Error::other)
 }
 
-fn receiver(job: &Job, listener: &Listener, files: Vec<File>, begun: &Begun) -> io::Result<Receiver> {
+fn receiver(job: &Job, listener: &Listener, files: Vec<File>) -> io::Result<Receiver> {
     let sinks: Vec<Box<dyn Sink>> = match files.is_empty() {
         true => vec![Box::new(Discard)],
         false => files.into_iter().map(|file| Box::new(FdSink::new(file.into())) as _).collect(),
     };
-    let mut builder = Receiver::builder()
-        .listener(listener)
-        .congestion(&job.work.congestion)
-        .on_event(begun.mark(Phase::StopCopy));
+    let mut builder = Receiver::builder().listener(listener).congestion(&job.work.congestion);
     for (number, sink) in sinks.into_iter().enumerate() {
         builder = builder.boxed_device(format!("net{number}"), sink);
     }
     builder.build().map_err(io::Error::other)
 }
 
-fn ringlift(finished: Finished, begun: &Begun) -> io::Result<Measured> {
-    match (finished.outcome, finished.error) {
+/// As its report has it, on each side.
+fn ringlift(finished: &Finished) -> io::Result<Measured> {
+    match (finished.outcome, &finished.error) {
         (Outcome::Complete, None) => {
-            measure(finished.report.bytes, finished.report.duration_ns, begun.usage())
+            let report = &finished.report;
+            let cost = report.cost.ok_or_else(|| io::Error::other("the report has no cost"))?;
+            Ok(Measured {
+                bytes: report.bytes,
+                nanoseconds: report.duration_ns,
+                cpu_us: (cost.user_ns + cost.system_ns) / 1000,
+                switches: cost.voluntary_switches + cost.involuntary_switches,
+                peak_kib: cost.peak_rss_bytes >> 10,
+            })
         }
-        (_, Some(error)) => Err(io::Error::other(error)),
+        (_, Some(error)) => Err(io::Error::other(error.to_string())),
         (outcome, None) => Err(io::Error::other(outcome.name())),
     }
 }
@@ -190,33 +205,15 @@ struct Usage {
 
 impl Usage {
     fn now() -> io::Result<Usage> {
-        let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+        Ok(Usage::of(&getrusage(UsageWho::RUSAGE_SELF)?))
+    }
+
+    fn of(usage: &resource::Usage) -> Usage {
         let us = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
-        Ok(Usage {
+        Usage {
             cpu_us: us(usage.user_time()) + us(usage.system_time()),
             switches: usage.voluntary_context_switches() + usage.involuntary_context_switches(),
-        })
-    }
-}
-
-/// What had been used when a phase began: processes, pools and connections are set up before, and do not count.
-#[derive(Debug, Clone, Default)]
-struct Begun(Arc<Mutex<Usage>>);
-
-impl Begun {
-    fn mark(&self, first: Phase) -> impl FnMut(&Event) + Send + 'static {
-        let begun = self.clone();
-        move |event| {
-            if let (Event::Phase(phase), Ok(usage)) = (event, Usage::now())
-                && *phase == first
-            {
-                *begun.0.lock().unwrap_or_else(PoisonError::into_inner) = usage;
-            }
         }
-    }
-
-    fn usage(&self) -> Usage {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -229,6 +226,15 @@ fn measure(bytes: u64, nanoseconds: u64, begun: Usage) -> io::Result<Measured> {
         switches: u64::try_from(ended.switches - begun.switches).unwrap_or(0),
         peak_kib: peak_kib()?,
     })
+}
+
+/// The process of iperf3 is this one's child, and has ended.
+fn measure_iperf3(bytes: u64, nanoseconds: u64) -> io::Result<Measured> {
+    let used = iperf3::usage()?;
+    let Usage { cpu_us, switches } = Usage::of(&used);
+    let count = |number: i64| u64::try_from(number).unwrap_or(0);
+    let (cpu_us, switches) = (count(cpu_us), count(switches));
+    Ok(Measured { bytes, nanoseconds, cpu_us, switches, peak_kib: count(used.max_rss()) })
 }
 
 /// VmHWM: the largest resident set so far.

@@ -23,15 +23,18 @@ pub(crate) enum Contestant {
     ThreadsInline,
     ThreadsPipeline,
     TokioUring,
+    /// Transport alone; it has to be installed.
+    Iperf3,
 }
 
 impl Contestant {
-    pub(crate) const ALL: [Contestant; 5] = [
+    pub(crate) const ALL: [Contestant; 6] = [
         Contestant::Ringlift,
         Contestant::RingliftCrc32c,
         Contestant::ThreadsInline,
         Contestant::ThreadsPipeline,
         Contestant::TokioUring,
+        Contestant::Iperf3,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -41,6 +44,7 @@ impl Contestant {
             Contestant::ThreadsInline => "threads-inline",
             Contestant::ThreadsPipeline => "threads-pipeline",
             Contestant::TokioUring => "tokio-uring",
+            Contestant::Iperf3 => "iperf3",
         }
     }
 
@@ -92,7 +96,8 @@ pub(crate) struct Measured {
     pub(crate) bytes: u64,
     /// From "both sides are ready" to "everything was written" (sender).
     pub(crate) nanoseconds: u64,
-    /// User and system time from then on, including that of kernel threads that work for the process.
+    /// User and system time, including that of kernel threads that work for the process: from then on, of ringlift as it
+    /// reports it (with its pool), and of iperf3 in all.
     pub(crate) cpu_us: u64,
     pub(crate) switches: u64,
     /// VmHWM.

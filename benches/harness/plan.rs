@@ -13,6 +13,7 @@ usage: cargo bench --bench transfer -- [OPTIONS]
   --quick                a few MiB, one run: shows that everything works
   --only NAME            transport or device
   --contestants A,B      of ringlift, ringlift-crc32c, threads-inline, threads-pipeline, tokio-uring
+                         (all of them), and iperf3 (transport)
   --channels A,B         1,2,4
   --devices A,B          1,4 (device to device)
   --packets A,B          KiB: 64,256,1024,4096
@@ -45,7 +46,7 @@ impl Default for Plan {
         Plan {
             transport: true,
             device: true,
-            contestants: Contestant::ALL.to_vec(),
+            contestants: Contestant::ALL.into_iter().filter(|who| *who != Contestant::Iperf3).collect(),
             channels: vec![1, 2, 4],
             devices: vec![1, 4],
             packets: vec![64 << 10, 256 << 10, 1 << 20, 4 << 20],
@@ -163,6 +164,7 @@ impl Plan {
             Contestant::ThreadsPipeline => setting.devices > 0,
             // when checked, every contestant does this already
             Contestant::RingliftCrc32c => !self.checked,
+            Contestant::Iperf3 => setting.devices == 0,
             _ => true,
         };
         let contestants: Vec<Contestant> = self.contestants.iter().copied().filter(fits).collect();

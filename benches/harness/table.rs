@@ -2,32 +2,11 @@
 
 use std::fmt::Write;
 
+use ringlift::compare::series;
 use serde::Serialize;
 
 use super::plan::{Outcome, Plan};
 use super::{Contestant, Measured};
-
-/// The median of some numbers, and their extremes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
-}
-
-impl Spread {
-    pub(crate) fn of(numbers: impl Iterator<Item = f64>) -> Spread {
-        let mut sorted: Vec<f64> = numbers.collect();
-        sorted.sort_by(f64::total_cmp);
-        let middle = sorted.len() / 2;
-        let median = match sorted.len() % 2 {
-            _ if sorted.is_empty() => return Spread { median: 0.0, min: 0.0, max: 0.0 },
-            0 => f64::midpoint(sorted[middle - 1], sorted[middle]),
-            _ => sorted[middle],
-        };
-        Spread { median, min: sorted[0], max: sorted[sorted.len() - 1] }
-    }
-}
 
 /// Bytes per nanosecond, which are GB/s.
 fn rate((sent, _): &(Measured, Measured)) -> f64 {
@@ -36,7 +15,7 @@ fn rate((sent, _): &(Measured, Measured)) -> f64 {
 
 /// Columns of [`rows`].
 pub(crate) const HEAD: &str = "\
-| what | channels | packet | who | GB/s | min–max | ringlift is | CPU s/GB | switches/packet | peak MiB |
+| what | channels | packet | who | GB/s | min–max | ringlift is | CPU s/GiB | switches/packet | peak MiB |
 |---|---|---|---|---|---|---|---|---|---|
 ";
 
@@ -49,37 +28,41 @@ pub(crate) fn rows(outcome: &Outcome) -> String {
         count => format!("{count} devices"),
     };
     let packets = setting.bytes as f64 / setting.packet_size as f64;
-    let speed = |samples: &[(Measured, Measured)]| Spread::of(samples.iter().map(rate));
+    let speeds = |samples: &[(Measured, Measured)]| samples.iter().map(rate).collect::<Vec<f64>>();
+    let speed = |samples: &[(Measured, Measured)]| series::median(&speeds(samples));
     let find = |who: &dyn Fn(Contestant) -> bool| {
         let fitting = outcome.samples.iter().filter(|(contestant, _)| who(*contestant));
-        fitting.map(|(_, samples)| speed(samples).median).max_by(f64::total_cmp)
+        fitting.map(|(_, samples)| speed(samples)).max_by(f64::total_cmp)
     };
     let ours = find(&|contestant| contestant == Contestant::Ringlift);
     let baseline = find(&Contestant::is_threads);
     let mut text = String::new();
     for (contestant, samples) in &outcome.samples {
-        let speed = speed(samples);
-        let mark = if contestant.is_threads() && baseline == Some(speed.median) { " *" } else { "" };
+        let (speeds, speed) = (speeds(samples), speed(samples));
+        let (slowest, fastest) =
+            (speeds.iter().copied().fold(speed, f64::min), speeds.iter().copied().fold(speed, f64::max));
+        let mark = if contestant.is_threads() && baseline == Some(speed) { " *" } else { "" };
         let ratio = match ours {
-            Some(ours) if *contestant != Contestant::Ringlift => format!("{:.2} ×", ours / speed.median),
+            Some(ours) if *contestant != Contestant::Ringlift => format!("{:.2} ×", ours / speed),
             _ => String::new(),
         };
         let both = |value: fn(&Measured) -> u64| {
-            Spread::of(samples.iter().map(|(sent, received)| (value(sent) + value(received)) as f64)).median
+            let sums: Vec<f64> =
+                samples.iter().map(|(sent, received)| (value(sent) + value(received)) as f64).collect();
+            series::median(&sums)
         };
-        let peak = |side: fn(&(Measured, Measured)) -> u64| {
-            Spread::of(samples.iter().map(|sample| side(sample) as f64 / 1024.0)).max
-        };
+        let peak =
+            |side: fn(&(Measured, Measured)) -> u64| samples.iter().map(side).max().unwrap_or(0) / 1024;
         // writing to a String does not fail
         let _ = writeln!(
             text,
-            "| {what} | {} | {} KiB | {contestant}{mark} | {:.2} | {:.2}–{:.2} | {ratio} | {:.3} | {:.2} | {:.0} + {:.0} |",
+            "| {what} | {} | {} KiB | {contestant}{mark} | {:.2} | {:.2}–{:.2} | {ratio} | {:.3} | {:.2} | {} + {} |",
             setting.channels,
             setting.packet_size >> 10,
-            speed.median,
-            speed.min,
-            speed.max,
-            both(|side| side.cpu_us) * 1e3 / setting.bytes as f64,
+            speed,
+            slowest,
+            fastest,
+            both(|side| side.cpu_us) / 1e6 / (setting.bytes as f64 / f64::from(1 << 30)),
             both(|side| side.switches) / packets,
             peak(|(sent, _)| sent.peak_kib),
             peak(|(_, received)| received.peak_kib),
