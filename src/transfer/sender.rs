@@ -1,20 +1,20 @@
 //! The sender as an embedder sees it.
 
+mod options;
+
 use std::error;
 #[cfg(feature = "listener")]
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use super::send::{Device, Hooks, Parts, Sending};
+use self::options::Options;
+use super::send::{Device, Parts, Sending};
 use crate::buffer::Pool;
 use crate::cancel::{Cancel, PreCopyHold};
 use crate::channel::ZeroCopy;
 use crate::error::{Error, Misuse};
-use crate::limits::{
-    CHANNELS_DEFAULT, CHANNELS_MAX, DOWNTIME_LIMIT_DEFAULT, DOWNTIME_MAX_DEFAULT, PACKET_SIZE_DEFAULT,
-    POOL_SIZE_DEFAULT, POOL_SIZE_MAX,
-};
+use crate::limits::{CHANNELS_MAX, PACKET_SIZE_DEFAULT, POOL_SIZE_MAX};
 #[cfg(feature = "listener")]
 use crate::net::listener;
 use crate::net::{Connections, sockets};
@@ -64,18 +64,6 @@ pub struct Sender {
     settings: Settings,
 }
 
-struct Options {
-    channels: u16,
-    pool_size: u64,
-    zero_copy: ZeroCopy,
-    checksum: Checksum,
-    downtime_max: Duration,
-    downtime_limit: Duration,
-    warms_up: bool,
-    is_dry_run: bool,
-    hooks: Hooks,
-}
-
 /// Builds a [`Sender`]. What is not set has the value that its method names.
 pub struct SenderBuilder {
     devices: Vec<Device>,
@@ -88,22 +76,11 @@ pub struct SenderBuilder {
 impl Sender {
     /// Begins to describe a sender.
     pub fn builder() -> SenderBuilder {
-        let options = Options {
-            channels: u16::try_from(CHANNELS_DEFAULT).expect("a small number"),
-            pool_size: POOL_SIZE_DEFAULT,
-            zero_copy: ZeroCopy::default(),
-            checksum: Checksum::default(),
-            downtime_max: DOWNTIME_MAX_DEFAULT,
-            downtime_limit: DOWNTIME_LIMIT_DEFAULT,
-            warms_up: false,
-            is_dry_run: false,
-            hooks: Hooks::default(),
-        };
         SenderBuilder {
             devices: Vec::new(),
             peer: None,
             packet_size: PACKET_SIZE_DEFAULT,
-            options,
+            options: Options::default(),
             settings: Settings::default(),
         }
     }
