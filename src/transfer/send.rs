@@ -19,7 +19,7 @@ use crate::cancel::PreCopyHold;
 use crate::channel::{Tx, TxEvent, ZeroCopy};
 use crate::error::{Errno, Error, Hook, PeerError, Place};
 use crate::net::Connection;
-use crate::numbers::{ChannelIdx, DeviceIdx, PacketIdx, PacketSize};
+use crate::numbers::{ChannelIdx, DeviceIdx, PacketSize};
 use crate::phase::Phase;
 use crate::report::Stage;
 use crate::ring::{Completion, Ring};
@@ -38,7 +38,6 @@ use crate::worker::memory::make_pool;
 use crate::worker::operation::Operation;
 pub(super) use crate::worker::readers::Device;
 use crate::worker::readers::{Begun, Readers};
-use crate::worker::report_builder::timeline::Span;
 use crate::worker::steps::{Devices, StepOutput, StepResult};
 use crate::worker::{Worker, control_buffers, slot_size, total_estimate};
 
@@ -309,10 +308,7 @@ impl<R: Ring> Sending<R> {
     fn queue(&mut self, packet: Option<ReadPacket<Slot>>) {
         let now = self.worker.ring.now();
         if let Some(packet) = packet {
-            self.worker.trace.on().into_iter().for_each(|trace| {
-                let PacketIdx(idx) = self.session.totals(packet.device).next();
-                trace.queued(packet.handle.index(), idx, now);
-            });
+            self.note_queued(&packet, now);
             self.session.push(packet, now);
         }
     }
@@ -349,12 +345,7 @@ impl<R: Ring> Sending<R> {
         match event {
             TxEvent::Pending => {}
             TxEvent::Sent(slot) => {
-                if let Some(device) = self.channels.device(channel) {
-                    let span = Span { begin: self.channels.sent_at(channel), end: now };
-                    self.worker.recorder.record(Stage::Send, span.begin, now);
-                    self.worker.report.timeline.sent(device, channel, span);
-                    self.worker.trace.on().into_iter().for_each(|trace| trace.sent(channel.0, now));
-                }
+                self.note_sent(channel, now);
                 self.session.moved(now);
                 slot.into_iter().for_each(|slot| self.worker.put(slot));
             }

@@ -2,13 +2,16 @@
 //! transfer depends on it.
 
 use super::Sending;
+use crate::buffer::Slot;
 use crate::channel::Tx;
-use crate::numbers::{ChannelIdx, DeviceIdx};
-use crate::report::Counted;
+use crate::numbers::{ChannelIdx, DeviceIdx, PacketIdx};
+use crate::report::{Counted, Stage};
 use crate::ring::Ring;
 use crate::session::handover::Outcome;
+use crate::session::queue::ReadPacket;
 use crate::time::Nanos;
 use crate::wire::SessionId;
+use crate::worker::report_builder::timeline::Span;
 use crate::worker::report_builder::{ReportBuilder, counted};
 
 impl<R: Ring> Sending<R> {
@@ -69,6 +72,22 @@ impl<R: Ring> Sending<R> {
         let connections = self.channels.iter().map(Tx::connection);
         let in_flight_bytes = self.channels.iter().map(Tx::outstanding).sum();
         Counted { in_flight_bytes, ..counted(&self.worker.ring, &self.worker.recorder, connections) }
+    }
+
+    /// A packet that was read waits to be sent from now on. It is about to get its number.
+    pub(super) fn note_queued(&mut self, packet: &ReadPacket<Slot>, now: Nanos) {
+        let Some(trace) = self.worker.trace.on() else { return };
+        let PacketIdx(idx) = self.session.totals(packet.device).next();
+        trace.queued(packet.handle.index(), idx, now);
+    }
+
+    /// A socket has taken what a channel sent: a packet, unless it only warmed the connection up.
+    pub(super) fn note_sent(&mut self, channel: ChannelIdx, now: Nanos) {
+        let Some(device) = self.channels.device(channel) else { return };
+        let span = Span { begin: self.channels.sent_at(channel), end: now };
+        self.worker.recorder.record(Stage::Send, span.begin, now);
+        self.worker.report.timeline.sent(device, channel, span);
+        self.worker.trace.on().into_iter().for_each(|trace| trace.sent(channel.0, now));
     }
 
     /// A channel sends the packet in this slot from now on.
