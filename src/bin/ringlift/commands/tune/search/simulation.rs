@@ -152,7 +152,8 @@ fn where_nothing_matters_the_defaults_are_best() {
 /// Ten per cent more with anything but the defaults' packet size, or with other channels.
 #[test]
 fn a_gain_of_ten_percent_is_found() {
-    let gains: [(&str, fn(&Setting) -> bool); 3] = [
+    type HasGain = fn(&Setting) -> bool;
+    let gains: [(&str, HasGain); 3] = [
         ("packets", |one| one.packet_size == 256 << 10),
         ("channels", |one| one.channels >= 4),
         ("congestion", |one| one.congestion.is_some()),
