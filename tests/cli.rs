@@ -372,13 +372,20 @@ fn a_migration_from_a_qemu_is_received_and_reported() {
     let to = folder.path().join("state");
     let device = format!("0000:00:01.0/vfio#0=file:{}", to.display());
     let streams = Streams::of("device-on-channels-ack");
-    let recv = Recv::start(&["--dialect", "qemu", "--device", &device, "--once", "--json", "-"]);
+    let events = folder.path().join("events");
+    let events_to = events.to_str().unwrap();
+    let recv = ["--dialect", "qemu", "--device", &device, "--once", "--json", "-", "--events", events_to];
+    let recv = Recv::start(&recv);
     let heard = migrate(recv.address.parse().unwrap(), &streams, true);
     let (status, out, words) = recv.end();
     assert_eq!(status, 0, "{words}");
     assert!(heard.ends_with(&[0, 1, 0, 4, 0, 0, 0, 0]));
     let report: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&report["outcome"], &report["settings"]["dialect"]), (&"complete".into(), &"qemu".into()));
+    let events = lines(&std::fs::read(events).unwrap());
+    let intervals = events.iter().filter(|line| line["event"] == "interval");
+    let moved: u64 = intervals.map(|line| line["interval"]["device_bytes"][0].as_u64().unwrap()).sum();
+    assert!(moved > 0 && Some(moved) == report["devices"][0]["bytes"].as_u64(), "{events:?}");
     assert_eq!(report["devices"][0]["name"], "0000:00:01.0/vfio");
     assert_eq!(std::fs::read(to).unwrap().len(), 96);
 }

@@ -235,20 +235,6 @@ fn what_cannot_be_is_refused_before_anything_begins() {
         (&["demo", "--interval", "99ms"][..], "an interval lasts 100ms at least"),
         (&["demo", "--events", "-", "--json", "-"], "stdout cannot take both the events and the report"),
         (&["demo", "--events", "/missing/file"], "the stream of events cannot be written to /missing/file"),
-        (
-            &[
-                "recv",
-                "--listen",
-                "127.0.0.1:0",
-                "--device",
-                "a=discard",
-                "--dialect",
-                "qemu",
-                "--interval",
-                "1s",
-            ],
-            "--interval means nothing in QEMU's dialect",
-        ),
         (&["demo", "--quiet-warning", "rain"], "the codes are zero_copy_copied, "),
         (
             &["recv", "--listen", "127.0.0.1:0", "--device", "a=fd:1", "--events", "-"],

@@ -343,6 +343,10 @@ impl<R: Ring> Loop for Receiving<R> {
         &mut self.worker.deadlines
     }
 
+    fn on_clock(&mut self) {
+        self.tell_interval(self.worker.ring.now());
+    }
+
     fn on_completion(&mut self, completion: Completion) -> Result<(), Error> {
         match completion {
             Completion::Moved { tag, slot, result } => match Operation::of(tag) {

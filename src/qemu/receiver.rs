@@ -208,6 +208,13 @@ impl ReceiverBuilder {
         self
     }
 
+    /// Tells [`on_event`](Self::on_event) what moved in each interval of this length: [`Event::Interval`]. Shorter ones than
+    /// the report's ([`INTERVAL`](crate::limits::INTERVAL)) last as long as these. No intervals unless set.
+    pub fn interval(mut self, interval: Duration) -> ReceiverBuilder {
+        self.settings.set_interval(interval);
+        self
+    }
+
     /// Which run of an experiment this is: the report says so. Nothing else depends on it.
     pub fn run(mut self, run: RunInfo) -> ReceiverBuilder {
         self.settings.set_run(run);

@@ -26,6 +26,20 @@ impl<R: Ring> Receiving<R> {
         if self.worker.report.intervals.is_due(now) {
             self.close_interval(now);
         }
+        self.tell_interval(now);
+    }
+
+    /// Tells the caller of an interval that is over.
+    pub(super) fn tell_interval(&mut self, now: Nanos) {
+        if !self.worker.is_interval_over(now) {
+            return;
+        }
+        let counted = self.counted();
+        let session = &self.session;
+        let devices =
+            DeviceIdx::below(self.writers.devices.len()).map(|device| session.devices.totals(device).0);
+        let channels = self.channels.iter().map(|channel| channel.bytes).chain(iter::repeat(0));
+        self.worker.tell_interval(now, counted, devices, channels);
     }
 
     fn close_interval(&mut self, now: Nanos) {
@@ -44,7 +58,10 @@ impl<R: Ring> Receiving<R> {
 
     /// Counts what everything came to, while the connections are open.
     pub(super) fn count(&mut self) {
-        self.close_interval(self.worker.ring.now());
+        let now = self.worker.ring.now();
+        self.close_interval(now);
+        self.worker.end_intervals(now);
+        self.tell_interval(now);
         let Receiving { worker, writers, channels, session, .. } = self;
         for (device, (name, instance)) in writers.devices.names().enumerate() {
             let device = DeviceIdx::from_index(device);

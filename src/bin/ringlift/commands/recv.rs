@@ -54,13 +54,15 @@ fn serve(args: &Recv) -> Result<Exit, Exit> {
             }
             output::say(&format!("listening on {}", listener.local_addr()));
             metrics.announce();
+        }
+        live.begin(&start);
+        if !is_watched {
             warn_of_discarding(args, &live);
             is_watched = true;
         }
         if args.bench {
             peak::count_anew();
         }
-        live.begin(&start);
         let finished = receiver.run();
         metrics.end(&finished.report);
         let exit = match &mut tally {
@@ -88,7 +90,7 @@ fn start(args: &Recv, live: &Live, listen: SocketAddr, run: RunInfo) -> Start {
             Dialect::Native => "native",
             Dialect::Qemu => "qemu",
         },
-        interval_ns: live.every().filter(|_| args.dialect == Dialect::Native).map_or(0, nanos),
+        interval_ns: live.every().map_or(0, nanos),
         channels: args.channels,
         pool: args.pool.map(|pool| pool.0),
         congestion: args.congestion.clone(),
@@ -198,6 +200,9 @@ fn receiver(
             if let Some(deadline) = args.deadline {
                 builder = builder.deadline(deadline);
             }
+            if let Some(every) = live.every() {
+                builder = builder.interval(every);
+            }
             Ok(Worker::Qemu(builder.build()?))
         }
     }
@@ -294,10 +299,6 @@ fn metrics(args: &Recv) -> Result<Metrics, Exit> {
 
 /// Refuses options that only the other protocol has.
 fn check_dialect(args: &Recv) -> Result<(), Exit> {
-    if args.dialect == Dialect::Qemu && args.live.interval.is_some() {
-        let text = "--interval means nothing in QEMU's dialect: what it moves is not counted in intervals";
-        return Err(warnings::usage(text, "--events tells its phases and what happens to each device"));
-    }
     let (alien, dialect, hint) = match args.dialect {
         Dialect::Native => (
             vec![("--channels", args.channels.is_some()), ("--pool", args.pool.is_some())],
