@@ -98,7 +98,7 @@ fn one_receiver_takes_every_number_of_devices_and_says_what_it_came_to_in_few_li
     let (status, out, words) = receiver.stop();
     assert_eq!((status, &*out), (Some(130), ""), "{words}");
     let lines: Vec<_> = words.lines().collect();
-    assert!(lines[0].starts_with("warning: everything that is sent here is discarded"), "{words}");
+    assert!(lines[0].starts_with("warning[discarded]: everything that is sent here is discarded"), "{words}");
     assert!(words.contains(": 48 transfers, 120.00 MiB discarded; 0 failed\n"), "{words}");
     assert!(lines.len() < 16, "no line for each transfer: {words}");
 }
