@@ -48,11 +48,11 @@ pub use cancel::{Cancel, PreCopyHold};
 pub use channel::ZeroCopy;
 #[cfg(feature = "listener")]
 pub use net::Listener;
-pub use phase::Phase;
+pub use phase::{DeviceStep, Phase};
 pub use session::handover::Outcome;
 pub use transfer::{Receiver, ReceiverBuilder, Sender, SenderBuilder};
 pub use wire::Checksum;
-pub use worker::caller::{DeviceMoment, DeviceStep, Event};
+pub use worker::caller::{DeviceMoment, Event};
 pub use worker::finished::{DeviceEnd, EndState, Finished, Parked};
 pub use worker::hook::HookPanic;
 

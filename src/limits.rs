@@ -26,6 +26,10 @@ pub const CONFIG_SIZE_MAX: usize = 64 << 10;
 
 /// Devices in one session: a virtual machine has at most 32 slots of 8 functions on a bus.
 pub const DEVICES_MAX: usize = 256;
+/// Threads of one side that carry out what may block: one for each device, because all of them change their states at
+/// once, while the machine stands still, and one that does not come back must not hold up another's way home; and one for
+/// a hook, or for making the pool.
+pub const JOB_THREADS_MAX: usize = DEVICES_MAX + 1;
 /// Longest device name in bytes (a QEMU idstr has the same bound).
 pub const NAME_MAX: usize = 255;
 /// Data connections in one session, the same as in QEMU's multifd.

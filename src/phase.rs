@@ -1,7 +1,37 @@
-//! What a side of a transfer is doing: the one list that events, errors and the sessions share. Knows nothing of them;
-//! keeps each phase's number, which never changes, and its texts in one place.
+//! What a side of a transfer is doing, and what is done with one device: the lists that events, errors, the sessions and the
+//! devices share. Knows nothing of them; keeps each phase's number, which never changes, and its texts in one place.
 
 use std::fmt;
+
+/// A step of one device in a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeviceStep {
+    /// [`Source::start`](crate::source::Source::start).
+    Start,
+    /// [`Sink::prepare`](crate::sink::Sink::prepare).
+    Prepare,
+    /// [`Source::precopy_info`](crate::source::Source::precopy_info), while it is read beside it.
+    PreCopyInfo,
+    /// [`Source::quiesce`](crate::source::Source::quiesce).
+    Quiesce,
+    /// [`Source::stop`](crate::source::Source::stop).
+    Stop,
+    /// [`Source::config`](crate::source::Source::config): the config state is read.
+    Config,
+    /// [`Sink::config`](crate::sink::Sink::config) and [`Sink::seal`](crate::sink::Sink::seal): the state is taken in.
+    Load,
+    /// [`Sink::pre_run`](crate::sink::Sink::pre_run).
+    PreRun,
+    /// [`Sink::run`](crate::sink::Sink::run).
+    Run,
+    /// [`Source::release`](crate::source::Source::release).
+    Release,
+    /// [`Source::rollback`](crate::source::Source::rollback) or [`Sink::rollback`](crate::sink::Sink::rollback).
+    Rollback,
+    /// [`Source::park`](crate::source::Source::park).
+    Park,
+}
 
 /// What a side is doing. The number of a phase ([`Phase::code`]) is stable: it is never changed and never given to
 /// another.

@@ -236,7 +236,14 @@ fn a_transfer_that_is_done_in_time_does_not_care_for_its_deadline() {
 
 /// Checks what each side reports when a step of the source fails or panics.
 fn trouble_at_the_source(step: &'static str, trouble: Trouble) {
+    for is_instant in [false, true] {
+        trouble_at_this_source(step, trouble, is_instant);
+    }
+}
+
+fn trouble_at_this_source(step: &'static str, trouble: Trouble, is_instant: bool) {
     let (mut source, from) = TestSource::new(content(300_000));
+    source.is_instant = is_instant;
     source.trouble_at = 100_000;
     from.expect(step, trouble);
     let (sink, to) = TestSink::new();
@@ -282,8 +289,15 @@ fn a_source_that_panics_while_it_is_read_is_an_error_and_no_crash() {
 
 /// Checks what each side reports when a step of the sink fails or panics.
 fn trouble_at_the_sink(step: &'static str, trouble: Trouble) {
+    for is_instant in [false, true] {
+        trouble_at_this_sink(step, trouble, is_instant);
+    }
+}
+
+fn trouble_at_this_sink(step: &'static str, trouble: Trouble, is_instant: bool) {
     let (source, from) = TestSource::new(content(300_000));
-    let (sink, to) = TestSink::new();
+    let (mut sink, to) = TestSink::new();
+    sink.is_instant = is_instant;
     to.expect(step, trouble);
     let (neighbour, beside) = TestSink::new();
     let listener = listen();

@@ -12,7 +12,7 @@ use common::{content, listen, pair, receive, run, send};
 use ringlift::error::{DeviceError, Error, Hook, PeerError};
 use ringlift::sink::Sink;
 use ringlift::source::{FdKind, Flow, PreCopyInfo, Source};
-use ringlift::{Cancel, Event, Finished, Outcome, Phase};
+use ringlift::{Cancel, DeviceStep, Event, Finished, Outcome, Phase};
 
 const TOLD: &str = "a deliberate panic";
 
@@ -203,6 +203,10 @@ impl Source for Fragile<TestSource> {
     fn rollback(&mut self) -> Result<(), DeviceError> {
         self.device.rollback()
     }
+    fn is_instant(&self, step: DeviceStep) -> bool {
+        self.at("is_instant");
+        self.device.is_instant(step)
+    }
 }
 
 impl Sink for Fragile<TestSink> {
@@ -229,6 +233,10 @@ impl Sink for Fragile<TestSink> {
     fn keeps_written(&self) -> bool {
         self.at("keeps_written");
         false
+    }
+    fn is_instant(&self, step: DeviceStep) -> bool {
+        self.at("is_instant");
+        self.device.is_instant(step)
     }
 }
 
@@ -286,6 +294,18 @@ fn a_sink_whose_own_code_panics_has_failed_and_is_reset() {
     let (_, received) = run(sender, receiver);
     assert_aborted(&received);
     assert_eq!(to.steps().last(), Some(&"rollback"));
+}
+
+#[test]
+fn devices_that_panic_when_they_are_asked_which_steps_are_instant_have_none() {
+    let (source, from) = TestSource::new(content(1000));
+    let (sink, to) = TestSink::new();
+    let listener = listen();
+    let (source, sink) = (Fragile::new(source, "is_instant"), Fragile::new(sink, "is_instant"));
+    let (sender, receiver) = pair(&listener, source, sink);
+    let (sent, received) = run(sender, receiver);
+    assert_complete(&sent, &received);
+    assert!(from.did("release") && to.did("run"));
 }
 
 #[test]

@@ -115,6 +115,9 @@ pub(crate) trait Ring {
     /// Runs a job beside the loop. It begins at once if a thread was reserved for it.
     fn spawn(&mut self, tag: Tag, job: Job);
 
+    /// Completes a job that the caller has carried out itself.
+    fn complete(&mut self, tag: Tag);
+
     /// Ends the operations with this tag: they complete soon, most of them with ECANCELED.
     fn cancel(&mut self, tag: Tag);
 

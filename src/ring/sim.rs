@@ -119,6 +119,9 @@ struct Side {
     jobs_left: Option<u32>,
     /// The host refuses it any thread.
     no_threads: bool,
+    /// Threads that it asked for, and jobs that it gave to them.
+    threads: usize,
+    jobs: usize,
     /// Jobs with this tag, but for so many that come first, take at least so long.
     slow: Option<(Tag, u32, Nanos)>,
     /// Waiting, at most until this time.
@@ -241,6 +244,12 @@ impl World {
     /// From now on this side's host has no threads to spare.
     pub(crate) fn refuse_threads(&self, side: usize) {
         self.lock().sides[side].no_threads = true;
+    }
+
+    /// How many threads a side asked for, and how many jobs it gave to them.
+    pub(crate) fn threads_and_jobs(&self, side: usize) -> (usize, usize) {
+        let side = &self.lock().sides[side];
+        (side.threads, side.jobs)
     }
 
     /// Lets time pass in which neither side does anything.
@@ -577,8 +586,10 @@ impl Ring for SimRing {
         }
     }
 
-    fn reserve_threads(&mut self, _: usize) -> Result<(), KernelError> {
-        match self.world.lock().sides[self.side].no_threads {
+    fn reserve_threads(&mut self, count: usize) -> Result<(), KernelError> {
+        let side = &mut self.world.lock().sides[self.side];
+        side.threads = side.threads.max(count);
+        match side.no_threads {
             true => Err(KernelError::new(KernelOperation::StartThread, Errno::from_raw(EAGAIN))),
             false => Ok(()),
         }
@@ -596,7 +607,12 @@ impl Ring for SimRing {
             }
             _ => 0,
         };
+        side.jobs += 1;
         side.operations.push((tag, Operation::Job(job, now + time)));
+    }
+
+    fn complete(&mut self, tag: Tag) {
+        self.world.lock().sides[self.side].ready.push_back(Completion::Done { tag });
     }
 
     fn cancel(&mut self, meant: Tag) {

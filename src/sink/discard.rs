@@ -3,6 +3,7 @@
 
 use super::Sink;
 use crate::error::DeviceError;
+use crate::phase::DeviceStep;
 
 /// Accepts and drops everything.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +27,10 @@ impl Sink for Discard {
     }
 
     fn is_simulated(&self) -> bool {
+        true
+    }
+
+    fn is_instant(&self, _: DeviceStep) -> bool {
         true
     }
 

@@ -12,6 +12,7 @@ use nix::fcntl::OFlag;
 use super::{FdKind, Sink, Together, durable};
 use crate::descriptor::{is_file, kind_of, make_ready};
 use crate::error::{DeviceError, DeviceOperation};
+use crate::phase::DeviceStep;
 
 /// Writes into a descriptor from its current position on.
 ///
@@ -60,6 +61,11 @@ impl Sink for FdSink {
 
     fn keeps_written(&self) -> bool {
         true
+    }
+
+    /// All that do not look at the descriptor.
+    fn is_instant(&self, step: DeviceStep) -> bool {
+        !matches!(step, DeviceStep::Prepare | DeviceStep::Load)
     }
 
     fn join(&mut self, together: &mut Together) {

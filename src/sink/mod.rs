@@ -20,6 +20,7 @@ pub use self::file::FileSink;
 pub use self::together::Together;
 pub use self::verify::Verify;
 use crate::error::DeviceError;
+use crate::phase::DeviceStep;
 pub use crate::source::FdKind;
 use crate::vfio::ArcTime;
 
@@ -97,6 +98,14 @@ pub trait Sink: Send {
 
     /// Whether there is no device behind it that could stop or run, so that its downtime is only the protocol's.
     fn is_simulated(&self) -> bool {
+        false
+    }
+
+    /// Whether a step is over at once, whatever happens, so that the loop carries it out itself: the mirror image of
+    /// [`Source::is_instant`](crate::source::Source::is_instant). [`DeviceStep::Load`] is [`config`](Sink::config) and
+    /// [`seal`](Sink::seal). One that wraps another sink passes this on, unless it adds something that waits.
+    fn is_instant(&self, step: DeviceStep) -> bool {
+        let _ = step;
         false
     }
 

@@ -4,6 +4,7 @@
 
 use super::Sink;
 use crate::error::DeviceError;
+use crate::phase::DeviceStep;
 use crate::source::pattern;
 
 /// Checks deterministic content on arrival.
@@ -77,6 +78,10 @@ impl Sink for Verify {
     }
 
     fn is_simulated(&self) -> bool {
+        true
+    }
+
+    fn is_instant(&self, _: DeviceStep) -> bool {
         true
     }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::{FdKind, Sink};
 use crate::error::DeviceError;
+use crate::phase::DeviceStep;
 use crate::vfio::{ArcTime, Device, State};
 
 /// A [`Sink`] over a VFIO device with v2 migration.
@@ -86,6 +87,11 @@ impl Sink for VfioSink {
 
     fn pre_run(&mut self) -> Result<(), DeviceError> {
         self.set_state_if_exists(State::RunningP2p)
+    }
+
+    /// Whatever calls the kernel may wait for the device. Without P2P there is nothing to do before it runs.
+    fn is_instant(&self, step: DeviceStep) -> bool {
+        step == DeviceStep::PreRun && !State::RunningP2p.exists(self.device.features())
     }
 
     fn run(&mut self) -> Result<(), DeviceError> {

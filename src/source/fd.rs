@@ -14,6 +14,7 @@ use nix::fcntl::OFlag;
 use super::{FdKind, Flow, Source};
 use crate::descriptor::{is_file, kind_of, make_ready, open_error};
 use crate::error::{DeviceError, DeviceOperation};
+use crate::phase::DeviceStep;
 
 /// Reads a descriptor from its current position to its end.
 ///
@@ -72,6 +73,11 @@ impl Source for FdSource {
             None => Ok(()),
         }
     }
+
+    /// All that do not look at the descriptor, which may be of a file on the network.
+    fn is_instant(&self, step: DeviceStep) -> bool {
+        !matches!(step, DeviceStep::Start | DeviceStep::Rollback)
+    }
 }
 
 /// Reads a file from start to end; its size is the estimate. A FIFO or a character device works, too.
@@ -110,6 +116,10 @@ impl Source for FileSource {
 
     fn rollback(&mut self) -> Result<(), DeviceError> {
         self.0.rollback()
+    }
+
+    fn is_instant(&self, step: DeviceStep) -> bool {
+        self.0.is_instant(step)
     }
 }
 

@@ -17,6 +17,7 @@ pub use self::null::Null;
 pub use self::synthetic::Synthetic;
 pub use crate::descriptor::FdKind;
 use crate::error::DeviceError;
+use crate::phase::DeviceStep;
 use crate::vfio::ArcTime;
 
 pub use vfio::VfioSource;
@@ -133,6 +134,26 @@ pub trait Source: Any + Send {
 
     /// Whether there is no device behind it that could stop, so that its downtime is only the protocol's.
     fn is_simulated(&self) -> bool {
+        false
+    }
+
+    /// Whether a step is over at once, whatever happens: it does nothing, or touches memory that no one holds for long, and
+    /// never waits for a lock, a descriptor or the kernel. Such a step is carried out by the loop itself, the others on a
+    /// thread beside it, and handing a device to one costs more than such a step. Asked once for each step, before the first one. A source
+    /// that says so wrongly holds up the loop, and with it heartbeats and all other devices, but breaks nothing. One that
+    /// wraps another source passes this on, unless it adds something that waits.
+    ///
+    /// It is about this source's own implementations and not about the provided ones: a source that overrides neither
+    /// [`quiesce`](Source::quiesce) nor [`config`](Source::config) may say so of both, and is asked of nothing else here.
+    ///
+    /// ```
+    /// # use ringlift::DeviceStep;
+    /// fn is_instant(step: DeviceStep) -> bool {
+    ///     matches!(step, DeviceStep::Quiesce | DeviceStep::Config | DeviceStep::Park)
+    /// }
+    /// ```
+    fn is_instant(&self, step: DeviceStep) -> bool {
+        let _ = step;
         false
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Flow, Source};
 use crate::error::DeviceError;
+use crate::phase::DeviceStep;
 
 /// Claims to have filled each buffer, and leaves it as it was.
 #[derive(Debug, Clone)]
@@ -42,6 +43,10 @@ impl Source for Null {
     }
 
     fn is_simulated(&self) -> bool {
+        true
+    }
+
+    fn is_instant(&self, _: DeviceStep) -> bool {
         true
     }
 

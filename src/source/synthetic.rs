@@ -2,6 +2,7 @@
 
 use super::{Flow, Source, pattern};
 use crate::error::{DeviceError, DeviceOperation, Errno};
+use crate::phase::DeviceStep;
 
 /// Makes deterministic content.
 ///
@@ -60,6 +61,10 @@ impl Source for Synthetic {
     }
 
     fn is_simulated(&self) -> bool {
+        true
+    }
+
+    fn is_instant(&self, _: DeviceStep) -> bool {
         true
     }
 

@@ -10,6 +10,7 @@ use std::path::Path;
 use super::{FdKind, Flow, PreCopyInfo, Source};
 use crate::descriptor::make_nonblocking;
 use crate::error::{DeviceError, DeviceOperation, Errno};
+use crate::phase::DeviceStep;
 use crate::vfio::{ArcTime, Device, State};
 
 /// A [`Source`] over a VFIO device with v2 migration.
@@ -161,6 +162,15 @@ impl Source for VfioSource {
     /// [`rollback`](Source::rollback) lets the device here go on; if it does, [`release`](Source::release) ends it.
     fn park(&mut self) -> Result<(), DeviceError> {
         Ok(())
+    }
+
+    /// Whatever calls the kernel may wait for the device. Without P2P there is nothing to quiesce.
+    fn is_instant(&self, step: DeviceStep) -> bool {
+        match step {
+            DeviceStep::Quiesce => !State::RunningP2p.exists(self.device.features()),
+            DeviceStep::Park => true,
+            _ => false,
+        }
     }
 }
 

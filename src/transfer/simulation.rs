@@ -5,6 +5,7 @@
 mod bounds;
 mod early;
 mod hooks;
+mod instant;
 mod intervals;
 mod offered;
 mod precopy;
@@ -139,6 +140,8 @@ struct Scenario {
     hooks: Option<hooks::Plan>,
     /// Cut after so many bytes that one side sent, on the control connection or on channel 0.
     cut: Option<(Link, usize, usize)>,
+    /// Some of the devices' steps are instant.
+    is_instant: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +176,7 @@ fn scenario(seed: u64) -> Scenario {
         write_fails_at: None,
         hooks: None,
         cut: None,
+        is_instant: false,
     }
 }
 
@@ -213,6 +217,8 @@ fn simulate(scenario: &Scenario) -> Played {
             fails: first(scenario.sink_fails),
             config: b"config".to_vec(),
         };
+        let steps = if scenario.is_instant { instant::some(scenario.seed, device) } else { 0 };
+        let (source, sink) = (instant::Instant::new(source, steps), instant::Instant::new(sink, steps));
         sources.push(send::Device::new(name.clone(), 0, Box::new(source)));
         sinks.insert(0, Device::new(name, 0, Box::new(sink)));
     }

@@ -8,6 +8,7 @@ use super::hook::Panics;
 use crate::cancel::Cancel;
 use crate::error::{Error, Hook};
 use crate::limits::PROGRESS_INTERVAL;
+pub(crate) use crate::phase::DeviceStep;
 use crate::phase::Phase;
 use crate::report::{Interval, RunInfo};
 use crate::time::Nanos;
@@ -107,36 +108,6 @@ pub enum DeviceMoment {
     /// Its state was read to the end after it had stopped (sender), or written to the end (receiver). The config state
     /// follows.
     LastByte,
-}
-
-/// A step of one device in a transfer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DeviceStep {
-    /// [`Source::start`](crate::source::Source::start).
-    Start,
-    /// [`Sink::prepare`](crate::sink::Sink::prepare).
-    Prepare,
-    /// [`Source::precopy_info`](crate::source::Source::precopy_info), while it is read beside it.
-    PreCopyInfo,
-    /// [`Source::quiesce`](crate::source::Source::quiesce).
-    Quiesce,
-    /// [`Source::stop`](crate::source::Source::stop).
-    Stop,
-    /// [`Source::config`](crate::source::Source::config): the config state is read.
-    Config,
-    /// [`Sink::config`](crate::sink::Sink::config) and [`Sink::seal`](crate::sink::Sink::seal): the state is taken in.
-    Load,
-    /// [`Sink::pre_run`](crate::sink::Sink::pre_run).
-    PreRun,
-    /// [`Sink::run`](crate::sink::Sink::run).
-    Run,
-    /// [`Source::release`](crate::source::Source::release).
-    Release,
-    /// [`Source::rollback`](crate::source::Source::rollback) or [`Sink::rollback`](crate::sink::Sink::rollback).
-    Rollback,
-    /// [`Source::park`](crate::source::Source::park).
-    Park,
 }
 
 /// Hears of events.

@@ -6,7 +6,7 @@
 use super::Worker;
 use super::event_loop::{Loop, drain, run_until, within};
 use super::guard::caught;
-use super::steps::{ChangesState, Devices, NamedStep, StepOutput};
+use super::steps::{Devices, HasSteps, NamedStep, StepOutput};
 use super::write_signals::WriteSignals;
 use crate::error::{DeviceError, Error, Hook};
 use crate::limits::{FINAL_MESSAGE_MAX, LINGER_MAX, REASON_PATIENCE};
@@ -81,7 +81,7 @@ pub(crate) fn drain_close<L: Loop>(owner: &mut L, has_closed: impl FnMut(&mut L)
 
 /// Runs one step of every device, in parallel, and waits for all of them. Devices that are not back by `deadline` are
 /// stuck.
-pub(crate) fn step_all<L: Loop, D: ?Sized + ChangesState + Send + 'static>(
+pub(crate) fn step_all<L: Loop, D: ?Sized + HasSteps + Send + 'static>(
     owner: &mut L,
     parts: impl for<'a> Fn(&'a mut L) -> (&'a mut Worker<L::Ring>, &'a mut Devices<D>),
     (name, step): NamedStep<D>,
@@ -96,7 +96,7 @@ pub(crate) fn step_all<L: Loop, D: ?Sized + ChangesState + Send + 'static>(
 
 /// The last step of every device that is here, whatever happens. True when each device was brought to where it belongs;
 /// the report warns of the others.
-pub(crate) fn finish_devices<L: Loop, D: ?Sized + ChangesState + Send + 'static>(
+pub(crate) fn finish_devices<L: Loop, D: ?Sized + HasSteps + Send + 'static>(
     owner: &mut L,
     parts: impl for<'a> Fn(&'a mut L) -> (&'a mut Worker<L::Ring>, &'a mut Devices<D>),
     (name, step): NamedStep<D>,

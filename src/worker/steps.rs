@@ -1,8 +1,10 @@
-//! Steps of a device that may block, beside the loop: state changes, config state, syncing. Those of several devices
-//! run in parallel, and heartbeats go on meanwhile.
+//! Steps of a device: state changes, config state, syncing. Those that may block run beside the loop, those of several
+//! devices in parallel, and heartbeats go on meanwhile; those that the device calls instant are carried out by the loop
+//! itself, because handing one to a thread costs more than all of it.
 //!
 //! Nothing here knows what a step does. The invariant: a device is either here or lent to exactly one step, and comes
-//! back even when the step panics.
+//! back even when the step panics. Every step ends in a completion, whoever carried it out, so the rest of the worker
+//! does not know the difference.
 
 use crate::numbers::DeviceIdx;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +17,7 @@ use super::operation::Operation;
 use super::report_builder::timeline::Span;
 use crate::buffer::Slot;
 use crate::error::{DeviceError, Error, KernelError};
-use crate::limits::ARCS_MAX;
+use crate::limits::{ARCS_MAX, JOB_THREADS_MAX};
 use crate::ring::Ring;
 use crate::session::index_set::IndexSet;
 use crate::sink::Sink;
@@ -45,21 +47,61 @@ pub(crate) type NamedStep<D> = (DeviceStep, fn(&mut D) -> StepResult);
 /// What comes back from a step: the device, what the step gave, and the changes of state in it.
 type HandBack<D> = Arc<Mutex<Option<(Guarded<Box<D>>, StepResult, Vec<ArcTime>)>>>;
 
-/// A device whose steps may change its state.
-pub(crate) trait ChangesState {
+/// A device that is taken through steps.
+pub(crate) trait HasSteps {
+    /// All its steps.
+    const STEPS: &[DeviceStep];
+
+    fn is_instant(&self, step: DeviceStep) -> bool;
     fn take_arcs(&mut self) -> Vec<ArcTime>;
 }
 
-impl ChangesState for dyn Source {
+impl HasSteps for dyn Source {
+    const STEPS: &[DeviceStep] = &[
+        DeviceStep::Start,
+        DeviceStep::PreCopyInfo,
+        DeviceStep::Quiesce,
+        DeviceStep::Stop,
+        DeviceStep::Config,
+        DeviceStep::Release,
+        DeviceStep::Rollback,
+        DeviceStep::Park,
+    ];
+
+    fn is_instant(&self, step: DeviceStep) -> bool {
+        Source::is_instant(self, step)
+    }
+
     fn take_arcs(&mut self) -> Vec<ArcTime> {
         Source::take_arcs(self)
     }
 }
 
-impl ChangesState for dyn Sink {
+impl HasSteps for dyn Sink {
+    const STEPS: &[DeviceStep] =
+        &[DeviceStep::Prepare, DeviceStep::Load, DeviceStep::PreRun, DeviceStep::Run, DeviceStep::Rollback];
+
+    fn is_instant(&self, step: DeviceStep) -> bool {
+        Sink::is_instant(self, step)
+    }
+
     fn take_arcs(&mut self) -> Vec<ArcTime> {
         Sink::take_arcs(self)
     }
+}
+
+/// The steps that a device calls instant. One that panics when it is asked has none.
+fn instant_steps<D: ?Sized + HasSteps>(device: &D) -> Vec<DeviceStep> {
+    let is_instant = |step: &DeviceStep| unless_panicked(|| Ok(device.is_instant(*step))).unwrap_or(false);
+    D::STEPS.iter().copied().filter(is_instant).collect()
+}
+
+/// A step that has begun.
+struct UnderWay {
+    step: DeviceStep,
+    begin: Nanos,
+    /// When an instant one was over.
+    end: Option<Nanos>,
 }
 
 /// A device that is either here or lent to a step; never to two.
@@ -68,12 +110,14 @@ struct Lent<D: ?Sized> {
     instance: u32,
     device: Option<Guarded<Box<D>>>,
     back: HandBack<D>,
+    /// The steps that need no thread.
+    instant: Vec<DeviceStep>,
     /// What the last step gave.
     result: Option<StepResult>,
     /// It has been in a step.
     touched: bool,
-    /// The step that it is in, and since when.
-    step: Option<(DeviceStep, Nanos)>,
+    /// The step that it is in.
+    under_way: Option<UnderWay>,
 }
 
 /// The devices of one side, by their number in the session.
@@ -83,17 +127,18 @@ pub(crate) struct Devices<D: ?Sized> {
     away: IndexSet<DeviceIdx>,
 }
 
-impl<D: ?Sized + ChangesState + Send + 'static> Devices<D> {
+impl<D: ?Sized + HasSteps + Send + 'static> Devices<D> {
     /// Names, instances, and the devices themselves.
     pub(crate) fn new(devices: impl Iterator<Item = (Box<str>, u32, Guarded<Box<D>>)>) -> Devices<D> {
         let all = devices.map(|(name, instance, device)| Lent {
             name,
             instance,
+            instant: instant_steps(&**device),
             device: Some(device),
             back: HandBack::default(),
             result: None,
             touched: false,
-            step: None,
+            under_way: None,
         });
         Devices { all: all.collect(), away: IndexSet::default() }
     }
@@ -120,9 +165,13 @@ impl<D: ?Sized + ChangesState + Send + 'static> Devices<D> {
         self.all.extend(order.iter().filter_map(|&at| old.get_mut(at).and_then(Option::take)));
     }
 
-    /// Makes the threads of all steps: one for each device, and one for a job beside them.
+    /// Makes the threads of all steps: one for each device that has a step which may block, so that all of those can be
+    /// under way at once, and one for a job beside them.
     pub(crate) fn reserve_threads(&self, ring: &mut impl Ring) -> Result<(), KernelError> {
-        ring.reserve_threads(self.all.len() + 1)
+        let may_block = |lent: &&Lent<D>| lent.instant.len() < D::STEPS.len();
+        let count = self.all.iter().filter(may_block).count() + 1;
+        assert!(count <= JOB_THREADS_MAX, "a session has no more devices");
+        ring.reserve_threads(count)
     }
 
     /// A device, unless a step has it.
@@ -155,20 +204,26 @@ impl<D: ?Sized + ChangesState + Send + 'static> Devices<D> {
     ) {
         let lent = &mut self.all[device.index()];
         worker.caller.tell_device((&lent.name, lent.instance), DeviceMoment::Begins(name));
-        lent.step = Some((name, worker.ring.now()));
+        let mut under_way = UnderWay { step: name, begin: worker.ring.now(), end: None };
         let mut here = lent.device.take().expect("one step at a time");
         let back = Arc::clone(&lent.back);
         lent.result = None;
         lent.touched = true;
         self.away.insert(device);
-        worker.ring.spawn(
-            Operation::DeviceStep { device }.tag(),
-            Box::new(move || {
-                let result = unless_panicked(|| step(&mut **here));
-                let arcs = unless_panicked(|| Ok(here.take_arcs())).unwrap_or_default();
-                *back.lock().unwrap_or_else(PoisonError::into_inner) = Some((here, result, arcs));
-            }),
-        );
+        let job = move || {
+            let result = unless_panicked(|| step(&mut **here));
+            let arcs = unless_panicked(|| Ok(here.take_arcs())).unwrap_or_default();
+            *back.lock().unwrap_or_else(PoisonError::into_inner) = Some((here, result, arcs));
+        };
+        let tag = Operation::DeviceStep { device }.tag();
+        if lent.instant.contains(&name) {
+            job();
+            under_way.end = Some(worker.ring.now());
+            worker.ring.complete(tag);
+        } else {
+            worker.ring.spawn(tag, Box::new(job));
+        }
+        lent.under_way = Some(under_way);
     }
 
     /// Begins one step of every device that is here. Which those are.
@@ -207,8 +262,8 @@ impl<D: ?Sized + ChangesState + Send + 'static> Devices<D> {
     /// Notes a step that has ended, and the changes of state in it, and tells the caller.
     fn note<R: Ring>(&mut self, worker: &mut Worker<R>, device: DeviceIdx, arcs: &[ArcTime]) {
         let lent = &mut self.all[device.index()];
-        let Some((step, begin)) = lent.step.take() else { return };
-        let span = Span { begin, end: worker.ring.now() };
+        let Some(UnderWay { step, begin, end }) = lent.under_way.take() else { return };
+        let span = Span { begin, end: end.unwrap_or_else(|| worker.ring.now()) };
         let name = (&*lent.name, lent.instance);
         for arc in arcs.iter().take(ARCS_MAX) {
             // a device's own clock may be another one

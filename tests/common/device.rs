@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+use ringlift::DeviceStep;
 use ringlift::error::{DeviceError, DeviceOperation, Errno};
 use ringlift::sink::Sink;
 use ringlift::source::{Flow, PreCopyInfo, Source};
@@ -123,6 +124,8 @@ pub(crate) struct TestSource {
     pub(crate) at: usize,
     /// A read from here on counts as the step `fill`, which can be made to fail.
     pub(crate) trouble_at: usize,
+    /// Its steps are instant.
+    pub(crate) is_instant: bool,
     stopped: bool,
 }
 
@@ -137,6 +140,7 @@ impl TestSource {
             config: Vec::new(),
             at: 0,
             trouble_at: 0,
+            is_instant: false,
             stopped: false,
         };
         (source, journal)
@@ -197,6 +201,10 @@ impl Source for TestSource {
     fn park(&mut self) -> Result<(), DeviceError> {
         self.journal.step("park")
     }
+
+    fn is_instant(&self, _: DeviceStep) -> bool {
+        self.is_instant
+    }
 }
 
 /// A device at the destination that accepts at most `piece` bytes at a time and `room` in all.
@@ -206,12 +214,21 @@ pub(crate) struct TestSink {
     pub(crate) room: usize,
     /// Whether it keeps the bytes, and not only their addresses.
     pub(crate) keeps: bool,
+    /// Its steps are instant.
+    pub(crate) is_instant: bool,
 }
 
 impl TestSink {
     pub(crate) fn new() -> (TestSink, Journal) {
         let journal = Journal::default();
-        (TestSink { journal: journal.clone(), piece: usize::MAX, room: usize::MAX, keeps: true }, journal)
+        let sink = TestSink {
+            journal: journal.clone(),
+            piece: usize::MAX,
+            room: usize::MAX,
+            keeps: true,
+            is_instant: false,
+        };
+        (sink, journal)
     }
 }
 
@@ -252,5 +269,9 @@ impl Sink for TestSink {
 
     fn rollback(&mut self) -> Result<(), DeviceError> {
         self.journal.step("rollback")
+    }
+
+    fn is_instant(&self, _: DeviceStep) -> bool {
+        self.is_instant
     }
 }
