@@ -137,19 +137,19 @@ pub trait Source: Any + Send {
         false
     }
 
-    /// Whether a step is over at once, whatever happens: it does nothing, or touches memory that no one holds for long, and
-    /// never waits for a lock, a descriptor or the kernel. Such a step is carried out by the loop itself, the others on a
-    /// thread beside it, and handing a device to one costs more than such a step. Asked once for each step, before the first one. A source
-    /// that says so wrongly holds up the loop, and with it heartbeats and all other devices, but breaks nothing. One that
-    /// wraps another source passes this on, unless it adds something that waits.
+    /// Whether a step is over at once, whatever happens: it does nothing, or touches memory alone, and never waits for a
+    /// lock, a descriptor or the kernel. The loop carries out such a step itself; every other one runs on a thread
+    /// beside it, and the hand-over to a thread costs far more than a step that does nothing. Asked once for each step, before
+    /// the first one. A source that says so wrongly holds up the loop, and with it heartbeats and all other devices, but
+    /// breaks nothing. One that wraps another source passes this on, unless it adds something that waits.
     ///
-    /// It is about this source's own implementations and not about the provided ones: a source that overrides neither
-    /// [`quiesce`](Source::quiesce) nor [`config`](Source::config) may say so of both, and is asked of nothing else here.
+    /// The provided methods do nothing, but the engine cannot know whether a source overrides them. A source that overrides none
+    /// of them says:
     ///
     /// ```
     /// # use ringlift::DeviceStep;
     /// fn is_instant(step: DeviceStep) -> bool {
-    ///     matches!(step, DeviceStep::Quiesce | DeviceStep::Config | DeviceStep::Park)
+    ///     matches!(step, DeviceStep::PreCopyInfo | DeviceStep::Quiesce | DeviceStep::Config | DeviceStep::Park)
     /// }
     /// ```
     fn is_instant(&self, step: DeviceStep) -> bool {
