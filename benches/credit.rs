@@ -3,21 +3,21 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ringlift::internals::{Allowance, Grant};
+use ringlift::internals::{Allowance, Credit};
 
 const PACKETS: u64 = 4096;
 
 /// Sends and writes all packets; returns how many announcements that took.
-fn run(window: u64) -> u64 {
-    let (mut grant, mut allowance) = (Grant::new(window), Allowance::default());
+fn run(window: u32) -> u64 {
+    let (mut credit, mut allowance) = (Credit::new(window), Allowance::default());
     let mut announcements = 0;
     for idx in 0..PACKETS {
         while !allowance.allows(black_box(idx)) {
-            let limit = grant.announce().expect("a used-up window is announced again");
+            let limit = credit.announce().expect("a used-up window is announced again");
             assert!(allowance.raise(limit), "a limit only grows");
             announcements += 1;
         }
-        grant.written();
+        credit.written(idx);
     }
     announcements
 }

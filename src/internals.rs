@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use crate::numbers::PacketIdx;
+use crate::numbers::{DeviceIdx, PacketIdx};
 use crate::report::Stage;
 use crate::ring::{Completion, HostRing, IoMode, Ring, Tag};
 use crate::session::{credit, reorder};
@@ -67,26 +67,27 @@ impl Pool {
     }
 }
 
-/// The receiver's half of credit.
+/// The receiver's half of credit, of one device.
 #[derive(Debug)]
-pub struct Grant(credit::Grant);
+pub struct Credit(credit::Credit);
 
-impl Grant {
-    /// A window of `window` packets.
-    pub fn new(window: u64) -> Grant {
-        Grant(credit::Grant::new(window))
+impl Credit {
+    /// A pool of `slots` packets, at least one.
+    pub fn new(slots: u32) -> Credit {
+        Credit(credit::Credit::new(slots, std::iter::once(None)).expect("there is a slot for the device"))
     }
 
-    /// One more packet has left its slot.
+    /// One more packet came, and left its slot.
     #[inline]
-    pub fn written(&mut self) {
-        self.0.written();
+    pub fn written(&mut self, idx: u64) {
+        self.0.arrived(DeviceIdx(0), PacketIdx(idx), false);
+        self.0.written(DeviceIdx(0));
     }
 
     /// A new limit, when it is worth a message.
     #[inline]
     pub fn announce(&mut self) -> Option<u64> {
-        self.0.announce().map(|limit| limit.0)
+        self.0.announce(DeviceIdx(0)).map(|limit| limit.0)
     }
 }
 

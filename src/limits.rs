@@ -37,8 +37,13 @@ pub const CHANNELS_MAX: usize = 255;
 /// Default number of data connections.
 pub const CHANNELS_DEFAULT: usize = 2;
 
-/// Default pool size: 64 packets of the default size, several times what a socket holds.
+/// Default pool size for one device: 64 packets of the default size, several times what a socket holds, and what a path of
+/// 40 Gbit/s and 10 ms has on the way.
 pub const POOL_SIZE_DEFAULT: u64 = 64 << 20;
+/// Packets by which each further device makes the default pool larger, and for which a device has slots until its last packet
+/// has come, where the pool has them: a small device needs them for its state and its config state. So a large device has
+/// what it has alone, however many small ones are beside it.
+pub const PACKETS_PER_DEVICE: u64 = 2;
 /// Largest pool that the sender may ask for, on either side.
 pub const POOL_SIZE_MAX: u64 = 16 << 30;
 /// Largest pool that a receiver allocates because its peer asked for it, unless its caller raises the bound.
@@ -56,13 +61,16 @@ pub const TRACE_PACKETS_MAX: usize = 4 << 20;
 pub const TRACE_PACKETS_DEFAULT: usize = 256 << 10;
 
 /// What a worker allocates beside its pools, at most: six histograms of 264 KiB, the ring's table, intervals, and lists for
-/// every device and channel come to 7 MiB. Without this much it does not begin.
+/// every device and channel come to 7 MiB, and `LENT_PLACES_MAX` to 8 MiB at most. Without this much it does not begin.
 pub const WORKER_MEMORY: usize = 16 << 20;
 /// What a side allocates when everything is decided: its own report, the other side's as it came and as it is read, and
 /// the histograms as they are written, with the stack for that. It is held from the beginning.
 pub const SPARE_MEMORY: usize = 16 << 20;
 /// What a worker allocates for each slot of a pool: its place in the list of free slots and in a device's window.
 pub const SLOT_MEMORY: usize = 256;
+/// Places of all devices' windows together for slots that others do not use: what one of 32 devices may have waiting
+/// beside a pool's equal part is 1024 packets, a GiB of the default size.
+pub const LENT_PLACES_MAX: usize = 32 << 10;
 
 /// Single state changes of one device that are kept with their times: a transfer that is rolled back makes at most ten,
 /// four more for each arc that fails on the way.
@@ -210,6 +218,14 @@ const _: () = assert!(HEADER_ROOM >= 288, "QEMU's device packet header fits in f
 const _: () = assert!(PACKET_SIZE_MIN <= PACKET_SIZE_DEFAULT);
 const _: () = assert!(PACKET_SIZE_DEFAULT <= PACKET_SIZE_MAX);
 const _: () = assert!(POOL_SIZE_DEFAULT <= POOL_SIZE_TRUSTED && POOL_SIZE_TRUSTED <= POOL_SIZE_MAX);
+const _: () =
+    assert!(LENT_PLACES_MAX * SLOT_MEMORY <= WORKER_MEMORY / 2, "a worker's memory has these places");
+const _: () = assert!(
+    POOL_SIZE_DEFAULT
+        + PACKETS_PER_DEVICE * DEVICES_MAX as u64 * (PACKET_SIZE_DEFAULT as u64 + HEADER_ROOM as u64)
+        <= POOL_SIZE_TRUSTED,
+    "a receiver trusts the default pool of any number of devices"
+);
 const _: () = assert!(CONTROL_BODY_MAX >= 64 + DEVICES_MAX * (NAME_MAX + 24), "settings fit in one message");
 const _: () =
     assert!(CONTROL_BUFFER_SIZE >= CONTROL_BODY_MAX + 64 && CONTROL_BUFFER_SIZE.is_multiple_of(PAGE_SIZE));

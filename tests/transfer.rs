@@ -254,6 +254,21 @@ fn as_many_devices_as_there_can_be_are_moved() {
     assert_complete(&sent, &received);
 }
 
+/// The default pool had no room for more than 63 devices, and the sender was told of a pool that it had never asked for.
+#[test]
+fn as_many_devices_as_there_can_be_are_moved_with_the_default_settings() {
+    let listener = listen();
+    let mut sender = Sender::builder().connect(listener.local_addr());
+    let mut receiver = Receiver::builder().listener(&listener);
+    for number in 0..256 {
+        sender = sender.device(format!("dev{number}"), Synthetic::new(96));
+        receiver = receiver.device(format!("dev{number}"), Verify::new());
+    }
+    let (sent, received) = run(sender, receiver);
+    assert_complete(&sent, &received);
+    assert!(sent.report.settings.pool_slots >= 2 * 256, "each has room for its state and its config state");
+}
+
 #[test]
 fn devices_of_one_name_are_told_apart_by_their_instance() {
     let listener = listen();

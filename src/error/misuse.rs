@@ -84,6 +84,9 @@ pub enum Misuse {
 impl Misuse {
     pub(super) fn hint(&self) -> Option<&'static str> {
         match self {
+            Misuse::BadPool { given, needed } if given < needed => {
+                Some("use a larger pool, or the default one, which has room for every device")
+            }
             Misuse::FolderNotEmpty { .. } => Some("name a new one: a capture never overwrites another"),
             Misuse::SharedFile { .. } => {
                 Some("give each device a file or descriptor of its own; hard links are one file")

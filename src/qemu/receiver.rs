@@ -47,13 +47,14 @@ enum Peer {
 pub struct Receiver {
     devices: Vec<Device>,
     peer: Peer,
+    pool_size: u64,
     options: Options,
     settings: Settings,
 }
 
 struct Options {
     channels: usize,
-    pool_size: u64,
+    pool_size: Option<u64>,
     before_run: Option<Code>,
 }
 
@@ -68,7 +69,7 @@ pub struct ReceiverBuilder {
 impl Receiver {
     /// Starts building a receiver.
     pub fn builder() -> ReceiverBuilder {
-        let options = Options { channels: CHANNELS_DEFAULT, pool_size: POOL_SIZE_DEFAULT, before_run: None };
+        let options = Options { channels: CHANNELS_DEFAULT, pool_size: None, before_run: None };
         ReceiverBuilder { devices: Vec::new(), peer: None, options, settings: Settings::default() }
     }
 
@@ -88,14 +89,15 @@ impl Receiver {
 
     /// Gathers the connections and creates the worker.
     fn begin(mut self) -> Result<Receiving<HostRing>, Error> {
-        let Options { channels, pool_size, before_run } = self.options;
+        let Options { channels, before_run, .. } = self.options;
         let mut caller = self.settings.waiting_caller();
         let gathered = meet(self.peer, channels, self.settings.congestion(), &mut caller)?;
         caller.deadline = self.settings.deadline_from(now());
         let ring = ring::open(&caller.cancel)?;
         let congestion = gathered.congestion();
         let Gathered { main, multifd, .. } = gathered;
-        let parts = Parts { main, multifd, devices: self.devices, pool_size, before_run, caller };
+        let parts =
+            Parts { main, multifd, devices: self.devices, pool_size: self.pool_size, before_run, caller };
         let mut receiving = Receiving::new(ring, parts)?;
         receiving.note_connection();
         receiving.report_builder().congestion(congestion, false);
@@ -189,10 +191,10 @@ impl ReceiverBuilder {
         self
     }
 
-    /// The size of the buffer pool in bytes. 64 MiB unless set; each device needs about a megabyte, and so does the
-    /// main connection.
+    /// The size of the buffer pool in bytes. 64 MiB unless set, or more where devices need it: about a megabyte each, and the
+    /// main connection another.
     pub fn pool_size(mut self, bytes: u64) -> ReceiverBuilder {
-        self.options.pool_size = bytes;
+        self.options.pool_size = Some(bytes);
         self
     }
 
@@ -245,11 +247,13 @@ impl ReceiverBuilder {
             return Err(Misuse::BadChannels { given: channels });
         }
         let needed = receive::pool_for(self.devices.len());
+        let pool_size = pool_size.unwrap_or_else(|| POOL_SIZE_DEFAULT.max(needed));
         if !(needed..=POOL_SIZE_MAX).contains(&pool_size) {
             return Err(Misuse::BadPool { given: pool_size, needed });
         }
         join_sinks(&mut self.devices)?;
         let peer = self.peer.ok_or(Misuse::NoPeer)?;
-        Ok(Receiver { devices: self.devices, peer, options: self.options, settings: self.settings })
+        let ReceiverBuilder { devices, options, settings, .. } = self;
+        Ok(Receiver { devices, peer, pool_size, options, settings })
     }
 }

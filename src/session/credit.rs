@@ -1,52 +1,176 @@
-//! How far a sender may go: backpressure without deadlock.
+//! How far a sender may go: backpressure without deadlock, and credit that follows need.
 //!
-//! The receiver promises room for a *window* of packets per device, and the windows of all devices together never
-//! exceed the slots of its pool. So every packet that may be sent finds a slot, whatever order packets arrive in. The
-//! promise is sent as a *limit*: the first idx that may not be sent yet. It only ever grows.
+//! The receiver lends the slots of its pool to devices. Each device is guaranteed a few until its last packet has come;
+//! the others go to the devices that use them. What is lent is sent as a *limit*: the first idx that may not be sent
+//! yet. It only ever grows, so what a device was lent comes back only as its packets are written, or when it ends.
+//!
+//! Nothing here knows a clock, or relies on what a peer estimates. The invariant: what devices hold and what they are
+//! guaranteed is together never more than the pool, so every packet that may be sent finds a slot, whatever order
+//! packets arrive in, and every device can always go on.
 
-use crate::numbers::PacketIdx;
+use crate::limits::{LENT_PLACES_MAX, PACKETS_PER_DEVICE};
+use crate::numbers::{DeviceIdx, PacketIdx};
 
-/// Packets that each of `devices` is promised room for in a pool of `slots`: rounded down, so that the promises
-/// together never exceed the pool. `None` without room for one packet per device.
-pub(crate) fn window(slots: usize, devices: usize) -> Option<usize> {
-    slots.checked_div(devices).filter(|&window| window > 0)
+/// A device above the average may hold this many times what is free: some is always left for one that begins to need it.
+const LENT_TO_FREE_MAX: u64 = 4;
+
+/// The receiver's half: what each device holds of the pool.
+#[derive(Debug, Default)]
+pub(crate) struct Credit {
+    slots: u64,
+    /// Slots that no device holds or is guaranteed.
+    free: u64,
+    guarantee: u64,
+    /// Devices whose last packet has not come.
+    open: u64,
+    devices: Box<[Share]>,
 }
 
-/// The receiver's half: what is promised for one device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Grant {
-    window: u64,
+/// What one device holds: the packets from the first that is not written to the last that may be sent.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    /// The most that it may hold.
+    most: u64,
     /// The first packet that has not left its slot.
     unwritten: PacketIdx,
+    /// Packets that came.
+    arrived: u64,
+    granted: PacketIdx,
     announced: PacketIdx,
+    /// Its last packet came: it needs nothing more.
+    has_ended: bool,
 }
 
-impl Grant {
-    /// A window of `window` packets (at least one), none of which is announced yet.
-    pub(crate) fn new(window: u64) -> Grant {
-        Grant { window: window.max(1), unwritten: PacketIdx::default(), announced: PacketIdx::default() }
+impl Share {
+    fn new(most: u64, granted: u64) -> Share {
+        let first = PacketIdx::default();
+        let granted = first.plus(granted);
+        Share { most, unwritten: first, arrived: 0, granted, announced: first, has_ended: false }
     }
 
-    /// One more packet has left its slot.
-    pub(crate) fn written(&mut self) {
-        self.unwritten = self.unwritten.next();
+    fn held(&self) -> u64 {
+        self.granted.ahead_of(self.unwritten)
+    }
+
+    /// What is kept for it, whether it holds it or not.
+    fn reserved(&self, guarantee: u64) -> u64 {
+        if self.has_ended { self.held() } else { self.held().max(guarantee) }
+    }
+}
+
+impl Credit {
+    /// A pool of `slots` for devices that expect to send so many packets beside their config packet, if they know.
+    /// `None` without a slot for each device.
+    pub(crate) fn new(slots: u32, expected: impl Iterator<Item = Option<u64>>) -> Option<Credit> {
+        let expected: Vec<Option<u64>> = expected.collect();
+        let (slots, count) = (u64::from(slots), expected.len() as u64);
+        let average = slots.checked_div(count).filter(|&average| average > 0)?;
+        let guarantee = average.min(PACKETS_PER_DEVICE);
+        let most = average.max(LENT_PLACES_MAX as u64 / count).min(slots);
+        let need = |expected: Option<u64>| match expected {
+            _ if count == 1 => slots,
+            Some(packets) => {
+                packets.saturating_add(1).clamp(PACKETS_PER_DEVICE, most.max(PACKETS_PER_DEVICE))
+            }
+            None => (average / 2).max(PACKETS_PER_DEVICE),
+        };
+        let needs: Vec<u64> = expected.into_iter().map(need).collect();
+        let devices: Box<[Share]> =
+            divide(slots, &needs).into_iter().map(|granted| Share::new(most, granted)).collect();
+        let reserved: u64 = devices.iter().map(|share| share.reserved(guarantee)).sum();
+        Some(Credit { slots, free: slots - reserved, guarantee, open: count, devices })
+    }
+
+    /// The most packets that a device may hold at a time.
+    pub(crate) fn most(&self, device: DeviceIdx) -> usize {
+        usize::try_from(self.devices[device.index()].most).expect("a pool has at most u32::MAX slots")
     }
 
     /// The announced limit: packets from here on break the protocol.
-    pub(crate) fn limit(&self) -> PacketIdx {
-        self.announced
+    pub(crate) fn limit(&self, device: DeviceIdx) -> PacketIdx {
+        self.devices[device.index()].announced
     }
 
-    /// A new limit, when it is worth a message: once it has grown by a quarter of the window. The peer stalls only when
-    /// it has used up its limit, and by then the limit can grow by the whole window.
-    pub(crate) fn announce(&mut self) -> Option<PacketIdx> {
-        let limit = self.unwritten.plus(self.window);
-        if limit.ahead_of(self.announced) < (self.window / 4).max(1) {
+    /// One more packet came. Behind the last one no slot is needed: what was granted beyond it is free.
+    pub(crate) fn arrived(&mut self, device: DeviceIdx, idx: PacketIdx, is_last: bool) {
+        self.change(device, |share| {
+            share.arrived += 1;
+            if is_last {
+                share.has_ended = true;
+                share.granted = idx.next();
+            }
+        });
+        self.open -= u64::from(is_last);
+    }
+
+    /// One more packet has left its slot, which is lent again: to the same device, unless others need it more.
+    pub(crate) fn written(&mut self, device: DeviceIdx) {
+        self.change(device, |share| share.unwritten = share.unwritten.next());
+        for _ in 0..self.wanted(device) {
+            if !self.may_lend(device) {
+                break;
+            }
+            self.change(device, |share| share.granted = share.granted.next());
+        }
+    }
+
+    /// A new limit, when it is worth a message: once it has grown by a quarter of what the device holds. The peer stalls
+    /// only when it has used up its limit, and by then the limit can grow by all of it.
+    pub(crate) fn announce(&mut self, device: DeviceIdx) -> Option<PacketIdx> {
+        let share = &mut self.devices[device.index()];
+        if share.has_ended || share.granted.ahead_of(share.announced) < (share.held() / 4).max(1) {
             return None;
         }
-        self.announced = limit;
-        Some(limit)
+        share.announced = share.granted;
+        Some(share.granted)
     }
+
+    /// How many slots to lend for one that came back. A device whose packets are written as they come may be waiting
+    /// for credit: it gets one more each time, so what it holds doubles in a round trip. One with packets to spare is
+    /// as fast as its writes, and needs no more than it has, or less if that is more than the average.
+    fn wanted(&self, device: DeviceIdx) -> u64 {
+        let share = &self.devices[device.index()];
+        let (held, waiting) = (share.held(), share.arrived.saturating_sub(share.unwritten.0));
+        match (share.has_ended, 4 * waiting <= held) {
+            (true, _) => 0,
+            (false, true) => 2,
+            (false, false) if held >= self.average() && 2 * waiting > held => 0,
+            (false, false) => 1,
+        }
+    }
+
+    fn may_lend(&self, device: DeviceIdx) -> bool {
+        let share = &self.devices[device.index()];
+        let held = share.held();
+        let is_fair = || held < self.average() || held < LENT_TO_FREE_MAX * self.free;
+        held < self.guarantee || (held < share.most && self.free > 0 && is_fair())
+    }
+
+    /// What each device that is not at its end would hold if all held the same.
+    fn average(&self) -> u64 {
+        self.slots / self.open.max(1)
+    }
+
+    fn change(&mut self, device: DeviceIdx, change: impl FnOnce(&mut Share)) {
+        let share = &mut self.devices[device.index()];
+        self.free += share.reserved(self.guarantee);
+        change(share);
+        self.free =
+            self.free.checked_sub(share.reserved(self.guarantee)).expect("no more is lent than is free");
+    }
+}
+
+/// Divides slots by need: whoever needs less than an equal part gets what it needs, and the others share the rest.
+fn divide(slots: u64, needs: &[u64]) -> Vec<u64> {
+    let mut order: Vec<usize> = (0..needs.len()).collect();
+    order.sort_by_key(|&device| needs[device]);
+    let (mut left, mut parts) = (slots, vec![0; needs.len()]);
+    for (at, device) in order.into_iter().enumerate() {
+        let part = needs[device].min(left / (needs.len() - at) as u64);
+        left -= part;
+        parts[device] = part;
+    }
+    parts
 }
 
 /// The sender's half: how much of one device may be sent.
@@ -76,161 +200,4 @@ impl Allowance {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::VecDeque;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn announces_the_whole_window_first_and_then_quarters() {
-        let mut grant = Grant::new(8);
-        assert_eq!(grant.announce(), Some(PacketIdx(8)));
-        assert_eq!(grant.announce(), None);
-        grant.written();
-        assert_eq!(grant.announce(), None);
-        grant.written();
-        assert_eq!(grant.announce(), Some(PacketIdx(10)));
-    }
-
-    #[test]
-    fn a_window_of_one_announces_every_packet() {
-        let mut grant = Grant::new(1);
-        assert_eq!(grant.announce(), Some(PacketIdx(1)));
-        grant.written();
-        assert_eq!(grant.announce(), Some(PacketIdx(2)));
-    }
-
-    #[test]
-    fn a_shrinking_limit_is_refused() {
-        let mut allowance = Allowance::default();
-        assert_eq!(allowance.raise(PacketIdx(5)), Ok(()));
-        assert_eq!(allowance.raise(PacketIdx(4)), Err(PacketIdx(5)));
-        assert!(allowance.allows(PacketIdx(4)) && !allowance.allows(PacketIdx(5)));
-    }
-
-    /// Devices on few slots, with packets delivered in any order and messages delayed at will.
-    #[derive(Debug)]
-    struct Model {
-        grants: Vec<Grant>,
-        allowances: Vec<Allowance>,
-        sent: Vec<PacketIdx>,
-        arrived: Vec<Vec<PacketIdx>>,
-        written: Vec<PacketIdx>,
-        network: Vec<(usize, PacketIdx)>,
-        credits: VecDeque<(usize, PacketIdx)>,
-    }
-
-    impl Model {
-        fn new(devices: usize, window: u64) -> Model {
-            Model {
-                grants: vec![Grant::new(window); devices],
-                allowances: vec![Allowance::default(); devices],
-                sent: vec![PacketIdx::default(); devices],
-                arrived: vec![Vec::new(); devices],
-                written: vec![PacketIdx::default(); devices],
-                network: Vec::new(),
-                credits: VecDeque::new(),
-            }
-        }
-
-        /// Takes one possible step, chosen by `choice`. False when none is possible.
-        fn step(&mut self, choice: usize, goal: PacketIdx) -> bool {
-            let devices = self.grants.len();
-            for turn in 0..4 {
-                let (action, at) = ((choice + turn) % 4, choice / 4);
-                let device = (0..devices).map(|k| (at + k) % devices).find(|&device| match action {
-                    0 => self.sent[device] < goal && self.allowances[device].allows(self.sent[device]),
-                    1 => self.arrived[device].contains(&self.written[device]),
-                    _ => true,
-                });
-                match (action, device) {
-                    (0, Some(device)) => {
-                        self.network.push((device, self.sent[device]));
-                        self.sent[device] = self.sent[device].next();
-                    }
-                    (1, Some(device)) => {
-                        self.grants[device].written();
-                        self.written[device] = self.written[device].next();
-                    }
-                    (2, _) if !self.network.is_empty() => {
-                        let (device, idx) = self.network.swap_remove(at % self.network.len());
-                        self.arrived[device].push(idx);
-                    }
-                    (3, _) if !self.credits.is_empty() => {
-                        let (device, limit) = self.credits.pop_front().unwrap();
-                        self.allowances[device].raise(limit).unwrap();
-                    }
-                    _ => continue,
-                }
-                return true;
-            }
-            let mut announced = false;
-            for device in 0..devices {
-                if let Some(limit) = self.grants[device].announce() {
-                    self.credits.push_back((device, limit));
-                    announced = true;
-                }
-            }
-            announced
-        }
-    }
-
-    #[test]
-    fn a_pool_with_fewer_slots_than_devices_has_no_window() {
-        assert_eq!([window(2, 3), window(3, 3), window(8, 3)], [None, Some(1), Some(2)]);
-        assert_eq!(window(8, 0), None);
-    }
-
-    proptest! {
-        #[test]
-        fn all_windows_together_fit_into_the_pool_and_use_what_they_can(
-            slots in 0_usize..10_000, devices in 1_usize..=crate::limits::DEVICES_MAX
-        ) {
-            let window = window(slots, devices).unwrap_or(0);
-            prop_assert!(window * devices <= slots, "more is promised than there is");
-            prop_assert!((window + 1) * devices > slots, "a whole window is left over");
-        }
-
-        #[test]
-        fn never_needs_more_slots_than_promised_and_never_deadlocks(
-            devices in 1_usize..5, window in 1_u64..6, choices in prop::collection::vec(0_usize..1000, 1..50)
-        ) {
-            let mut model = Model::new(devices, window);
-            let goal = PacketIdx(20);
-            for step in 0.. {
-                if !model.step(choices[step % choices.len()] + step, goal) {
-                    break;
-                }
-                let ahead = |device: usize| model.sent[device].ahead_of(model.written[device]);
-                let used: u64 = (0..devices).map(ahead).sum();
-                prop_assert!(used <= window * devices as u64);
-            }
-            prop_assert_eq!(model.written, vec![goal; devices]);
-        }
-    }
-
-    /// Why there are credits: two devices on two channels, two slots at the receiver. Without a promise per device both
-    /// slots may be taken by packets that are not next, and the packets that are next have nowhere to go.
-    #[test]
-    fn without_credit_two_devices_block_each_other_for_ever() {
-        let mut slots_free = 2;
-        let next = [0, 0];
-        let mut waiting = Vec::new();
-        // packet 1 of each device overtakes packet 0 on the other channel
-        for (device, idx) in [(0, 1), (1, 1), (0, 0), (1, 0)] {
-            if slots_free > 0 {
-                slots_free -= 1;
-                waiting.push((device, idx));
-            }
-        }
-        let can_write = waiting.iter().any(|&(device, idx): &(usize, u64)| next[device] == idx);
-        assert!(!can_write && slots_free == 0, "deadlock: {waiting:?}");
-
-        // With credit for one packet of each device the overtaking packets are not sent yet.
-        let mut allowance = Allowance::default();
-        allowance.raise(Grant::new(1).announce().unwrap()).unwrap();
-        assert!(allowance.allows(PacketIdx(0)) && !allowance.allows(PacketIdx(1)));
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ use crate::numbers::{DeviceIdx, PacketIdx, PacketSize};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::credit::Grant;
+use super::credit::Credit;
 use super::handover::{Outcome, ReceiverHandover};
 use super::index_set::IndexSet;
 use super::liveness::Liveness;
@@ -32,7 +32,6 @@ struct Arrived<H> {
 #[derive(Debug)]
 struct Incoming<H> {
     reorder: Reorder<Arrived<H>>,
-    grant: Grant,
     totals: Totals,
     /// Bytes of the packet that is being written; all there are for config state, whose end is progress in any case.
     writing: u64,
@@ -52,6 +51,8 @@ enum Stage {
 pub(crate) struct ReceiverSession<H> {
     offer: Option<Offer>,
     devices: Vec<Incoming<H>>,
+    /// What each device holds of the pool.
+    credit: Credit,
     /// Devices whose limit may have become worth a message.
     credit_due: IndexSet<DeviceIdx>,
     /// The smallest until an offer is accepted; no packet comes before that.
@@ -82,6 +83,7 @@ impl<H> ReceiverSession<H> {
         ReceiverSession {
             offer: None,
             devices: Vec::new(),
+            credit: Credit::default(),
             credit_due: IndexSet::default(),
             packet_size: PacketSize::MIN,
             checksum: Checksum::None,
@@ -118,15 +120,15 @@ impl<H> ReceiverSession<H> {
         self.send_last(Control::Refuse { code, text: text.into() });
     }
 
-    /// Accepts the offer: room for `window` packets of each device is promised as soon as the devices are ready.
-    pub(crate) fn accept(&mut self, offer: &Offer, packet_size: PacketSize, window: usize) {
-        let incoming = || Incoming {
-            reorder: Reorder::new(window),
-            grant: Grant::new(window as u64),
+    /// Accepts the offer: `credit` is granted to its devices as soon as they are ready.
+    pub(crate) fn accept(&mut self, offer: &Offer, packet_size: PacketSize, credit: Credit) {
+        let incoming = |device| Incoming {
+            reorder: Reorder::new(credit.most(device)),
             totals: Totals::default(),
             writing: 0,
         };
-        self.devices = offer.devices.iter().map(|_| incoming()).collect();
+        self.devices = DeviceIdx::below(offer.devices.len()).map(incoming).collect();
+        self.credit = credit;
         self.credit_due = IndexSet::below(self.devices.len());
         self.handover = ReceiverHandover::new(self.devices.len());
         self.packet_size = packet_size;
@@ -196,9 +198,11 @@ impl<H> ReceiverSession<H> {
             });
         }
         // P-26, P-27
-        let limit = incoming.grant.limit();
-        let claimed = incoming.reorder.claim(PacketIdx(header.idx), header.config, limit);
-        claimed.map_err(|problem| PeerError::Order { device: header.device.into(), idx: header.idx, problem })
+        let (device, idx) = (DeviceIdx(header.device), PacketIdx(header.idx));
+        let claimed = incoming.reorder.claim(idx, header.config, self.credit.limit(device));
+        claimed.map_err(|problem| PeerError::Order { device: header.device.into(), idx: idx.0, problem })?;
+        self.credit.arrived(device, idx, header.config);
+        Ok(())
     }
 
     /// A packet is complete; `crc32c` is the sum of its payload as received.
@@ -317,7 +321,7 @@ impl<H> ReceiverSession<H> {
         }
         loop {
             let device = self.credit_due.pop_first()?;
-            if let Some(limit) = self.devices[device.index()].grant.announce() {
+            if let Some(limit) = self.credit.announce(device) {
                 return Some(Control::Credit { device: device.0, limit: limit.0 });
             }
         }
@@ -371,9 +375,8 @@ impl<H> PacketQueue<H> for ReceiverSession<H> {
     }
 
     fn written(&mut self, device: DeviceIdx, now: Nanos) {
-        let incoming = &mut self.devices[device.index()];
-        incoming.grant.written();
-        let len = std::mem::take(&mut incoming.writing);
+        self.credit.written(device);
+        let len = std::mem::take(&mut self.devices[device.index()].writing);
         self.unwritten -= 1;
         self.credit_due.insert(device);
         self.live.moved_bytes(len, now, self.patience());

@@ -14,7 +14,10 @@ use crate::buffer::Pool;
 use crate::cancel::{Cancel, PreCopyHold};
 use crate::channel::ZeroCopy;
 use crate::error::{Error, Misuse};
-use crate::limits::{CHANNELS_MAX, PACKET_SIZE_DEFAULT, POOL_SIZE_MAX};
+use crate::limits::{
+    CHANNELS_MAX, PACKET_SIZE_DEFAULT, PACKETS_PER_DEVICE, POOL_SIZE_DEFAULT, POOL_SIZE_MAX,
+    POOL_SIZE_TRUSTED,
+};
 #[cfg(feature = "listener")]
 use crate::net::listener;
 use crate::net::{Connections, sockets};
@@ -60,6 +63,7 @@ pub struct Sender {
     devices: Vec<Device>,
     peer: Peer,
     packet_size: PacketSize,
+    pool_size: u64,
     options: Options,
     settings: Settings,
 }
@@ -117,7 +121,7 @@ impl Sender {
             data: connections.data,
             devices: self.devices,
             packet_size: self.packet_size,
-            pool_size: options.pool_size,
+            pool_size: self.pool_size,
             checksum: options.checksum,
             zero_copy: options.zero_copy,
             downtime_max: options.downtime_max,
@@ -198,9 +202,10 @@ impl SenderBuilder {
         self
     }
 
-    /// Bytes of the pool, on each side. 64 MiB unless set.
+    /// Bytes of the pool, on each side. Unless set 64 MiB, and two packets more for each device but the first, up to the 1 GiB
+    /// that a receiver allows unless it is told otherwise. A path needs a third more than its rate times its round trip.
     pub fn pool_size(mut self, bytes: u64) -> SenderBuilder {
-        self.options.pool_size = bytes;
+        self.options.pool_size = Some(bytes);
         self
     }
 
@@ -363,6 +368,8 @@ impl SenderBuilder {
         let bad_size = Misuse::BadPacketSize { given: self.packet_size.into() };
         let packet_size = PacketSize::new(self.packet_size).ok_or(bad_size)?;
         let needed = Pool::bytes_for(self.devices.len() as u64, slot_size(packet_size));
+        let pool_size =
+            pool_size.unwrap_or_else(|| default_pool(self.devices.len(), packet_size).max(needed));
         if !(needed..=POOL_SIZE_MAX).contains(&pool_size) {
             return Err(Misuse::BadPool { given: pool_size, needed });
         }
@@ -370,10 +377,17 @@ impl SenderBuilder {
             devices: self.devices,
             peer: self.peer.ok_or(Misuse::NoPeer)?,
             packet_size,
+            pool_size,
             options: self.options,
             settings: self.settings,
         })
     }
+}
+
+/// Bytes of the pool unless the caller sets them.
+fn default_pool(devices: usize, packet_size: PacketSize) -> u64 {
+    let packets = PACKETS_PER_DEVICE * (devices as u64).saturating_sub(1);
+    (POOL_SIZE_DEFAULT + Pool::bytes_for(packets, slot_size(packet_size))).min(POOL_SIZE_TRUSTED)
 }
 
 #[cfg(all(test, feature = "listener"))]
@@ -405,6 +419,12 @@ mod tests {
         assert_eq!(refused(builder().channels(256)), Misuse::BadChannels { given: 256 });
         assert_eq!(refused(builder().packet_size(4095)), Misuse::BadPacketSize { given: 4095 });
         assert!(matches!(refused(builder().pool_size(1 << 20)), Misuse::BadPool { given: 0x10_0000, .. }));
+        let all =
+            (1..256).fold(builder(), |builder, number| builder.device(format!("d{number}"), Null::new(1)));
+        assert_eq!(all.build().unwrap().pool_size, (64 << 20) + 2 * 255 * ((1 << 20) + 4096));
+        let all =
+            (1..256).fold(builder(), |builder, number| builder.device(format!("d{number}"), Null::new(1)));
+        assert_eq!(all.packet_size(16 << 20).build().unwrap().pool_size, 256 * ((16 << 20) + 4096));
         let many =
             (0..257).fold(builder(), |builder, number| builder.device(format!("d{number}"), Null::new(1)));
         assert_eq!(refused(many), Misuse::TooManyDevices { given: 258 });

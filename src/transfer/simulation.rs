@@ -3,6 +3,7 @@
 //! A failing run names its seed; `RINGLIFT_SEED=n cargo test simulation` runs that one alone.
 
 mod bounds;
+mod credit;
 mod early;
 mod hooks;
 mod instant;
@@ -25,7 +26,7 @@ use crate::error::{DeviceError, DeviceOperation, Errno, Error, PeerError};
 use crate::limits::{DOWNTIME_LIMIT_DEFAULT, DOWNTIME_MAX_DEFAULT, LINGER_MAX};
 use crate::net::Connection;
 use crate::numbers::PacketSize;
-use crate::ring::sim::{Cut, Dice, SimFile, SimRing, World};
+use crate::ring::sim::{Cut, Dice, Hang, SimFile, SimRing, World};
 use crate::session::handover::Outcome;
 use crate::sink::{FdKind, Sink};
 use crate::source::{Flow, PreCopyInfo, Source};
@@ -130,6 +131,8 @@ struct Scenario {
     devices: usize,
     channels: usize,
     size: usize,
+    /// What is different from one device to another; then there are as many devices, and `size` is not used.
+    shapes: Vec<credit::Shape>,
     slots: u32,
     flow: Flow,
     source_fails: Option<&'static str>,
@@ -168,6 +171,7 @@ fn scenario(seed: u64) -> Scenario {
         devices: 2,
         channels: 2,
         size: 60_000,
+        shapes: Vec::new(),
         slots: 4,
         flow: Flow::StopCopyOnly,
         source_fails: None,
@@ -196,9 +200,12 @@ fn simulate(scenario: &Scenario) -> Played {
     let (source_logs, sink_logs) = (log(), log());
     let (mut sources, mut sinks, mut files) = (Vec::new(), Vec::new(), Vec::new());
     for device in 0..scenario.devices {
-        let size = scenario.size + dice.below(20_000) * usize::from(scenario.size > 0);
+        let shape = scenario.shapes.get(device);
+        let random = scenario.size + dice.below(20_000) * usize::from(scenario.size > 0);
+        let size = shape.map_or(random, |shape| shape.size);
         let content: Vec<u8> = (0..size).map(|_| dice.next().to_le_bytes()[0]).collect();
         let (from, to) = (descriptor(), descriptor());
+        let to_number = to.as_raw_fd();
         let source_file = SimFile { content, at: 0, fails_at: scenario.read_fails_at };
         world.add_file(from.as_raw_fd(), source_file);
         world.add_file(to.as_raw_fd(), SimFile { fails_at: scenario.write_fails_at, ..SimFile::default() });
@@ -217,6 +224,10 @@ fn simulate(scenario: &Scenario) -> Played {
             fails: first(scenario.sink_fails),
             config: b"config".to_vec(),
         };
+        if shape.is_some_and(|shape| shape.is_stuck) {
+            world.hang(to_number, Hang::UntilCancelled);
+        }
+        let source = credit::Estimating { source, estimate: shape.and_then(|shape| shape.estimate) };
         let steps = if scenario.is_instant { instant::some(scenario.seed, device) } else { 0 };
         let (source, sink) = (instant::Instant::new(source, steps), instant::Instant::new(sink, steps));
         sources.push(send::Device::new(name.clone(), 0, Box::new(source)));

@@ -24,11 +24,16 @@ fn header(device: u16, idx: u64, config: bool, payload: &[u8]) -> DataHeader {
     DataHeader { device, idx, config, len, crc32c, read_at_ns: 0, sent_at_ns: 0 }
 }
 
-fn ready(window: usize) -> ReceiverSession<u32> {
+/// A pool of `slots` for devices that are larger.
+fn credit(slots: u32, devices: usize) -> Credit {
+    Credit::new(slots, std::iter::repeat_n(Some(u64::from(slots)), devices)).unwrap()
+}
+
+fn ready(window: u32) -> ReceiverSession<u32> {
     let mut session = ReceiverSession::new(0);
     session.on_control(Control::Offer(offer(&["a"])), 0).unwrap();
     let offer = session.take_offer().unwrap();
-    session.accept(&offer, PacketSize::MIN, window);
+    session.accept(&offer, PacketSize::MIN, credit(window, 1));
     session.ready(0);
     while session.poll_control(0).is_some() {}
     session
@@ -44,7 +49,7 @@ fn sends_accept_then_ready_then_credit() {
     let mut session = ReceiverSession::<u32>::new(0);
     session.on_control(Control::Offer(offer(&["a", "b"])), 0).unwrap();
     let offer = session.take_offer().unwrap();
-    session.accept(&offer, PacketSize::MIN, 4);
+    session.accept(&offer, PacketSize::MIN, credit(8, 2));
     session.ready(0);
     let sent: Vec<_> = std::iter::from_fn(|| session.poll_control(0)).collect();
     let credit = |device| Control::Credit { device, limit: 4 };
@@ -56,7 +61,7 @@ fn says_how_much_may_warm_connections_up_before_ready_and_only_when_asked() {
     for features in [0, FEATURE_WARM_UP] {
         let mut session = ReceiverSession::<u32>::new(0);
         let offer = Offer { features, ..offer(&["a"]) };
-        session.accept(&offer, PacketSize::MIN, 4);
+        session.accept(&offer, PacketSize::MIN, credit(4, 1));
         let granted = session.grant_warm_up(&offer, 4);
         session.ready(0);
         let sent: Vec<_> = std::iter::from_fn(|| session.poll_control(0)).take(3).collect();

@@ -8,7 +8,7 @@ use crate::error::{Error, Refusal, Side};
 use crate::numbers::ChannelIdx;
 use crate::ring::Ring;
 use crate::session::agreement::{Agreed, Terms, agree};
-use crate::session::credit::window;
+use crate::session::credit::Credit;
 use crate::wire::Offer;
 use crate::worker::memory::make_pool;
 use crate::worker::operation::Operation;
@@ -23,7 +23,10 @@ impl<R: Ring> Receiving<R> {
         let terms = Terms { devices: own, pool_max: self.pool_max };
         let Agreed { sinks, packet_size } = agree(offer, &terms).map_err(|reason| self.refuse(reason))?;
         let slots = Pool::slots_in(offer.pool_size, slot_size(packet_size));
-        let Some(window) = window(slots as usize, offer.devices.len()) else {
+        let packets = |bytes: u64| bytes.div_ceil(packet_size.get().into());
+        let estimates =
+            || offer.devices.iter().map(|device| (device.estimate > 0).then_some(device.estimate));
+        let Some(credit) = Credit::new(slots, estimates().map(|bytes| bytes.map(packets))) else {
             let text =
                 format!("a pool of {} bytes holds {slots} packets, fewer than devices", offer.pool_size);
             return Err(self.refuse(Refusal::Settings { text: text.into() }));
@@ -34,11 +37,10 @@ impl<R: Ring> Receiving<R> {
         self.worker.report.packet_size(packet_size, offer.checksum);
         self.open_offered(offer)?;
         self.writers.devices.sort(&sinks);
-        let known = offer.devices.iter().map(|device| (device.estimate > 0).then_some(device.estimate));
-        self.estimates = known.collect();
+        self.estimates = estimates().collect();
         self.estimate = total_estimate(self.estimates.iter().copied());
         self.checksum = offer.checksum;
-        self.session.accept(offer, packet_size, window);
+        self.session.accept(offer, packet_size, credit);
         let warm_up = self.session.grant_warm_up(offer, self.connections.len());
         self.provide((slots, slot_size(packet_size)))?;
         self.headers.reserve(self.connections.len());

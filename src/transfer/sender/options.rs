@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use crate::channel::ZeroCopy;
-use crate::limits::{CHANNELS_DEFAULT, DOWNTIME_LIMIT_DEFAULT, DOWNTIME_MAX_DEFAULT, POOL_SIZE_DEFAULT};
+use crate::limits::{CHANNELS_DEFAULT, DOWNTIME_LIMIT_DEFAULT, DOWNTIME_MAX_DEFAULT};
 use crate::transfer::send::Hooks;
 use crate::wire::Checksum;
 
 pub(super) struct Options {
     pub(super) channels: u16,
-    pub(super) pool_size: u64,
+    /// By the devices unless set.
+    pub(super) pool_size: Option<u64>,
     pub(super) zero_copy: ZeroCopy,
     pub(super) checksum: Checksum,
     pub(super) downtime_max: Duration,
@@ -23,7 +24,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             channels: u16::try_from(CHANNELS_DEFAULT).expect("a small number"),
-            pool_size: POOL_SIZE_DEFAULT,
+            pool_size: None,
             zero_copy: ZeroCopy::default(),
             checksum: Checksum::default(),
             downtime_max: DOWNTIME_MAX_DEFAULT,

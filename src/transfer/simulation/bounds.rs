@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::*;
 use crate::limits::{HEADER_ROOM, PRECOPY_FACTOR_MAX, REASON_PATIENCE, SETTLE_MAX, SILENCE_MAX};
 use crate::phase::Phase;
-use crate::ring::sim::Hang;
 use crate::ring::{Completion, Directions, Ring, Tag};
 use crate::time::{Nanos, nanos};
 use crate::wire::{AbortCode, Control, DeviceOffer, Offer};

@@ -33,7 +33,10 @@ pub(super) fn some(seed: u64, device: usize) -> u64 {
     }
 }
 
-impl Source for Instant<FakeSource> {
+impl<S: Source> Source for Instant<S> {
+    fn estimate(&self) -> Option<u64> {
+        self.device.estimate()
+    }
     fn start(&mut self) -> Result<Flow, DeviceError> {
         self.device.start()
     }
@@ -63,7 +66,7 @@ impl Source for Instant<FakeSource> {
     }
 }
 
-impl Sink for Instant<FakeSink> {
+impl<S: Sink> Sink for Instant<S> {
     fn prepare(&mut self) -> Result<(), DeviceError> {
         self.device.prepare()
     }

@@ -140,9 +140,9 @@ pub(crate) struct Send {
     /// Largest amount of state in one packet: 4KiB to 16MiB
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = packet_size)]
     pub(crate) packet_size: u32,
-    /// Memory for packets on each side
-    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
-    pub(crate) pool: Size,
+    /// Memory for packets on each side; a path needs a third more than its rate times its round trip [default: 64MiB, and two packets for each further device]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) pool: Option<Size>,
     /// Whether to use zero-copy sends; auto stops using them when the kernel reports that it copies anyway
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = ZeroCopyWhen::Auto)]
     pub(crate) zero_copy: ZeroCopyWhen,
@@ -468,7 +468,7 @@ mod tests {
                     --pool 16MiB --zero-copy off --checksum none --congestion cubic --deadline 300ms --json -";
         let Command::Send(send) = command(line).unwrap() else { panic!("it is a send") };
         assert_eq!(send.devices.len(), 2);
-        assert_eq!((send.channels, send.packet_size, send.pool), (8, 65536, Size(16 << 20)));
+        assert_eq!((send.channels, send.packet_size, send.pool), (8, 65536, Some(Size(16 << 20))));
         assert_eq!((send.zero_copy, send.checksum), (ZeroCopyWhen::Off, ChecksumKind::None));
         assert_eq!(send.deadline, Some(Duration::from_millis(300)));
         assert_eq!(send.json, Some(JsonTarget::Stdout));
@@ -480,7 +480,11 @@ mod tests {
             panic!("it is a send")
         };
         assert_eq!(send.packet_size, limits::PACKET_SIZE_DEFAULT);
-        assert_eq!(send.pool.0, limits::POOL_SIZE_DEFAULT);
+        assert_eq!(
+            (limits::POOL_SIZE_DEFAULT, limits::PACKETS_PER_DEVICE),
+            (64 << 20, 2),
+            "--pool names them"
+        );
         assert_eq!(limits::POOL_SIZE_TRUSTED, 1 << 30, "--pool-max names it");
         assert_eq!(
             (limits::PACKET_SIZE_MIN, limits::PACKET_SIZE_MAX),

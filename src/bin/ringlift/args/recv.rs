@@ -61,7 +61,7 @@ pub(crate) struct Recv {
     /// Number of multifd connections with --dialect qemu: the source's multifd-channels, or 0 if its multifd capability is off [default: 2]
     #[arg(long, value_name = "N", value_parser = qemu::channels)]
     pub(crate) channels: Option<u16>,
-    /// Memory for packets with --dialect qemu [default: 64MiB]
+    /// Memory for packets with --dialect qemu [default: 64MiB, or more where devices need it]
     #[arg(long, value_name = "SIZE")]
     pub(crate) pool: Option<Size>,
     /// Serves one transfer (or a dry run: status 1) and exits with its status, instead of serving one after another until stopped

@@ -68,7 +68,7 @@ fn start(args: &Send, live: &Live, run: RunInfo) -> Start {
         interval_ns: live.every().map_or(0, nanos),
         channels: Some(args.channels),
         packet_size: Some(args.packet_size),
-        pool: Some(args.pool.0),
+        pool: args.pool.map(|pool| pool.0),
         zero_copy: Some(word(args.zero_copy)),
         checksum: Some(word(args.checksum)),
         congestion: args.congestion.clone(),
@@ -109,7 +109,6 @@ fn sender(args: &Send, run: RunInfo, cancel: &Cancel, live: &Live) -> Result<Sen
         .connect(args.to)
         .channels(args.channels)
         .packet_size(args.packet_size)
-        .pool_size(args.pool.0)
         .zero_copy(args.zero_copy.into())
         .checksum(args.checksum.into())
         .downtime_max(args.downtime_max)
@@ -121,6 +120,9 @@ fn sender(args: &Send, run: RunInfo, cancel: &Cancel, live: &Live) -> Result<Sen
         .cancel(cancel);
     for device in &args.devices {
         builder = builder.boxed_device(device.name.as_str(), device.open()?);
+    }
+    if let Some(pool) = args.pool {
+        builder = builder.pool_size(pool.0);
     }
     if let Some(congestion) = &args.congestion {
         builder = builder.congestion(congestion.as_str());

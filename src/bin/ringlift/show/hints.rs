@@ -7,14 +7,15 @@ use ringlift::error::{Error, ErrorCode};
 use ringlift::report::{Warning, WarningCode};
 
 /// The first and the last code, the library's text, and the option to add.
-const ERRORS: [(ErrorCode, ErrorCode, &str, &str); 18] = {
+const ERRORS: [(ErrorCode, ErrorCode, &str, &str); 19] = {
     use ErrorCode::{
         CaptureDeviceNoSetup, CaptureIo, CaptureNoFiles, CaptureNoTimes, CaptureNotAFile, Deadline,
         DeviceContent, DeviceLength, DeviceUnsupported, Downtime, KernelConnect, KernelMapPool,
-        KernelPopulatePool, KernelRegisterPool, PeerHelloTimeout, QemuBeyondLast, QemuGather,
+        KernelPopulatePool, KernelRegisterPool, MisuseBadPool, PeerHelloTimeout, QemuBeyondLast, QemuGather,
         RefusedSettings,
     };
     [
+        (MisuseBadPool, MisuseBadPool, "a larger pool", "--pool"),
         (RefusedSettings, RefusedSettings, "packet size", "--packet-size"),
         (RefusedSettings, RefusedSettings, "pool", "--pool"),
         (PeerHelloTimeout, PeerHelloTimeout, "a receiver", "`ringlift recv`"),
@@ -67,8 +68,8 @@ fn extended<'a>(hint: &str, rows: impl Iterator<Item = (&'a str, &'a str)>) -> S
 #[cfg(test)]
 mod tests {
     use ringlift::error::{
-        CaptureError, CaptureProblem, DeviceError, KernelError, KernelOperation, PeerError, Place, QemuError,
-        Refusal, Side,
+        CaptureError, CaptureProblem, DeviceError, KernelError, KernelOperation, Misuse, PeerError, Place,
+        QemuError, Refusal, Side,
     };
 
     use super::*;
@@ -79,6 +80,7 @@ mod tests {
         let kernel = |operation, errno: nix::errno::Errno| KernelError::new(operation, errno).into();
         let capture = |problem| Error::Capture(CaptureError { file: "main.bin".into(), offset: 0, problem });
         vec![
+            Misuse::BadPool { given: 1, needed: 2 }.into(),
             refused(Refusal::Settings { text: "a pool".into() }),
             PeerError::HelloTimeout { place: Place::Control }.into(),
             device(DeviceError::Unsupported { what: "migration" }),

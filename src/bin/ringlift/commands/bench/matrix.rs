@@ -3,7 +3,6 @@
 use std::fmt;
 
 use ringlift::ZeroCopy;
-use ringlift::limits::{CONFIG_SIZE_MAX, HEADER_ROOM, POOL_SIZE_DEFAULT};
 
 use crate::args::{Bench, ChecksumKind, ZeroCopyWhen};
 use crate::exit::Exit;
@@ -22,14 +21,6 @@ pub(crate) struct Cell {
     pub(crate) checksum: ChecksumKind,
     pub(crate) zero_copy: ZeroCopyWhen,
     pub(crate) congestion: Option<String>,
-}
-
-impl Cell {
-    /// The default, or more where that has no two packets for each device.
-    pub(super) fn pool_size(&self) -> u64 {
-        let slot = (self.packet_size as usize).max(CONFIG_SIZE_MAX) + HEADER_ROOM;
-        POOL_SIZE_DEFAULT.max(2 * u64::from(self.devices) * slot as u64)
-    }
 }
 
 impl fmt::Display for Cell {

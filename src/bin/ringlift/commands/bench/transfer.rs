@@ -20,7 +20,6 @@ pub(crate) fn sender(
         .connect(to)
         .channels(cell.channels)
         .packet_size(cell.packet_size)
-        .pool_size(cell.pool_size())
         .zero_copy(cell.zero_copy.into())
         .checksum(cell.checksum.into())
         .run(args::Run::default().info())
