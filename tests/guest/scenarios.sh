@@ -26,10 +26,12 @@ has_received() { [ "$(received)" -ge "$1" ]; }
 
 # A device's state is too small to be caught in flight. A second one that takes seconds travels beside it, so the device
 # itself is loaded, and waits.
-in_the_middle() { # starts a transfer of A to B; returns when 32 MiB have been moved
-    before=$(received)
+in_the_middle() { # starts a transfer of A to B; returns when 32 MiB have been moved since the devices stopped
     recv --device "card=vfio:$B" --device pad=verify
     send --device "card=vfio:$A" --device pad=synthetic:4GiB --channels 2
+    # what warms the connections up is no state
+    wait_for grep -qF 'phase: stop-copy' recv.err
+    before=$(received)
     wait_for has_received $((before + 33554432)) && [ ! -s send.status ] && [ ! -s recv.status ]
 }
 
