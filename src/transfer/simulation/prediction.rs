@@ -1,6 +1,7 @@
 //! That what is predicted before the devices stop comes true where everything is as it was measured, and is said not to have
 //! where it is not; and that a dry run does nothing but predict.
 
+use super::credit::Estimating;
 use super::*;
 use crate::report::{Prediction, RateFrom};
 use crate::worker::operation::Operation;
@@ -26,33 +27,6 @@ struct Told {
     sink: Vec<&'static str>,
 }
 
-/// A device that knows how much state it has.
-struct Sized(FakeSource, Option<u64>);
-
-impl Source for Sized {
-    fn estimate(&self) -> Option<u64> {
-        self.1
-    }
-    fn start(&mut self) -> Result<Flow, DeviceError> {
-        self.0.start()
-    }
-    fn fd(&self) -> Option<(BorrowedFd<'_>, FdKind)> {
-        self.0.fd()
-    }
-    fn stop(&mut self) -> Result<(), DeviceError> {
-        self.0.stop()
-    }
-    fn config(&mut self, buffer: &mut [u8]) -> Result<usize, DeviceError> {
-        self.0.config(buffer)
-    }
-    fn release(&mut self) -> Result<(), DeviceError> {
-        self.0.release()
-    }
-    fn rollback(&mut self) -> Result<(), DeviceError> {
-        self.0.rollback()
-    }
-}
-
 /// 300 KB over a link of 1 MB/s.
 fn play(seed: u64, twist: Twist) -> Told {
     let world = World::new(seed);
@@ -61,7 +35,7 @@ fn play(seed: u64, twist: Twist) -> Told {
     world.add_file(to.as_raw_fd(), SimFile::default());
     let (source_log, sink_log) = (Log::default(), Log::default());
     let source = FakeSource { fd: from, flow: Flow::StopCopyOnly, log: Arc::clone(&source_log), fails: None };
-    let source = Sized(source, (!twist.forgets_estimate).then_some(300_000));
+    let source = Estimating { source, estimate: (!twist.forgets_estimate).then_some(300_000) };
     let sink = FakeSink { fd: to, log: Arc::clone(&sink_log), fails: None, config: b"config".to_vec() };
     let (sending, receiving) = one_device(&world, source, sink);
     world.pace(sending.data[0].fd(), NS_PER_BYTE);
